@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	ndjson = "Content-Type: application/x-ndjson"
-	strict = "Prefer: handling=strict"
-	ids    = "Prefer: return=representation"
+	ndjsonHeader = "Content-Type: application/x-ndjson"
+	strictHeader = "Prefer: handling=strict"
+	idsHeader    = "Prefer: return=representation"
 )
 
-func id(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", n) }
+func nthID(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", n) }
 
-func TestBatchAnswers(t *testing.T) {
+func TestBatchResponses(t *testing.T) {
 	for name, c := range map[string]struct {
 		request string
 		status  int
@@ -27,7 +27,7 @@ func TestBatchAnswers(t *testing.T) {
 		counted string // as fmt prints it
 	}{
 		"array":                  {post(` [ {"a":1} , {"a":2}] `), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
-		"NDJSON":                 {post("{\"a\":1}\n{\"a\":2}\n", ndjson), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
+		"NDJSON":                 {post("{\"a\":1}\n{\"a\":2}\n", ndjsonHeader), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
 		"JSON lines":             {post("{\"a\":1}", "Content-Type: application/jsonl"), 201, `{"accepted":1,"rejected":0}`, "", `{"a":1}`, "map[]"},
 		"NDJSON, blank and CRLF": {post("\r\n{\"a\":1}\r\n\n  \n\t{\"a\":2} \r\n", "content-type: application/x-ndjson; charset=utf-8"), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
 		"breaks between tokens":  {post("[\n{\"a\":\r\n1},{\"b\":\"x y\"\n}]\n"), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"b":"x y"}`, "map[]"},
@@ -40,7 +40,7 @@ func TestBatchAnswers(t *testing.T) {
 			"", `{"a":1} {"a":2}`, "map[http duplicate_name:1 http not_an_object:2 http number_range:1]",
 		},
 		"NDJSON, some": {
-			post("{\"a\":1}\n\nhello\n{\"a\":2}\n{\"a\":3", ndjson), 200,
+			post("{\"a\":1}\n\nhello\n{\"a\":2}\n{\"a\":3", ndjsonHeader), 200,
 			`{"accepted":2,"rejected":2,"errors":[{"index":2,"code":"invalid_json","detail":"not valid JSON at byte 9"},{"index":4,"code":"invalid_json","detail":"the text ends too soon at byte 29"}]}`,
 			"", `{"a":1} {"a":2}`, "map[http invalid_json:2]",
 		},
@@ -48,7 +48,7 @@ func TestBatchAnswers(t *testing.T) {
 		"array, none":       {post(`[1,{"a":1}x]`), 400, `"code":"invalid_json","detail":"neither a comma nor the end of the array at byte 10"`, "", "", "map[http invalid_json:1]"},
 		"array, all bad":    {post(`[1,2]`), 400, `"code":"not_an_object","detail":"2 of 2 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 1","accepted":0,"rejected":2,"errors":[{"index":0,`, "", "", "map[http not_an_object:2]"},
 		"empty array":       {post(` [ ] `), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
-		"blank NDJSON":      {post("\n\n", ndjson), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
+		"blank NDJSON":      {post("\n\n", ndjsonHeader), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
 		"comma at the end":  {post(`[{},]`), 400, `"code":"invalid_json","detail":"not valid JSON: a comma before the end at byte 4"`, "", "", "map[http invalid_json:1]"},
 		"comma first":       {post(`[,{}]`), 400, `at byte 1"`, "", "", "map[http invalid_json:1]"},
 		"unfinished":        {post(`[{}`), 400, `the text ends too soon at byte 3"`, "", "", "map[http invalid_json:1]"},
@@ -56,20 +56,20 @@ func TestBatchAnswers(t *testing.T) {
 		"broken in between": {post(`[{},{"a":1,"a":2,},{}]`), 400, `"code":"invalid_json","detail":"not valid JSON: a comma before the end at byte 17"`, "", "", "map[http invalid_json:1]"},
 		"most":              {post("[" + strings.Repeat("{},", 2999) + "{}]"), 201, `{"accepted":3000,"rejected":0}`, "", strings.Repeat("{} ", 2999) + "{}", "map[]"},
 		"too many":          {post("[" + strings.Repeat("{},", 3000) + "{}]"), 413, `"code":"too_large","detail":"more usages than http.max_records (3000) at byte 9001"`, "", "", "map[http too_large:1]"},
-		"too many lines":    {post(strings.Repeat("{}\n", 3001), ndjson), 413, `(3000) at byte 9000"`, "", "", "map[http too_large:1]"},
+		"too many lines":    {post(strings.Repeat("{}\n", 3001), ndjsonHeader), 413, `(3000) at byte 9000"`, "", "", "map[http too_large:1]"},
 
-		"strict, all":  {post(`[{"a":1}]`, strict), 201, `{"accepted":1,"rejected":0}`, "handling=strict", `{"a":1}`, "map[]"},
-		"strict, some": {post(`[{"a":1},2,{"a":3}]`, strict), 400, `"code":"not_an_object","detail":"1 of 3 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 9","accepted":0,"rejected":3`, "handling=strict", "", "map[http not_an_object:1 http strict:2]"},
+		"strict, all":  {post(`[{"a":1}]`, strictHeader), 201, `{"accepted":1,"rejected":0}`, "handling=strict", `{"a":1}`, "map[]"},
+		"strict, some": {post(`[{"a":1},2,{"a":3}]`, strictHeader), 400, `"code":"not_an_object","detail":"1 of 3 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 9","accepted":0,"rejected":3`, "handling=strict", "", "map[http not_an_object:1 http strict:2]"},
 		"lenient":      {post(`[{"a":1},2]`, `Prefer: wait=10, Handling="lenient"; x=y, handling=strict`), 200, `{"accepted":1,"rejected":1,`, "", `{"a":1}`, "map[http not_an_object:1]"},
-		"ids":          {post(`[{"a":1},2,{"a":3}]`, ids, "Prefer: x"), 200, `"ids":["` + id(1) + `",null,"` + id(2) + `"]}`, "return=representation", `{"a":1} {"a":3}`, "map[http not_an_object:1]"},
-		"ids, lines":   {post("{\"a\":1}\n\n2\n", ids, ndjson), 200, `"ids":["` + id(1) + `",null]}`, "return=representation", `{"a":1}`, "map[http not_an_object:1]"},
-		"both":         {post(`[{}]`, `Prefer: foo="a,handling=lenient\"", return = "representation" ;q=1 ,HANDLING=Strict`), 201, `{"accepted":1,"rejected":0,"ids":["` + id(1) + `"]}`, "handling=strict, return=representation", `{}`, "map[]"},
+		"ids":          {post(`[{"a":1},2,{"a":3}]`, idsHeader, "Prefer: x"), 200, `"ids":["` + nthID(1) + `",null,"` + nthID(2) + `"]}`, "return=representation", `{"a":1} {"a":3}`, "map[http not_an_object:1]"},
+		"ids, lines":   {post("{\"a\":1}\n\n2\n", idsHeader, ndjsonHeader), 200, `"ids":["` + nthID(1) + `",null]}`, "return=representation", `{"a":1}`, "map[http not_an_object:1]"},
+		"both":         {post(`[{}]`, `Prefer: foo="a,handling=lenient\"", return = "representation" ;q=1 ,HANDLING=Strict`), 201, `{"accepted":1,"rejected":0,"ids":["` + nthID(1) + `"]}`, "handling=strict, return=representation", `{}`, "map[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
-			answers, bodies := talk(t, addr, c.request, 1)
+			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
+			answers, bodies := sendRaw(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
 			}
@@ -97,11 +97,11 @@ func TestBatchAnswers(t *testing.T) {
 	}
 }
 
-func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
+func TestResponsesListTheFirstHundredErrors(t *testing.T) {
 	for n, truncated := range map[int]bool{100: false, 101: true} {
 		log := newMemoryLog()
-		_, addr := serve(t, log, Options{})
-		_, bodies := talk(t, addr, post("{}\n"+strings.Repeat("[]\n", n), ndjson), 1)
+		_, addr := startServer(t, log, Options{})
+		_, bodies := sendRaw(t, addr, post("{}\n"+strings.Repeat("[]\n", n), ndjsonHeader), 1)
 		var a struct {
 			Accepted, Rejected int
 			Errors             []struct{ Index int }
@@ -122,12 +122,12 @@ func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 // The pages of a large body are forgotten as the log copies it, and no sooner.
 func TestALargeBatchIsStoredAsSent(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	var usages []string
 	for size := 0; size < 3<<20; size += len(usages[len(usages)-1]) {
 		usages = append(usages, fmt.Sprintf(`{"n":%d,"text":%q}`, len(usages), strings.Repeat(string(rune('a'+len(usages)%26)), len(usages)%7000)))
 	}
-	answers, bodies := talk(t, addr, post("["+strings.Join(usages, ",")+"]"), 1)
+	answers, bodies := sendRaw(t, addr, post("["+strings.Join(usages, ",")+"]"), 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
 		t.Fatal(bodies)
 	}
@@ -141,11 +141,11 @@ func TestALargeBatchIsStoredAsSent(t *testing.T) {
 	}
 }
 
-func TestIDsOfALargeBatchAreAllTold(t *testing.T) {
+func TestAllIDsOfALargeBatchAreReturned(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{})
+	h, addr := startServer(t, log, Options{})
 	before := h.inFlight.free
-	answers, bodies := talk(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", ids), 1)
+	answers, bodies := sendRaw(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", idsHeader), 1)
 	var a struct{ IDs []string }
 	if err := json.Unmarshal([]byte(bodies[0]), &a); err != nil || answers[0].StatusCode != http.StatusCreated || len(a.IDs) != 10000 || a.IDs[9999] != log.ids[9999].String() {
 		t.Errorf("%v: %s: %d ids", err, answers[0].Status, len(a.IDs))

@@ -7,14 +7,14 @@ import (
 	"collectord/wal"
 )
 
-func TestWhereBytesAreRead(t *testing.T) {
-	m := newManual(t, Options{})
+func TestWhichBufferBytesAreReadInto(t *testing.T) {
+	m := newManualConn(t, Options{})
 	body := `{"a":"` + strings.Repeat("x", 9000) + `"}`
 	head := strings.TrimSuffix(post(body), body)
-	m.gives(head, 100)
+	m.feed(head, 100)
 	for _, sent := range []int{0, 1, 5000} {
-		m.gives(body[len(m.request.rawBody):sent], 3000)
-		if s := m.gives("", 1); s != stepRead || !m.readsIntoBody || cap(m.in) != firstReadBytes || m.bodyReceived != sent {
+		m.feed(body[len(m.request.rawBody):sent], 3000)
+		if s := m.feed("", 1); s != stepRead || !m.readsIntoBody || cap(m.in) != firstReadBytes || m.bodyReceived != sent {
 			t.Fatalf("after %d bytes of the body: %d, direct: %t, a buffer of %d, %d have arrived", sent, s, m.readsIntoBody, cap(m.in), m.bodyReceived)
 		}
 		r := m.request
@@ -22,23 +22,23 @@ func TestWhereBytesAreRead(t *testing.T) {
 			t.Errorf("after %d bytes of the body it is read elsewhere", sent)
 		}
 	}
-	m.gives(body[5000:], 100_000)
-	if got := m.answers(); got != "201" || m.log.usages[0] != body {
+	m.feed(body[5000:], 100_000)
+	if got := m.writeStatuses(); got != "201" || m.log.usages[0] != body {
 		t.Errorf("%s", got)
 	}
-	m.gives("POST /api/usages HTTP/1.1\r\nX: "+strings.Repeat("x", 3000), 5000)
+	m.feed("POST /api/usages HTTP/1.1\r\nX: "+strings.Repeat("x", 3000), 5000)
 	if cap(m.in) != m.server.opts.MaxHeader {
 		t.Errorf("a buffer of %d bytes for a long header", cap(m.in))
 	}
-	m = newManual(t, Options{})
+	m = newManualConn(t, Options{})
 	one := post("{}")
-	m.gives(one[:20], 1000)
+	m.feed(one[:20], 1000)
 	for range 100 { // of what is consumed nothing stays in the buffer
-		if s := m.gives(one[20:]+one[:20], 1000); s != stepWrite {
+		if s := m.feed(one[20:]+one[:20], 1000); s != stepWrite {
 			t.Fatal(s)
 		}
-		m.answers()
-		if s := m.gives("", 1); s != stepRead || string(m.in) != one[:20] || m.consumed != 0 || cap(m.in) != firstReadBytes {
+		m.writeStatuses()
+		if s := m.feed("", 1); s != stepRead || string(m.in) != one[:20] || m.consumed != 0 || cap(m.in) != firstReadBytes {
 			t.Fatalf("%d, a buffer of %d bytes with %q, from %d on", s, cap(m.in), m.in, m.consumed)
 		}
 	}
@@ -46,21 +46,21 @@ func TestWhereBytesAreRead(t *testing.T) {
 
 func TestARequestWithoutMemoryIsRejected(t *testing.T) {
 	body := strings.Repeat(" ", 5000) + "{}"
-	for name, text := range map[string]string{"length": post(body), "chunks": chunked(body)} {
-		for _, most := range []int{100, 3000, 100_000} {
-			m := newManual(t, Options{MaxInFlight: 1})
+	for name, text := range map[string]string{"length": post(body), "chunks": postChunked(body)} {
+		for _, maxRead := range []int{100, 3000, 100_000} {
+			m := newManualConn(t, Options{MaxInFlight: 1})
 			m.server.small.tryReserve(smallBodiesBytes)
-			if s := m.gives(text, most); s != stepWrite {
+			if s := m.feed(text, maxRead); s != stepWrite {
 				t.Fatal(s)
 			}
-			if got := m.answers(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 || !m.clientMaySend {
-				t.Errorf("%s, %d bytes at once: %s, counted %v", name, most, got, m.log.rejected)
+			if got := m.writeStatuses(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 || !m.clientMaySend {
+				t.Errorf("%s, %d bytes at once: %s, counted %v", name, maxRead, got, m.log.rejected)
 			}
 		}
 	}
 }
 
-func TestAReleasedRequestGivesItsBuffersBack(t *testing.T) {
+func TestAReleasedRequestReturnsItsBuffers(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	for len(h.spareRanges)+len(h.spareIDs)+len(h.largeBodies.idle) > 0 {
 		select {
@@ -94,13 +94,13 @@ func TestAReleasedRequestGivesItsBuffersBack(t *testing.T) {
 }
 
 func TestABodyWithoutAMappingIsRejected(t *testing.T) {
-	for name, text := range map[string]string{"length": post(strings.Repeat(" ", 2*smallBodyBytes)), "chunks": chunked(strings.Repeat(" ", 2*smallBodyBytes))} {
-		m := newManual(t, Options{})
+	for name, text := range map[string]string{"length": post(strings.Repeat(" ", 2*smallBodyBytes)), "chunks": postChunked(strings.Repeat(" ", 2*smallBodyBytes))} {
+		m := newManualConn(t, Options{})
 		m.server.largeBodies = newMappings(1 << 60) // more than any address space
-		if s := m.gives(text, 100_000); s != stepWrite {
+		if s := m.feed(text, 100_000); s != stepWrite {
 			t.Fatal(s)
 		}
-		if got := m.answers(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 {
+		if got := m.writeStatuses(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 {
 			t.Errorf("%s: %s, counted %v", name, got, m.log.rejected)
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// until drives a connection by hand, up to a step.
-func until(t *testing.T, c *conn, want step) {
+// driveUntil drives a connection by hand, up to a step.
+func driveUntil(t *testing.T, c *conn, want step) {
 	t.Helper()
 	for {
 		switch s := c.next(); s {
@@ -27,14 +27,14 @@ func until(t *testing.T, c *conn, want step) {
 		case stepAppend:
 			c.stored(c.server.log.AppendSeq(context.Background(), c.request.records))
 		case stepEnd:
-			t.Fatalf("the connection ended before step %d: %s", want, c.net.(*script).out.String())
+			t.Fatalf("the connection ended before step %d: %s", want, c.net.(*scriptedConn).out.String())
 		}
 	}
 }
 
 // All that a request holds beside its body is taken from a budget: which of its usages were
 // rejected, their ids, and the answer with these, until it is written.
-func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
+func TestMemoryBesideTheBodyIsReserved(t *testing.T) {
 	bodies := map[string]string{
 		"numbers":        "{}\n" + strings.Repeat("1\n", 19_999),
 		"objects":        strings.Repeat("{}\n", 20_000),
@@ -51,9 +51,9 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 			for _, key := range []string{"", "Idempotency-Key: k"} {
 				t.Run(fmt.Sprintf("%s,%s,%s", name, coding, key), func(t *testing.T) {
 					h := newServer(t, newMemoryLog(), Options{})
-					headers := []string{ids}
+					headers := []string{idsHeader}
 					if name != "an array" {
-						headers = append(headers, ndjson)
+						headers = append(headers, ndjsonHeader)
 					}
 					if coding != "" {
 						headers = append(headers, "Content-Encoding: "+coding)
@@ -67,9 +67,9 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 						rounds = 2 // the second one is answered again
 					}
 					for range rounds {
-						c := h.newConn(&script{in: bytes.NewReader([]byte(request))})
-						if !h.remembers() {
-							until(t, c, stepAppend)
+						c := h.newConn(&scriptedConn{in: bytes.NewReader([]byte(request))})
+						if !h.hasRememberedKeys() {
+							driveUntil(t, c, stepAppend)
 							r := c.request
 							storing := cap(r.batch.rejectedSet) + 24*len(r.ranges) + len(r.body) // and its copy
 							if cap(r.body) <= smallBodyBytes {
@@ -83,7 +83,7 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 							}
 							c.stored(h.log.AppendSeq(t.Context(), r.records))
 						}
-						until(t, c, stepWrite)
+						driveUntil(t, c, stepWrite)
 						if has, may := cap(c.largeBody), c.largeReserved.allowedBytes(); has > may {
 							t.Errorf("an answer of %d bytes, of which %d are taken", has, may)
 						}
@@ -92,7 +92,7 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 						}
 						c.written(c.write())
 						c.close()
-						if out := c.net.(*script).out.String(); !strings.HasPrefix(out, "HTTP/1.1 20") {
+						if out := c.net.(*scriptedConn).out.String(); !strings.HasPrefix(out, "HTTP/1.1 20") {
 							t.Errorf("%.200s", out)
 						}
 						if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
@@ -105,18 +105,18 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 	}
 }
 
-// remembers reports whether a request with a key was answered.
-func (h *Server) remembers() bool { return h.window.next > h.window.oldest }
+// hasRememberedKeys reports whether a request with a key was answered.
+func (h *Server) hasRememberedKeys() bool { return h.window.next > h.window.oldest }
 
 // A crowd that asks for ids holds no more than MaxInFlight with bodies and answers together.
-func TestNobodyHoldsMoreByAskingForIDs(t *testing.T) {
+func TestRequestsForIDsStayWithinTheBudget(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{MaxInFlight: 1 << 20})
 	h.small.tryReserve(smallBodiesBytes) // by others
-	request := post(strings.Repeat(`{"a":"ninety bytes, as its id is"}`+"\n", 3000), ndjson, ids)
+	request := post(strings.Repeat(`{"a":"ninety bytes, as its id is"}`+"\n", 3000), ndjsonHeader, idsHeader)
 	var open []*conn
 	held := 0
 	for range 20 {
-		c := h.newConn(&script{in: bytes.NewReader([]byte(request))})
+		c := h.newConn(&scriptedConn{in: bytes.NewReader([]byte(request))})
 		for c.request == nil || c.nextStep != stepPrepare {
 			if c.next() != stepRead {
 				break
@@ -152,16 +152,16 @@ func TestNobodyHoldsMoreByAskingForIDs(t *testing.T) {
 }
 
 // The text of an answer never is longer than what was taken for it.
-func TestAnAnswerFitsWhatIsTakenForIt(t *testing.T) {
+func TestAResponseFitsItsReservation(t *testing.T) {
 	faulty := strings.Join([]string{"1", "x", `{"a":1,"a":2}`, "{\"a\":\"\xff\"}", strings.Repeat(`{"a":`, 65), `{"a":1e999}`, "{} {}", "\xef\xbb\xbf{}", `{'a':1}`, `{"a":NaN}`, `{"a":1,}`, `{"a":"` + strings.Repeat("x", 2000) + `"}`, "{"}, "\n") + "\n"
 	h := newServer(t, newMemoryLog(), Options{Limits: Limits{MaxRecord: 1 << 10}})
-	for _, header := range []string{"X: y", ids} {
-		c := h.newConn(&script{in: bytes.NewReader([]byte(post("{}\n"+strings.Repeat(faulty, 20), ndjson, header)))})
-		until(t, c, stepAppend)
-		most, faults := c.request.maxResponseBytes(), len(c.request.batch.faults)
+	for _, header := range []string{"X: y", idsHeader} {
+		c := h.newConn(&scriptedConn{in: bytes.NewReader([]byte(post("{}\n"+strings.Repeat(faulty, 20), ndjsonHeader, header)))})
+		driveUntil(t, c, stepAppend)
+		reserved, faults := c.request.maxResponseBytes(), len(c.request.batch.faults)
 		c.stored(h.log.AppendSeq(t.Context(), c.request.records))
-		if len(c.largeBody) > most || faults != maxErrors {
-			t.Errorf("%d bytes, %d are taken for %d faults", len(c.largeBody), most, faults)
+		if len(c.largeBody) > reserved || faults != maxErrors {
+			t.Errorf("%d bytes, %d are taken for %d faults", len(c.largeBody), reserved, faults)
 		}
 		c.close()
 	}

@@ -14,7 +14,7 @@ import (
 
 // manual is a connection that a test drives by hand.
 
-type manual struct {
+type manualConn struct {
 	*conn
 	t    *testing.T
 	wire *wire
@@ -24,28 +24,28 @@ type manual struct {
 // wire is a connection whose reads the test makes itself.
 
 type wire struct {
-	script
-	fails    error // of writes
-	writes   int
-	deadline int // how often one was set
+	scriptedConn
+	writeErr     error // of writes
+	writes       int
+	deadlinesSet int // how often one was set
 }
 
 func (w *wire) Write(p []byte) (int, error) {
 	w.writes++
-	if w.fails != nil {
-		return 0, w.fails
+	if w.writeErr != nil {
+		return 0, w.writeErr
 	}
-	return w.script.Write(p)
+	return w.scriptedConn.Write(p)
 }
 
-func (w *wire) SetDeadline(time.Time) error { w.deadline++; return nil }
+func (w *wire) SetDeadline(time.Time) error { w.deadlinesSet++; return nil }
 
-func newManual(t *testing.T, o Options) *manual {
+func newManualConn(t *testing.T, o Options) *manualConn {
 	t.Helper()
 	log := newMemoryLog()
 	h := newServer(t, log, o)
-	w := &wire{script: script{in: bytes.NewReader(nil)}}
-	m := &manual{conn: h.newConn(w), t: t, wire: w, log: log}
+	w := &wire{scriptedConn: scriptedConn{in: bytes.NewReader(nil)}}
+	m := &manualConn{conn: h.newConn(w), t: t, wire: w, log: log}
 	m.enter(stateOpening)
 	return m
 }
@@ -54,7 +54,7 @@ func newManual(t *testing.T, o Options) *manual {
 
 // bytes, and returns what it needs then.
 
-func (m *manual) gives(text string, most int) step {
+func (m *manualConn) feed(text string, maxRead int) step {
 	m.t.Helper()
 	for {
 		switch s := m.next(); s {
@@ -65,7 +65,7 @@ func (m *manual) gives(text string, most int) step {
 			if len(m.readSpace) == 0 {
 				m.t.Fatal("there is no room to read into")
 			}
-			n := copy(m.readSpace, text[:min(len(text), most)])
+			n := copy(m.readSpace, text[:min(len(text), maxRead)])
 			if n == 0 {
 				return stepRead
 			}
@@ -83,7 +83,7 @@ func (m *manual) gives(text string, most int) step {
 
 // answers takes what is to be written, and returns the statuses of it.
 
-func (m *manual) answers() (all string) {
+func (m *manualConn) writeStatuses() (all string) {
 	m.t.Helper()
 	m.wire.out.Reset()
 	m.written(m.write())
@@ -102,7 +102,7 @@ func (m *manual) answers() (all string) {
 
 // since its time is over, whether it had to make room, and whether it was ended.
 
-func TestHowAConnectionStops(t *testing.T) {
+func TestReadErrorsByState(t *testing.T) {
 	gone, late := io.EOF, os.ErrDeadlineExceeded
 	one := post(`{"a":1}`)
 	sent := map[state]string{stateOpening: "", stateHeader: "POST /api", stateBody: one[:len(one)-1], stateIdle: one}
@@ -135,10 +135,10 @@ func TestHowAConnectionStops(t *testing.T) {
 		{stateIdle, late, true, true, ""},
 	} {
 		t.Run(fmt.Sprint(stateNames[c.in], c.err, c.cut, c.last), func(t *testing.T) {
-			m := newManual(t, Options{})
-			if m.gives(sent[c.in], 1000) == stepWrite {
-				m.answers()
-				m.gives("", 1)
+			m := newManualConn(t, Options{})
+			if m.feed(sent[c.in], 1000) == stepWrite {
+				m.writeStatuses()
+				m.feed("", 1)
 			}
 			if m.state != c.in {
 				t.Fatal(stateNames[m.state])
@@ -150,7 +150,7 @@ func TestHowAConnectionStops(t *testing.T) {
 			m.received(0, c.err)
 			got := ""
 			if m.next() == stepWrite {
-				got = m.answers()
+				got = m.writeStatuses()
 			}
 			if got != c.want || m.next() != stepEnd {
 				t.Errorf("%q, want %q", got, c.want)
@@ -165,38 +165,38 @@ func TestHowAConnectionStops(t *testing.T) {
 
 // Whether an answer ends the connection, and whether what follows is read before that.
 
-func TestWhatEndsWithAnAnswer(t *testing.T) {
+func TestWhichResponsesEndTheConnection(t *testing.T) {
 	one := post(`{"a":1}`)
 	closing := strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1)
 	twice := "GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\nAuthorization: x\r\n\r\n"
 	for name, c := range map[string]struct {
 		send   string
-		before func(m *manual)
+		before func(m *manualConn)
 		want   string
 		unread bool
 	}{
 		"it goes on":                 {one, nil, "201", false},
-		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjson, ids), nil, "201", false},
+		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjsonHeader, idsHeader), nil, "201", false},
 		"the client wants it":        {closing, nil, "201 closed", false},
 		"and sends more":             {closing + "more", nil, "201 closed", true},
-		"drained":                    {one, func(m *manual) { m.server.Drain() }, "201 closed", false},
-		"ended":                      {one, func(m *manual) { m.end() }, "201 closed", false},
+		"drained":                    {one, func(m *manualConn) { m.server.Drain() }, "201 closed", false},
+		"ended":                      {one, func(m *manualConn) { m.end() }, "201 closed", false},
 		"a problem of a whole one":   {twice, nil, "400 closed", false},
-		"a problem of half of one":   {one[:len(one)-1] + "x", func(m *manual) { m.server.opts.MaxBody = 1 }, "413 closed", true},
+		"a problem of half of one":   {one[:len(one)-1] + "x", func(m *manualConn) { m.server.opts.MaxBody = 1 }, "413 closed", true},
 		"a page":                     {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
 		"of HEAD":                    {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
 		"nothing that is understood": {"x\r\n", nil, "400 closed", true},
-		"what its time is over for":  {"P", func(m *manual) { m.gives("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
+		"what its time is over for":  {"P", func(m *manualConn) { m.feed("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newManual(t, Options{})
+			m := newManualConn(t, Options{})
 			if c.before != nil {
 				c.before(m)
 			}
-			if s := m.gives(c.send, 1000); s != stepWrite {
+			if s := m.feed(c.send, 1000); s != stepWrite {
 				t.Fatal(s)
 			}
-			if got := m.answers(); got != c.want {
+			if got := m.writeStatuses(); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 			ends := strings.HasSuffix(c.want, "closed")
@@ -215,19 +215,19 @@ func TestWhatEndsWithAnAnswer(t *testing.T) {
 
 // An answer that is not taken ends the connection, and nothing more is written or read.
 
-func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
-	m := newManual(t, Options{})
-	if s := m.gives(post(strings.Repeat("{}\n", 1000), ndjson, ids), 100_000); s != stepWrite || len(m.largeBody) == 0 {
+func TestAFailedWriteEndsTheConnection(t *testing.T) {
+	m := newManualConn(t, Options{})
+	if s := m.feed(post(strings.Repeat("{}\n", 1000), ndjsonHeader, idsHeader), 100_000); s != stepWrite || len(m.largeBody) == 0 {
 		t.Fatal(s, len(m.largeBody))
 	}
-	m.wire.fails = os.ErrDeadlineExceeded
-	m.answers()
+	m.wire.writeErr = os.ErrDeadlineExceeded
+	m.writeStatuses()
 	if m.wire.writes != 1 || m.next() != stepEnd || !m.unwritable || m.clientMaySend || m.largeBody != nil {
 		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.unwritable, m.clientMaySend)
 	}
-	m = newManual(t, Options{})
-	m.gives(post("{}"), 1000)
-	m.answers()
+	m = newManualConn(t, Options{})
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
 	if m.wire.writes != 1 {
 		t.Errorf("%d writes of one answer", m.wire.writes)
 	}
@@ -239,30 +239,30 @@ func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
 
 // A deadline that has passed is set once, and none where there is none.
 
-func TestADeadlineIsSetOnce(t *testing.T) {
-	m := newManual(t, Options{})
+func TestAPassedDeadlineIsSetOnce(t *testing.T) {
+	m := newManualConn(t, Options{})
 	now := time.Now()
 	later := m.registry.deadline(now.Add(time.Hour))
 	m.expire(m.registry.deadline(now), now)
 	m.enter(stateStoring)
 	m.expire(later, now)
-	if m.wire.deadline != 0 {
-		t.Errorf("%d deadlines are set before any has passed", m.wire.deadline)
+	if m.wire.deadlinesSet != 0 {
+		t.Errorf("%d deadlines are set before any has passed", m.wire.deadlinesSet)
 	}
 	m.enter(stateWriting)
 	m.expire(later, now)
 	m.expire(later, now)
-	if m.wire.deadline != 1 {
-		t.Errorf("one that has passed is set %d times", m.wire.deadline)
+	if m.wire.deadlinesSet != 1 {
+		t.Errorf("one that has passed is set %d times", m.wire.deadlinesSet)
 	}
 }
 
 // Nothing is expected of a client while its usages are stored, and each body begins anew.
-func TestWhatAStateLeavesToTheNext(t *testing.T) {
-	m := newManual(t, Options{})
+func TestEachStateStartsAnew(t *testing.T) {
+	m := newManualConn(t, Options{})
 	for range 2 {
 		text := post("{}")
-		m.gives(text[:len(text)-2], 1000)
+		m.feed(text[:len(text)-2], 1000)
 		if m.state != stateBody || m.deadline == 0 || m.bodyReceived != 0 {
 			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.deadline, m.bodyReceived)
 		}
@@ -275,26 +275,26 @@ func TestWhatAStateLeavesToTheNext(t *testing.T) {
 			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.deadline)
 		}
 		m.prepare()
-		m.gives("", 1)
-		m.answers()
+		m.feed("", 1)
+		m.writeStatuses()
 	}
 }
 
 // closable is a connection of which one side can be closed, or can't.
 
-type closable struct {
+type halfCloser struct {
 	wire
 	err error
 }
 
-func (c *closable) CloseWrite() error { return c.err }
+func (c *halfCloser) CloseWrite() error { return c.err }
 
 // What a client still sends is read only once it was told that nothing follows.
 
-func TestWhoCantBeToldIsNotListenedTo(t *testing.T) {
+func TestLingeringNeedsCloseWrite(t *testing.T) {
 	for _, err := range []error{nil, errors.New("closed")} {
 		h := newServer(t, newMemoryLog(), Options{})
-		w := &closable{wire: wire{script: script{in: bytes.NewReader(make([]byte, 10))}}, err: err}
+		w := &halfCloser{wire: wire{scriptedConn: scriptedConn{in: bytes.NewReader(make([]byte, 10))}}, err: err}
 		c := h.newConn(w)
 		c.clientMaySend = true
 		c.close()
@@ -322,23 +322,23 @@ func TestWhoCantBeToldIsNotListenedTo(t *testing.T) {
 
 // anything else that comes between two requests.
 
-func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
-	m := newManual(t, Options{})
-	m.gives(post("{}"), 1000)
-	m.answers()
-	m.gives("", 1)
+func TestIdleConnectionsEndAtShutdown(t *testing.T) {
+	m := newManualConn(t, Options{})
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
+	m.feed("", 1)
 	m.registry.shuttingDown.Store(true)
-	m.gives("\r\n", 1000)
+	m.feed("\r\n", 1000)
 	if !m.isLast() {
 		t.Error("it goes on after an empty line")
 	}
-	m = newManual(t, Options{})
+	m = newManualConn(t, Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	v := visit(t, ln.Addr().String())
+	v := dialRaw(t, ln.Addr().String())
 	if m.raw, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
@@ -346,8 +346,8 @@ func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
 	v.send("P")
 	waitFor(t, func() bool { return hasUnread(m.raw) })
 	m.registry.shuttingDown.Store(true)
-	m.gives(post("{}"), 1000)
-	m.answers()
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
 	if m.isLast() {
 		t.Error("it ends though a request has arrived")
 	}

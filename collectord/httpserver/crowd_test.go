@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// is expects that a queue holds these connections, the one that was pushed first ahead.
-func (q *queue) is(t *testing.T, want ...*conn) {
+// expect expects that a queue holds these connections, the one that was pushed first ahead.
+func (q *queue) expect(t *testing.T, want ...*conn) {
 	t.Helper()
 	var down, up []*conn
 	for c := q.head; c != nil && len(down) < 10; c = c.nextInQueue {
@@ -40,7 +40,7 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 		all[0].nextInQueue, all[0].prevInQueue = &conn{}, &conn{} // of another queue, before
 		for i, c := range all {
 			q.push(c)
-			q.is(t, all[:i+1]...)
+			q.expect(t, all[:i+1]...)
 		}
 		left := slices.Clone(all)
 		for _, i := range order {
@@ -52,7 +52,7 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 				}
 			}
 			left = append([]*conn{c}, slices.DeleteFunc(left, func(other *conn) bool { return other == c })...)
-			q.is(t, left...)
+			q.expect(t, left...)
 			if c.queuedSince != 7 {
 				t.Errorf("since %d", c.queuedSince)
 			}
@@ -69,13 +69,13 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 				t.Error("who has left is in it still")
 			}
 			left = slices.DeleteFunc(left, func(c *conn) bool { return c == all[i] })
-			q.is(t, left...)
+			q.expect(t, left...)
 		}
 	}
 }
 
 // The oldest stranger is that of all crowds, and TLS has a crowd of its own.
-func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
+func TestTheOldestStrangerOfAllClasses(t *testing.T) {
 	var s connections
 	if oldestStranger([]*connClass{&s.plain, &s.secure}) != nil {
 		t.Error("there is nobody")
@@ -105,7 +105,7 @@ func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
 
 // When the server shuts down, whoever is idle ends at once, and others with their answers;
 // then nobody is left.
-func TestTheIdleEndAtOnce(t *testing.T) {
+func TestIdleConnectionsEndAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &newServer(t, newMemoryLog(), Options{}).conns
 		select {
@@ -113,11 +113,11 @@ func TestTheIdleEndAtOnce(t *testing.T) {
 		default:
 			t.Error("nobody is there to be waited for")
 		}
-		wires := map[state]*deadlines{}
+		wires := map[state]*deadlineConn{}
 		conns := map[state]*conn{}
 		s.open = map[*conn]struct{}{}
 		for _, in := range []state{stateIdle, stateBody} {
-			wires[in] = &deadlines{}
+			wires[in] = &deadlineConn{}
 			conns[in] = s.server.newConn(wires[in])
 			conns[in].idleSince.Store(1)
 			conns[in].enter(in)
@@ -125,8 +125,8 @@ func TestTheIdleEndAtOnce(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		none := s.shutDown()
-		if !wires[stateIdle].until.Equal(time.Now()) || !wires[stateBody].until.IsZero() || !s.shuttingDown.Load() {
-			t.Errorf("who is idle has until %v, others until %v; it closes: %t", wires[stateIdle].until, wires[stateBody].until, s.shuttingDown.Load())
+		if !wires[stateIdle].deadline.Equal(time.Now()) || !wires[stateBody].deadline.IsZero() || !s.shuttingDown.Load() {
+			t.Errorf("who is idle has until %v, others until %v; it closes: %t", wires[stateIdle].deadline, wires[stateBody].deadline, s.shuttingDown.Load())
 		}
 		for _, c := range conns {
 			select {
@@ -141,24 +141,24 @@ func TestTheIdleEndAtOnce(t *testing.T) {
 }
 
 // A sweep ends what has passed, and logs who made room once it holds no lock.
-func TestASweepEndsAndLogs(t *testing.T) {
+func TestASweepEnforcesDeadlinesAndLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := &newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}).conns
 		log.Reset()
 		s.sweepTimer = time.AfterFunc(time.Hour, func() {})
 		defer s.sweepTimer.Stop()
-		d := &deadlines{}
+		d := &deadlineConn{}
 		c := s.server.newConn(d)
 		s.open = map[*conn]struct{}{c: {}}
 		c.enterUntil(stateBody, time.Now().Add(time.Second))
-		if s.sweep(); !d.until.IsZero() || log.Len() > 0 {
-			t.Errorf("nothing has passed, and it has until %v: %s", d.until, &log)
+		if s.sweep(); !d.deadline.IsZero() || log.Len() > 0 {
+			t.Errorf("nothing has passed, and it has until %v: %s", d.deadline, &log)
 		}
 		<-time.After(time.Second)
 		s.room.turnedAway.Add(1)
-		if s.sweep(); !d.until.Equal(time.Now()) || !strings.Contains(log.String(), "turned_away=1") {
-			t.Errorf("its time has passed, and it has until %v: %s", d.until, &log)
+		if s.sweep(); !d.deadline.Equal(time.Now()) || !strings.Contains(log.String(), "turned_away=1") {
+			t.Errorf("its time has passed, and it has until %v: %s", d.deadline, &log)
 		}
 	})
 }

@@ -12,10 +12,10 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// limitIn is the limit of a row of the table at the type state, where it is a time.
-func limitIn(t *testing.T, row string) time.Duration {
+// documentedLimit is the limit of a row of the table at the type state, where it is a time.
+func documentedLimit(t *testing.T, row string) time.Duration {
 	t.Helper()
-	cells := statesAreIn(t, "conn.go")[row]
+	cells := documentedStates(t, "conn.go")[row]
 	d, err := time.ParseDuration(strings.ReplaceAll(cells[0], " ", ""))
 	if err != nil || cells[1] != "closed" {
 		t.Fatalf("%s: %q, %v", row, cells, err)
@@ -36,7 +36,7 @@ func transports(t *testing.T) (byName map[string]*auth.TLS, secure func(*slowCli
 		if err := tc.Handshake(); err != nil {
 			c.t.Fatal(err)
 		}
-		c.Conn, c.answers = tc, bufio.NewReader(tc)
+		c.Conn, c.responses = tc, bufio.NewReader(tc)
 	}
 }
 
@@ -52,7 +52,7 @@ func dialSlow(t *testing.T, h *Server, ln *memoryListener, log *slowLog) *slowCl
 // The row "cut off" of the table is what happens to a connection that makes room, whatever
 // it is doing: it has that long to take the answer that says so.
 func TestCutOffHasItsLimit(t *testing.T) {
-	limit := limitIn(t, "cut off")
+	limit := documentedLimit(t, "cut off")
 	one := post(`{"a":1}`)
 	all, secure := transports(t)
 	for transport, identity := range all {
@@ -82,16 +82,16 @@ func TestCutOffHasItsLimit(t *testing.T) {
 							secure(c)
 						}
 						if row.send != "" {
-							c.sends(row.send)
+							c.send(row.send)
 						}
 						if row.reads != "" {
-							c.gets(row.reads)
+							c.expectResponse(row.reads)
 						}
 						c.wait(strangerGrace)
 						next := dialSlow(t, h, ln, log)
 						waits := !takes && (row.gets != "") // for the answer to be taken
 						if takes && row.gets != "" {
-							c.gets(row.gets)
+							c.expectResponse(row.gets)
 						}
 						if waits {
 							c.wait(limit - time.Millisecond)
@@ -105,7 +105,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 						if n := h.Connections(); n != 1 {
 							t.Errorf("%d connections are open, the answer taken: %t", n, takes)
 						}
-						c.isCutOff()
+						c.expectNoResponse()
 						if len(log.usages) > 0 {
 							t.Errorf("stored %q", log.usages)
 						}
@@ -121,7 +121,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 // The row "turned away" of the table is what happens to a connection that nobody makes room
 // for: it is listened to that long, whatever it sends.
 func TestTurnedAwayHasItsLimit(t *testing.T) {
-	limit := limitIn(t, "turned away")
+	limit := documentedLimit(t, "turned away")
 	all, secure := transports(t)
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
@@ -140,15 +140,15 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 					if identity != nil {
 						secure(busy)
 					}
-					log.takes = time.Hour
-					busy.sends(post(`{"a":1}`))
+					log.appendTime = time.Hour
+					busy.send(post(`{"a":1}`))
 					c := dialSlow(t, h, ln, log)
 					if row.send != "" {
 						if identity != nil {
 							secure(c)
 						}
 						go func() { _, _ = c.Write([]byte(row.send)) }() // not all of it is read
-						c.gets(row.gets)
+						c.expectResponse(row.gets)
 					}
 					c.wait(limit - time.Millisecond)
 					synctest.Wait()
@@ -160,9 +160,9 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 					if n := h.conns.turningAway.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
 						t.Errorf("%d are listened to, %d connections are open, %d were turned away", n, h.Connections(), h.TurnedAway())
 					}
-					c.isCutOff()
+					c.expectNoResponse()
 					c.wait(time.Hour)
-					busy.gets("201")
+					busy.expectResponse("201")
 				})
 			})
 		}
@@ -170,15 +170,15 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 }
 
 // A client of TLS is told that nothing follows before it is listened to.
-func TestTLSTakesLeaveBeforeItListens(t *testing.T) {
+func TestTLSSendsCloseNotifyBeforeItLingers(t *testing.T) {
 	all, secure := transports(t)
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{memoryLog: newMemoryLog()}
 		h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{TLS: all["TLS"]}})
 		c := dialSlow(t, h, ln, log)
 		secure(c)
-		c.sends("x\r\n")
-		c.gets("400, closed")
+		c.send("x\r\n")
+		c.expectResponse("400, closed")
 		if n, err := c.Conn.(*tls.Conn).NetConn().Read(make([]byte, 100)); n == 0 || err != nil {
 			t.Errorf("%d bytes, %v", n, err)
 		}

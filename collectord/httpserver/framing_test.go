@@ -8,7 +8,7 @@ import (
 
 // Each request is followed by one that a proxy in front may take for a part of
 // it, or the other way round. It must not be served.
-func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
+func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := func(lines ...string) string {
 		return "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
@@ -62,8 +62,8 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: unlimited(Limits{})})
-			answers, bodies := talk(t, addr, request+next, 2)
+			_, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{})})
+			answers, bodies := sendRaw(t, addr, request+next, 2)
 			if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !answers[0].Close {
 				for i, a := range answers {
 					t.Errorf("%s, close %v: %s", a.Status, a.Close, bodies[i])
@@ -77,7 +77,7 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 }
 
 // What only looks odd is served, and the next request too.
-func TestWhatAllUnderstandIsServed(t *testing.T) {
+func TestUnusualButUnambiguousRequestsAreServed(t *testing.T) {
 	t.Parallel()
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for name, request := range map[string]string{
@@ -93,8 +93,8 @@ func TestWhatAllUnderstandIsServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{})
-			answers, bodies := talk(t, addr, request+next, 2)
+			_, addr := startServer(t, log, Options{})
+			answers, bodies := sendRaw(t, addr, request+next, 2)
 			if len(answers) != 2 || answers[0].StatusCode != http.StatusCreated || answers[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
 				t.Errorf("%d answers: %v", len(answers), bodies)
 			}

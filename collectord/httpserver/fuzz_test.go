@@ -22,7 +22,7 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, form byte) {
 		begins := header{content: mediaType(form & 1 * byte(linesContent)), coding: coding(form / 2 % 3)}
 		begins.prefer.ids = true
-		r := afterAnother(h, begins)
+		r := requestAfterOther(h, begins)
 		defer h.release(r)
 		if r.coding == identity {
 			r.rawBody = append(r.rawBody, text...)
@@ -68,11 +68,11 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// afterAnother returns a request as it begins, which was that of another client
+// requestAfterOther returns a request as it begins, which was that of another client
 // before.
-func afterAnother(h *Server, begins header) *request {
+func requestAfterOther(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
-	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, another)
+	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, otherClient)
 	r.rawBody = append(r.rawBody, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
 	_ = h.decode(r)
 	_ = h.split(r, nil)

@@ -135,7 +135,7 @@ func TestPreferencesAreReadAsLists(t *testing.T) {
 	}
 }
 
-func TestABodyIsJudgedByItsHeader(t *testing.T) {
+func TestTheHeaderIsCheckedBeforeTheBody(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{MaxBody: 1000})
 	for encoding, want := range map[string]coding{"": identity, "identity": identity, "IDENTITY": identity, "gzip": gzipped, "X-gzip": gzipped, "zstd": zstandard} {
 		r := header{encoding: []byte(encoding)}

@@ -13,32 +13,32 @@ import (
 	"collectord/wal"
 )
 
-func keyed(key, body string, headers ...string) string {
+func postWithKey(key, body string, headers ...string) string {
 	return post(body, append(headers, "Idempotency-Key: "+key)...)
 }
 
-// exchange posts once and returns status and body.
-func exchange(t *testing.T, addr, request string) (*http.Response, string) {
+// roundTrip posts once and returns status and body.
+func roundTrip(t *testing.T, addr, request string) (*http.Response, string) {
 	t.Helper()
-	answers, bodies := talk(t, addr, request, 1)
+	answers, bodies := sendRaw(t, addr, request, 1)
 	if len(answers) != 1 {
 		t.Fatal("no answer")
 	}
 	return answers[0], bodies[0]
 }
 
-func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
+func TestARepeatedKeyGetsTheFirstResponseAndStoresNothing(t *testing.T) {
 	for name, c := range map[string]struct{ first, again string }{
-		"object":            {keyed("k", `{"a":1}`), keyed(`"k"`, `{"a":1}`)},
-		"array with ids":    {keyed("k", `[{"a":1},2,{"a":1}]`, ids), keyed("k", `[{"a":1},2,{"a":1}]`)},
-		"array, compressed": {keyed("k", `[{"a":1}]`), keyed("k", compress(t, "gzip", `[{"a":1}]`), "Content-Encoding: gzip", strict)},
+		"object":            {postWithKey("k", `{"a":1}`), postWithKey(`"k"`, `{"a":1}`)},
+		"array with ids":    {postWithKey("k", `[{"a":1},2,{"a":1}]`, idsHeader), postWithKey("k", `[{"a":1},2,{"a":1}]`)},
+		"array, compressed": {postWithKey("k", `[{"a":1}]`), postWithKey("k", compress(t, "gzip", `[{"a":1}]`), "Content-Encoding: gzip", strictHeader)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{})
-			first, want := exchange(t, addr, c.first)
+			_, addr := startServer(t, log, Options{})
+			first, want := roundTrip(t, addr, c.first)
 			stored := len(log.usages)
-			again, got := exchange(t, addr, c.again)
+			again, got := roundTrip(t, addr, c.again)
 			if got != want || again.StatusCode != first.StatusCode || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("Idempotency-Replayed") != "" ||
 				again.Header.Get("Preference-Applied") != first.Header.Get("Preference-Applied") {
 				t.Errorf("%s %s, first %s %s", again.Status, got, first.Status, want)
@@ -50,17 +50,17 @@ func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	}
 }
 
-func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
+func TestAKeyWithAnotherBodyIsRejected(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
-	exchange(t, addr, keyed("k", `{"a":1}`))
-	for _, other := range []string{keyed("k", `{"a":2}`), keyed("k", `{"a":1}`, ndjson), keyed("k", `{"a": 1}`)} {
-		a, body := exchange(t, addr, other)
+	_, addr := startServer(t, log, Options{})
+	roundTrip(t, addr, postWithKey("k", `{"a":1}`))
+	for _, other := range []string{postWithKey("k", `{"a":2}`), postWithKey("k", `{"a":1}`, ndjsonHeader), postWithKey("k", `{"a": 1}`)} {
+		a, body := roundTrip(t, addr, other)
 		if a.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body, CodeMismatch) {
 			t.Errorf("%s %s", a.Status, body)
 		}
 	}
-	if a, _ := exchange(t, addr, keyed("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
+	if a, _ := roundTrip(t, addr, postWithKey("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
 		t.Error("another key was refused")
 	}
 	if len(log.usages) != 2 || log.rejected["http "+CodeMismatch] != 3 {
@@ -68,37 +68,37 @@ func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
 	}
 }
 
-func TestKeyWhoseFirstRequestIsUnderWayIsAskedToWait(t *testing.T) {
+func TestAKeyInProgressIsRejectedWithRetryAfter(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	_, addr := serve(t, log, Options{})
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	_, addr := startServer(t, log, Options{})
 	first := make(chan string)
 	go func() {
-		_, bodies := talk(t, addr, keyed("k", `{"a":1}`), 1)
+		_, bodies := sendRaw(t, addr, postWithKey("k", `{"a":1}`), 1)
 		first <- strings.Join(bodies, "")
 	}()
-	<-log.entered
-	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	<-log.appendStarted
+	a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`))
 	if a.StatusCode != http.StatusConflict || !strings.Contains(body, CodeInProgress) || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%s %s", a.Status, body)
 	}
-	close(log.leave)
+	close(log.continueAppend)
 	want := <-first
-	if _, got := exchange(t, addr, keyed("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
+	if _, got := roundTrip(t, addr, postWithKey("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
 		t.Errorf("%s, first %s", got, want)
 	}
 }
 
-func TestOnlyWhatWasStoredIsRemembered(t *testing.T) {
+func TestOnlyStoredRequestsAreRemembered(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
-	exchange(t, addr, keyed("k", `{"a":`)) // 400
-	log.refuse = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
-	if a, body := exchange(t, addr, keyed("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
+	_, addr := startServer(t, log, Options{})
+	roundTrip(t, addr, postWithKey("k", `{"a":`)) // 400
+	log.appendErr = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
+	if a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
 		t.Errorf("%s %s", a.Status, body)
 	}
-	log.refuse = nil
-	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	log.appendErr = nil
+	a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`))
 	if a.StatusCode != http.StatusCreated || a.Header.Get("Idempotency-Replayed") != "" || len(log.usages) != 1 {
 		t.Errorf("%s %s", a.Status, body)
 	}
@@ -110,8 +110,8 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // worked out by another program
 	for range 2 {                                       // also after a restart
 		log := newMemoryLog()
-		_, addr := serve(t, log, Options{})
-		exchange(t, addr, keyed("key-1", "[7,{\"a\":\n1}]"))
+		_, addr := startServer(t, log, Options{})
+		roundTrip(t, addr, postWithKey("key-1", "[7,{\"a\":\n1}]"))
 		if got := log.ids[0].String(); got != want {
 			t.Errorf("id is %s", got)
 		}
@@ -123,13 +123,13 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 	}
 }
 
-func TestKeysThatAreNoneAreRefused(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{})
+func TestInvalidKeysAreRejected(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{})
 	for key, status := range map[string]int{
 		"": 400, `""`: 400, "a b": 400, "\xc3\xa9": 400, strings.Repeat("x", 256): 400, "a\r\nIdempotency-Key: a": 400,
 		strings.Repeat("x", 255): 201, `"` + strings.Repeat("y", 255) + `"`: 201, `"`: 201, "!~": 201,
 	} {
-		if a, body := exchange(t, addr, keyed(key, `{}`)); a.StatusCode != status {
+		if a, body := roundTrip(t, addr, postWithKey(key, `{}`)); a.StatusCode != status {
 			t.Errorf("%q: %s %s", key, a.Status, body)
 		}
 	}
@@ -185,9 +185,9 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	for range 3 {
-		exchange(t, addr, keyed("k", `[{"a":1},{"a":2},3]`))
+		roundTrip(t, addr, postWithKey("k", `[{"a":1},{"a":2},3]`))
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 9 || g.Accepted != 6 || g.Appended != 2 || g.Repeated != 4 || g.Rejected[usage.CodeNotAnObject] != 3 || g.Waiting != 0 {

@@ -10,33 +10,33 @@ import (
 	"time"
 )
 
-// visitor is a raw connection to a server.
-type visitor struct {
+// rawClient is a raw connection to a server.
+type rawClient struct {
 	t *testing.T
 	net.Conn
 	r *bufio.Reader
 }
 
-func visit(t *testing.T, addr string) *visitor {
+func dialRaw(t *testing.T, addr string) *rawClient {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(testLimit))
-	return &visitor{t, c, bufio.NewReader(c)}
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
+	return &rawClient{t, c, bufio.NewReader(c)}
 }
 
-func (v *visitor) send(s string) {
+func (v *rawClient) send(s string) {
 	v.t.Helper()
 	if _, err := io.WriteString(v, s); err != nil {
 		v.t.Fatal(err)
 	}
 }
 
-// answer returns the next answer's status and body, or 0 once it is closed.
-func (v *visitor) answer() (status int, body string) {
+// readResponse returns the next answer's status and body, or 0 once it is closed.
+func (v *rawClient) readResponse() (status int, body string) {
 	v.t.Helper()
 	resp, err := http.ReadResponse(v.r, nil)
 	if err != nil {
@@ -52,12 +52,12 @@ func (v *visitor) answer() (status int, body string) {
 
 func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	h, addr := serve(t, newMemoryLog(), Options{Limits: unlimited(Limits{MaxConnections: 3})})
-	var held []*visitor
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{MaxConnections: 3})})
+	var held []*rawClient
 	for range 3 {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		if status, body := v.answer(); status != http.StatusCreated {
+		if status, body := v.readResponse(); status != http.StatusCreated {
 			t.Fatal(status, body)
 		}
 		held = append(held, v)
@@ -93,25 +93,25 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	}
 	idle(2, time.Now().Add(-clientMinIdle))
 	for i := range 2 {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		if status, body := v.answer(); status != http.StatusCreated {
+		if status, body := v.readResponse(); status != http.StatusCreated {
 			t.Errorf("newcomer %d: %d %s", i, status, body)
 		}
 	}
 	for i := 1; i < 3; i++ {
-		if status, body := held[i].answer(); status != 0 {
+		if status, body := held[i].readResponse(); status != 0 {
 			t.Errorf("idle connection %d was answered %d %s", i, status, body)
 		}
 	}
 	idle(2, time.Now().Add(time.Hour)) // for less than clientMinIdle, however slow the machine is
-	v := visit(t, addr)
+	v := dialRaw(t, addr)
 	v.send(post(`{"a":1}`))
-	if status, body := v.answer(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
+	if status, body := v.readResponse(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("beyond: %d %s", status, body)
 	}
 	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
-	if status, body := held[0].answer(); status != http.StatusCreated {
+	if status, body := held[0].readResponse(); status != http.StatusCreated {
 		t.Errorf("the busy one: %d %s", status, body)
 	}
 	waitFor(t, func() bool { return h.Connections() <= 3 }) // those that made room count until they are closed
@@ -119,13 +119,13 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 
 // What has arrived on a connection means that it is idle no more, even if the
 // server has not read it yet.
-func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
+func TestArrivedBytesAreSeenBeforeTheyAreRead(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	v := visit(t, ln.Addr().String())
+	v := dialRaw(t, ln.Addr().String())
 	c, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -139,19 +139,19 @@ func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
 }
 
 // A client that sends its request along with the connection is told, not reset.
-func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
+func TestAConnectionTurnedAwayGetsAResponse(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: unlimited(Limits{MaxConnections: 1})})
-	_, release := busy(t, log, addr, 1)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{MaxConnections: 1})})
+	_, release := occupyConnections(t, log, addr, 1)
 	defer release()
 	request := post(`{"a":"` + strings.Repeat("x", 30<<10) + `"}`)
 	heard := 0
 	for i := range 200 {
 		began := time.Now()
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, request)
-		status, body := v.answer()
+		status, body := v.readResponse()
 		v.Close()
 		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
 			continue

@@ -30,13 +30,13 @@ func serveInMemory(t *testing.T, log Log, o Options) (*Server, *memoryListener) 
 	return h, ln
 }
 
-// statuses sends parts, none of which is read together with another, and returns
+// readStatuses sends parts, none of which is read together with another, and returns
 // how each request was answered, up to the end of the connection or n answers.
-func statuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []int, closed bool) {
+func readStatuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []int, closed bool) {
 	t.Helper()
 	c := ln.dial()
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(testLimit))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	go func() {
 		for _, part := range parts {
 			if _, err := io.WriteString(c, part); err != nil {
@@ -63,7 +63,7 @@ func statuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []i
 
 // What is in a body has no bearing on the next request, and each request line is
 // judged, wherever it lies: at each way to cut the row of them into two reads.
-func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
+func TestBodyBytesAreNotReadAsRequestLines(t *testing.T) {
 	const pattern = "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"
 	lines := "{\"a\":1}\n" + pattern + "{\"b\":\n2}\n{}\n"
 	skippable := "\x50\x2a\x4d\x18" + fmt.Sprintf("%c\x00\x00\x00", len(pattern)) + pattern
@@ -72,22 +72,22 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 		return strings.Replace(post(body, headers...), "POST /api/usages", method+" "+path, 1)
 	}
 	chunks := func(body string, headers ...string) string {
-		return strings.TrimSuffix(chunked(body, headers...), "0\r\n\r\n") + "0;HTTP/1.1\r\nX: HTTP/1.1\r\n\r\n"
+		return strings.TrimSuffix(postChunked(body, headers...), "0\r\n\r\n") + "0;HTTP/1.1\r\nX: HTTP/1.1\r\n\r\n"
 	}
-	tokens, headers := holder(t, "a")
+	tokens, headers := newTokens(t, "a")
 	stranger := "Authorization: Bearer x"
 	for name, c := range map[string]struct {
 		request string
 		status  int
 		closes  bool
 	}{
-		"refused line":           {post(lines, ndjson, headers[0]), 200, false},
-		"refused line, chunked":  {chunks(lines, ndjson, headers[0]), 200, false},
+		"refused line":           {post(lines, ndjsonHeader, headers[0]), 200, false},
+		"refused line, chunked":  {chunks(lines, ndjsonHeader, headers[0]), 200, false},
 		"zstd":                   {post(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
 		"zstd, chunked":          {chunks(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
 		"not JSON":               {post(pattern, headers[0]), 400, false},
 		"no body":                {"POST /api/usages HTTP/1.1\r\n" + headers[0] + "\r\nHost: localhost\r\nX: HTTP/1.1\r\n\r\n", 400, false},
-		"expected":               {post(lines, ndjson, headers[0], "Expect: 100-continue"), 100, false},
+		"expected":               {post(lines, ndjsonHeader, headers[0], "Expect: 100-continue"), 100, false},
 		"type":                   {post(pattern, "Content-Type: text/plain", headers[0]), 415, true},
 		"stranger":               {post(pattern, stranger), 401, true},
 		"stranger, long":         {post(long, stranger), 401, true},
@@ -105,7 +105,7 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 		"empty lines before":     {"\r\n\n\r\n" + post("{}", headers[0]), 201, false},
 		"length after blanks":    {post("{}", headers[0], "X:"+strings.Repeat(" ", 100)), 201, false},
 		"length, leading zeros":  {strings.Replace(post("{}", headers[0]), "Length: ", "Length: \t 00", 1), 201, false},
-		"refused line, and more": {post(lines, ndjson, headers[0]) + "\r\n\n", 200, false},
+		"refused line, and more": {post(lines, ndjsonHeader, headers[0]) + "\r\n\n", 200, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -113,7 +113,7 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 			_, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 			good := post(`{"next":1}`, headers[0])
 			for kind, next := range map[string]string{
-				"good": good, "chunked": chunked(`{"next":1}`, headers[0]),
+				"good": good, "chunked": postChunked(`{"next":1}`, headers[0]),
 				"bare":      strings.Replace(good, "\r\n", "\n", 1),
 				"bare line": strings.Replace(good, "Host: localhost\r\n", "Host: localhost\n", 1),
 				"bare end":  strings.Replace(good, "\r\n\r\n", "\r\n\n", 1) + "\r\n\r\n",
@@ -141,7 +141,7 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 					}
 				}
 				for _, at := range cuts {
-					got, closed := statuses(t, ln, len(want), text[:at], text[at:])
+					got, closed := readStatuses(t, ln, len(want), text[:at], text[at:])
 					if fmt.Sprint(got) != fmt.Sprint(want) || closed != last {
 						t.Errorf("%s next, cut at %d of %d: %v, closed %v; want %v, %v", kind, at, len(c.request), got, closed, want, last)
 					}
@@ -153,7 +153,7 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 
 // A request line without CR is refused, in whichever parts it comes and however
 // many requests came before.
-func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
+func TestARequestLineWithoutCRIsRejectedAcrossReads(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{})
 	good := post(`{"a":1}`)
 	for _, size := range []int{1, 2, 3, 7, 11, 50, 1000} {
@@ -164,7 +164,7 @@ func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
 				n := min(size, len(text))
 				parts, text = append(parts, text[:n]), text[n:]
 			}
-			got, closed := statuses(t, ln, before+1, parts...)
+			got, closed := readStatuses(t, ln, before+1, parts...)
 			if len(got) != before+1 || got[before] != http.StatusBadRequest || !closed || before > 0 && got[before-1] != http.StatusCreated {
 				t.Errorf("after %d requests, in parts of %d: %v, closed %v", before, size, got, closed)
 			}
@@ -174,20 +174,20 @@ func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
 
 // What a proxy in front does with connections of many clients: one client's body
 // does not have another's request refused.
-func TestABodyDoesNotRefuseAnotherClientsRequest(t *testing.T) {
+func TestABodyDoesNotCauseAnotherClientsRejection(t *testing.T) {
 	for name, body := range map[string]string{
-		"refused line":   post("{\"a\":1}\nGET / HTTP/1.1\n{\"b\":2}\n", ndjson),
+		"refused line":   post("{\"a\":1}\nGET / HTTP/1.1\n{\"b\":2}\n", ndjsonHeader),
 		"a PUT's":        strings.Replace(post("x HTTP/1.1\ny"), "POST", "PUT", 1),
 		"another path's": strings.Replace(post("x HTTP/1.1\ny"), "/api", "/app", 1),
 	} {
 		log := newMemoryLog()
-		_, addr := serve(t, log, Options{})
-		v := visit(t, addr)
+		_, addr := startServer(t, log, Options{})
+		v := dialRaw(t, addr)
 		for range 10 {
 			v.send(body)
-			v.answer()
+			v.readResponse()
 			v.send(post(`{"mine":1}`))
-			if status, text := v.answer(); status != http.StatusCreated {
+			if status, text := v.readResponse(); status != http.StatusCreated {
 				t.Fatalf("%s: %d %s", name, status, text)
 			}
 		}

@@ -41,14 +41,14 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 			if c.before != "" { // the first request has no limit to miss
 				first = Limits{IdleTimeout: c.limits.IdleTimeout}
 			}
-			h, addr := serve(t, log, Options{Limits: unlimited(first)})
-			v := visit(t, addr)
+			h, addr := startServer(t, log, Options{Limits: withoutDeadlines(first)})
+			v := dialRaw(t, addr)
 			if c.before != "" {
 				v.send(c.before)
-				if status, body := v.answer(); status != http.StatusCreated {
+				if status, body := v.readResponse(); status != http.StatusCreated {
 					t.Fatal(status, body)
 				}
-				h.SetLimits(unlimited(c.limits))
+				h.SetLimits(withoutDeadlines(c.limits))
 			}
 			v.send(c.send)
 			if c.dribble != "" {
@@ -62,7 +62,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 					}
 				}()
 			}
-			if status, body := v.answer(); status != c.status {
+			if status, body := v.readResponse(); status != c.status {
 				t.Errorf("answered %d %s", status, body)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
@@ -76,7 +76,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 }
 
 // A body that comes as fast as it must takes as long as it needs.
-func TestABodyAtTheRateIsTaken(t *testing.T) {
+func TestABodyAtTheMinimumRateIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{}.withDefaults()
 		_, ln := serveInMemory(t, newMemoryLog(), Options{})
@@ -99,9 +99,9 @@ func TestABodyAtTheRateIsTaken(t *testing.T) {
 	})
 }
 
-func TestWhoDoesNotTakeAnswersIsCutOff(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
-	v := visit(t, addr)
+func TestAClientThatReadsNoResponsesIsDisconnected(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
+	v := dialRaw(t, addr)
 	// It must hold some segments of the loopback's 64 KiB: with less the kernel drops what
 	// comes, acknowledgements included, and both ends wait ever longer before they repeat it.
 	if err := v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {

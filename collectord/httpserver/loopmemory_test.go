@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// kept is how many bytes of their memory loops have given to connections.
-func (h *Server) kept() (n int) {
+// loopBytesInUse is how many bytes of their memory loops have given to connections.
+func (h *Server) loopBytesInUse() (n int) {
 	all := h.loops.Load()
 	if all == nil {
 		return 0 // it is not serving yet
@@ -21,14 +21,14 @@ func (h *Server) kept() (n int) {
 }
 
 // Whatever a connection was doing when it ended, its share is there for others.
-func TestEachConnectionGivesItsShareBack(t *testing.T) {
+func TestEachConnectionReturnsItsShare(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	limits := Limits{HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, BodyRate: 1 << 20, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
 	for name, c := range map[string]struct {
-		send  string
-		keeps bool // something, until its time is over
-		large bool // also of other budgets
+		send       string
+		holdsShare bool // something, until its time is over
+		large      bool // also of other budgets
 	}{
 		"silent":                      {"", false, false},
 		"half a header":               {head, true, false},
@@ -42,34 +42,34 @@ func TestEachConnectionGivesItsShareBack(t *testing.T) {
 		"the last, and more":          {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
 		"too large, and more":         {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
 		"takes no answers":            {strings.Repeat(post("no JSON"), 5000), true, false},
-		"takes no large answers":      {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjson, "Prefer: return=representation"), 20), true, true},
+		"takes no large answers":      {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjsonHeader, "Prefer: return=representation"), 20), true, true},
 	} {
 		for _, leaves := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, leaves %t", name, leaves), func(t *testing.T) {
 				t.Parallel()
-				h, addr := serve(t, newMemoryLog(), Options{Limits: limits})
-				var all []*visitor
-				var came time.Time
-				come := func() {
-					came = time.Now()
+				h, addr := startServer(t, newMemoryLog(), Options{Limits: limits})
+				var all []*rawClient
+				var connectedAt time.Time
+				connect := func() {
+					connectedAt = time.Now()
 					for range 4 {
-						v := visit(t, addr)
+						v := dialRaw(t, addr)
 						_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 						_ = v.SetDeadline(time.Now().Add(200 * time.Millisecond))
 						_, _ = v.Write([]byte(c.send)) // not all of it may be taken
 						all = append(all, v)
 					}
 				}
-				come()
+				connect()
 				waitFor(t, func() bool {
-					if c.keeps && h.Connections() == 0 && time.Since(came) > time.Second {
-						come() // their time was over before a busy machine looked
+					if c.holdsShare && h.Connections() == 0 && time.Since(connectedAt) > time.Second {
+						connect() // their time was over before a busy machine looked
 					}
-					n := h.kept()
+					n := h.loopBytesInUse()
 					if c.large && n > 64<<10 {
 						t.Errorf("%d bytes are kept: large bodies are not the loops'", n)
 					}
-					return (n > 0 || !c.keeps) && (h.inFlight.left() < h.opts.MaxInFlight || !c.large)
+					return (n > 0 || !c.holdsShare) && (h.inFlight.available() < h.opts.MaxInFlight || !c.large)
 				})
 				if leaves {
 					for _, v := range all {
@@ -77,29 +77,29 @@ func TestEachConnectionGivesItsShareBack(t *testing.T) {
 					}
 				}
 				waitFor(t, func() bool { return h.Connections() == 0 })
-				waitFor(t, func() bool { return h.kept() == 0 })
+				waitFor(t, func() bool { return h.loopBytesInUse() == 0 })
 			})
 		}
 	}
 }
 
-func (b *budget) left() int {
+func (b *budget) available() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.free
 }
 
-// starve takes the memory of loops, but for what one connection takes.
-func starve(h *Server) (restore func()) {
-	var took []int64
+// exhaustLoopMemory takes the memory of loops, but for what one connection takes.
+func exhaustLoopMemory(h *Server) (restore func()) {
+	var taken []int64
 	for _, l := range *h.loops.Load() {
 		n := l.leftBytes.Load()
 		l.leftBytes.Store(int64(l.maxShareBytes) - 1)
-		took = append(took, n-int64(l.maxShareBytes)+1)
+		taken = append(taken, n-int64(l.maxShareBytes)+1)
 	}
 	return func() {
 		for i, l := range *h.loops.Load() {
-			l.leftBytes.Add(took[i])
+			l.leftBytes.Add(taken[i])
 			l.wake()
 		}
 	}
@@ -110,15 +110,15 @@ func starve(h *Server) (restore func()) {
 func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
+	h, addr := startServer(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
 	waitFor(t, func() bool { return h.loops.Load() != nil })
 
 	// It is not read, and is answered once its time is over.
-	restore := starve(h)
+	restore := exhaustLoopMemory(h)
 	began := time.Now()
-	late := visit(t, addr)
+	late := dialRaw(t, addr)
 	late.send(post(`{"late":1}`))
-	if status, body := late.answer(); status != 408 && status != 503 {
+	if status, body := late.readResponse(); status != 408 && status != 503 {
 		t.Errorf("%d %s", status, body)
 	}
 	if took := time.Since(began); took < time.Second-10*time.Millisecond {
@@ -127,25 +127,25 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	restore()
 
 	// It goes on once there is a share.
-	h.SetLimits(unlimited(Limits{}))
-	restore = starve(h)
-	waits := visit(t, addr)
+	h.SetLimits(withoutDeadlines(Limits{}))
+	restore = exhaustLoopMemory(h)
+	waits := dialRaw(t, addr)
 	waits.send(post(`{"waits":1}`))
-	waitFor(t, func() bool { return h.starving() })
+	waitFor(t, func() bool { return h.memoryShort() })
 	restore()
-	if status, body := waits.answer(); status != 201 {
+	if status, body := waits.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
 
 	// One that keeps much gives it back as it makes room.
-	waitFor(t, func() bool { return h.kept() == 0 })
+	waitFor(t, func() bool { return h.loopBytesInUse() == 0 })
 	for range 3 * loopsBudgetBytes / (8 << 10) / 2 {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nX: " + strings.Repeat("x", 7<<10))
 	}
-	served := visit(t, addr)
+	served := dialRaw(t, addr)
 	served.send(post(`{"served":1}`))
-	if status, body := served.answer(); status != 201 {
+	if status, body := served.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
 	if h.conns.room.readsDelayed.Load() < 3 || h.ClosedForRoom()["header"] == 0 {
@@ -158,7 +158,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	}
 }
 
-func (h *Server) starving() bool {
+func (h *Server) memoryShort() bool {
 	for _, l := range *h.loops.Load() {
 		if l.memoryShort.Load() {
 			return true

@@ -20,8 +20,8 @@ import (
 	"collectord/wal"
 )
 
-// handLoop is a loop that a test turns by hand.
-func handLoop(t *testing.T, log Log, o Options) *loop {
+// newManualLoop is a loop that a test turns by hand.
+func newManualLoop(t *testing.T, log Log, o Options) *loop {
 	t.Helper()
 	h := newServer(t, log, o)
 	h.conns.epoch = h.conns.epoch.Add(-time.Hour) // it has run for a while
@@ -39,17 +39,17 @@ type peer struct {
 	fd int
 }
 
-// connect has a loop take in a connection on which text has come.
-func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
+// connectPeer has a loop take in a connection on which text has come.
+func (l *loop) connectPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
-	c, p := l.accept(t, text)
+	c, p := l.acceptPeer(t, text)
 	l.now = time.Now()
 	l.resume(c, reasonNew)
 	return c, p
 }
 
-// accept returns a connection on which text has come.
-func (l *loop) accept(t *testing.T, text string) (*conn, *peer) {
+// acceptPeer returns a connection on which text has come.
+func (l *loop) acceptPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -89,8 +89,8 @@ func (p *peer) ended() bool {
 	return n == 0 && err == nil
 }
 
-// turn handles all that is ready now.
-func (l *loop) turn(t *testing.T) {
+// runTurn handles all that is ready now.
+func (l *loop) runTurn(t *testing.T) {
 	t.Helper()
 	for n := 1; n > 0; {
 		l.now = time.Now()
@@ -105,9 +105,9 @@ func (l *loop) turn(t *testing.T) {
 
 // An event changes what is known of its own connection only, and that goes on if it waits
 // for it.
-func TestAnEventIsOfWhoWaitsForIt(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, p := l.connect(t, "")
+func TestAnEventContinuesOnlyAConnectionThatWaitsForIt(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, p := l.connectPeer(t, "")
 	l.handleEvent(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // it was closed in this turn
 	l.handleEvent(epoll.Event{FD: c.fd - 1, Readable: true})
 	c.waitingFor = stepAppend
@@ -127,25 +127,25 @@ func TestAnEventIsOfWhoWaitsForIt(t *testing.T) {
 }
 
 // Each of many answers is given once, so many in a turn, to whom it belongs.
-func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
+func TestResponsesPerTurnAreLimited(t *testing.T) {
 	log := newCommitLog()
-	l := handLoop(t, log, Options{})
+	l := newManualLoop(t, log, Options{})
 	var clients []*conn
 	var peers []*peer
 	for range maxTurnResponses + 3 {
-		c, p := l.connect(t, post(`{}`))
+		c, p := l.connectPeer(t, post(`{}`))
 		clients, peers = append(clients, c), append(peers, p)
 	}
 	l.commit()
 	l.commit() // nothing is there to be committed
-	if log.began != 1 {
-		t.Errorf("%d commits have begun", log.began)
+	if log.commitCalls != 1 {
+		t.Errorf("%d commits have begun", log.commitCalls)
 	}
 	l.waiter.Deliver(wal.Outcome{Commit: 99}) // nobody waits for it
 	if n := l.resumeCommitted(); n != 0 {
 		t.Errorf("%d answers of another commit", n)
 	}
-	log.finish(log.next(), nil)
+	log.finish(log.startNextCommit(), nil)
 	for _, want := range []int{maxTurnResponses, 3, 0} {
 		if n := l.resumeCommitted(); n != want {
 			t.Errorf("%d answers in a turn, want %d", n, want)
@@ -165,7 +165,7 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 	for i := range 2 {
 		peers[i].send(post(fmt.Sprintf(`{"n":%d}`, i)))
 		l.handleEvent(epoll.Event{FD: clients[i].fd, Readable: true})
-		numbers = append(numbers, log.next())
+		numbers = append(numbers, log.startNextCommit())
 	}
 	for i := 1; i >= 0; i-- {
 		log.finish(numbers[i], nil)
@@ -176,8 +176,8 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	if l.commit(); log.began != 2 || len(l.spareLists) != 2 {
-		t.Errorf("%d commits have begun, %d lists are spare", log.began, len(l.spareLists))
+	if l.commit(); log.commitCalls != 2 || len(l.spareLists) != 2 {
+		t.Errorf("%d commits have begun, %d lists are spare", log.commitCalls, len(l.spareLists))
 	}
 	if clients[0].waitingFor != stepRead || clients[0].closed {
 		t.Error("it does not go on")
@@ -186,9 +186,9 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 
 // So many connections are looked at in a turn; none that is closed, though another has its
 // descriptor by now.
-func TestSoManyAreLookedAtInATurn(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, _ := l.connect(t, "")
+func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, _ := l.connectPeer(t, "")
 	for range maxTurnResponses + 3 {
 		l.posted = append(l.posted, c)
 	}
@@ -202,7 +202,7 @@ func TestSoManyAreLookedAtInATurn(t *testing.T) {
 		t.Error("what was looked at is kept")
 	}
 	for _, waits := range []step{stepRead, stepEnd} {
-		gone, _ := l.connect(t, "")
+		gone, _ := l.connectPeer(t, "")
 		gone.waitingFor, gone.readable = waits, true
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -230,7 +230,7 @@ func TestSoManyAreLookedAtInATurn(t *testing.T) {
 // The loop with the fewest connections is the next one's, those that starve are woken, and
 // one that is stuck is not alive.
 func TestLoopsOfAServer(t *testing.T) {
-	a, b := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
+	a, b := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
 	h := a.server
 	if h.endLoops(); h.leastLoadedLoop() != nil || h.Alive() != nil {
 		t.Error("there is a loop before any is started")
@@ -278,15 +278,15 @@ func TestLoopsOfAServer(t *testing.T) {
 
 // A loop shows since when it has been at a turn, counts how long turns take that do
 // something, and shows nothing while it waits.
-func TestALoopShowsItsTurns(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestTurnsAreTimed(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	h := l.server
 	for n := range uint64(3) {
 		before, began := h.LoopTurns().Count(), int64(0)
 		if done, more := l.turns(10, func() int { began = l.turnStart.Load(); return int(n) }); done != int(n) || more {
 			t.Errorf("%d were done instead of %d, more: %t", done, n, more)
 		}
-		if late := time.Duration(h.conns.deadline(time.Now()) - began); late < 0 || late > testLimit {
+		if late := time.Duration(h.conns.deadline(time.Now()) - began); late < 0 || late > testTimeout {
 			t.Errorf("a turn that begins now is shown to have begun %v ago", late)
 		}
 		if got := h.LoopTurns().Count() - before; got != min(n, 1) {
@@ -306,8 +306,8 @@ func TestALoopShowsItsTurns(t *testing.T) {
 // Loops that there are no descriptors for are not started, and one that can't wait ends.
 func TestLoopsNeedDescriptors(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	blind, restless := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
-	_ = blind.poller.Close()
+	closedPoller, noDescriptors := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
+	_ = closedPoller.poller.Close()
 	var before unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
@@ -318,15 +318,15 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := h.startLoops()
-	restless.run() // poll(2) fails
+	noDescriptors.run() // poll(2) fails
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
 	if err == nil || h.loops.Load() != nil {
 		t.Errorf("loops: %v", err)
 	}
-	blind.run()
-	for _, l := range []*loop{blind, restless} {
+	closedPoller.run()
+	for _, l := range []*loop{closedPoller, noDescriptors} {
 		if l.server.loops.Store(&[]*loop{l}); l.server.Alive() == nil {
 			t.Error("a loop that has ended is alive")
 		}
@@ -346,9 +346,9 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 
 // A loop looks at a connection when a deadline has passed: no sooner, and not where none is
 // set.
-func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
+func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := handLoop(t, newMemoryLog(), Options{})
+		l := newManualLoop(t, newMemoryLog(), Options{})
 		s := &socket{listener: &net.UnixAddr{}, fd: -1}
 		c := l.server.newConn(s)
 		s.joinLoop(c, l)
@@ -365,7 +365,7 @@ func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
 					t.Errorf("after %v: late %t, looked at for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				_ = set(time.Time{})
-				l.takeAll(c)
+				l.clearPosted(c)
 				if _ = set(time.Time{}); s.deadlinePassed(of, time.Now()) || l.postedFor(c) != 0 {
 					t.Errorf("without a deadline it is late, or looked at for %d", l.postedFor(c))
 				}
@@ -375,8 +375,8 @@ func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
 }
 
 // A loop that has ended, or is not there, takes in no connection.
-func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestALoopThatHasEndedAcceptsNoConnection(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, s := &conn{}, &socket{fd: 7}
 	if s.joinLoop(c, nil); c.loop != nil || s.conn != nil {
 		t.Error("there is no loop")
@@ -401,9 +401,9 @@ func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
 }
 
 // A connection that can't be waited for is closed.
-func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
+func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 	var log bytes.Buffer
-	l := handLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	l := newManualLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	file, err := os.Open("loop.go") // epoll takes no files
 	if err != nil {
 		t.Fatal(err)
@@ -424,17 +424,17 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 
 // Of a client that was answered while it sent, what follows is read: not for ever, not
 // without end, and not at the cost of others.
-func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
+func TestLingeringReadsInTurns(t *testing.T) {
 	lingers := func(more string) (*loop, *conn, *peer) {
-		l := handLoop(t, newMemoryLog(), Options{})
-		c, p := l.connect(t, "x\r\n"+more)
+		l := newManualLoop(t, newMemoryLog(), Options{})
+		c, p := l.connectPeer(t, "x\r\n"+more)
 		if got := p.received(); !strings.Contains(got, " 400 ") || !p.ended() {
 			t.Fatalf("%q", got)
 		}
 		return l, c, p
 	}
 	l, c, p := lingers("")
-	l.turn(t)
+	l.runTurn(t)
 	if c.closed || c.readable {
 		t.Fatal("nothing has come, and it is closed, or read again")
 	}
@@ -453,11 +453,11 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 	}
 	c.discardedBytes = lingerBytes - 2
 	p.send("x")
-	if l.turn(t); c.closed || c.readable {
+	if l.runTurn(t); c.closed || c.readable {
 		t.Errorf("it is closed too soon (%t), or there is more to read (%t)", c.closed, c.readable)
 	}
 	p.send("x")
-	if l.turn(t); !c.closed {
+	if l.runTurn(t); !c.closed {
 		t.Error("it is read without end")
 	}
 
@@ -465,27 +465,27 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 	if err := unix.Shutdown(p.fd, unix.SHUT_WR); err != nil {
 		t.Fatal(err)
 	}
-	if l.turn(t); !c.closed {
+	if l.runTurn(t); !c.closed {
 		t.Error("its client is gone, and it is open")
 	}
 
 	l, c, _ = lingers("")
 	_ = c.net.SetDeadline(time.Now())
-	if l.turn(t); !c.closed {
+	if l.runTurn(t); !c.closed {
 		t.Error("its time is over, and it is open")
 	}
 }
 
 // A connection uses the time at which the turn began, which is the loop's: not if a deadline
 // may have passed since then, nor on a worker.
-func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	then := time.Now().Add(-time.Minute)
 	l.turns(1, func() int { return 0 })
 	if !l.now.After(then) {
 		t.Error("a turn begins without a time")
 	}
-	c, p := l.connect(t, "POST")
+	c, p := l.connectPeer(t, "POST")
 	l.now = then
 	if !c.now().Equal(then) {
 		t.Errorf("in a turn of %v it is %v", then, c.now())
@@ -495,42 +495,42 @@ func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
 	if got := p.received(); !strings.Contains(got, " 408 ") {
 		t.Errorf("%q", got)
 	}
-	c, _ = l.connect(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
+	c, _ = l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
 	if c.waitingFor != stepPrepare || c.ownedByLoop {
 		t.Errorf("it waits for step %d, with the loop's time: %t", c.waitingFor, c.ownedByLoop)
 	}
-	waitFor(t, func() bool { l.turn(t); return c.waitingFor == stepRead })
+	waitFor(t, func() bool { l.runTurn(t); return c.waitingFor == stepRead })
 }
 
 // A client that leaves instead of sending what it was told to send leaves nothing behind.
-func TestWhoLeavesBeforeItContinuesLeavesNothing(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestAClientThatLeavesInsteadOfContinuingLeavesNoMemoryInUse(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	text := post("{}", "Expect: 100-continue")
-	c, p := l.accept(t, text[:len(text)-2])
+	c, p := l.acceptPeer(t, text[:len(text)-2])
 	if err := unix.Shutdown(p.fd, unix.SHUT_RD); err != nil { // EPIPE for the server
 		t.Fatal(err)
 	}
 	l.resume(c, reasonNew)
-	if l.turn(t); c.request != nil || !c.unwritable || !c.closed || l.kept() != 0 {
-		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.unwritable, c.closed, l.kept())
+	if l.runTurn(t); c.request != nil || !c.unwritable || !c.closed || l.bytesInUse() != 0 {
+		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.unwritable, c.closed, l.bytesInUse())
 	}
 }
 
 // Who takes no answer, or is cut off, is not listened to.
-func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestOnlyAClientThatMayStillSendLingers(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	for name, row := range map[string]struct {
-		is     func(c *conn)
-		closed bool
+		prepare func(c *conn)
+		closed  bool
 	}{
 		"sends still": {func(*conn) {}, false},
 		"gone":        {func(c *conn) { c.unwritable = true }, true},
 		"cut off":     {func(c *conn) { c.hold.Store(holdTaken) }, true},
 		"silent":      {func(c *conn) { c.clientMaySend = false }, true},
 	} {
-		c, _ := l.connect(t, "")
+		c, _ := l.connectPeer(t, "")
 		c.clientMaySend = true
-		row.is(c)
+		row.prepare(c)
 		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&reasonMore == 0 || c.state != stateLingering) {
 			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&reasonMore != 0, stateNames[c.state])
 		}
@@ -538,23 +538,23 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 }
 
 // What a worker appends is answered once its commit has ended.
-func TestWhatAWorkerAppendsIsAnsweredAfterItsCommit(t *testing.T) {
+func TestAWorkersAppendIsAnsweredAfterItsCommit(t *testing.T) {
 	log := newCommitLog()
-	l := handLoop(t, log, Options{})
-	_, p := l.connect(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
-	log.stored(t, 1)
-	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.began == 1 })
-	if l.turn(t); p.received() != "" {
+	l := newManualLoop(t, log, Options{})
+	_, p := l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
+	log.waitStored(t, 1)
+	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.commitCalls == 1 })
+	if l.runTurn(t); p.received() != "" {
 		t.Error("it was answered before")
 	}
-	log.finish(log.next(), nil)
-	if l.turn(t); !strings.Contains(p.received(), " 201 ") {
+	log.finish(log.startNextCommit(), nil)
+	if l.runTurn(t); !strings.Contains(p.received(), " 201 ") {
 		t.Error("it was not answered")
 	}
 }
 
 // What takes long is not quick: large bodies, codings, many usages.
-func TestWhatIsPreparedInTheLoop(t *testing.T) {
+func TestQuickRequestsArePreparedInTheLoop(t *testing.T) {
 	c := &conn{}
 	for name, row := range map[string]struct {
 		r     request
@@ -575,28 +575,28 @@ func TestWhatIsPreparedInTheLoop(t *testing.T) {
 }
 
 // What a connection keeps between turns is its own, no more than it needs, and counted.
-func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
-	c, p := l.connect(t, half)
+	c, p := l.connectPeer(t, half)
 	clear(l.readBuf)
 	if len(l.posted) > 0 {
 		t.Error("it is looked at again before more has come")
 	}
-	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.kept() != c.shareBytes {
-		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.kept())
+	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.bytesInUse() != c.shareBytes {
+		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.bytesInUse())
 	}
 	// The rest, and part of the next one.
 	p.send(post(`{"a":1}`)[len(half):] + half)
-	l.turn(t)
+	l.runTurn(t)
 	clear(l.readBuf)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.consumed != 0 || c.shareBytes != cap(c.in) || l.kept() != c.shareBytes {
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.consumed != 0 || c.shareBytes != cap(c.in) || l.bytesInUse() != c.shareBytes {
 		t.Fatalf("%q; %q is left; %d are counted", got, c.in, c.shareBytes)
 	}
 	p.send(post(`{"a":1}`)[len(half):])
-	l.turn(t)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.shareBytes != 0 || l.kept() != 0 {
-		t.Fatalf("%q; %d and %d bytes are kept, %d counted", got, cap(c.in), cap(c.out), l.kept())
+	l.runTurn(t)
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.shareBytes != 0 || l.bytesInUse() != 0 {
+		t.Fatalf("%q; %d and %d bytes are kept, %d counted", got, cap(c.in), cap(c.out), l.bytesInUse())
 	}
 	if cap(l.writeBuf) == 0 || cap(l.writeBuf) > firstBufferBytes {
 		t.Errorf("answers are written in %d bytes", cap(l.writeBuf))
@@ -631,16 +631,16 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 		}
 	}
 	l.leftBytes.Store(1)
-	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.awaitingMemory {
+	if c, _ := l.connectPeer(t, half); len(c.in) > 0 || !c.awaitingMemory {
 		t.Errorf("%q was read with one byte left", c.in)
 	}
 }
 
-func (l *loop) kept() int { return l.budgetBytes - int(l.leftBytes.Load()) }
+func (l *loop) bytesInUse() int { return l.budgetBytes - int(l.leftBytes.Load()) }
 
 // A body's first buffer belongs to one request at a time.
-func TestABuffersBodyHasOneOwner(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestABodyBufferHasOneOwner(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	a, b := &request{}, &request{}
 	l.attachBodyBuffer(a) // there is none
 	if a.rawBody != nil {
@@ -675,16 +675,16 @@ func TestABuffersBodyHasOneOwner(t *testing.T) {
 
 // Those without a share go on in the order in which they came, each once, and those that
 // are closed meanwhile do not.
-func TestTheHungryAreFedInTheirOrder(t *testing.T) {
+func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 	log := newMemoryLog()
-	l := handLoop(t, log, Options{})
+	l := newManualLoop(t, log, Options{})
 	l.server.loops.Store(&[]*loop{l})
-	restore := starve(l.server)
+	restore := exhaustLoopMemory(l.server)
 	l.leftBytes.Add(-1) // not even one is fed
 	var clients []*conn
 	var peers []*peer
 	for i := range 4 {
-		c, p := l.connect(t, post(fmt.Sprintf(`{"n":%d}`, i)))
+		c, p := l.connectPeer(t, post(fmt.Sprintf(`{"n":%d}`, i)))
 		clients, peers = append(clients, c), append(peers, p)
 		l.drive(c) // again
 	}
@@ -704,7 +704,7 @@ func TestTheHungryAreFedInTheirOrder(t *testing.T) {
 	if want := []string{`{"n":2}`, `{"n":3}`}; fmt.Sprint(log.usages) != fmt.Sprint(want) {
 		t.Errorf("stored %q", log.usages)
 	}
-	l.turn(t)
+	l.runTurn(t)
 	for i, p := range peers {
 		if got := p.received(); (got != "") != (i > 0) || clients[i].awaitingMemory {
 			t.Errorf("%d, which starves (%t): %q", i, clients[i].awaitingMemory, got)
@@ -713,7 +713,7 @@ func TestTheHungryAreFedInTheirOrder(t *testing.T) {
 }
 
 // No more than so many workers run at a time, and each job is done.
-func TestSoManyWorkersRunAtATime(t *testing.T) {
+func TestWorkersAreLimited(t *testing.T) {
 	var w workers
 	var done sync.WaitGroup
 	began, leave := make(chan int, 3*maxWorkers), make(chan struct{})
@@ -743,8 +743,8 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 	}
 }
 
-// sendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
-func sendBuffer(t *testing.T, fd int) func() int {
+// watchSendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
+func watchSendBuffer(t *testing.T, fd int) func() int {
 	t.Helper()
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBufferBytes); err != nil {
 		t.Fatal(err)
@@ -760,13 +760,13 @@ func sendBuffer(t *testing.T, fd int) func() int {
 
 // The kernel keeps more of a large answer than of others, and only as long as that is
 // being written.
-func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, p := l.connect(t, "")
-	buffer := sendBuffer(t, c.fd)
+func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, p := l.connectPeer(t, "")
+	buffer := watchSendBuffer(t, c.fd)
 	small := buffer()
 	p.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	l.turn(t)
+	l.runTurn(t)
 	if p.received(); buffer() != small {
 		t.Error("a small answer has a large buffer")
 	}
@@ -789,7 +789,7 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 }
 
 // It is the same for a connection that no loop drives.
-func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
+func TestOnlyALargeResponseHasALargeSendBufferWithoutALoop(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -798,7 +798,7 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	defer client.Close()
 	c := newServer(t, newMemoryLog(), Options{}).newConn(&socket{listener: &net.UnixAddr{}, fd: fds[0]})
 	defer c.raw.Close()
-	buffer := sendBuffer(t, fds[0])
+	buffer := watchSendBuffer(t, fds[0])
 	small := buffer()
 	c.out, c.largeBody = []byte("x"), make([]byte, 1<<20)
 	written := make(chan error, 1)
@@ -823,8 +823,8 @@ func (l *loop) postedFor(c *conn) postReason {
 	return c.posted
 }
 
-// takeAll has the loop look at nothing.
-func (l *loop) takeAll(c *conn) {
+// clearPosted has the loop look at nothing.
+func (l *loop) clearPosted(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.posted, c.posted = nil, 0

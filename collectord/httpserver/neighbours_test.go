@@ -15,24 +15,24 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// neighbour is a client with a connection that it keeps.
-type neighbour struct {
-	name    string
-	conn    net.Conn
-	answers *bufio.Reader
+// keepAliveClient is a client with a connection that it keeps.
+type keepAliveClient struct {
+	name      string
+	conn      net.Conn
+	responses *bufio.Reader
 }
 
-func (n *neighbour) send(t *testing.T, text string) {
+func (n *keepAliveClient) send(t *testing.T, text string) {
 	t.Helper()
 	if _, err := io.WriteString(n.conn, text); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// answer is the next answer, with all that does not change from one time to the next.
-func (n *neighbour) answer(t *testing.T) string {
+// readResponse is the next answer, with all that does not change from one time to the next.
+func (n *keepAliveClient) readResponse(t *testing.T) string {
 	t.Helper()
-	a, err := http.ReadResponse(n.answers, nil)
+	a, err := http.ReadResponse(n.responses, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,23 +46,23 @@ func (n *neighbour) answer(t *testing.T) string {
 
 // Two clients send at the same time, cut into parts at each place: each gets its answer,
 // and stored and counted is what would have been had one come after the other.
-func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
-	tokens, headers := holder(t, "ada", "bob")
+func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
+	tokens, headers := newTokens(t, "ada", "bob")
 	log := newMemoryLog()
 	h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
-	var clients []*neighbour
+	var clients []*keepAliveClient
 	for _, name := range []string{"ada", "bob"} {
 		conn := ln.dial()
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
-		clients = append(clients, &neighbour{name, conn, bufio.NewReader(conn)})
+		clients = append(clients, &keepAliveClient{name, conn, bufio.NewReader(conn)})
 	}
 	shapes := func(client int) []string {
 		name, token := clients[client].name, headers[client]
 		one := fmt.Sprintf(`{"%s":1}`, name)
 		return []string{
 			post(one, token),
-			chunked(one+"\n{\n"+one, token, ndjson, "Prefer: return=representation"),
+			postChunked(one+"\n{\n"+one, token, ndjsonHeader, "Prefer: return=representation"),
 			post(compress(t, "gzip", "["+one+","+one+"]"), token, "Content-Encoding: gzip", "Idempotency-Key: k"),
 			post(one[1:], token),
 			"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
@@ -77,7 +77,7 @@ func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
 		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 		before := h.Requests()
 		var answers [2]string
-		exchange(func(client int) { answers[client] = clients[client].answer(t) })
+		exchange(func(client int) { answers[client] = clients[client].readResponse(t) })
 		after := h.Requests()
 		for status := range after {
 			after[status] -= before[status]
@@ -141,13 +141,13 @@ func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
 
 // Whoever was authenticated is a client from then on, whatever became of its request.
 func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
-	tokens, headers := holder(t, "ada")
+	tokens, headers := newTokens(t, "ada")
 	h, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	conn := ln.dial()
 	defer conn.Close()
-	n := neighbour{"ada", conn, bufio.NewReader(conn)}
+	n := keepAliveClient{"ada", conn, bufio.NewReader(conn)}
 	n.send(t, post("not JSON", headers[0]))
-	n.answer(t)
+	n.readResponse(t)
 	h.conns.mu.Lock()
 	defer h.conns.mu.Unlock()
 	if h.conns.plain.clients.n != 1 || h.conns.plain.strangers.n != 0 {
@@ -156,11 +156,11 @@ func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
 }
 
 // Whoever speaks plain HTTP where TLS is expected is listened to until it has read so.
-func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
+func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
 	conn := ln.dialDuplex()
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(testLimit))
+	_ = conn.SetDeadline(time.Now().Add(testTimeout))
 	go func() { _, _ = io.WriteString(conn, post(`{"a":1}`)) }() // not all of it is read at once
 	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || a.StatusCode != http.StatusBadRequest {
@@ -173,11 +173,11 @@ func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
 
 // A connection that had to make room is not authenticated any more: whoever was told that
 // nothing is stored can rely on it.
-func TestWhoWasCutOffIsNotAuthenticated(t *testing.T) {
-	tokens, headers := holder(t, "ada")
+func TestACutOffConnectionIsNotAuthenticated(t *testing.T) {
+	tokens, headers := newTokens(t, "ada")
 	log := newMemoryLog()
 	h := newServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
-	s := &script{in: bytes.NewReader([]byte(post("{}", headers[0])))}
+	s := &scriptedConn{in: bytes.NewReader([]byte(post("{}", headers[0])))}
 	c := h.newConn(s)
 	c.hold.Store(holdTaken)
 	c.serve()

@@ -29,7 +29,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	for _, k := range ProblemKinds() {
 		want[k.Status] = append(want[k.Status], k.Code)
 	}
-	answers, _ := at(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
+	answers, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
 	for status, codes := range want {
 		answer := answers[strconv.Itoa(status)]
 		if status == 404 || status == 405 { // of other paths and methods
@@ -51,7 +51,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 		t.Errorf("answers that no problem gives: %v", left)
 	}
 	ofUsages := slices.Sorted(slices.Values(usage.Codes()))
-	if got := codesIn(doc, at(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {
+	if got := codesIn(doc, lookUp(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {
 		t.Errorf("usages have the codes %v, want %v", got, ofUsages)
 	}
 }
@@ -65,7 +65,7 @@ func codesIn(doc, part any) (codes []string) {
 		}
 	case map[string]any:
 		if ref, ok := p["$ref"].(string); ok {
-			return codesIn(doc, at(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
+			return codesIn(doc, lookUp(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
 		}
 		for name, v := range p {
 			if name != "code" {
@@ -74,7 +74,7 @@ func codesIn(doc, part any) (codes []string) {
 				}
 				continue
 			}
-			enum, _ := at(v, "enum").([]any)
+			enum, _ := lookUp(v, "enum").([]any)
 			for _, code := range enum {
 				codes = append(codes, fmt.Sprint(code))
 			}
@@ -84,8 +84,8 @@ func codesIn(doc, part any) (codes []string) {
 	return codes
 }
 
-// at follows names through objects.
-func at(v any, names ...string) any {
+// lookUp follows names through objects.
+func lookUp(v any, names ...string) any {
 	for _, name := range names {
 		m, _ := v.(map[string]any)
 		v = m[name]

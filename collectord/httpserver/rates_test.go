@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
+func TestRetryAfterIsSpread(t *testing.T) {
 	seen := map[string]bool{}
 	for range 200 {
 		s := retrySeconds(9500 * time.Millisecond)
@@ -22,10 +22,10 @@ func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
 	}
 }
 
-func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
+func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
-	answers, bodies := talk(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
+	h, addr := startServer(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
+	answers, bodies := sendRaw(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
 	if len(answers) != 5 {
 		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))
 	}
@@ -43,7 +43,7 @@ func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
 		t.Errorf("counted %v, stored %d", log.rejected, len(log.usages))
 	}
 	h.SetLimits(Limits{})
-	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
+	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
 		t.Errorf("after the limit was lifted: %s", answers[0].Status)
 	}
 }

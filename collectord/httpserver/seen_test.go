@@ -14,7 +14,7 @@ import (
 func seenClients(h *Server) string {
 	var all []string
 	for _, k := range h.Clients().Clients {
-		if k.Name == another {
+		if k.Name == otherClient {
 			continue
 		}
 		all = append(all, fmt.Sprintf("%s %d %v", k.Name, k.Usages, !k.LastSeen.IsZero()))
@@ -23,12 +23,12 @@ func seenClients(h *Server) string {
 	return strings.Join(all, ", ")
 }
 
-// TestClientsAreSeenByWhatIsAccepted: neither a rejected request nor a known token alone
+// TestAClientIsSeenByItsAcceptedRequests: neither a rejected request nor a known token alone
 // makes a client one that was seen, and a repeated request is not counted again.
-func TestClientsAreSeenByWhatIsAccepted(t *testing.T) {
+func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 	t.Parallel()
-	tokens, headers := holder(t, "one", "many", "rejected", "repeats", "never")
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
+	tokens, headers := newTokens(t, "one", "many", "rejected", "repeats", "never")
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
 	for _, request := range []string{
 		post(`{"a":1}`, headers[0]),
 		post(`{"a":2}`, headers[0]),
@@ -38,26 +38,26 @@ func TestClientsAreSeenByWhatIsAccepted(t *testing.T) {
 		post(`{"a":1}`, headers[3]+"\r\nIdempotency-Key: k"),
 		post(`{"a":1}`, "X: without a name"),
 	} {
-		if answers, bodies := talk(t, addr, request, 1); len(answers) != 1 {
+		if answers, bodies := sendRaw(t, addr, request, 1); len(answers) != 1 {
 			t.Fatalf("%s: %v", request, bodies)
 		}
 	}
 	if got, want := seenClients(h), "many 2 true, never 0 false, one 2 true, rejected 0 false, repeats 1 true"; got != want {
 		t.Errorf("seen are %s, want %s", got, want)
 	}
-	h.SetPolicy(auth.Policy{Tokens: only(t, "one", headers[0])})
+	h.SetPolicy(auth.Policy{Tokens: tokenFor(t, "one", headers[0])})
 	if got, want := seenClients(h), "one 2 true"; got != want {
 		t.Errorf("after the reload %s, want %s", got, want)
 	}
 }
 
-// TestSendersOfOneConnectionAreToldApart: the connection is a proxy's.
-func TestSendersOfOneConnectionAreToldApart(t *testing.T) {
+// TestClientsOfOneConnectionAreDistinguished: the connection is a proxy's.
+func TestClientsOfOneConnectionAreDistinguished(t *testing.T) {
 	t.Parallel()
-	tokens, headers := holder(t, "a", "b")
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
+	tokens, headers := newTokens(t, "a", "b")
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
 	request := post(`{"x":1}`, headers[0]) + post(`{"x":1}`, "X: y") + post(`[{"x":1},{"x":2}]`, headers[1]) + post(`{"x":1}`, headers[0])
-	if answers, bodies := talk(t, addr, request, 4); len(answers) != 4 {
+	if answers, bodies := sendRaw(t, addr, request, 4); len(answers) != 4 {
 		t.Fatal(bodies)
 	}
 	if got, want := seenClients(h), "a 2 true, b 2 true"; got != want {

@@ -22,12 +22,12 @@ import (
 	"collectord/wal"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
+// testTimeout is how long a test waits for what has to happen: for much longer than a
 // busy machine needs.
-const testLimit = time.Minute
+const testTimeout = time.Minute
 
-// unlimited has no deadline that a busy machine could miss.
-func unlimited(l Limits) Limits {
+// withoutDeadlines has no deadline that a busy machine could miss.
+func withoutDeadlines(l Limits) Limits {
 	for _, d := range []*time.Duration{&l.HeaderTimeout, &l.BodyGrace, &l.AnswerTimeout, &l.IdleTimeout} {
 		if *d == 0 {
 			*d = time.Hour
@@ -38,36 +38,36 @@ func unlimited(l Limits) Limits {
 
 // memoryLog takes what a server hands it.
 type memoryLog struct {
-	mu       sync.Mutex
-	usages   []string
-	ids      []wal.ID
-	clients  []string // who sent each
-	rejected map[string]int
-	refuse   error
-	commits  atomic.Uint64
-	appends  int
-	repeated int
-	entered  chan struct{} // told when an append begins, if not nil
-	leave    chan struct{} // which then waits for this
+	mu             sync.Mutex
+	usages         []string
+	ids            []wal.ID
+	clients        []string // who sent each
+	rejected       map[string]int
+	appendErr      error
+	commits        atomic.Uint64
+	appends        int
+	repeated       int
+	appendStarted  chan struct{} // told when an append begins, if not nil
+	continueAppend chan struct{} // which then waits for this
 }
 
 func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
 
 func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) error {
-	if l.entered != nil {
-		l.entered <- struct{}{}
-		<-l.leave
+	if l.appendStarted != nil {
+		l.appendStarted <- struct{}{}
+		<-l.continueAppend
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refuse != nil {
-		return l.refuse
+	if l.appendErr != nil {
+		return l.appendErr
 	}
 	l.appends++
 	for range recs { // the first of two times
 	}
 	for r := range recs {
-		l.takeLocked(r)
+		l.storeLocked(r)
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) err
 // AppendTo commits at once, and where an append is to wait, on a goroutine: what a loop
 // appends it has to give to a worker then.
 func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
-	if l.entered != nil {
+	if l.appendStarted != nil {
 		return 0, ErrStarting
 	}
 	if err := l.AppendSeq(context.Background(), recs); err != nil {
@@ -88,7 +88,7 @@ func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit 
 
 func (l *memoryLog) Commit() {}
 
-func (l *memoryLog) takeLocked(r *wal.Record) {
+func (l *memoryLog) storeLocked(r *wal.Record) {
 	l.usages = append(l.usages, string(r.Usage))
 	l.clients = append(l.clients, r.Client)
 	r.ReceivedAt = 1
@@ -116,27 +116,27 @@ func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
 func (l *memoryLog) Full() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.refuse
+	return l.appendErr
 }
 
-// serve starts a server and returns its address.
-func serve(t *testing.T, log Log, o Options) (h *Server, addr string) {
+// startServer starts a server and returns its address.
+func startServer(t *testing.T, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveOn(t, ln, log, o)
+	return startServerOn(t, ln, log, o)
 }
 
-// serveOn starts one on a listener.
-func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
+// startServerOn starts one on a listener.
+func startServerOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	h = newServer(t, log, o)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -148,16 +148,16 @@ func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr
 	return h, ln.Addr().String()
 }
 
-// talk sends raw bytes and returns the answers until the server closes or n
+// sendRaw sends raw bytes and returns the answers until the server closes or n
 // answers came.
-func talk(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
+func sendRaw(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(testLimit))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func post(body string, headers ...string) string {
 	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	const ok = `{"a":1}`
 	big := `{"a":"` + strings.Repeat("x", 3000) + `"}`
 	for name, c := range map[string]struct {
@@ -222,8 +222,8 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
-			answers, bodies := talk(t, addr, c.request, 1)
+			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
+			answers, bodies := sendRaw(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
 			}
@@ -247,42 +247,42 @@ func TestAnswers(t *testing.T) {
 
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	request := ""
 	for i := range 20 {
 		request += post(fmt.Sprintf(`{"n":%d}`, i))
 	}
-	answers, _ := talk(t, addr, request, 20)
+	answers, _ := sendRaw(t, addr, request, 20)
 	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
 		t.Errorf("%d answers, stored %v", len(answers), log.usages)
 	}
 }
 
-func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
+func TestErrorsOfTheLogAreReportedToTheClient(t *testing.T) {
 	for refusal, code := range map[error]string{
 		wal.ErrFull: CodeLogFull, wal.ErrUnavailable: CodeLogFull,
 		wal.ErrCommitFailed: CodeCommitFailed, wal.ErrClosed: CodeShuttingDown,
 	} {
 		log := newMemoryLog()
-		log.refuse = fmt.Errorf("%w: for a reason", refusal)
-		_, addr := serve(t, log, Options{})
-		answers, bodies := talk(t, addr, post(`{"a":1}`), 1)
+		log.appendErr = fmt.Errorf("%w: for a reason", refusal)
+		_, addr := startServer(t, log, Options{})
+		answers, bodies := sendRaw(t, addr, post(`{"a":1}`), 1)
 		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
 			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
 		}
 		if len(log.rejected) != 0 { // the log counts what it refuses itself
 			t.Errorf("counted twice: %v", log.rejected)
 		}
-		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		answers, bodies = sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
 			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
 		}
 	}
 }
 
-func TestSlowHeadersAreCutOff(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
-	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
+func TestSlowHeadersGet408(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	answers, bodies := sendRaw(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
 		t.Errorf("%v %v", answers, bodies)
 	}
@@ -290,13 +290,13 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 
 // The kernel hands a connection over with its first bytes, and one that says
 // nothing soon after: nobody can be there for ever and unseen.
-func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
+func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	t.Parallel()
 	const headerTimeout = time.Second // enough for the others, on a busy machine
-	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
 	served := func() {
 		t.Helper()
-		if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+		if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
 			t.Fatal("not served")
 		}
 		waitFor(t, func() bool { return h.Connections() == 0 })
@@ -308,7 +308,7 @@ func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	_ = silent.SetDeadline(time.Now().Add(testLimit))
+	_ = silent.SetDeadline(time.Now().Add(testTimeout))
 	served() // though this came later
 	answer, err := io.ReadAll(silent)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
@@ -319,30 +319,30 @@ func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 	}
 }
 
-// busy has n clients wait for the log, so that their connections can't make room.
+// occupyConnections has n clients wait for the log, so that their connections can't make room.
 // It returns how they get their answers.
-func busy(t *testing.T, log *memoryLog, addr string, n int) (held []*visitor, release func()) {
+func occupyConnections(t *testing.T, log *memoryLog, addr string, n int) (held []*rawClient, release func()) {
 	t.Helper()
 	for range n {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		<-log.entered
+		<-log.appendStarted
 		held = append(held, v)
 	}
 	return held, func() {
 		go func() {
-			for range log.entered { // those that come later
+			for range log.appendStarted { // those that come later
 			}
 		}()
-		close(log.leave)
+		close(log.continueAppend)
 	}
 }
 
-func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
+func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 3}})
-	held, release := busy(t, log, addr, 3)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: Limits{MaxConnections: 3}})
+	held, release := occupyConnections(t, log, addr, 3)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -358,30 +358,30 @@ func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 	}
 	release()
 	for i, v := range held {
-		if status, body := v.answer(); status != http.StatusCreated {
+		if status, body := v.readResponse(); status != http.StatusCreated {
 			t.Errorf("client %d: %d %s", i, status, body)
 		}
 	}
 	held[0].Close()
 	waitFor(t, func() bool { return h.Connections() == 2 })
-	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
 		t.Error("a free place was not given to the next connection")
 	}
 }
 
-func waitFor(t *testing.T, is func() bool) {
+func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(testLimit)
-	for !is() {
+	deadline := time.Now().Add(testTimeout)
+	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("still not so after ", testLimit)
+			t.Fatal("still not so after ", testTimeout)
 		}
 		<-time.After(time.Millisecond)
 	}
 }
 
 func TestDeclaredLengthsReserveNothing(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{MaxBody: 16 << 20})
+	h, addr := startServer(t, newMemoryLog(), Options{MaxBody: 16 << 20})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -404,22 +404,22 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 	}
 }
 
-func TestDrainingTellsClientsToMoveOn(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{})
+func TestDrainingClosesConnections(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{})
 	h.Drain()
-	answers, _ := talk(t, addr, post(`{"a":1}`), 1)
+	answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1)
 	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
 		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
 	}
-	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	answers, bodies := sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
 		t.Errorf("%s %s", answers[0].Status, bodies[0])
 	}
 }
 
-func TestBodyCutOffStoresNothing(t *testing.T) {
+func TestATruncatedBodyStoresNothing(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{})
+	h, addr := startServer(t, log, Options{})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -441,8 +441,8 @@ func TestBodyCutOffStoresNothing(t *testing.T) {
 	}
 }
 
-func TestNewLimitsHoldForOpenConnections(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{})
+func TestNewLimitsApplyToOpenConnections(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{})
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	post := func(want int) {
@@ -466,7 +466,7 @@ func TestNewLimitsHoldForOpenConnections(t *testing.T) {
 }
 
 // With no file descriptor left a server waits for one; the server would end.
-func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
+func TestServeSurvivesALackOfDescriptors(t *testing.T) {
 	ln := &failingListener{errs: make(chan error, 2)}
 	var text strings.Builder
 	h := newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
@@ -486,7 +486,7 @@ func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.errs }
 func (l *failingListener) Close() error              { return nil }
 func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }
 
-func TestA404NamesTheAdminServerWhereThePathIsOneOfIts(t *testing.T) {
+func TestA404NamesTheAdminServerForItsPaths(t *testing.T) {
 	for _, c := range []struct{ path, listen, want string }{
 		{"/metrics", "127.0.0.1:3001", "the admin server answers that: admin.listen is 127.0.0.1:3001"},
 		{"/metrics?x=1", "", "the admin server answers that: admin.listen is off"},
@@ -496,8 +496,8 @@ func TestA404NamesTheAdminServerWhereThePathIsOneOfIts(t *testing.T) {
 		if c.listen != "" {
 			o.AdminAddresses = []string{c.listen}
 		}
-		_, addr := serve(t, newMemoryLog(), o)
-		answers, bodies := talk(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		_, addr := startServer(t, newMemoryLog(), o)
+		answers, bodies := sendRaw(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 		if len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
 			t.Errorf("%s is answered %q", c.path, bodies)
 		}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair returns both ends of a connection, the first of which is a socket.
-func pair(t *testing.T) (*socket, net.Conn) {
+// socketPair returns both ends of a connection, the first of which is a socket.
+func socketPair(t *testing.T) (*socket, net.Conn) {
 	t.Helper()
 	ln := listenForSockets(t)
 	peer, err := net.Dial("tcp", ln.Addr().String())
@@ -43,7 +43,7 @@ func listenForSockets(t *testing.T) net.Listener {
 }
 
 // A socket has from its listener what others are told one by one.
-func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
+func TestSocketsInheritTheListenersOptions(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -71,35 +71,35 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for option, least := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: sendBufferBytes} {
+	for option, minValue := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: sendBufferBytes} {
 		var got int
 		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), option[0], option[1]) }); err != nil {
 			t.Error(err)
 		}
-		if err != nil || got < least || got > 2*least {
+		if err != nil || got < minValue || got > 2*minValue {
 			t.Errorf("option %v is %d: %v", option, got, err)
 		}
 	}
 }
 
-func TestASocketIsAsAnyConnection(t *testing.T) {
+func TestASocketIsANetConn(t *testing.T) {
 	t.Parallel()
 	t.Run("accepted", func(t *testing.T) {
 		nettest.TestConn(t, func() (_, _ net.Conn, stop func(), _ error) {
-			s, peer := pair(t)
+			s, peer := socketPair(t)
 			return s, peer, func() { _, _ = s.Close(), peer.Close() }, nil
 		})
 	})
 	t.Run("peer", func(t *testing.T) {
 		nettest.TestConn(t, func() (_, _ net.Conn, stop func(), _ error) {
-			s, peer := pair(t)
+			s, peer := socketPair(t)
 			return peer, s, func() { _, _ = s.Close(), peer.Close() }, nil
 		})
 	})
 }
 
 func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
-	s, peer := pair(t)
+	s, peer := socketPair(t)
 	request := []byte("GET / HTTP/1.0\r\n\r\n")
 	if _, err := peer.Write(request); err != nil {
 		t.Fatal(err)
@@ -135,8 +135,8 @@ func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
 }
 
 // What does not fit into the kernel's buffer is waited for.
-func TestASocketWritesAllOfIt(t *testing.T) {
-	s, peer := pair(t)
+func TestASocketWritesMoreThanItsBuffer(t *testing.T) {
+	s, peer := socketPair(t)
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
 	wrote := make(chan error, 1)
 	go func() {
@@ -158,12 +158,12 @@ func TestASocketWritesAllOfIt(t *testing.T) {
 	}
 }
 
-func TestAClosedSocketSaysSo(t *testing.T) {
+func TestAClosedSocketReturnsErrClosed(t *testing.T) {
 	for name, before := range map[string]func(*socket){
 		"at once":          func(*socket) {},
 		"once it has been": func(s *socket) { _, _ = s.asFile() },
 	} {
-		s, _ := pair(t)
+		s, _ := socketPair(t)
 		before(s)
 		if err := s.Close(); err != nil {
 			t.Error(name, err)
@@ -201,7 +201,7 @@ func TestAcceptEndsWithTheListener(t *testing.T) {
 	}
 }
 
-func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
+func TestServeReturnsAfterStopListening(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	h.StopListening()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -215,7 +215,7 @@ func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		t.Fatal("it serves")
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {

@@ -19,18 +19,18 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// visitTLS is visit over TLS.
-func visitTLS(t *testing.T, addr string, config *tls.Config) (*visitor, error) {
+// dialRawTLS is visit over TLS.
+func dialRawTLS(t *testing.T, addr string, config *tls.Config) (*rawClient, error) {
 	t.Helper()
-	v := visit(t, addr)
+	v := dialRaw(t, addr)
 	c := tls.Client(v.Conn, config)
 	v.Conn, v.r = c, bufio.NewReader(c)
 	return v, c.Handshake()
 }
 
-func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
+func TestTLSVersionsAndALPN(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
 	for name, c := range map[string]struct {
 		change func(*tls.Config)
 		fails  bool
@@ -46,7 +46,7 @@ func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 	} {
 		config := ca.Config(nil)
 		c.change(config)
-		v, err := visitTLS(t, addr, config)
+		v, err := dialRawTLS(t, addr, config)
 		if (err != nil) != c.fails {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -55,7 +55,7 @@ func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 		}
 		for range 2 { // kept alive
 			v.send(post(`{"a":1}`))
-			if status, body := v.answer(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
+			if status, body := v.readResponse(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
 				t.Errorf("%s: %d %s, protocol %q", name, status, body, v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol)
 			}
 		}
@@ -73,10 +73,10 @@ func TestClientCertificates(t *testing.T) {
 	names := func(dns ...string) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.DNSNames = dns }
 	}
-	tokens, headers := holder(t, "by-token")
+	tokens, headers := newTokens(t, "by-token")
 	for name, c := range map[string]struct {
 		certificate *tls.Certificate
-		who         auth.Policy
+		policy      auth.Policy
 		header      string
 		status      int // 0: there is no handshake
 		client      string
@@ -101,21 +101,21 @@ func TestClientCertificates(t *testing.T) {
 				t.Parallel()
 				c := c // changed below
 				log := newMemoryLog()
-				c.who.TLS = ca.Server(t, ca)
-				h, addr := serve(t, log, Options{Policy: c.who})
+				c.policy.TLS = ca.Server(t, ca)
+				h, addr := startServer(t, log, Options{Policy: c.policy})
 				config := ca.Config(nil)
 				if c.certificate != nil { // whether or not the server would take it
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
 				}
 				config.MinVersion, config.MaxVersion = version, version
-				v, err := visitTLS(t, addr, config)
+				v, err := dialRawTLS(t, addr, config)
 				status, body := 0, ""
 				if err == nil { // in TLS 1.3 the client is done before the server knows it
 					if c.header == "" {
 						c.header = "X: y"
 					}
 					_, _ = io.WriteString(v, post(`{"a":1}`, c.header))
-					status, body = v.answer()
+					status, body = v.readResponse()
 				}
 				if status != c.status {
 					t.Errorf("%v, %d %s", err, status, body)
@@ -139,30 +139,30 @@ func TestClientCertificates(t *testing.T) {
 
 // A certificate whose authority is not believed any more is refused at the next
 // request, and so is a connection that was opened when none was needed.
-func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
+func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	t.Parallel()
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
-	ask := func(v *visitor, want int) {
+	ask := func(v *rawClient, want int) {
 		t.Helper()
 		v.send(post(`{}`))
-		if status, body := v.answer(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
+		if status, body := v.readResponse(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
 			t.Errorf("%d %s, want %d", status, body, want)
 		}
 	}
 	first := ca.Server(t, ca)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
-	plain, kept := visit(t, addr), visit(t, addr)
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
+	plain, kept := dialRaw(t, addr), dialRaw(t, addr)
 	ask(plain, 201)
 	waitFor(t, func() bool { return h.Connections() == 2 }) // the kernel keeps the silent one for a while
 	h.SetPolicy(auth.Policy{TLS: first, Anonymous: true})
 	ask(plain, 201)
-	nameless, err := visitTLS(t, addr, ca.Config(nil))
+	nameless, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask(nameless, 201)
 	h.SetPolicy(auth.Policy{TLS: first})
-	v, err := visitTLS(t, addr, ca.Config(ca.Client(t, nil)))
+	v, err := dialRawTLS(t, addr, ca.Config(ca.Client(t, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,12 +180,12 @@ func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
 // resumed.
 func TestNoSessionOutlivesAReload(t *testing.T) {
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
 	config := ca.Config(ca.Client(t, nil))
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
 	config.MaxVersion = tls.VersionTLS12
 	resumed := func() (bool, error) {
-		v, err := visitTLS(t, addr, config)
+		v, err := dialRawTLS(t, addr, config)
 		return err == nil && v.Conn.(*tls.Conn).ConnectionState().DidResume, err
 	}
 	if did, err := resumed(); did || err != nil {
@@ -207,15 +207,15 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{MaxRecord: 1 << 20})})
+	h, addr := startServer(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{MaxRecord: 1 << 20})})
 	ask := func(name, request string, want int) {
 		t.Helper()
-		v, err := visitTLS(t, addr, ca.Config(nil))
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(v, request) // may be refused on its way
-		if status, body := v.answer(); status != want {
+		if status, body := v.readResponse(); status != want {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 		v.Close()
@@ -224,26 +224,26 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
 	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
 	ask("pipelined", post(`{}`)+post(`{}`), 201)
-	slow, err := visitTLS(t, addr, ca.Config(nil))
+	slow, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	slow.send(post(`{}`))
-	if status, body := slow.answer(); status != 201 {
+	if status, body := slow.readResponse(); status != 201 {
 		t.Errorf("before a slow header: %d %s", status, body)
 	}
-	h.SetLimits(unlimited(Limits{HeaderTimeout: 100 * time.Millisecond}))
+	h.SetLimits(withoutDeadlines(Limits{HeaderTimeout: 100 * time.Millisecond}))
 	slow.send("POST /api/usages HTTP/1.1\r\nHost:")
-	if status, body := slow.answer(); status != 408 {
+	if status, body := slow.readResponse(); status != 408 {
 		t.Errorf("slow header: %d %s", status, body)
 	}
 	slow.Close()
-	h.SetLimits(unlimited(Limits{}))
+	h.SetLimits(withoutDeadlines(Limits{}))
 	// A body in chunks that breaks off is not stored, whether the client takes leave
 	// of TLS first, or not, or in the midst of a record.
 	before := len(log.usages)
 	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
-		v, err := visitTLS(t, addr, ca.Config(nil))
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,7 +258,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 			_, _ = io.WriteString(c.NetConn(), end)
 			_ = c.NetConn().(*net.TCPConn).CloseWrite()
 		}
-		if status, body := v.answer(); status != 400 {
+		if status, body := v.readResponse(); status != 400 {
 			t.Errorf("broken off with %q: %d %s", end, status, body)
 		}
 	}
@@ -268,12 +268,12 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	}
 	// An idle connection that is closed without a farewell is no bad request.
 	bad := h.Requests()[400]
-	v, err := visitTLS(t, addr, ca.Config(nil))
+	v, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.send(post(`{}`))
-	v.answer()
+	v.readResponse()
 	v.Conn.(*tls.Conn).NetConn().Close()
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if h.Requests()[400] != bad {
@@ -281,16 +281,16 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	}
 }
 
-func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
+func TestFailedHandshakesAreCountedAndLoggedWithoutReceivedData(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
-	var text safeText
-	h, addr := serve(t, newMemoryLog(), Options{
-		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{}),
+	var text syncBuffer
+	h, addr := startServer(t, newMemoryLog(), Options{
+		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{}),
 		Logger: slog.New(slog.NewTextHandler(&text, nil)),
 	})
 	// Plain HTTP is answered as such.
-	answers, bodies := talk(t, addr, post(`{"secret":1}`), 1)
+	answers, bodies := sendRaw(t, addr, post(`{"secret":1}`), 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
 		t.Errorf("%v %v", answers, bodies)
 	}
@@ -298,9 +298,9 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 	plain := 1
 	for heard := 0; heard < 20; plain++ {
 		began := time.Now()
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
-		status, body := v.answer()
+		status, body := v.readResponse()
 		v.Close()
 		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
 			continue
@@ -310,20 +310,20 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 		}
 		heard++
 	}
-	v := visit(t, addr)
+	v := dialRaw(t, addr)
 	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
 	if _, err := io.ReadAll(v); err != nil && !errors.Is(err, io.EOF) && isTimeout(err) {
 		t.Error("a hello without an end is read for ever")
 	}
 	config := ca.Config(nil)
 	config.NextProtos = []string{"secret"}
-	if _, err := visitTLS(t, addr, config); err == nil {
+	if _, err := dialRawTLS(t, addr, config); err == nil {
 		t.Error("any protocol will do")
 	}
-	visit(t, addr).Close()
+	dialRaw(t, addr).Close()
 	waitFor(t, func() bool { return h.HandshakeFailures()["closed"] == 1 })
-	h.SetLimits(unlimited(Limits{HeaderTimeout: 100 * time.Millisecond}))
-	if _, err := io.ReadAll(visit(t, addr)); err != nil {
+	h.SetLimits(withoutDeadlines(Limits{HeaderTimeout: 100 * time.Millisecond}))
+	if _, err := io.ReadAll(dialRaw(t, addr)); err != nil {
 		t.Errorf("who says nothing is let go with %v", err)
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
@@ -337,36 +337,36 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 }
 
 // Whoever is turned away is told over TLS, not in plaintext.
-func TestWhoIsTurnedAwayHearsItOverTLS(t *testing.T) {
+func TestAConnectionTurnedAwayGetsAResponseOverTLS(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: unlimited(Limits{MaxConnections: 1})})
-	_, release := busy(t, log, addr, 1)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{MaxConnections: 1})})
+	_, release := occupyConnections(t, log, addr, 1)
 	defer release()
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, nil)})
 	waitFor(t, func() bool { // a busy machine may take longer than turnAwayTime
-		v, err := visitTLS(t, addr, ca.Config(nil))
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			return false
 		}
 		_, _ = io.WriteString(v, post(`{}`))
-		status, body := v.answer()
+		status, body := v.readResponse()
 		return status == http.StatusServiceUnavailable && strings.Contains(body, CodeOverloaded)
 	})
 }
 
 // Those who never finish a handshake are cut off, count as connections, and make
 // room before one is turned away.
-func TestUnfinishedHandshakesStopNobody(t *testing.T) {
+func TestUnfinishedHandshakesDoNotBlockOthers(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{MaxConnections: 40})})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{MaxConnections: 40})})
 	for i := range 40 {
 		hello := "\x16\x03\x01\x02\x00\x01\x00"
 		if i%2 == 1 {
 			hello = hello[:1]
 		}
-		visit(t, addr).send(hello)
+		dialRaw(t, addr).send(hello)
 	}
 	waitFor(t, func() bool { return h.Connections() == 40 })
 	waitFor(t, func() bool { // for the first that came
@@ -374,12 +374,12 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 		defer h.conns.mu.Unlock()
 		return h.conns.secure.strangers.head.queuedSince <= h.conns.deadline(time.Now())-int64(connMinTime)
 	})
-	v, err := visitTLS(t, addr, ca.Config(nil))
+	v, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.send(post(`{}`))
-	if status, body := v.answer(); status != 201 {
+	if status, body := v.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
 	waitFor(t, func() bool { return h.Connections() <= 40 }) // one that makes room counts until it is closed
@@ -389,11 +389,11 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 // authorities being read again.
 func TestReloadsUnderLoadDropNothing(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	_, headers := holder(t, "a")
+	_, headers := newTokens(t, "a")
 	policy := func(i int) auth.Policy {
-		return auth.Policy{Tokens: only(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
+		return auth.Policy{Tokens: tokenFor(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
 	}
-	h, addr := serve(t, newMemoryLog(), Options{Policy: policy(0)})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: policy(0)})
 	_, value, _ := strings.Cut(headers[0], ": ")
 	certificate := ca.Client(t, nil)
 	stop := make(chan struct{})

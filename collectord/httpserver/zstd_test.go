@@ -14,8 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// frames are bodies of zstd of every make, and what they decode to.
-func frames(t testing.TB) map[string][2][]byte {
+// zstdFrames are bodies of zstd of every make, and what they decode to.
+func zstdFrames(t testing.TB) map[string][2][]byte {
 	t.Helper()
 	encode := func(text []byte, flush int, options ...zstd.EOption) []byte {
 		var b bytes.Buffer
@@ -76,12 +76,12 @@ func frames(t testing.TB) map[string][2][]byte {
 	}
 }
 
-// TestFramesOfEveryMakeAreDecoded compares with the decoder as it is otherwise
+// TestAllKindsOfZstdFramesAreDecoded compares with the decoder as it is otherwise
 // used, and sees that no more is reserved in the end than is held.
-func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
+func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
-	for name, f := range frames(t) {
+	for name, f := range zstdFrames(t) {
 		if n := zstdSizeBound(f[0]); n < len(f[1]) {
 			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
 		}
@@ -117,15 +117,15 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 }
 
 // A frame may say that it holds more than it does.
-func TestWhatAFrameOnlyDeclaresTakesNoMemory(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{})
-	exchange(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
+func TestADeclaredFrameSizeUsesNoMemory(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{})
+	roundTrip(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for _, declared := range []uint64{3, 1 << 20, 8 << 20, 1 << 40} {
 		body := binary.LittleEndian.AppendUint64([]byte("\x28\xb5\x2f\xfd\xe0"), declared) // one segment of that size
 		body = append(body, "\x11\x00\x00{}"...)                                           // a block of two bytes, the last
-		a, text := exchange(t, addr, post(string(body), "Content-Encoding: zstd"))
+		a, text := roundTrip(t, addr, post(string(body), "Content-Encoding: zstd"))
 		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("%d declared: %s %s", declared, a.Status, text)
 		}
