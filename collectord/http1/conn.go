@@ -109,7 +109,7 @@ func (c *Conn) State() State { return c.state }
 // begins.
 func (c *Conn) Request() *Request { return &c.request }
 
-// Fault returns why the request is refused, after the event Bad.
+// Fault returns why the request is rejected, after the event Bad.
 func (c *Conn) Fault() Fault { return c.fault }
 
 // Last reports whether the connection ends with the current request. The result can

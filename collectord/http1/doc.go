@@ -13,7 +13,7 @@
 //	Header   a request's complete header, described by [Conn.Request]
 //	Body     a piece of the request's body, with the chunked coding removed
 //	End      the request is complete
-//	Bad      the request is refused; [Conn.Fault] returns why
+//	Bad      the request is rejected; [Conn.Fault] returns why
 //
 // The response is written with [Conn.AppendContinue] and [Conn.AppendResponse], at any time
 // after Header or Bad. Two rules hold in all states:
@@ -48,10 +48,10 @@
 //	ChunkEnd   CR LF            ChunkSize
 //	Trailer    field line       Trailer
 //	Trailer    end              Done
-//	Done       answered         Start       if the connection goes on
+//	Done       answered         Start       if the connection stays open
 //	any        bad element      Broken
 //
-// # What is refused, and why
+// # What is rejected, and why
 //
 // A request is Bad wherever a proxy in front of the server could see it begin or end
 // elsewhere (request smuggling). That is a line that ends with LF alone, a continued

@@ -11,7 +11,7 @@ const (
 	Expectation                 // 417
 )
 
-// Fault is why a request is refused. Reason is sent to the client and contains none of
+// Fault is why a request is rejected. Reason is sent to the client and contains none of
 // the client's bytes.
 type Fault struct {
 	Kind   Kind

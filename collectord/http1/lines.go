@@ -21,7 +21,7 @@ func (c *Conn) nextLine(b []byte) (line []byte, elem element) {
 }
 
 // consumeLine returns the length of all lines up to and including the current one, and
-// starts anew behind them.
+// starts anew after them.
 func (c *Conn) consumeLine() (n int) {
 	n = c.lineStart
 	c.lineStart, c.searched = 0, 0

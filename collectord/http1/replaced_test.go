@@ -162,7 +162,7 @@ func TestOnlyNewBytesAreSearched(t *testing.T) {
 	}
 }
 
-// A bare line break before a request leaves no fault behind.
+// A bare line break before a request leaves no fault.
 func TestAnEmptyLineLeavesNoFault(t *testing.T) {
 	c := New(8 << 10)
 	if e, _ := nextEvent(&c, "\n\r\nGET"); e != More || c.Fault() != (Fault{}) || c.Last() {

@@ -17,7 +17,7 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// newTokens makes tokens for names and tells their headers.
+// newTokens returns tokens for names, each with an optional "=rate", and their headers.
 func newTokens(t *testing.T, names ...string) (tokens *auth.Tokens, headers []string) {
 	t.Helper()
 	text := ""
@@ -37,7 +37,7 @@ func newTokens(t *testing.T, names ...string) (tokens *auth.Tokens, headers []st
 	return tokens, headers
 }
 
-// tokenFor makes the tokens of a file with one client, whose header is known.
+// tokenFor returns the tokens of a file with one client, for an existing header.
 func tokenFor(t *testing.T, name, header string, more ...string) *auth.Tokens {
 	t.Helper()
 	token := strings.TrimPrefix(header, "Authorization: Bearer ")
@@ -60,25 +60,25 @@ func TestAuthentication(t *testing.T) {
 		challenge string
 		client    string
 	}{
-		"nothing is asked for":               {auth.Policy{}, "X: y", 201, "", ""},
-		"nothing is asked for, yet shown":    {auth.Policy{}, good, 201, "", ""},
-		"the right token":                    {auth.Policy{Tokens: tokens}, good, 201, "", "ward-3"},
-		"the scheme in other case":           {auth.Policy{Tokens: tokens}, strings.Replace(good, "Bearer ", "bEARER   ", 1), 201, "", "ward-3"},
-		"the name in other case":             {auth.Policy{Tokens: tokens}, strings.Replace(good, "Authorization", "authorization", 1), 201, "", "ward-3"},
-		"no token":                           {auth.Policy{Tokens: tokens}, "X: y", 401, plain, ""},
-		"another scheme":                     {auth.Policy{Tokens: tokens}, "Authorization: Basic c2VjcmV0", 401, plain, ""},
-		"a wrong token":                      {auth.Policy{Tokens: tokens}, good[:len(good)-2] + "AA", 401, invalid, ""},
-		"a token with more":                  {auth.Policy{Tokens: tokens}, good + " x", 401, invalid, ""},
-		"an empty token":                     {auth.Policy{Tokens: tokens}, "Authorization: Bearer", 401, invalid, ""},
-		"a token without its scheme":         {auth.Policy{Tokens: tokens}, strings.Replace(good, "Bearer ", "", 1), 401, plain, ""},
-		"two tokens":                         {auth.Policy{Tokens: tokens}, good + "\r\n" + good, 400, "", ""},
-		"no token where none is needed":      {auth.Policy{Tokens: tokens, Anonymous: true}, "X: y", 201, "", ""},
-		"a wrong one where none is needed":   {auth.Policy{Tokens: tokens, Anonymous: true}, "Authorization: Bearer secret", 401, invalid, ""},
-		"the right one where none is needed": {auth.Policy{Tokens: tokens, Anonymous: true}, good, 201, "", "ward-3"},
-		"nobody may":                         {auth.Policy{Tokens: &auth.Tokens{}}, good, 401, invalid, ""},
-		"a page of another site":             {auth.Policy{Tokens: tokens}, "Sec-Fetch-Site: cross-site", 403, "", ""},
-		"such a page with a token":           {auth.Policy{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 201, "", "ward-3"},
-		"a stranger's wrong type":            {auth.Policy{Tokens: tokens}, "Content-Type: text/plain", 401, plain, ""},
+		"nothing required":                {auth.Policy{}, "X: y", 201, "", ""},
+		"nothing required, a token sent":  {auth.Policy{}, good, 201, "", ""},
+		"a valid token":                   {auth.Policy{Tokens: tokens}, good, 201, "", "ward-3"},
+		"the scheme in other case":        {auth.Policy{Tokens: tokens}, strings.Replace(good, "Bearer ", "bEARER   ", 1), 201, "", "ward-3"},
+		"the name in other case":          {auth.Policy{Tokens: tokens}, strings.Replace(good, "Authorization", "authorization", 1), 201, "", "ward-3"},
+		"no token":                        {auth.Policy{Tokens: tokens}, "X: y", 401, plain, ""},
+		"another scheme":                  {auth.Policy{Tokens: tokens}, "Authorization: Basic c2VjcmV0", 401, plain, ""},
+		"an unknown token":                {auth.Policy{Tokens: tokens}, good[:len(good)-2] + "AA", 401, invalid, ""},
+		"text after the token":            {auth.Policy{Tokens: tokens}, good + " x", 401, invalid, ""},
+		"an empty token":                  {auth.Policy{Tokens: tokens}, "Authorization: Bearer", 401, invalid, ""},
+		"a token without its scheme":      {auth.Policy{Tokens: tokens}, strings.Replace(good, "Bearer ", "", 1), 401, plain, ""},
+		"two tokens":                      {auth.Policy{Tokens: tokens}, good + "\r\n" + good, 400, "", ""},
+		"anonymous, no token":             {auth.Policy{Tokens: tokens, Anonymous: true}, "X: y", 201, "", ""},
+		"anonymous, an unknown token":     {auth.Policy{Tokens: tokens, Anonymous: true}, "Authorization: Bearer secret", 401, invalid, ""},
+		"anonymous, a valid token":        {auth.Policy{Tokens: tokens, Anonymous: true}, good, 201, "", "ward-3"},
+		"an empty tokens file":            {auth.Policy{Tokens: &auth.Tokens{}}, good, 401, invalid, ""},
+		"a page of another site":          {auth.Policy{Tokens: tokens}, "Sec-Fetch-Site: cross-site", 403, "", ""},
+		"a page of another site, a token": {auth.Policy{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 201, "", "ward-3"},
+		"no token, wrong type":            {auth.Policy{Tokens: tokens}, "Content-Type: text/plain", 401, plain, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,23 +100,22 @@ func TestAuthentication(t *testing.T) {
 				want = "map[]"
 			}
 			if got := fmt.Sprint(log.rejected); got != want {
-				t.Errorf("counted %s", got)
+				t.Errorf("rejected %s, want %s", got, want)
 			}
 			if c.status == 401 && (!answers[0].Close || h.Requests()[401] != 1 || strings.Contains(bodies[0], "cd_")) {
-				t.Errorf("close %v, counted %d: %s", answers[0].Close, h.Requests()[401], bodies[0])
+				t.Errorf("close %v, %d responses 401: %s", answers[0].Close, h.Requests()[401], bodies[0])
 			}
 			if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
-				t.Errorf("stored as of %q", log.clients)
+				t.Errorf("stored for the clients %q, want %q", log.clients, c.client)
 			}
 			if c.status != 201 && len(log.usages) > 0 {
-				t.Error("stored")
+				t.Errorf("stored %q, want nothing", log.usages)
 			}
 		})
 	}
 }
 
-// The health check, a path that is not there and a method that is not known are
-// everyone's.
+// The health check, an unknown path and an unsupported method need no token.
 func TestHealthNeedsNoToken(t *testing.T) {
 	tokens, _ := newTokens(t, "a")
 	_, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
@@ -131,7 +130,7 @@ func TestHealthNeedsNoToken(t *testing.T) {
 	}
 }
 
-// What is in a stranger's body is not taken for the next request, wherever it was sent to.
+// The body of an unauthenticated request is not read as the next request, on any path.
 func TestAnUnauthenticatedBodyIsNotReadAsARequest(t *testing.T) {
 	tokens, headers := newTokens(t, "a")
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -148,12 +147,12 @@ func TestAnUnauthenticatedBodyIsNotReadAsARequest(t *testing.T) {
 		}
 		request = strings.Replace(request, "Bearer x", strings.TrimPrefix(headers[0], "Authorization: "), 1)
 		if answers, _ := sendRaw(t, addr, request+next, 2); len(answers) != 2 {
-			t.Errorf("%s with a token: %d answers", path, len(answers))
+			t.Errorf("%s with a token: %d responses, want 2", path, len(answers))
 		}
 	}
 }
 
-// A stranger is refused at once: nothing of its body is waited for or kept.
+// An unauthenticated request is rejected at once: its body is neither awaited nor stored.
 func TestAnUnauthenticatedBodyIsNotRead(t *testing.T) {
 	tokens, _ := newTokens(t, "a")
 	const wrong = "Authorization: Bearer cd_secret\r\n"
@@ -168,15 +167,15 @@ func TestAnUnauthenticatedBodyIsNotRead(t *testing.T) {
 		h, addr := startServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 		v := dialRaw(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + head + "\r\n")
-		// 100 would be the first answer.
+		// A wrong server would first respond 100.
 		if status, body := v.readResponse(); status != http.StatusUnauthorized {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 		if fmt.Sprint(log.rejected) != "map[http unauthorized:1]" || h.inFlight.free != h.opts.MaxInFlight {
-			t.Errorf("%s: counted %v", name, log.rejected)
+			t.Errorf("%s: rejected %v, or bytes are in flight", name, log.rejected)
 		}
 	}
-	// Who sends all of it without asking hears the answer, too.
+	// A client that sends the whole body without waiting also receives the response.
 	_, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	resp, err := http.Post("http://"+addr+"/api/usages", "application/json", strings.NewReader(strings.Repeat(" ", 4<<20)))
 	if err != nil {
@@ -191,11 +190,11 @@ func TestAnUnauthenticatedBodyIsNotRead(t *testing.T) {
 	v := dialRaw(t, addr)
 	v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n" + headers[0] + "\r\n\r\n")
 	if status, _ := v.readResponse(); status != http.StatusContinue {
-		t.Errorf("the right token with 100-continue: %d", status)
+		t.Errorf("a valid token with 100-continue: %d, want 100", status)
 	}
 	v.send("{}")
 	if status, body := v.readResponse(); status != http.StatusCreated {
-		t.Errorf("and then: %d %s", status, body)
+		t.Errorf("after the body: %d %s", status, body)
 	}
 }
 
@@ -220,7 +219,7 @@ func TestARemovedTokenIsRejectedAtTheNextRequestOfAnOpenConnection(t *testing.T)
 	ask(b, headers[0], 201)
 }
 
-// Keys and ids of one client are not those of another.
+// Each client has its own keys, and its own ids for the same key and body.
 func TestIdempotencyKeysBelongToTheirClient(t *testing.T) {
 	tokens, headers := newTokens(t, "a", "b")
 	log := newMemoryLog()
@@ -232,13 +231,13 @@ func TestIdempotencyKeysBelongToTheirClient(t *testing.T) {
 	}
 	_, first, _ := send(headers[0], `{"a":1}`)
 	if status, other, replayed := send(headers[1], `{"a":1}`); status != 201 || other == first || replayed != "" {
-		t.Errorf("another client's: %d %s, as the first: %s", status, other, first)
+		t.Errorf("the key of another client: %d %s, first client %s", status, other, first)
 	}
 	if status, _, _ := send(headers[1], `{"a":2}`); status != 422 {
-		t.Errorf("its own with another body: %d", status)
+		t.Errorf("the same key with another body: %d, want 422", status)
 	}
 	if status, again, replayed := send(headers[0], `{"a":1}`); status != 201 || again != first || replayed != "true" {
-		t.Errorf("the first again: %d %s", status, again)
+		t.Errorf("the first request repeated: %d %s, want %s", status, again, first)
 	}
 	if want := newIDDeriver("a", []byte("k")).id(0, []byte(`{"a":1}`)); log.ids[0] != want || len(log.ids) != 2 {
 		t.Errorf("ids %v", log.ids)
@@ -250,16 +249,16 @@ func TestTokenRatesAreSeparateAndReloaded(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	status := func(header string) int {
 		t.Helper()
-		answers, _ := sendRaw(t, addr, post("["+strings.Repeat("{},", 999)+"{}]", header), 1) // for 1000 s of a
+		answers, _ := sendRaw(t, addr, post("["+strings.Repeat("{},", 999)+"{}]", header), 1) // 1000 usages: 1000 s at the rate of a
 		return answers[0].StatusCode
 	}
 	if got := []int{status(headers[0]), status(headers[0]), status(headers[1]), status(headers[1])}; fmt.Sprint(got) != "[201 429 201 201]" {
-		t.Errorf("%v", got)
+		t.Errorf("statuses %v", got)
 	}
 	free := tokenFor(t, "a", headers[0])
 	h.SetPolicy(auth.Policy{Tokens: free})
 	if got := status(headers[0]); got != 201 {
-		t.Errorf("without a rate: %d", got)
+		t.Errorf("without a rate: %d, want 201", got)
 	}
 }
 
@@ -275,7 +274,7 @@ func TestRejectionsAreLoggedWithoutReceivedData(t *testing.T) {
 	}
 }
 
-// syncBuffer is what a logger wrote.
+// syncBuffer collects what a logger writes.
 type syncBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -293,8 +292,8 @@ func (s *syncBuffer) String() string {
 	return s.text.String()
 }
 
-// Everyone on a unix socket is let in by its permissions, and needs a token where
-// tokens are asked for, but neither TLS nor a certificate.
+// The permissions of a unix socket decide which clients may connect. They need a token if
+// tokens are configured, but neither TLS nor a certificate.
 func TestUnixSocketsNeedTokensButNoTLS(t *testing.T) {
 	tokens, headers := newTokens(t, "a")
 	ca := authtest.NewAuthority(t)

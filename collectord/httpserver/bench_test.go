@@ -49,8 +49,7 @@ func BenchmarkSplit(b *testing.B) {
 	}
 }
 
-// BenchmarkDecode compares what the server does to a compressed body with the
-// decoders alone.
+// BenchmarkDecode compares the server's decoding of a body with the decoders alone.
 func BenchmarkDecode(b *testing.B) {
 	text := manyUsages(1000)
 	for _, c := range []coding{gzipped, zstandard} {

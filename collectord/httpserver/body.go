@@ -141,7 +141,7 @@ func bufferBytes(n int) int {
 func (h *Server) growLarge(b []byte) ([]byte, error) {
 	large, err := h.largeBodies.get()
 	if err != nil {
-		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
+		h.opts.Logger.Error("no memory for a large body: it is rejected", "trouble", "body_memory", "error", err)
 		return b, errNoMemory
 	}
 	large = append(large, b...)

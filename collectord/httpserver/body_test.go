@@ -104,9 +104,9 @@ func TestContentEncodings(t *testing.T) {
 		status       int
 		want         string
 	}{
-		"gzip, not":          {"gzip", `{"a":1}`, 400, "bad_encoding"},
+		"not gzip":           {"gzip", `{"a":1}`, 400, "bad_encoding"},
 		"gzip, empty":        {"gzip", "", 400, "empty"},
-		"gzip, cut":          {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
+		"gzip, truncated":    {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
 		"gzip, garbage":      {"gzip", gz + "x", 400, "bad_encoding"},
 		"gzip, two members":  {"x-gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`), 201, "id"},
 		"gzip, padded":       {"gzip", gz + strings.Repeat("\x00", 10_000), 201, "id"},
@@ -114,8 +114,8 @@ func TestContentEncodings(t *testing.T) {
 		"gzip, padded, more": {"gzip", gz + "\x00\x00" + gz, 400, "bad_encoding"},
 		"gzip, only zeros":   {"gzip", "\x00\x00\x00\x00", 400, "bad_encoding"},
 		"gzip, checksum":     {"gzip", gz[:len(gz)-8] + "\x00" + gz[len(gz)-7:], 400, "damaged"},
-		"zstd, not":          {"zstd", `{"a":1}`, 400, "bad_encoding"},
-		"zstd, cut":          {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
+		"not zstd":           {"zstd", `{"a":1}`, 400, "bad_encoding"},
+		"zstd, truncated":    {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
 		"zstd, two frames":   {"ZSTD", compress(t, "zstd", `{"a":`) + compress(t, "zstd", `1}`), 201, "id"},
 		"zstd, window":       {"zstd", window, 400, "window beyond 8388608 bytes"},
 		"gzip, bomb":         {"gzip", compress(t, "gzip", bomb), 413, "http.max_decoded"},
@@ -135,16 +135,16 @@ func TestContentEncodings(t *testing.T) {
 				t.Errorf("Accept-Encoding: %s", a.Header.Get("Accept-Encoding"))
 			}
 			if c.status > 201 && (len(log.usages) > 0 || len(log.rejected) != 1) {
-				t.Errorf("stored %v, counted %v", log.usages, log.rejected)
+				t.Errorf("stored %v, rejected %v", log.usages, log.rejected)
 			}
 			if h.inFlight.free != h.opts.MaxInFlight {
-				t.Error("bytes still count as in flight")
+				t.Errorf("%d bytes still count as in flight", h.opts.MaxInFlight-h.inFlight.free)
 			}
 		})
 	}
 }
 
-// A body that is cut off may be whole JSON by chance.
+// A truncated body may be valid JSON by chance.
 func TestTruncatedBodiesStoreNothing(t *testing.T) {
 	whole := strings.Repeat("{}\n", 10_000)
 	for name, request := range map[string]string{
@@ -176,7 +176,7 @@ func TestTruncatedBodiesStoreNothing(t *testing.T) {
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			if len(log.usages) > 0 {
-				t.Errorf("stored %d", len(log.usages))
+				t.Errorf("%d usages are stored, want 0", len(log.usages))
 			}
 		})
 	}
@@ -227,30 +227,30 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	}
 	waitFor(t, func() bool { return inFlight() == 0 })
 	if a, body := roundTrip(t, addr, big); a.StatusCode != http.StatusCreated {
-		t.Errorf("once there is room: %s %s", a.Status, body)
+		t.Errorf("after the first body was released: %s %s", a.Status, body)
 	}
 	if log.rejected["http overloaded"] != 1 {
-		t.Errorf("counted %v", log.rejected)
+		t.Errorf("rejected %v, want one overloaded", log.rejected)
 	}
 }
 
 func TestSmallBodiesShareABudget(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{})
 	if !h.small.tryReserve(smallBodiesBytes) || !h.inFlight.tryReserve(h.opts.MaxInFlight) {
-		t.Fatal("an idle server has not all of it free")
+		t.Fatal("an idle server has not all of its budgets free")
 	}
 	small, unbudgeted := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", unbudgetedBytes-2)+"{}")
 	if a, body := roundTrip(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("a small body: %s %s", a.Status, body)
 	}
 	if a, body := roundTrip(t, addr, unbudgeted); a.StatusCode != http.StatusCreated {
-		t.Errorf("a body that everyone may hold: %s %s", a.Status, body)
+		t.Errorf("a body within unbudgetedBytes: %s %s", a.Status, body)
 	}
-	for room, b := range map[string]*budget{"for large ones": &h.inFlight, "for small ones": &h.small} {
+	for name, b := range map[string]*budget{"large bodies": &h.inFlight, "small bodies": &h.small} {
 		n := max(budgetStepBytes, smallBodyBytes-unbudgetedBytes)
 		b.release(n)
 		if a, body := roundTrip(t, addr, small); a.StatusCode != http.StatusCreated {
-			t.Errorf("once there is room %s: %s %s", room, a.Status, body)
+			t.Errorf("after a release to the budget for %s: %s %s", name, a.Status, body)
 		}
 		waitFor(t, func() bool { return b.tryReserve(n) })
 	}
@@ -302,7 +302,7 @@ func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 			t.Errorf("%q: %s %s", request, a.Status, body)
 		}
 	}
-	// In HTTP/1.0 it means nothing.
+	// HTTP/1.0 ignores Expect.
 	if a, _ := roundTrip(t, addr, head("POST /api/usages HTTP/1.0")+`{"a":1}`); a.StatusCode != http.StatusCreated {
 		t.Error(a.Status)
 	}

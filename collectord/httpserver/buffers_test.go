@@ -19,7 +19,7 @@ func TestWhichBufferBytesAreReadInto(t *testing.T) {
 		}
 		r := m.request
 		if at := r.rawBody[:len(r.rawBody)+1]; &at[len(r.rawBody)] != &m.readSpace[0] {
-			t.Errorf("after %d bytes of the body it is read elsewhere", sent)
+			t.Errorf("after %d bytes, the body is not read into its own memory", sent)
 		}
 	}
 	m.feed(body[5000:], 100_000)
@@ -33,7 +33,7 @@ func TestWhichBufferBytesAreReadInto(t *testing.T) {
 	m = newManualConn(t, Options{})
 	one := post("{}")
 	m.feed(one[:20], 1000)
-	for range 100 { // of what is consumed nothing stays in the buffer
+	for range 100 { // consumed bytes do not stay in the buffer
 		if s := m.feed(one[20:]+one[:20], 1000); s != stepWrite {
 			t.Fatal(s)
 		}
@@ -54,7 +54,7 @@ func TestARequestWithoutMemoryIsRejected(t *testing.T) {
 				t.Fatal(s)
 			}
 			if got := m.writeStatuses(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 || !m.clientMaySend {
-				t.Errorf("%s, %d bytes at once: %s, counted %v", name, maxRead, got, m.log.rejected)
+				t.Errorf("%s, reads of %d bytes: %s, rejected %v", name, maxRead, got, m.log.rejected)
 			}
 		}
 	}
@@ -83,7 +83,7 @@ func TestAReleasedRequestReturnsItsBuffers(t *testing.T) {
 		h.release(r)
 		want := map[bool]int{true: 1, false: 2}[coding == identity]
 		if len(h.spareRanges) != 1 || len(h.spareIDs) != 1 || len(h.largeBodies.idle) != want || cap(r.ranges)+cap(r.ids)+cap(r.responseBuf)+cap(r.rawBody) > 0 {
-			t.Fatalf("%d, %d and %d buffers for others; it keeps %+v", len(h.spareRanges), len(h.spareIDs), len(h.largeBodies.idle), r)
+			t.Fatalf("%d, %d and %d spare buffers; the request keeps %+v", len(h.spareRanges), len(h.spareIDs), len(h.largeBodies.idle), r)
 		}
 		<-h.spareRanges
 		<-h.spareIDs
@@ -101,7 +101,7 @@ func TestABodyWithoutAMappingIsRejected(t *testing.T) {
 			t.Fatal(s)
 		}
 		if got := m.writeStatuses(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 {
-			t.Errorf("%s: %s, counted %v", name, got, m.log.rejected)
+			t.Errorf("%s: %s, rejected %v", name, got, m.log.rejected)
 		}
 	}
 }

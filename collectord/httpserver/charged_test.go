@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// driveUntil drives a connection by hand, up to a step.
+// driveUntil drives a connection until it needs a step.
 func driveUntil(t *testing.T, c *conn, want step) {
 	t.Helper()
 	for {
@@ -32,8 +32,8 @@ func driveUntil(t *testing.T, c *conn, want step) {
 	}
 }
 
-// All that a request holds beside its body is taken from a budget: which of its usages were
-// rejected, their ids, and the answer with these, until it is written.
+// The memory of a request beside its body is reserved: the set of rejected usages, the ids,
+// and the response until it is written.
 func TestMemoryBesideTheBodyIsReserved(t *testing.T) {
 	bodies := map[string]string{
 		"numbers":        "{}\n" + strings.Repeat("1\n", 19_999),
@@ -64,31 +64,31 @@ func TestMemoryBesideTheBodyIsReserved(t *testing.T) {
 					request := post(compress(t, coding, body), headers...)
 					rounds := 1
 					if key != "" {
-						rounds = 2 // the second one is answered again
+						rounds = 2 // the second request repeats the first
 					}
 					for range rounds {
 						c := h.newConn(&scriptedConn{in: bytes.NewReader([]byte(request))})
 						if !h.hasRememberedKeys() {
 							driveUntil(t, c, stepAppend)
 							r := c.request
-							storing := cap(r.batch.rejectedSet) + 24*len(r.ranges) + len(r.body) // and its copy
+							storing := cap(r.batch.rejectedSet) + 24*len(r.ranges) + len(r.body) // including the log's copy
 							if cap(r.body) <= smallBodyBytes {
 								storing += len(r.body)
 							}
 							if len(r.body) > unbudgetedBytes && !r.batch.single && r.storingBytes < min(storing, h.opts.maxStoringBytes()) {
-								t.Errorf("%d bytes for what was rejected, ids and copies, of which %d are taken", storing, r.storingBytes)
+								t.Errorf("%d bytes for rejections, ids and copies, %d reserved", storing, r.storingBytes)
 							}
 							if has, may := len(r.body)+r.maxResponseBytes(), r.reserved.allowedBytes(); has > may+unbudgetedBytes {
-								t.Errorf("%d bytes of body and answer, of which %d are taken", has, may)
+								t.Errorf("%d bytes of body and response, %d reserved", has, may)
 							}
 							c.stored(h.log.AppendSeq(t.Context(), r.records))
 						}
 						driveUntil(t, c, stepWrite)
 						if has, may := cap(c.largeBody), c.largeReserved.allowedBytes(); has > may {
-							t.Errorf("an answer of %d bytes, of which %d are taken", has, may)
+							t.Errorf("a response of %d bytes, %d reserved", has, may)
 						}
 						if over := c.largeReserved.large - cap(c.largeBody); over > budgetStepBytes {
-							t.Errorf("an answer of %d bytes holds %+v", cap(c.largeBody), c.largeReserved)
+							t.Errorf("a response of %d bytes reserves %+v", cap(c.largeBody), c.largeReserved)
 						}
 						c.written(c.write())
 						c.close()
@@ -96,7 +96,7 @@ func TestMemoryBesideTheBodyIsReserved(t *testing.T) {
 							t.Errorf("%.200s", out)
 						}
 						if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
-							t.Errorf("free afterwards: %d, %d, %d, %d", h.inFlight.free, h.small.free, h.storing.free, h.decoding.free)
+							t.Errorf("free bytes afterwards:  %d, %d, %d, %d", h.inFlight.free, h.small.free, h.storing.free, h.decoding.free)
 						}
 					}
 				})
@@ -105,13 +105,13 @@ func TestMemoryBesideTheBodyIsReserved(t *testing.T) {
 	}
 }
 
-// hasRememberedKeys reports whether a request with a key was answered.
+// hasRememberedKeys reports whether the server remembers a request with a key.
 func (h *Server) hasRememberedKeys() bool { return h.window.next > h.window.oldest }
 
-// A crowd that asks for ids holds no more than MaxInFlight with bodies and answers together.
+// Bodies and responses of many requests that ask for ids take at most MaxInFlight in total.
 func TestRequestsForIDsStayWithinTheBudget(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{MaxInFlight: 1 << 20})
-	h.small.tryReserve(smallBodiesBytes) // by others
+	h.small.tryReserve(smallBodiesBytes) // by other requests
 	request := post(strings.Repeat(`{"a":"ninety bytes, as its id is"}`+"\n", 3000), ndjsonHeader, idsHeader)
 	var open []*conn
 	held := 0
@@ -126,12 +126,12 @@ func TestRequestsForIDsStayWithinTheBudget(t *testing.T) {
 			}
 			c.received(c.net.Read(c.readSpace))
 		}
-		if c.request == nil { // there was no room for its body
+		if c.request == nil { // no memory for its body
 			continue
 		}
 		c.nextStep = stepRead
 		c.prepare()
-		if c.request == nil { // nor for its answer
+		if c.request == nil { // no memory for its response
 			if !strings.HasPrefix(string(c.out), "HTTP/1.1 503 ") {
 				t.Fatalf("%s", c.out)
 			}
@@ -141,17 +141,17 @@ func TestRequestsForIDsStayWithinTheBudget(t *testing.T) {
 		open = append(open, c)
 	}
 	if len(open) < 3 || held > h.opts.MaxInFlight+len(open)*2*unbudgetedBytes {
-		t.Errorf("%d requests hold %d bytes with their answers, of %d", len(open), held, h.opts.MaxInFlight)
+		t.Errorf("%d requests use %d bytes with their responses, limit %d", len(open), held, h.opts.MaxInFlight)
 	}
 	for _, c := range open {
 		c.close()
 	}
 	if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() {
-		t.Errorf("free afterwards: %d, %d", h.inFlight.free, h.storing.free)
+		t.Errorf("free bytes afterwards:  %d, %d", h.inFlight.free, h.storing.free)
 	}
 }
 
-// The text of an answer never is longer than what was taken for it.
+// A response is never longer than the memory that was reserved for it.
 func TestAResponseFitsItsReservation(t *testing.T) {
 	faulty := strings.Join([]string{"1", "x", `{"a":1,"a":2}`, "{\"a\":\"\xff\"}", strings.Repeat(`{"a":`, 65), `{"a":1e999}`, "{} {}", "\xef\xbb\xbf{}", `{'a':1}`, `{"a":NaN}`, `{"a":1,}`, `{"a":"` + strings.Repeat("x", 2000) + `"}`, "{"}, "\n") + "\n"
 	h := newServer(t, newMemoryLog(), Options{Limits: Limits{MaxRecord: 1 << 10}})
@@ -161,7 +161,7 @@ func TestAResponseFitsItsReservation(t *testing.T) {
 		reserved, faults := c.request.maxResponseBytes(), len(c.request.batch.faults)
 		c.stored(h.log.AppendSeq(t.Context(), c.request.records))
 		if len(c.largeBody) > reserved || faults != maxErrors {
-			t.Errorf("%d bytes, %d are taken for %d faults", len(c.largeBody), reserved, faults)
+			t.Errorf("a response of %d bytes, %d reserved for %d faults", len(c.largeBody), reserved, faults)
 		}
 		c.close()
 	}

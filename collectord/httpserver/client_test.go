@@ -71,11 +71,11 @@ func TestAHandshakeReadsAtMostItsLimit(t *testing.T) {
 		}
 	}
 	if n, err := l.Read(p); n != 0 || !errors.Is(err, errLongHandshake) {
-		t.Errorf("beyond: %d, %v", n, err)
+		t.Errorf("beyond the limit: %d, %v", n, err)
 	}
 	l.done = true
 	if n, err := l.Read(p); n != 8 || err != nil {
-		t.Errorf("once it is over: %d, %v", n, err)
+		t.Errorf("after the handshake: %d, %v", n, err)
 	}
 }
 

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// manual is a connection that a test drives by hand.
-
+// manualConn is a connection that a test drives.
 type manualConn struct {
 	*conn
 	t    *testing.T
@@ -21,8 +20,7 @@ type manualConn struct {
 	log  *memoryLog
 }
 
-// wire is a connection whose reads the test makes itself.
-
+// wire is a connection on which the test performs the reads.
 type wire struct {
 	scriptedConn
 	writeErr     error // of writes
@@ -50,10 +48,8 @@ func newManualConn(t *testing.T, o Options) *manualConn {
 	return m
 }
 
-// gives drives the connection with text as far as that goes, in reads of at most most
-
-// bytes, and returns what it needs then.
-
+// feed drives the connection with text, in reads of at most maxRead bytes, and returns the
+// step that it needs next.
 func (m *manualConn) feed(text string, maxRead int) step {
 	m.t.Helper()
 	for {
@@ -63,7 +59,7 @@ func (m *manualConn) feed(text string, maxRead int) step {
 				m.makeReadSpace()
 			}
 			if len(m.readSpace) == 0 {
-				m.t.Fatal("there is no room to read into")
+				m.t.Fatal("the read buffer is empty")
 			}
 			n := copy(m.readSpace, text[:min(len(text), maxRead)])
 			if n == 0 {
@@ -81,8 +77,7 @@ func (m *manualConn) feed(text string, maxRead int) step {
 	}
 }
 
-// answers takes what is to be written, and returns the statuses of it.
-
+// writeStatuses writes the output, and returns the statuses in it.
 func (m *manualConn) writeStatuses() (all string) {
 	m.t.Helper()
 	m.wire.out.Reset()
@@ -98,10 +93,8 @@ func (m *manualConn) writeStatuses() (all string) {
 	return strings.TrimPrefix(all, " ")
 }
 
-// What becomes of a connection on which nothing more comes: by its state, whether that is
-
-// since its time is over, whether it had to make room, and whether it was ended.
-
+// The effect of a read error depends on the state, on whether the deadline has passed, and on
+// whether the connection was cut off or is the last one.
 func TestReadErrorsByState(t *testing.T) {
 	gone, late := io.EOF, os.ErrDeadlineExceeded
 	one := post(`{"a":1}`)
@@ -157,14 +150,13 @@ func TestReadErrorsByState(t *testing.T) {
 			}
 			reason := map[string]string{"400 closed": "http bad_request", "408 closed": "http timeout", "503 closed": "http overloaded"}[got]
 			if c.in == stateBody && (m.log.rejected[reason] != 1 || len(m.log.rejected) != 1) || c.in != stateBody && len(m.log.rejected) > 0 {
-				t.Errorf("counted %v", m.log.rejected)
+				t.Errorf("rejected %v, want one %q only in the state body", m.log.rejected, reason)
 			}
 		})
 	}
 }
 
-// Whether an answer ends the connection, and whether what follows is read before that.
-
+// Whether a response ends the connection, and whether the client may still be sending.
 func TestWhichResponsesEndTheConnection(t *testing.T) {
 	one := post(`{"a":1}`)
 	closing := strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1)
@@ -175,18 +167,18 @@ func TestWhichResponsesEndTheConnection(t *testing.T) {
 		want   string
 		unread bool
 	}{
-		"it goes on":                 {one, nil, "201", false},
-		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjsonHeader, idsHeader), nil, "201", false},
-		"the client wants it":        {closing, nil, "201 closed", false},
-		"and sends more":             {closing + "more", nil, "201 closed", true},
-		"drained":                    {one, func(m *manualConn) { m.server.Drain() }, "201 closed", false},
-		"ended":                      {one, func(m *manualConn) { m.end() }, "201 closed", false},
-		"a problem of a whole one":   {twice, nil, "400 closed", false},
-		"a problem of half of one":   {one[:len(one)-1] + "x", func(m *manualConn) { m.server.opts.MaxBody = 1 }, "413 closed", true},
-		"a page":                     {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
-		"of HEAD":                    {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
-		"nothing that is understood": {"x\r\n", nil, "400 closed", true},
-		"what its time is over for":  {"P", func(m *manualConn) { m.feed("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
+		"keep-alive":                         {one, nil, "201", false},
+		"a longer response":                  {post(strings.Repeat("{}\n", 60), ndjsonHeader, idsHeader), nil, "201", false},
+		"Connection: close":                  {closing, nil, "201 closed", false},
+		"Connection: close, and more":        {closing + "more", nil, "201 closed", true},
+		"drained":                            {one, func(m *manualConn) { m.server.Drain() }, "201 closed", false},
+		"ended":                              {one, func(m *manualConn) { m.end() }, "201 closed", false},
+		"a rejection of a complete request":  {twice, nil, "400 closed", false},
+		"a rejection of a part of a request": {one[:len(one)-1] + "x", func(m *manualConn) { m.server.opts.MaxBody = 1 }, "413 closed", true},
+		"a page":                             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"HEAD":                               {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"not HTTP":                           {"x\r\n", nil, "400 closed", true},
+		"a timeout":                          {"P", func(m *manualConn) { m.feed("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newManualConn(t, Options{})
@@ -203,18 +195,17 @@ func TestWhichResponsesEndTheConnection(t *testing.T) {
 			if m.mustClose != ends || ends && m.clientMaySend != c.unread || m.unwritable {
 				t.Errorf("ended: %t, unread: %t, gone: %t", m.mustClose, m.clientMaySend, m.unwritable)
 			}
-			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "of HEAD") != (body == "") {
+			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "HEAD") != (body == "") {
 				t.Errorf("%q", body)
 			}
 			if cap(m.out) > firstReadBytes || m.largeBody != nil || m.request != nil {
-				t.Errorf("it keeps %d bytes, %d bytes and %v", cap(m.out), len(m.largeBody), m.request)
+				t.Errorf("the connection keeps buffers of %d and %d bytes and the request %v", cap(m.out), len(m.largeBody), m.request)
 			}
 		})
 	}
 }
 
-// An answer that is not taken ends the connection, and nothing more is written or read.
-
+// After a failed write nothing more is written or read, and the connection ends.
 func TestAFailedWriteEndsTheConnection(t *testing.T) {
 	m := newManualConn(t, Options{})
 	if s := m.feed(post(strings.Repeat("{}\n", 1000), ndjsonHeader, idsHeader), 100_000); s != stepWrite || len(m.largeBody) == 0 {
@@ -229,16 +220,11 @@ func TestAFailedWriteEndsTheConnection(t *testing.T) {
 	m.feed(post("{}"), 1000)
 	m.writeStatuses()
 	if m.wire.writes != 1 {
-		t.Errorf("%d writes of one answer", m.wire.writes)
+		t.Errorf("%d writes of one response", m.wire.writes)
 	}
 }
 
-// A body is read where it belongs, and everything else beside it, in buffers of few sizes.
-
-// A request for which there is no memory is rejected when that is known, in each framing.
-
-// A deadline that has passed is set once, and none where there is none.
-
+// A passed deadline is set on the socket once, and none is set without a deadline.
 func TestAPassedDeadlineIsSetOnce(t *testing.T) {
 	m := newManualConn(t, Options{})
 	now := time.Now()
@@ -247,17 +233,17 @@ func TestAPassedDeadlineIsSetOnce(t *testing.T) {
 	m.enter(stateStoring)
 	m.expire(later, now)
 	if m.wire.deadlinesSet != 0 {
-		t.Errorf("%d deadlines are set before any has passed", m.wire.deadlinesSet)
+		t.Errorf("%d deadlines were set before one has passed", m.wire.deadlinesSet)
 	}
 	m.enter(stateWriting)
 	m.expire(later, now)
 	m.expire(later, now)
 	if m.wire.deadlinesSet != 1 {
-		t.Errorf("one that has passed is set %d times", m.wire.deadlinesSet)
+		t.Errorf("a passed deadline was set %d times, want once", m.wire.deadlinesSet)
 	}
 }
 
-// Nothing is expected of a client while its usages are stored, and each body begins anew.
+// Storing has no deadline, and the deadline of a body counts from its beginning.
 func TestEachStateStartsAnew(t *testing.T) {
 	m := newManualConn(t, Options{})
 	for range 2 {
@@ -267,7 +253,7 @@ func TestEachStateStartsAnew(t *testing.T) {
 			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.deadline, m.bodyReceived)
 		}
 		if m.next() != stepRead {
-			t.Fatal("nothing is read")
+			t.Fatal("the connection does not read its body")
 		}
 		copy(m.readSpace, "{}")
 		m.received(2, nil)
@@ -280,8 +266,7 @@ func TestEachStateStartsAnew(t *testing.T) {
 	}
 }
 
-// closable is a connection of which one side can be closed, or can't.
-
+// halfCloser is a connection whose CloseWrite returns err.
 type halfCloser struct {
 	wire
 	err error
@@ -289,8 +274,7 @@ type halfCloser struct {
 
 func (c *halfCloser) CloseWrite() error { return c.err }
 
-// What a client still sends is read only once it was told that nothing follows.
-
+// Further bytes of a client are read only after CloseWrite has succeeded.
 func TestLingeringNeedsCloseWrite(t *testing.T) {
 	for _, err := range []error{nil, errors.New("closed")} {
 		h := newServer(t, newMemoryLog(), Options{})
@@ -299,29 +283,13 @@ func TestLingeringNeedsCloseWrite(t *testing.T) {
 		c.clientMaySend = true
 		c.close()
 		if read := w.in.Len() == 0; read != (err == nil) {
-			t.Errorf("%v: read: %t", err, read)
+			t.Errorf("CloseWrite returns %v: the rest was read: %t", err, read)
 		}
 	}
 }
 
-// A certificate makes a client of who has no token, and keeps its connection.
-
-// What makes a client wait for 100 Continue changes nothing of its request.
-
-// How long requests took is counted from their header on; what is not one takes no time.
-
-// A handshake reads so much of a client and no more, until it is over.
-
-// Only who speaks something else than TLS is answered in plaintext.
-
-// A connection that is open is judged by the policy that holds now.
-
-// A request leaves the large buffers that it had to others, once.
-
-// An empty line does not keep a connection open while the server shuts down, nor does
-
-// anything else that comes between two requests.
-
+// During shutdown an empty line does not keep an idle connection open, and a request that has
+// arrived does.
 func TestIdleConnectionsEndAtShutdown(t *testing.T) {
 	m := newManualConn(t, Options{})
 	m.feed(post("{}"), 1000)
@@ -330,7 +298,7 @@ func TestIdleConnectionsEndAtShutdown(t *testing.T) {
 	m.registry.shuttingDown.Store(true)
 	m.feed("\r\n", 1000)
 	if !m.isLast() {
-		t.Error("it goes on after an empty line")
+		t.Error("an empty line keeps the connection open")
 	}
 	m = newManualConn(t, Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -349,8 +317,6 @@ func TestIdleConnectionsEndAtShutdown(t *testing.T) {
 	m.feed(post("{}"), 1000)
 	m.writeStatuses()
 	if m.isLast() {
-		t.Error("it ends though a request has arrived")
+		t.Error("the connection ends although a request has arrived")
 	}
 }
-
-// A body for which the kernel has no memory is rejected, and stays what it is.

@@ -12,7 +12,7 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// documentedLimit is the limit of a row of the table at the type state, where it is a time.
+// documentedLimit returns the limit of a row of the table at the type state.
 func documentedLimit(t *testing.T, row string) time.Duration {
 	t.Helper()
 	cells := documentedStates(t, "conn.go")[row]
@@ -23,7 +23,7 @@ func documentedLimit(t *testing.T, row string) time.Duration {
 	return d
 }
 
-// transports are what a connection is tested over: nil stands for plaintext.
+// transports returns plaintext (nil) and TLS, and a function that begins TLS on a client.
 func transports(t *testing.T) (byName map[string]*auth.TLS, secure func(*slowClient)) {
 	t.Helper()
 	ca := authtest.NewAuthority(t)
@@ -31,7 +31,7 @@ func transports(t *testing.T) (byName map[string]*auth.TLS, secure func(*slowCli
 	return map[string]*auth.TLS{"plain": nil, "TLS": ca.Server(t, nil)}, func(c *slowClient) {
 		c.t.Helper()
 		config := ca.Config(nil)
-		config.Time = func() time.Time { return now } // when the certificates are valid
+		config.Time = func() time.Time { return now } // a time at which the certificates are valid
 		tc := tls.Client(c.Conn, config)
 		if err := tc.Handshake(); err != nil {
 			c.t.Fatal(err)
@@ -49,8 +49,8 @@ func dialSlow(t *testing.T, h *Server, ln *memoryListener, log *slowLog) *slowCl
 	return &slowClient{t, conn, bufio.NewReader(conn), log, h}
 }
 
-// The row "cut off" of the table is what happens to a connection that makes room, whatever
-// it is doing: it has that long to take the answer that says so.
+// A connection that makes room, in any state, has the time in the row "cut off" to read its
+// response.
 func TestCutOffHasItsLimit(t *testing.T) {
 	limit := documentedLimit(t, "cut off")
 	one := post(`{"a":1}`)
@@ -58,8 +58,8 @@ func TestCutOffHasItsLimit(t *testing.T) {
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
 			send  string
-			reads string // the answer to what was sent, which is taken
-			gets  string // the answer to a connection that takes it
+			reads string // the response to what was sent, which the client reads
+			gets  string // the response when the connection is cut off
 		}{
 			"handshake":       {},
 			"opening":         {gets: "503, closed"},
@@ -89,7 +89,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 						}
 						c.wait(strangerGrace)
 						next := dialSlow(t, h, ln, log)
-						waits := !takes && (row.gets != "") // for the answer to be taken
+						waits := !takes && (row.gets != "") // the response is not read
 						if takes && row.gets != "" {
 							c.expectResponse(row.gets)
 						}
@@ -97,13 +97,13 @@ func TestCutOffHasItsLimit(t *testing.T) {
 							c.wait(limit - time.Millisecond)
 							synctest.Wait()
 							if n := h.Connections(); n != 2 {
-								t.Errorf("%d connections are open before the limit", n)
+								t.Errorf("%d connections are open before the limit, want 2", n)
 							}
 							c.wait(2 * time.Millisecond)
 						}
 						synctest.Wait()
 						if n := h.Connections(); n != 1 {
-							t.Errorf("%d connections are open, the answer taken: %t", n, takes)
+							t.Errorf("%d connections are open, want 1; the response was read: %t", n, takes)
 						}
 						c.expectNoResponse()
 						if len(log.usages) > 0 {
@@ -118,8 +118,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 	}
 }
 
-// The row "turned away" of the table is what happens to a connection that nobody makes room
-// for: it is listened to that long, whatever it sends.
+// A connection that is turned away is read for the time in the row "turned away".
 func TestTurnedAwayHasItsLimit(t *testing.T) {
 	limit := documentedLimit(t, "turned away")
 	all, secure := transports(t)
@@ -153,12 +152,12 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 					c.wait(limit - time.Millisecond)
 					synctest.Wait()
 					if n := h.conns.turningAway.Load(); n != 1 {
-						t.Errorf("%d are listened to before the limit", n)
+						t.Errorf("%d connections are being turned away before the limit, want 1", n)
 					}
 					c.wait(2 * time.Millisecond)
 					synctest.Wait()
 					if n := h.conns.turningAway.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
-						t.Errorf("%d are listened to, %d connections are open, %d were turned away", n, h.Connections(), h.TurnedAway())
+						t.Errorf("%d connections are being turned away, %d are open, %d were turned away", n, h.Connections(), h.TurnedAway())
 					}
 					c.expectNoResponse()
 					c.wait(time.Hour)
@@ -169,7 +168,7 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 	}
 }
 
-// A client of TLS is told that nothing follows before it is listened to.
+// A TLS client receives close_notify before the server lingers.
 func TestTLSSendsCloseNotifyBeforeItLingers(t *testing.T) {
 	all, secure := transports(t)
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"collectord/wal"
 )
 
-// slowLog takes time to store.
+// slowLog needs appendTime for an append.
 type slowLog struct {
 	*memoryLog
 	appendTime time.Duration
@@ -33,7 +33,7 @@ func (l *slowLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) err
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// slowClient is a client that takes its time, in a bubble.
+// slowClient is a client that waits, in a synctest bubble.
 type slowClient struct {
 	t *testing.T
 	net.Conn
@@ -44,7 +44,7 @@ type slowClient struct {
 
 func (c *slowClient) wait(d time.Duration) { <-time.After(d) }
 
-// send sends text, which the server reads at once.
+// send sends text, and returns once the server has read it.
 func (c *slowClient) send(text string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
@@ -52,13 +52,13 @@ func (c *slowClient) send(text string) {
 	}
 }
 
-// expectResponse reads an answer, whose connection stays open unless the status says
-// "closed".
+// expectResponse reads a response, and checks its status and whether it closes the
+// connection.
 func (c *slowClient) expectResponse(want string) {
 	c.t.Helper()
 	a, err := http.ReadResponse(c.responses, nil)
 	if err != nil {
-		c.t.Fatalf("%v instead of %s", err, want)
+		c.t.Fatalf("got %v, want %s", err, want)
 	}
 	body, err := io.ReadAll(a.Body)
 	if err != nil {
@@ -69,31 +69,29 @@ func (c *slowClient) expectResponse(want string) {
 		got += ", closed"
 	}
 	if got != want {
-		c.t.Fatalf("%s instead of %s: %s", got, want, body)
+		c.t.Fatalf("got %s, want %s: %s", got, want, body)
 	}
 }
 
-// expectClosed expects that the server closed the connection without a word, at least
-// after d and hardly later.
+// expectClosed checks that the server closes the connection without a response, d from now.
 func (c *slowClient) expectClosed(d time.Duration) {
 	c.t.Helper()
 	began := time.Now()
 	rest, err := io.ReadAll(c.responses)
 	if took := time.Since(began); len(rest) > 0 || err != nil || took < d || took > d+2*sweepEvery {
-		c.t.Fatalf("%d bytes and %v after %v, not the end after %v", len(rest), err, took, d)
+		c.t.Fatalf("%d bytes and %v after %v, want the end after %v", len(rest), err, took, d)
 	}
 }
 
-// expectNoResponse expects that the server has closed the connection and that nothing of an
-// answer was sent.
+// expectNoResponse checks that the server has closed the connection and sent no response.
 func (c *slowClient) expectNoResponse() {
 	c.t.Helper()
 	if rest, _ := io.ReadAll(c.responses); len(rest) > 0 {
-		c.t.Fatalf("there is an answer still: %q", rest)
+		c.t.Fatalf("got %q, want no response", rest)
 	}
 }
 
-// expectStored expects how many usages were stored since the last time.
+// expectStored checks how many usages were stored since the last call.
 func (c *slowClient) expectStored(n int) {
 	c.t.Helper()
 	synctest.Wait()
@@ -105,13 +103,11 @@ func (c *slowClient) expectStored(n int) {
 	c.log.usages = nil
 }
 
-// The times are those of production.
-//
-// Each deadline belongs to what the connection is doing, and acts on nothing else:
-// what a client is slow at in one state takes nothing of another's time.
+// Each state has its own deadline: time that a client uses in one state does not count in
+// another. The limits are the defaults.
 func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 	l := Limits{}.withDefaults()
-	const moment = 4 * sweepEvery // more than the deadlines are inexact by
+	const moment = 4 * sweepEvery // more than the inaccuracy of deadlines
 	one, big := post(`{"a":1}`), post("["+strings.Repeat(`{},`, 999)+"{}]", "Prefer: return=representation")
 	get := "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	cases := map[string]func(c *slowClient){
@@ -124,7 +120,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 			}
 			c.expectClosed(l.IdleTimeout)
 		},
-		"idle after what is refused": func(c *slowClient) {
+		"idle after a rejection": func(c *slowClient) {
 			for _, text := range []string{
 				get, post("x"), strings.Replace(one, "usages", "x", 1), strings.Replace(one, "POST", "PUT", 1), post(""), one, postChunked(`{"a":1}`),
 				post(`{"a":`), post(`{"a":1}`, "Prefer: handling=strict"), big,
@@ -170,7 +166,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 			c.server.Drain()
 			c.expectResponse("201, closed")
 		},
-		"room is needed meanwhile": func(c *slowClient) { // it seemed to be idle a moment before
+		"ended for room during a request": func(c *slowClient) { // the connection was idle when it was chosen
 			c.send(one)
 			c.expectResponse("201")
 			c.log.appendTime = 7 * time.Second
@@ -185,7 +181,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 		},
 		"slow answers": func(c *slowClient) {
 			for _, text := range []string{one, big, get, one + one, big + big} {
-				go func() { _, _ = io.WriteString(c, text) }() // not all of it is read before the first answer
+				go func() { _, _ = io.WriteString(c, text) }() // the server reads not all of it before the first response
 				c.wait(l.AnswerTimeout - moment)
 				for range strings.Count(text, " /") {
 					a, err := http.ReadResponse(c.responses, nil)
@@ -209,12 +205,12 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 			c.wait(c.log.appendTime + l.AnswerTimeout - moment)
 			c.expectResponse("201")
 		},
-		"no answer is taken": func(c *slowClient) {
+		"no response is read": func(c *slowClient) {
 			c.send(big)
 			c.wait(l.AnswerTimeout + moment)
 			c.expectNoResponse()
 		},
-		"half a header follows": func(c *slowClient) { // the answer leaves before the rest is waited for
+		"half a header follows": func(c *slowClient) { // the response is sent before the rest is awaited
 			head, tail := one[:20], one[20:]
 			c.send(one + head)
 			c.wait(l.AnswerTimeout - moment)
@@ -258,7 +254,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 			c.wait(l.BodyGrace + 2*moment)
 			c.expectResponse("408, closed")
 		},
-		"slow at continuing": func(c *slowClient) {
+		"slow after 100 Continue": func(c *slowClient) {
 			text := post(`{"a":1}`, "Expect: 100-continue")
 			at := strings.Index(text, "\r\n\r\n") + 4
 			for range 2 {
@@ -275,7 +271,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 			c.wait(l.AnswerTimeout + moment)
 			c.expectNoResponse()
 		},
-		"silence": func(c *slowClient) {
+		"silent": func(c *slowClient) {
 			c.wait(l.HeaderTimeout - moment)
 			c.send(one)
 			c.expectResponse("201")
@@ -301,7 +297,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 							t.Error(err)
 						}
 					}()
-					for range 2 { // the second one on what the first has left in the pools
+					for range 2 { // the second connection uses the pools of the first
 						log.usages, log.appendTime = nil, 0
 						conn := ln.dial()
 						if identity != nil {
@@ -310,7 +306,7 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 							conn = tls.Client(conn, config)
 						}
 						defer conn.Close()
-						_ = conn.SetDeadline(time.Now().Add(time.Hour)) // so that what is wrong is not waited for
+						_ = conn.SetDeadline(time.Now().Add(time.Hour)) // so that a failing test ends
 						of(&slowClient{t, conn, bufio.NewReader(conn), log, h})
 						h.draining.Store(false)
 					}
@@ -320,8 +316,8 @@ func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 	}
 }
 
-// All times are a tenth of those of production, on real sockets: an idle client and
-// one whose commit takes long go on with their connection.
+// On real sockets, with a tenth of the default limits, idle times and slow commits do not
+// end a connection.
 func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 	t.Parallel()
 	limits := Limits{}.withDefaults()
@@ -339,7 +335,7 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 			}
 			startServerOn(t, ln, log, Options{Limits: limits})
 			var c *slowClient
-			for prompt := false; !prompt; { // a busy machine takes longer than a client may
+			for prompt := false; !prompt; { // a busy machine may exceed HeaderTimeout
 				began := time.Now()
 				v := dialRawOn(t, ln.Addr())
 				c = &slowClient{t: t, Conn: v, responses: v.r}
@@ -360,7 +356,7 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if want := slices.Repeat([]string{`{"a":1}`}, 4); !slices.Equal(log.usages, want) {
-				t.Errorf("stored %q", log.usages)
+				t.Errorf("stored %q, want %q", log.usages, want)
 			}
 		})
 	}

@@ -30,7 +30,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	rows := map[string]int{}
 	for _, k := range ProblemKinds() {
 		if rows[k.Code] != 0 || http.StatusText(k.Status) == "" || k.Meaning == "" || k.Advice == "" {
-			t.Errorf("%s is there twice, or lacks something: %+v", k.Code, k)
+			t.Errorf("%s is a duplicate or incomplete: %+v", k.Code, k)
 		}
 		rows[k.Code] = k.Status
 	}
@@ -70,24 +70,24 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 			}
 			retry, _ := strconv.Atoi(a.Header.Get("Retry-After"))
 			if wants := status == http.StatusServiceUnavailable || status == http.StatusConflict || status == http.StatusTooManyRequests; wants != (retry > 0) {
-				t.Errorf("%d with Retry-After: %s", status, a.Header.Get("Retry-After"))
+				t.Errorf("%d with Retry-After %q", status, a.Header.Get("Retry-After"))
 			}
 			if strings.Contains(body, "secret") {
-				t.Errorf("the answer repeats what was sent: %s", body)
+				t.Errorf("the response contains received data: %s", body)
 			}
 			for name, value := range provoke.header {
 				if a.Header.Get(name) != value {
-					t.Errorf("%s: %q", name, a.Header.Get(name))
+					t.Errorf("%s is %q, want %q", name, a.Header.Get(name), value)
 				}
 			}
 		})
 	}
 }
 
-// provocation is how to get an answer.
+// provocation is a request that causes a problem, and what it needs.
 type provocation struct {
 	request   string
-	appendErr error // what the log says
+	appendErr error // of the log
 	policy    auth.Policy
 	header    map[string]string
 	prepare   func(t *testing.T, log *memoryLog, addr string)
@@ -133,7 +133,7 @@ func provocations() map[string]provocation {
 		CodeInternal:       refused(errors.New("of no kind")),
 		CodeOverloaded:     {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
 		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
-			roundTrip(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // a hundred seconds' worth
+			roundTrip(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // usages for a hundred seconds
 		}},
 		CodeMismatch: {request: postWithKey("secret", `{"a":2}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
 			roundTrip(t, addr, postWithKey("secret", `{"a":1}`))
@@ -215,7 +215,7 @@ func TestTheStatesOfAConnectionAreDocumented(t *testing.T) {
 			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
-			t.Errorf("docs/http-api.md has %q, and conn.go has no such row", row)
+			t.Errorf("docs/http-api.md has the row %q, and conn.go does not", row)
 		}
 	}
 	if listed := len(documentedStates(t, "conn.go")); rows != listed+1 || listed != states+2 {

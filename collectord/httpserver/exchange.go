@@ -75,7 +75,7 @@ func (c *conn) awaitBytes() *problem {
 	return nil
 }
 
-// makeReadSpace allocates memory for the next read, behind the bytes that are not consumed.
+// makeReadSpace allocates memory for the next read, after the bytes that are not consumed.
 func (c *conn) makeReadSpace() {
 	if c.consumed > 0 {
 		c.in = c.in[:copy(c.in, c.in[c.consumed:])]

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Each request is followed by one that a proxy in front may take for a part of
-// it, or the other way round. It must not be served.
+// A proxy in front could see these requests end elsewhere. The request that follows must not
+// be served.
 func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := func(lines ...string) string {
@@ -76,7 +76,7 @@ func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 	}
 }
 
-// What only looks odd is served, and the next request too.
+// Unusual but unambiguous requests are served, and so is the next one.
 func TestUnusualButUnambiguousRequestsAreServed(t *testing.T) {
 	t.Parallel()
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -96,7 +96,7 @@ func TestUnusualButUnambiguousRequestsAreServed(t *testing.T) {
 			_, addr := startServer(t, log, Options{})
 			answers, bodies := sendRaw(t, addr, request+next, 2)
 			if len(answers) != 2 || answers[0].StatusCode != http.StatusCreated || answers[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
-				t.Errorf("%d answers: %v", len(answers), bodies)
+				t.Errorf("%d responses, want 2: %v", len(answers), bodies)
 			}
 		})
 	}

@@ -9,8 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// FuzzBody sends single usages, arrays and NDJSON through the codings, and compares
-// the records that come of them with what the body is.
+// FuzzBody decodes and splits single usages, arrays and NDJSON in each coding, and compares
+// the records with those of a Splitter.
 func FuzzBody(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1},{"b":`+"\n"+`2},3,{"c":1,"c":1},{"d":1e999}]`), form)
@@ -68,8 +68,7 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// requestAfterOther returns a request as it begins, which was that of another client
-// before.
+// requestAfterOther returns a new request whose memory another client's request has used.
 func requestAfterOther(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
 	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, otherClient)

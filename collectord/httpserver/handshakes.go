@@ -71,7 +71,7 @@ func (c *conn) doHandshake() error {
 	return nil
 }
 
-// answerPlainHTTP answers a client that speaks plain HTTP to a TLS listener.
+// answerPlainHTTP answers a client that sends plain HTTP to a TLS listener.
 func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
 	if _ = errors.As(err, &other); other.Conn == nil {

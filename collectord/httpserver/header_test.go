@@ -9,7 +9,7 @@ import (
 	"collectord/collectord/http1"
 )
 
-// requestOf is a POST of usages with these lines in its header.
+// requestOf returns a POST of usages with these lines in its header.
 func requestOf(t *testing.T, lines ...string) *http1.Request {
 	t.Helper()
 	c := http1.New(8 << 10)
@@ -27,7 +27,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		h, p := readHeader(requestOf(t, lines...))
 		if p != nil {
 			if !p.close {
-				t.Errorf("%q: the connection goes on", lines)
+				t.Errorf("%q: the problem does not close the connection", lines)
 			}
 			return fmt.Sprint(p.status())
 		}
@@ -42,7 +42,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d", of.contentType, of.encoding, of.key, of.prefer, of.origins.Origin, of.origins.Origins, of.origins.Site, of.origins.Sites)
 	}
 	if nothing != fields(header{}) {
-		t.Errorf("of no field: %s", nothing)
+		t.Errorf("without fields: %s", nothing)
 	}
 	var origin, origins, site, sites header
 	origin.origins.Origin, origin.origins.Origins = []byte("a"), 1
@@ -83,7 +83,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		"Authorization: Bear":                                nothing,
 		"Authorization: Basic xyz":                           nothing,
 		"Authorization: Bearer x\nAuthorization: Bearer x":   bad,
-		// Of the same length as one that matters.
+		// Names with the length of a supported field.
 		"Prefix: handling=strict": nothing, "Content-Tope: x": nothing, "Authorizatiom: Bearer x": nothing,
 		"Sec-Fetch-Mode: x": nothing, "Idempotency-Kez: x": nothing, "Content-Encodimg: x": nothing,
 	} {

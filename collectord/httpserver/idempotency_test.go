@@ -17,12 +17,12 @@ func postWithKey(key, body string, headers ...string) string {
 	return post(body, append(headers, "Idempotency-Key: "+key)...)
 }
 
-// roundTrip posts once and returns status and body.
+// roundTrip sends one request and returns the response and its body.
 func roundTrip(t *testing.T, addr, request string) (*http.Response, string) {
 	t.Helper()
 	answers, bodies := sendRaw(t, addr, request, 1)
 	if len(answers) != 1 {
-		t.Fatal("no answer")
+		t.Fatal("no response")
 	}
 	return answers[0], bodies[0]
 }
@@ -41,7 +41,7 @@ func TestARepeatedKeyGetsTheFirstResponseAndStoresNothing(t *testing.T) {
 			again, got := roundTrip(t, addr, c.again)
 			if got != want || again.StatusCode != first.StatusCode || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("Idempotency-Replayed") != "" ||
 				again.Header.Get("Preference-Applied") != first.Header.Get("Preference-Applied") {
-				t.Errorf("%s %s, first %s %s", again.Status, got, first.Status, want)
+				t.Errorf("repeated: %s %s, first: %s %s", again.Status, got, first.Status, want)
 			}
 			if len(log.usages) != stored || log.repeated != stored {
 				t.Errorf("stored %v, %d repeated", log.usages, log.repeated)
@@ -61,10 +61,10 @@ func TestAKeyWithAnotherBodyIsRejected(t *testing.T) {
 		}
 	}
 	if a, _ := roundTrip(t, addr, postWithKey("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
-		t.Error("another key was refused")
+		t.Error("another key was rejected")
 	}
 	if len(log.usages) != 2 || log.rejected["http "+CodeMismatch] != 3 {
-		t.Errorf("stored %v, counted %v", log.usages, log.rejected)
+		t.Errorf("stored %v, rejected %v", log.usages, log.rejected)
 	}
 }
 
@@ -85,7 +85,7 @@ func TestAKeyInProgressIsRejectedWithRetryAfter(t *testing.T) {
 	close(log.continueAppend)
 	want := <-first
 	if _, got := roundTrip(t, addr, postWithKey("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
-		t.Errorf("%s, first %s", got, want)
+		t.Errorf("repeated: %s, first: %s", got, want)
 	}
 }
 
@@ -104,16 +104,16 @@ func TestOnlyStoredRequestsAreRemembered(t *testing.T) {
 	}
 }
 
-// The id is part of the interface: a client that repeats a request after this
-// collector was replaced finds both under one id.
+// The id is part of the interface: a request that is repeated after an upgrade or on another
+// host gets the same id.
 func TestDerivedIDsNeverChange(t *testing.T) {
-	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // worked out by another program
+	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // computed by another program
 	for range 2 {                                       // also after a restart
 		log := newMemoryLog()
 		_, addr := startServer(t, log, Options{})
 		roundTrip(t, addr, postWithKey("key-1", "[7,{\"a\":\n1}]"))
 		if got := log.ids[0].String(); got != want {
-			t.Errorf("id is %s", got)
+			t.Errorf("the id is %s, want %s", got, want)
 		}
 	}
 	sum := hashParts([]byte("t"), []byte("k"), []byte{0, 0, 0, 0, 0, 0, 0, 3}, []byte("{}"))
@@ -151,31 +151,31 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		now += time.Second
 	}
 	if len(w.latest) != 3 || len(w.ring) != 3 {
-		t.Errorf("%d places of 3", len(w.latest))
+		t.Errorf("%d keys, want 3", len(w.latest))
 	}
-	if store(4) != claimRepeated || store(0) != claimNew { // the oldest made room
-		t.Error("not the oldest was forgotten")
+	if store(4) != claimRepeated || store(0) != claimNew { // the oldest ones are forgotten
+		t.Error("another request than the oldest was forgotten")
 	}
 	now += time.Minute - 3*time.Second
 	if store(0) != claimRepeated || store(4) != claimRepeated {
-		t.Error("forgotten too soon")
+		t.Error("a request was forgotten before its age")
 	}
 	now += 2 * time.Second
 	if store(4) != claimNew {
-		t.Error("remembered for too long")
+		t.Error("a request was remembered beyond its age")
 	}
-	// Claims that come to nothing leave nothing behind.
+	// Claims without a stored request use no memory afterwards.
 	for n := range byte(100) {
 		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
 		w.settle(digest{n, 1}, false)
 	}
 	if len(w.latest) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
-		t.Errorf("%d places of %d, %d under way", len(w.latest), len(w.ring), len(w.underWay))
+		t.Errorf("%d keys, %d requests, %d under way", len(w.latest), len(w.ring), len(w.underWay))
 	}
 	now += time.Minute
 	store(9)
 	if len(w.latest) != 1 || len(w.ring) != 1 {
-		t.Errorf("%d places of %d are left of a busier time", len(w.latest), len(w.ring))
+		t.Errorf("after all expired: %d keys, %d requests, want 1", len(w.latest), len(w.ring))
 	}
 }
 
@@ -198,7 +198,7 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 	}
 }
 
-// What the log rejects is counted by the log alone.
+// Only the log counts the usages that it rejects.
 func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	log, err := wal.Open(t.TempDir(), wal.Options{})
 	if err != nil {
@@ -206,7 +206,7 @@ func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	}
 	defer log.Close()
 	h := newServer(t, log, Options{})
-	client := strings.Repeat("x", 256) // a longer name than a record holds, which package auth rules out
+	client := strings.Repeat("x", 256) // longer than a record allows, which package auth prevents
 	answers := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
 	if n := strings.Count(answers, "HTTP/1.1 500 "); n != 2 || strings.Count(answers, `"code":"internal"`) != 2 {
 		t.Errorf("%s", answers)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// rawClient is a raw connection to a server.
+// rawClient is a connection to a server, without an HTTP client.
 type rawClient struct {
 	t *testing.T
 	net.Conn
@@ -35,7 +35,7 @@ func (v *rawClient) send(s string) {
 	}
 }
 
-// readResponse returns the next answer's status and body, or 0 once it is closed.
+// readResponse returns the next response's status and body, or 0 if the connection is closed.
 func (v *rawClient) readResponse() (status int, body string) {
 	v.t.Helper()
 	resp, err := http.ReadResponse(v.r, nil)
@@ -62,7 +62,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		}
 		held = append(held, v)
 	}
-	waitFor(t, func() bool { // all are idle, as the server sees it
+	waitFor(t, func() bool { // the server sees all as idle
 		h.conns.mu.Lock()
 		defer h.conns.mu.Unlock()
 		n := 0
@@ -73,8 +73,8 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		}
 		return n == 3
 	})
-	held[0].send("POST /api/usages HTTP/1.1\r\n") // busy; the other two are idle
-	// idle has the connections that are idle be so since a time.
+	held[0].send("POST /api/usages HTTP/1.1\r\n") // this one is busy, the other two are idle
+	// idle sets the time since which idle connections are idle, once there are want of them.
 	idle := func(want int, since time.Time) {
 		t.Helper()
 		waitFor(t, func() bool {
@@ -83,7 +83,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			n := 0
 			for c := range h.conns.open {
 				at := h.conns.deadline(since)
-				c.queuedSince = at // also of the busy one, which came first
+				c.queuedSince = at // also of the busy one, which is the first in the queue
 				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
 					n++
 				}
@@ -96,29 +96,28 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
 		if status, body := v.readResponse(); status != http.StatusCreated {
-			t.Errorf("newcomer %d: %d %s", i, status, body)
+			t.Errorf("new connection %d: %d %s", i, status, body)
 		}
 	}
 	for i := 1; i < 3; i++ {
 		if status, body := held[i].readResponse(); status != 0 {
-			t.Errorf("idle connection %d was answered %d %s", i, status, body)
+			t.Errorf("idle connection %d: %d %s, want no response", i, status, body)
 		}
 	}
 	idle(2, time.Now().Add(time.Hour)) // for less than clientMinIdle, however slow the machine is
 	v := dialRaw(t, addr)
 	v.send(post(`{"a":1}`))
 	if status, body := v.readResponse(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
-		t.Errorf("beyond: %d %s", status, body)
+		t.Errorf("beyond the limit: %d %s", status, body)
 	}
 	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
 	if status, body := held[0].readResponse(); status != http.StatusCreated {
 		t.Errorf("the busy one: %d %s", status, body)
 	}
-	waitFor(t, func() bool { return h.Connections() <= 3 }) // those that made room count until they are closed
+	waitFor(t, func() bool { return h.Connections() <= 3 }) // ending connections count until they are closed
 }
 
-// What has arrived on a connection means that it is idle no more, even if the
-// server has not read it yet.
+// A connection with arrived bytes is not idle, even if the server has not read them.
 func TestArrivedBytesAreSeenBeforeTheyAreRead(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -132,13 +131,13 @@ func TestArrivedBytesAreSeenBeforeTheyAreRead(t *testing.T) {
 	}
 	defer c.Close()
 	if hasUnread(c) {
-		t.Error("nothing was sent")
+		t.Error("unread bytes before any was sent")
 	}
 	v.send("x")
 	waitFor(t, func() bool { return hasUnread(c) })
 }
 
-// A client that sends its request along with the connection is told, not reset.
+// A client that sends its request at once receives the response, and no reset.
 func TestAConnectionTurnedAwayGetsAResponse(t *testing.T) {
 	log := newMemoryLog()
 	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
@@ -146,22 +145,22 @@ func TestAConnectionTurnedAwayGetsAResponse(t *testing.T) {
 	_, release := occupyConnections(t, log, addr, 1)
 	defer release()
 	request := post(`{"a":"` + strings.Repeat("x", 30<<10) + `"}`)
-	heard := 0
+	responses := 0
 	for i := range 200 {
 		began := time.Now()
 		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, request)
 		status, body := v.readResponse()
 		v.Close()
-		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // the server reads for no longer
 			continue
 		}
 		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 			t.Fatalf("client %d: %v, %d %s", i, err, status, body)
 		}
-		heard++
+		responses++
 	}
-	if heard == 0 {
+	if responses == 0 {
 		t.Error("the machine is too slow for this test")
 	}
 	waitFor(t, func() bool { return h.conns.turningAway.Load() == 0 })

@@ -12,7 +12,7 @@ import (
 	"collectord/collectord/auth"
 )
 
-// serveInMemory starts a server and returns its listener.
+// serveInMemory starts a server on an in-memory listener.
 func serveInMemory(t *testing.T, log Log, o Options) (*Server, *memoryListener) {
 	t.Helper()
 	h, ln := newServer(t, log, o), listenInMemory()
@@ -30,8 +30,8 @@ func serveInMemory(t *testing.T, log Log, o Options) (*Server, *memoryListener) 
 	return h, ln
 }
 
-// readStatuses sends parts, none of which is read together with another, and returns
-// how each request was answered, up to the end of the connection or n answers.
+// readStatuses sends parts, each of which the server reads separately. It returns the
+// statuses of up to n responses, and whether the connection was closed.
 func readStatuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []int, closed bool) {
 	t.Helper()
 	c := ln.dial()
@@ -40,7 +40,7 @@ func readStatuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all
 	go func() {
 		for _, part := range parts {
 			if _, err := io.WriteString(c, part); err != nil {
-				return // it was closed
+				return // the server closed the connection
 			}
 		}
 	}()
@@ -61,8 +61,8 @@ func readStatuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all
 	return all, false
 }
 
-// What is in a body has no bearing on the next request, and each request line is
-// judged, wherever it lies: at each way to cut the row of them into two reads.
+// Bytes of a body do not affect the next request, and each request line is checked, however
+// the bytes are split into two reads.
 func TestBodyBytesAreNotReadAsRequestLines(t *testing.T) {
 	const pattern = "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"
 	lines := "{\"a\":1}\n" + pattern + "{\"b\":\n2}\n{}\n"
@@ -75,37 +75,37 @@ func TestBodyBytesAreNotReadAsRequestLines(t *testing.T) {
 		return strings.TrimSuffix(postChunked(body, headers...), "0\r\n\r\n") + "0;HTTP/1.1\r\nX: HTTP/1.1\r\n\r\n"
 	}
 	tokens, headers := newTokens(t, "a")
-	stranger := "Authorization: Bearer x"
+	unknownToken := "Authorization: Bearer x"
 	for name, c := range map[string]struct {
 		request string
 		status  int
 		closes  bool
 	}{
-		"refused line":           {post(lines, ndjsonHeader, headers[0]), 200, false},
-		"refused line, chunked":  {chunks(lines, ndjsonHeader, headers[0]), 200, false},
-		"zstd":                   {post(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
-		"zstd, chunked":          {chunks(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
-		"not JSON":               {post(pattern, headers[0]), 400, false},
-		"no body":                {"POST /api/usages HTTP/1.1\r\n" + headers[0] + "\r\nHost: localhost\r\nX: HTTP/1.1\r\n\r\n", 400, false},
-		"expected":               {post(lines, ndjsonHeader, headers[0], "Expect: 100-continue"), 100, false},
-		"type":                   {post(pattern, "Content-Type: text/plain", headers[0]), 415, true},
-		"stranger":               {post(pattern, stranger), 401, true},
-		"stranger, long":         {post(long, stranger), 401, true},
-		"stranger, chunked":      {chunks(pattern, stranger), 401, true},
-		"stranger's PUT":         {request("PUT", "/api/usages", pattern), 405, false},
-		"stranger's PUT, long":   {request("PUT", "/api/usages", long), 405, true},
-		"stranger's PUT, token":  {request("PUT", "/api/usages", pattern, stranger), 405, false},
-		"other path":             {request("POST", "/x", pattern, headers[0]), 404, false},
-		"other path, stranger":   {request("POST", "/x", pattern, stranger), 404, false},
-		"other path, long":       {request("POST", "/x", long, headers[0]), 404, true},
-		"other path, chunked":    {strings.Replace(chunks(pattern, headers[0]), "/api/usages", "/x", 1), 404, true},
-		"health with a body":     {request("GET", "/healthz", pattern), 200, false},
-		"health, long body":      {request("GET", "/healthz", long), 200, true},
-		"health, HTTP/1.0":       {"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, false},
-		"empty lines before":     {"\r\n\n\r\n" + post("{}", headers[0]), 201, false},
-		"length after blanks":    {post("{}", headers[0], "X:"+strings.Repeat(" ", 100)), 201, false},
-		"length, leading zeros":  {strings.Replace(post("{}", headers[0]), "Length: ", "Length: \t 00", 1), 201, false},
-		"refused line, and more": {post(lines, ndjsonHeader, headers[0]) + "\r\n\n", 200, false},
+		"invalid line":              {post(lines, ndjsonHeader, headers[0]), 200, false},
+		"invalid line, chunked":     {chunks(lines, ndjsonHeader, headers[0]), 200, false},
+		"zstd":                      {post(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
+		"zstd, chunked":             {chunks(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
+		"not JSON":                  {post(pattern, headers[0]), 400, false},
+		"no body":                   {"POST /api/usages HTTP/1.1\r\n" + headers[0] + "\r\nHost: localhost\r\nX: HTTP/1.1\r\n\r\n", 400, false},
+		"expected":                  {post(lines, ndjsonHeader, headers[0], "Expect: 100-continue"), 100, false},
+		"type":                      {post(pattern, "Content-Type: text/plain", headers[0]), 415, true},
+		"no token":                  {post(pattern, unknownToken), 401, true},
+		"no token, long":            {post(long, unknownToken), 401, true},
+		"no token, chunked":         {chunks(pattern, unknownToken), 401, true},
+		"PUT, no token":             {request("PUT", "/api/usages", pattern), 405, false},
+		"PUT, no token, long":       {request("PUT", "/api/usages", long), 405, true},
+		"PUT, unknown token":        {request("PUT", "/api/usages", pattern, unknownToken), 405, false},
+		"other path":                {request("POST", "/x", pattern, headers[0]), 404, false},
+		"other path, unknown token": {request("POST", "/x", pattern, unknownToken), 404, false},
+		"other path, long":          {request("POST", "/x", long, headers[0]), 404, true},
+		"other path, chunked":       {strings.Replace(chunks(pattern, headers[0]), "/api/usages", "/x", 1), 404, true},
+		"health with a body":        {request("GET", "/healthz", pattern), 200, false},
+		"health, long body":         {request("GET", "/healthz", long), 200, true},
+		"health, HTTP/1.0":          {"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, false},
+		"empty lines before":        {"\r\n\n\r\n" + post("{}", headers[0]), 201, false},
+		"length after blanks":       {post("{}", headers[0], "X:"+strings.Repeat(" ", 100)), 201, false},
+		"length, leading zeros":     {strings.Replace(post("{}", headers[0]), "Length: ", "Length: \t 00", 1), 201, false},
+		"invalid line, and more":    {post(lines, ndjsonHeader, headers[0]) + "\r\n\n", 200, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,8 +151,8 @@ func TestBodyBytesAreNotReadAsRequestLines(t *testing.T) {
 	}
 }
 
-// A request line without CR is refused, in whichever parts it comes and however
-// many requests came before.
+// A request line without CR is rejected, however it is split and however many requests
+// precede it.
 func TestARequestLineWithoutCRIsRejectedAcrossReads(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{})
 	good := post(`{"a":1}`)
@@ -172,11 +172,11 @@ func TestARequestLineWithoutCRIsRejectedAcrossReads(t *testing.T) {
 	}
 }
 
-// What a proxy in front does with connections of many clients: one client's body
-// does not have another's request refused.
+// A proxy sends requests of many clients over one connection: the body of one client does
+// not cause the rejection of another's request.
 func TestABodyDoesNotCauseAnotherClientsRejection(t *testing.T) {
 	for name, body := range map[string]string{
-		"refused line":   post("{\"a\":1}\nGET / HTTP/1.1\n{\"b\":2}\n", ndjsonHeader),
+		"invalid line":   post("{\"a\":1}\nGET / HTTP/1.1\n{\"b\":2}\n", ndjsonHeader),
 		"a PUT's":        strings.Replace(post("x HTTP/1.1\ny"), "POST", "PUT", 1),
 		"another path's": strings.Replace(post("x HTTP/1.1\ny"), "/api", "/app", 1),
 	} {

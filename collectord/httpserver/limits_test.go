@@ -18,12 +18,12 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 		limits  Limits
 		before  string // sent and answered first
 		send    string
-		dribble string // sent again and again after it
-		status  int    // of the answer, or 0 for none
-		counted string // reason in the ledger, which knows of bodies that have begun
+		dribble string // sent repeatedly afterwards
+		status  int    // of the response, or 0 for none
+		counted string // reason in the ledger, which counts requests whose body has begun
 	}{
-		"says nothing at all": {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
-		"dribbles a header":   {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
+		"is silent":         {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
+		"dribbles a header": {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
 		"dribbles a later header": {
 			Limits{HeaderTimeout: brief},
 			post("{}"), "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, "",
@@ -38,7 +38,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			first := c.limits
-			if c.before != "" { // the first request has no limit to miss
+			if c.before != "" { // the limits do not apply to the first request
 				first = Limits{IdleTimeout: c.limits.IdleTimeout}
 			}
 			h, addr := startServer(t, log, Options{Limits: withoutDeadlines(first)})
@@ -63,19 +63,19 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 				}()
 			}
 			if status, body := v.readResponse(); status != c.status {
-				t.Errorf("answered %d %s", status, body)
+				t.Errorf("got %d %s, want %d", status, body, c.status)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if c.counted != "" && log.rejected["http "+c.counted] != 1 || c.counted == "" && len(log.rejected) > 0 {
-				t.Errorf("counted %v", log.rejected)
+				t.Errorf("rejected %v, want %q", log.rejected, c.counted)
 			}
 		})
 	}
 }
 
-// A body that comes as fast as it must takes as long as it needs.
+// A body that arrives at the minimum rate may take as long as it needs.
 func TestABodyAtTheMinimumRateIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{}.withDefaults()
@@ -102,16 +102,16 @@ func TestABodyAtTheMinimumRateIsAccepted(t *testing.T) {
 func TestAClientThatReadsNoResponsesIsDisconnected(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
 	v := dialRaw(t, addr)
-	// It must hold some segments of the loopback's 64 KiB: with less the kernel drops what
-	// comes, acknowledgements included, and both ends wait ever longer before they repeat it.
+	// The buffer must hold some of the loopback's segments of 64 KiB. With less, the kernel
+	// drops packets, also acknowledgements, and both ends retransmit ever more slowly.
 	if err := v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {
 		t.Fatal(err)
 	}
 	request := []byte(strings.Repeat("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1000))
 	for {
-		if _, err := v.Write(request); err != nil { // closed, as both directions are full
+		if _, err := v.Write(request); err != nil { // the server closed it, since both directions are full
 			if isTimeout(err) {
-				t.Error("is served for ever without taking answers")
+				t.Error("the server does not close the connection of a client that reads no responses")
 			}
 			break
 		}

@@ -180,7 +180,7 @@ const (
 )
 
 // turnAway answers a connection for which there is no place, and closes it. It does not
-// block. With a config it speaks TLS.
+// block. With a config it uses TLS.
 //
 // The answer follows the first byte of the request, because some clients take an earlier
 // one for an error. The connection is closed after the client has closed it, because

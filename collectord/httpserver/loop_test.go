@@ -20,11 +20,11 @@ import (
 	"collectord/wal"
 )
 
-// commitLog is a log whose commits end when a test says so.
+// commitLog is a log whose commits end when a test calls finish.
 type commitLog struct {
 	*memoryLog
 
-	mu            sync.Mutex // guards what follows
+	mu            sync.Mutex // guards the fields below
 	currentCommit uint64     // of the commit that appends join
 	waiters       map[uint64][]*wal.Waiter
 	commitCalls   int // calls of Commit
@@ -52,7 +52,8 @@ func (l *commitLog) Commit() {
 	l.commitCalls++
 }
 
-// startNextCommit has appends join another commit, and returns the number of the one before.
+// startNextCommit makes later appends join a new commit, and returns the number of the
+// previous one.
 func (l *commitLog) startNextCommit() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,13 +71,13 @@ func (l *commitLog) finish(commit uint64, err error) {
 	}
 }
 
-// waitStored waits until n usages were appended.
+// waitStored waits until n usages are appended.
 func (l *memoryLog) waitStored(t *testing.T, n int) {
 	t.Helper()
 	waitFor(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.usages) == n })
 }
 
-// Each request is answered by how its own commit ends, whichever ends first.
+// Each request gets the outcome of its own commit, in whichever order commits end.
 func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	log := newCommitLog()
 	_, addr := startServer(t, log, Options{})
@@ -102,7 +103,7 @@ func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 			}
 		}
 	}
-	// They are warm, and go on.
+	// The connections stay open.
 	for i := range all {
 		for _, v := range all[i] {
 			v.send(post(`{"n":9}`))
@@ -119,7 +120,7 @@ func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	}
 }
 
-// Many appends have few signals, and a commit with many requests is answered whole.
+// All requests of a commit with more than maxTurnResponses of them are answered.
 func TestALoopCommitsManyAppendsAtOnce(t *testing.T) {
 	const n = 3*maxTurnResponses + 1
 	log := newCommitLog()
@@ -127,7 +128,7 @@ func TestALoopCommitsManyAppendsAtOnce(t *testing.T) {
 	held := make([]*rawClient, n)
 	for i := range held {
 		held[i] = dialRaw(t, addr)
-		held[i].send(post(`{}`)) // the first byte lets it in
+		held[i].send(post(`{}`)) // the connection is accepted with its first byte
 	}
 	log.waitStored(t, n)
 	log.finish(log.startNextCommit(), nil)
@@ -138,7 +139,7 @@ func TestALoopCommitsManyAppendsAtOnce(t *testing.T) {
 	}
 }
 
-// A loop goes on while a commit takes its time.
+// A loop serves other connections while a commit is pending.
 func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	log := newCommitLog()
 	_, addr := startServer(t, log, Options{})
@@ -152,7 +153,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 			t.Fatal(status)
 		}
 	}
-	for i := range 200 { // also behind what is piped behind the request that waits
+	for i := range 200 { // also with requests pipelined after the one that waits
 		stuck.send(post(fmt.Sprintf(`{"n":%d}`, i)))
 	}
 	for i := range 201 {
@@ -169,7 +170,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	}
 }
 
-// A client that sends without end has its turn, and then others.
+// A client that sends without end is read a limited number of times per turn.
 func TestAClientThatSendsWithoutEndGetsOnlyItsTurn(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	l, err := newLoop(h, loopsBudgetBytes)
@@ -191,12 +192,12 @@ func TestAClientThatSendsWithoutEndGetsOnlyItsTurn(t *testing.T) {
 	s.joinLoop(c, l)
 	l.begin(c)
 	if c.bodyReceived == 0 || c.bodyReceived > maxReadsInTurn*maxReadBytes || !slices.Contains(l.posted, c) {
-		t.Errorf("%d bytes were read at once", c.bodyReceived)
+		t.Errorf("%d bytes were read in one turn", c.bodyReceived)
 	}
 	l.close(c)
 }
 
-// startingLog waits until it is open.
+// startingLog is a log that starts when opened is closed.
 type startingLog struct {
 	*memoryLog
 	opened chan struct{}
@@ -223,7 +224,8 @@ func (l *startingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record])
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// More requests than there are workers wait until the log is open, and hold up nobody.
+// Requests wait until the log is open, also more than there are workers, and delay no other
+// connection.
 func TestRequestsWaitForTheLogToOpen(t *testing.T) {
 	log := &startingLog{newMemoryLog(), make(chan struct{})}
 	_, addr := startServer(t, log, Options{})
@@ -246,8 +248,8 @@ func TestRequestsWaitForTheLogToOpen(t *testing.T) {
 	}
 }
 
-// However a conversation is cut into segments, a loop answers as a goroutine does, and
-// stores the same.
+// A loop responds and stores as a goroutine does, however the requests are split into
+// segments.
 func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
@@ -303,8 +305,8 @@ func hasUnacknowledged(t *testing.T, v *rawClient) (pending bool) {
 	return pending
 }
 
-// An answer that the kernel has no room for is written to its end, once the client takes
-// it, and the connection goes on.
+// A response larger than the send buffer is written completely as the client reads it, and
+// the connection stays open.
 func TestALoopWritesLargeResponsesCompletely(t *testing.T) {
 	t.Parallel()
 	h, addr := startServer(t, newMemoryLog(), Options{})
@@ -344,7 +346,7 @@ func TestALoopEnforcesDeadlines(t *testing.T) {
 			t.Parallel()
 			v := dialRaw(t, addr)
 			if c.send == "" {
-				v.send("\r\n") // so that it is accepted at once
+				v.send("\r\n") // so that the connection is accepted at once
 			}
 			v.send(c.send)
 			for _, want := range c.status {
@@ -353,13 +355,13 @@ func TestALoopEnforcesDeadlines(t *testing.T) {
 				}
 			}
 			if _, err := v.r.ReadByte(); !errors.Is(err, io.EOF) {
-				t.Errorf("it goes on: %v", err)
+				t.Errorf("the connection stays open: %v", err)
 			}
 		})
 	}
 }
 
-// A connection is closed though its answer is not taken.
+// A connection is closed after AnswerTimeout if the client does not read the response.
 func TestALoopClosesAConnectionWhoseResponseIsNotRead(t *testing.T) {
 	t.Parallel()
 	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{AnswerTimeout: 300 * time.Millisecond})})
@@ -369,7 +371,7 @@ func TestALoopClosesAConnectionWhoseResponseIsNotRead(t *testing.T) {
 	waitFor(t, func() bool { return h.Requests()[201] == 1 && h.Connections() == 0 })
 }
 
-// When all is over no loop is left, nor anything that it kept.
+// After Shutdown the loops have ended, and all their memory is returned.
 func TestALoopEndsWithItsServer(t *testing.T) {
 	log := newCommitLog()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -389,11 +391,11 @@ func TestALoopEndsWithItsServer(t *testing.T) {
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(t.Context()) }()
 	if status, text := idle.readResponse(); status != 0 || text != io.EOF.Error() && text != "unexpected EOF" {
-		t.Errorf("idle: %d %s", status, text)
+		t.Errorf("the idle connection: %d %s, want the end", status, text)
 	}
 	log.finish(log.startNextCommit(), nil)
 	if status, _ := waiting.readResponse(); status != 201 {
-		t.Errorf("under way: %d", status)
+		t.Errorf("the request under way: %d, want 201", status)
 	}
 	if err := errors.Join(<-over, <-served); err != nil {
 		t.Error(err)
@@ -401,7 +403,7 @@ func TestALoopEndsWithItsServer(t *testing.T) {
 	for _, l := range *h.loops.Load() {
 		<-l.ended
 		if l.connCount.Load() != 0 || int(l.leftBytes.Load()) != l.budgetBytes || len(l.memoryWaiters)+len(l.commitWaits) > 0 {
-			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.connCount.Load(), l.leftBytes.Load(), len(l.memoryWaiters), len(l.commitWaits))
+			t.Errorf("%d connections, %d bytes left, %d waiting for memory, %d commits awaited", l.connCount.Load(), l.leftBytes.Load(), len(l.memoryWaiters), len(l.commitWaits))
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (l *loop) reclaimBodyBuffer(r *request) {
 	}
 }
 
-// makeReadSpace lets a connection read into the loop's buffer, behind its earlier bytes. It
+// makeReadSpace lets a connection read into the loop's buffer, after its earlier bytes. It
 // reports false if no share is left; the connection's deadline continues.
 func (l *loop) makeReadSpace(c *conn) bool {
 	if !l.mayRead(c) {

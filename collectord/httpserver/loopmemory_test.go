@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// loopBytesInUse is how many bytes of their memory loops have given to connections.
+// loopBytesInUse returns how many bytes of the loops' memory connections use.
 func (h *Server) loopBytesInUse() (n int) {
 	all := h.loops.Load()
 	if all == nil {
-		return 0 // it is not serving yet
+		return 0 // the server does not serve yet
 	}
 	for _, l := range *all {
 		n += l.budgetBytes - int(l.leftBytes.Load())
@@ -20,29 +20,29 @@ func (h *Server) loopBytesInUse() (n int) {
 	return n
 }
 
-// Whatever a connection was doing when it ended, its share is there for others.
+// A connection returns its share, in whichever state it ends.
 func TestEachConnectionReturnsItsShare(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	limits := Limits{HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, BodyRate: 1 << 20, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
 	for name, c := range map[string]struct {
 		send       string
-		holdsShare bool // something, until its time is over
-		large      bool // also of other budgets
+		holdsShare bool // of a loop, until it times out
+		large      bool // uses other budgets, too
 	}{
-		"silent":                      {"", false, false},
-		"half a header":               {head, true, false},
-		"a header beyond what may be": {head + "X: " + strings.Repeat("x", 10<<10), false, false},
-		"half a body":                 {head + "Content-Length: 100\r\n\r\n{", true, false},
-		"half a body in chunks":       {head + "Transfer-Encoding: chunked\r\n\r\n64\r\n{", true, false},
-		"half a large body":           {head + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 500_000), true, true},
-		"idle":                        {post("{}"), false, false},
-		"waits to continue":           {head + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true, false},
-		"broken, and more":            {"GARBAGE\r\n\r\n" + strings.Repeat("x", 1000), false, false},
-		"the last, and more":          {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
-		"too large, and more":         {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
-		"takes no answers":            {strings.Repeat(post("no JSON"), 5000), true, false},
-		"takes no large answers":      {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjsonHeader, "Prefer: return=representation"), 20), true, true},
+		"silent":                    {"", false, false},
+		"half a header":             {head, true, false},
+		"a header beyond the limit": {head + "X: " + strings.Repeat("x", 10<<10), false, false},
+		"half a body":               {head + "Content-Length: 100\r\n\r\n{", true, false},
+		"half a body in chunks":     {head + "Transfer-Encoding: chunked\r\n\r\n64\r\n{", true, false},
+		"half a large body":         {head + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 500_000), true, true},
+		"idle":                      {post("{}"), false, false},
+		"waits to continue":         {head + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true, false},
+		"invalid, and more":         {"GARBAGE\r\n\r\n" + strings.Repeat("x", 1000), false, false},
+		"last request, and more":    {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
+		"too large, and more":       {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
+		"reads no responses":        {strings.Repeat(post("no JSON"), 5000), true, false},
+		"reads no large responses":  {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjsonHeader, "Prefer: return=representation"), 20), true, true},
 	} {
 		for _, leaves := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, leaves %t", name, leaves), func(t *testing.T) {
@@ -56,18 +56,18 @@ func TestEachConnectionReturnsItsShare(t *testing.T) {
 						v := dialRaw(t, addr)
 						_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 						_ = v.SetDeadline(time.Now().Add(200 * time.Millisecond))
-						_, _ = v.Write([]byte(c.send)) // not all of it may be taken
+						_, _ = v.Write([]byte(c.send)) // the server may not read all of it
 						all = append(all, v)
 					}
 				}
 				connect()
 				waitFor(t, func() bool {
 					if c.holdsShare && h.Connections() == 0 && time.Since(connectedAt) > time.Second {
-						connect() // their time was over before a busy machine looked
+						connect() // they timed out before a busy machine checked
 					}
 					n := h.loopBytesInUse()
 					if c.large && n > 64<<10 {
-						t.Errorf("%d bytes are kept: large bodies are not the loops'", n)
+						t.Errorf("%d bytes of the loops are in use, but large bodies have another budget", n)
 					}
 					return (n > 0 || !c.holdsShare) && (h.inFlight.available() < h.opts.MaxInFlight || !c.large)
 				})
@@ -89,7 +89,7 @@ func (b *budget) available() int {
 	return b.free
 }
 
-// exhaustLoopMemory takes the memory of loops, but for what one connection takes.
+// exhaustLoopMemory reserves the memory of the loops, so that no connection can be read.
 func exhaustLoopMemory(h *Server) (restore func()) {
 	var taken []int64
 	for _, l := range *h.loops.Load() {
@@ -105,15 +105,15 @@ func exhaustLoopMemory(h *Server) (restore func()) {
 	}
 }
 
-// A connection for which there is no memory is not read, has its time, and goes on as soon
-// as another gives its share back. Strangers make room for that.
+// A connection without memory is not read, and its deadline continues. It is read once
+// another one returns its share. Strangers make room for that.
 func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
 	h, addr := startServer(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
 	waitFor(t, func() bool { return h.loops.Load() != nil })
 
-	// It is not read, and is answered once its time is over.
+	// Without memory it is not read, and times out.
 	restore := exhaustLoopMemory(h)
 	began := time.Now()
 	late := dialRaw(t, addr)
@@ -122,11 +122,11 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	if took := time.Since(began); took < time.Second-10*time.Millisecond {
-		t.Errorf("it was given up after %v", took)
+		t.Errorf("the connection timed out after %v", took)
 	}
 	restore()
 
-	// It goes on once there is a share.
+	// It is read once there is memory.
 	h.SetLimits(withoutDeadlines(Limits{}))
 	restore = exhaustLoopMemory(h)
 	waits := dialRaw(t, addr)
@@ -137,7 +137,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 
-	// One that keeps much gives it back as it makes room.
+	// Connections with large shares return them when they make room.
 	waitFor(t, func() bool { return h.loopBytesInUse() == 0 })
 	for range 3 * loopsBudgetBytes / (8 << 10) / 2 {
 		v := dialRaw(t, addr)
@@ -149,12 +149,12 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	if h.conns.room.readsDelayed.Load() < 3 || h.ClosedForRoom()["header"] == 0 {
-		t.Errorf("%d had to wait; made room: %v", h.conns.room.readsDelayed.Load(), h.ClosedForRoom())
+		t.Errorf("%d reads were delayed; closed for room: %v", h.conns.room.readsDelayed.Load(), h.ClosedForRoom())
 	}
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if len(log.usages) != 2 {
-		t.Errorf("stored: %q", log.usages)
+		t.Errorf("stored %q, want 2 usages", log.usages)
 	}
 }
 

@@ -20,11 +20,11 @@ import (
 	"collectord/wal"
 )
 
-// newManualLoop is a loop that a test turns by hand.
+// newManualLoop returns a loop whose turns the test runs.
 func newManualLoop(t *testing.T, log Log, o Options) *loop {
 	t.Helper()
 	h := newServer(t, log, o)
-	h.conns.epoch = h.conns.epoch.Add(-time.Hour) // it has run for a while
+	h.conns.epoch = h.conns.epoch.Add(-time.Hour) // as if the server had run for an hour
 	l, err := newLoop(h, loopsBudgetBytes)
 	if err != nil {
 		t.Fatal(err)
@@ -33,13 +33,13 @@ func newManualLoop(t *testing.T, log Log, o Options) *loop {
 	return l
 }
 
-// peer is the client's end of a connection of such a loop.
+// peer is the client's end of a connection.
 type peer struct {
 	t  *testing.T
 	fd int
 }
 
-// connectPeer has a loop take in a connection on which text has come.
+// connectPeer makes a loop drive a new connection on which text has arrived.
 func (l *loop) connectPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
 	c, p := l.acceptPeer(t, text)
@@ -48,7 +48,7 @@ func (l *loop) connectPeer(t *testing.T, text string) (*conn, *peer) {
 	return c, p
 }
 
-// acceptPeer returns a connection on which text has come.
+// acceptPeer returns a new connection on which text has arrived.
 func (l *loop) acceptPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -76,20 +76,20 @@ func (p *peer) send(text string) {
 	}
 }
 
-// received is what has come to it since the last time.
+// received returns what has arrived since the last call.
 func (p *peer) received() string {
 	b := make([]byte, 1<<20)
 	n, _ := unix.Read(p.fd, b)
 	return string(b[:max(n, 0)])
 }
 
-// ended reports whether its connection was closed, and all that came was read.
+// ended reports whether the connection is closed and all its bytes were read.
 func (p *peer) ended() bool {
 	n, err := unix.Read(p.fd, make([]byte, 1))
 	return n == 0 && err == nil
 }
 
-// runTurn handles all that is ready now.
+// runTurn handles everything that is ready.
 func (l *loop) runTurn(t *testing.T) {
 	t.Helper()
 	for n := 1; n > 0; {
@@ -103,12 +103,12 @@ func (l *loop) runTurn(t *testing.T) {
 	l.commit()
 }
 
-// An event changes what is known of its own connection only, and that goes on if it waits
-// for it.
+// An event changes only the state of its own connection, and continues it only if it waits
+// for that event.
 func TestAnEventContinuesOnlyAConnectionThatWaitsForIt(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, p := l.connectPeer(t, "")
-	l.handleEvent(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // it was closed in this turn
+	l.handleEvent(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // a connection that was closed in this turn
 	l.handleEvent(epoll.Event{FD: c.fd - 1, Readable: true})
 	c.waitingFor = stepAppend
 	for _, before := range []bool{false, true} {
@@ -120,13 +120,14 @@ func TestAnEventContinuesOnlyAConnectionThatWaitsForIt(t *testing.T) {
 				t.Errorf("%+v: readable %t, hung up %t; before: %t", e, c.readable, c.hungUp, before)
 			}
 			if c.waitingFor != stepAppend || len(c.in) > 0 || c.discardedBytes > 0 {
-				t.Fatalf("%+v: it goes on while its usages are stored", e)
+				t.Fatalf("%+v: the connection continues while its usages are stored", e)
 			}
 		}
 	}
 }
 
-// Each of many answers is given once, so many in a turn, to whom it belongs.
+// A turn answers a limited number of requests. Each gets one response, on its own
+// connection.
 func TestResponsesPerTurnAreLimited(t *testing.T) {
 	log := newCommitLog()
 	l := newManualLoop(t, log, Options{})
@@ -137,18 +138,18 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 		clients, peers = append(clients, c), append(peers, p)
 	}
 	l.commit()
-	l.commit() // nothing is there to be committed
+	l.commit() // nothing to commit
 	if log.commitCalls != 1 {
-		t.Errorf("%d commits have begun", log.commitCalls)
+		t.Errorf("%d calls of Commit, want 1", log.commitCalls)
 	}
-	l.waiter.Deliver(wal.Outcome{Commit: 99}) // nobody waits for it
+	l.waiter.Deliver(wal.Outcome{Commit: 99}) // no connection waits for it
 	if n := l.resumeCommitted(); n != 0 {
-		t.Errorf("%d answers of another commit", n)
+		t.Errorf("%d responses for another commit", n)
 	}
 	log.finish(log.startNextCommit(), nil)
 	for _, want := range []int{maxTurnResponses, 3, 0} {
 		if n := l.resumeCommitted(); n != want {
-			t.Errorf("%d answers in a turn, want %d", n, want)
+			t.Errorf("%d responses in a turn, want %d", n, want)
 		}
 	}
 	for i, p := range peers {
@@ -157,10 +158,10 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 		}
 	}
 	if len(l.commitWaits) != 0 || len(l.spareLists) != 1 || len(l.spareLists[0]) != 0 || l.spareLists[0][:1][0] != nil {
-		t.Fatalf("%d wait still, %d lists are spare, with %d", len(l.commitWaits), len(l.spareLists), len(l.spareLists[0]))
+		t.Fatalf("%d commits are awaited, %d spare lists, the first with %d", len(l.commitWaits), len(l.spareLists), len(l.spareLists[0]))
 	}
 
-	// Two commits, of which the other ends first.
+	// The second of two commits ends first.
 	var numbers []uint64
 	for i := range 2 {
 		peers[i].send(post(fmt.Sprintf(`{"n":%d}`, i)))
@@ -170,22 +171,22 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 	for i := 1; i >= 0; i-- {
 		log.finish(numbers[i], nil)
 		if n := l.resumeCommitted(); n != 1 {
-			t.Errorf("%d answers, want one", n)
+			t.Errorf("%d responses, want 1", n)
 		}
 		if got := peers[i].received() + "|" + peers[1-i].received(); strings.Count(got, "HTTP/1.1 201") != 1 || got[0] == '|' {
 			t.Errorf("%q", got)
 		}
 	}
 	if l.commit(); log.commitCalls != 2 || len(l.spareLists) != 2 {
-		t.Errorf("%d commits have begun, %d lists are spare", log.commitCalls, len(l.spareLists))
+		t.Errorf("%d calls of Commit, %d spare lists, want 2 and 2:", log.commitCalls, len(l.spareLists))
 	}
 	if clients[0].waitingFor != stepRead || clients[0].closed {
-		t.Error("it does not go on")
+		t.Error("the connection does not continue")
 	}
 }
 
-// So many connections are looked at in a turn; none that is closed, though another has its
-// descriptor by now.
+// A turn resumes a limited number of posted connections. A closed one is not resumed, even
+// if another file has its descriptor.
 func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, _ := l.connectPeer(t, "")
@@ -195,11 +196,11 @@ func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 	c.posted = reasonMore
 	for _, want := range []int{maxTurnResponses, 3, 0} {
 		if n := l.resumePosted(); n != want {
-			t.Errorf("%d in a turn, want %d", n, want)
+			t.Errorf("%d posted connections in a turn, want %d", n, want)
 		}
 	}
 	if l.posted[:1][0] != nil || c.posted != 0 {
-		t.Error("what was looked at is kept")
+		t.Error("a resumed connection is still referenced")
 	}
 	for _, waits := range []step{stepRead, stepEnd} {
 		gone, _ := l.connectPeer(t, "")
@@ -211,7 +212,7 @@ func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 		l.post(gone, reasonMore)
 		l.close(gone)
 		if l.conns[gone.fd] != nil {
-			t.Error("what is closed is still known by its descriptor")
+			t.Error("a closed connection is still in conns")
 		}
 		if err := unix.Dup2(fds[0], gone.fd); err != nil {
 			t.Fatal(err)
@@ -219,7 +220,7 @@ func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 		_, _ = unix.Write(fds[1], []byte("another's"))
 		l.resumePosted()
 		if n, err := unix.IoctlGetInt(gone.fd, unix.SIOCINQ); n != len("another's") || err != nil {
-			t.Errorf("%d bytes are left of another's: %v", n, err)
+			t.Errorf("%d bytes of the other file are left: %v", n, err)
 		}
 		for _, fd := range []int{fds[0], fds[1], gone.fd} {
 			_ = unix.Close(fd)
@@ -227,13 +228,13 @@ func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 	}
 }
 
-// The loop with the fewest connections is the next one's, those that starve are woken, and
-// one that is stuck is not alive.
+// A new connection goes to the loop with the fewest, loops that wait for memory are woken,
+// and a stuck loop is not alive.
 func TestLoopsOfAServer(t *testing.T) {
 	a, b := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
 	h := a.server
 	if h.endLoops(); h.leastLoadedLoop() != nil || h.Alive() != nil {
-		t.Error("there is a loop before any is started")
+		t.Error("there is a loop before the first listener")
 	}
 	h.wakeMemoryWaiters()
 	h.loops.Store(&[]*loop{a, b})
@@ -249,12 +250,12 @@ func TestLoopsOfAServer(t *testing.T) {
 		a.connCount.Store(loads[0])
 		b.connCount.Store(loads[1])
 		if least := h.leastLoadedLoop(); least.connCount.Load() != 1 {
-			t.Errorf("of %v one with %d", loads, least.connCount.Load())
+			t.Errorf("of %v connections, the loop with %d was chosen", loads, least.connCount.Load())
 		}
 	}
 	b.memoryShort.Store(true)
 	if h.wakeMemoryWaiters(); woken(a) || !woken(b) {
-		t.Error("the wrong one was woken")
+		t.Error("the wrong loop was woken")
 	}
 	now := time.Now()
 	for _, began := range []time.Duration{-time.Second, -stuckAfter + time.Second, -stuckAfter - time.Second} {
@@ -263,38 +264,38 @@ func TestLoopsOfAServer(t *testing.T) {
 			t.Errorf("a turn that began %v ago: %v", began, err)
 		}
 	}
-	b.turnStart.Store(0) // it waits
+	b.turnStart.Store(0) // the loop waits
 	if err := h.Alive(); err != nil {
 		t.Error(err)
 	}
 	b.fail(errors.New("a test"))
 	if h.Alive() == nil {
-		t.Error("a loop that failed is alive")
+		t.Error("a failed loop is alive")
 	}
 	if h.endLoops(); !a.shouldEnd || !b.shouldEnd || !woken(a) || !woken(b) {
-		t.Error("a loop was not told to end")
+		t.Error("a loop does not end")
 	}
 }
 
-// A loop shows since when it has been at a turn, counts how long turns take that do
-// something, and shows nothing while it waits.
+// A loop stores the start of its turn, and 0 while it waits. The durations of turns that did
+// anything are counted.
 func TestTurnsAreTimed(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	h := l.server
 	for n := range uint64(3) {
 		before, began := h.LoopTurns().Count(), int64(0)
 		if done, more := l.turns(10, func() int { began = l.turnStart.Load(); return int(n) }); done != int(n) || more {
-			t.Errorf("%d were done instead of %d, more: %t", done, n, more)
+			t.Errorf("%d done, want %d; more: %t", done, n, more)
 		}
 		if late := time.Duration(h.conns.deadline(time.Now()) - began); late < 0 || late > testTimeout {
-			t.Errorf("a turn that begins now is shown to have begun %v ago", late)
+			t.Errorf("a turn that begins now has the start %v ago", late)
 		}
 		if got := h.LoopTurns().Count() - before; got != min(n, 1) {
-			t.Errorf("%d turns are counted that did %d", got, n)
+			t.Errorf("%d turns are counted for %d events", got, n)
 		}
 	}
 	if done, more := l.turns(10, func() int { return 10 }); done != 10*maxRoundTurns || !more {
-		t.Errorf("%d were done, more: %t", done, more)
+		t.Errorf("%d done, more: %t; want %d and more", done, more, 10*maxRoundTurns)
 	}
 	go l.run()
 	waitFor(t, func() bool { return l.turnStart.Load() == 0 })
@@ -303,7 +304,7 @@ func TestTurnsAreTimed(t *testing.T) {
 	<-l.ended
 }
 
-// Loops that there are no descriptors for are not started, and one that can't wait ends.
+// Without descriptors no loop starts, and a loop that can't wait ends.
 func TestLoopsNeedDescriptors(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	closedPoller, noDescriptors := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
@@ -323,7 +324,7 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err == nil || h.loops.Load() != nil {
-		t.Errorf("loops: %v", err)
+		t.Errorf("loops started without descriptors: %v", err)
 	}
 	closedPoller.run()
 	for _, l := range []*loop{closedPoller, noDescriptors} {
@@ -336,7 +337,7 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 	first := h.loops.Load()
 	if err := h.startLoops(); err != nil || h.loops.Load() != first {
-		t.Errorf("there are others for the next listener: %v", err)
+		t.Errorf("a second call started other loops: %v", err)
 	}
 	h.endLoops()
 	for _, l := range *first {
@@ -344,8 +345,8 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 }
 
-// A loop looks at a connection when a deadline has passed: no sooner, and not where none is
-// set.
+// A loop resumes a connection when its deadline has passed, not earlier, and not without a
+// deadline.
 func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newManualLoop(t, newMemoryLog(), Options{})
@@ -357,54 +358,54 @@ func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
 				_ = set(time.Now().Add(in))
 				if passed := in <= 0; s.deadlinePassed(of, time.Now()) != passed || (l.postedFor(c) == reasonDeadline) != passed {
-					t.Errorf("in %v: late %t, looked at for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
+					t.Errorf("deadline in %v: passed %t, posted for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				<-time.After(max(in, 0))
 				synctest.Wait()
 				if !s.deadlinePassed(of, time.Now()) || s.deadlinePassed(1-of, time.Now()) || l.postedFor(c) != reasonDeadline {
-					t.Errorf("after %v: late %t, looked at for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
+					t.Errorf("after %v: passed %t, posted for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				_ = set(time.Time{})
 				l.clearPosted(c)
 				if _ = set(time.Time{}); s.deadlinePassed(of, time.Now()) || l.postedFor(c) != 0 {
-					t.Errorf("without a deadline it is late, or looked at for %d", l.postedFor(c))
+					t.Errorf("without a deadline it has passed, or posted for %d", l.postedFor(c))
 				}
 			}
 		}
 	})
 }
 
-// A loop that has ended, or is not there, takes in no connection.
+// A socket does not join a loop that has ended, or no loop.
 func TestALoopThatHasEndedAcceptsNoConnection(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, s := &conn{}, &socket{fd: 7}
 	if s.joinLoop(c, nil); c.loop != nil || s.conn != nil {
-		t.Error("there is no loop")
+		t.Error("the socket joined a loop that does not exist")
 	}
 	for range 2 {
 		l.shouldEnd = true
 		if !l.isDone() {
-			t.Fatal("nobody is left, and it goes on")
+			t.Fatal("the loop has no connection and is not done")
 		}
 		if s.joinLoop(c, l); c.loop != nil || s.conn != nil || l.connCount.Load() != 0 {
-			t.Error("it has ended")
+			t.Error("the socket joined a loop that has ended")
 		}
 	}
 	l.shouldEnd = false
 	l.isDone()
 	if s.joinLoop(c, l); c.loop != l || s.conn != c || c.socket != s || c.fd != 7 || l.connCount.Load() != 1 {
-		t.Error("it goes on, and does not take one in")
+		t.Error("the socket did not join a running loop")
 	}
 	if l.shouldEnd = true; l.isDone() {
-		t.Error("it ends with one left")
+		t.Error("the loop is done with a connection left")
 	}
 }
 
-// A connection that can't be waited for is closed.
+// A connection that can't be registered with epoll is closed.
 func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 	var log bytes.Buffer
 	l := newManualLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	file, err := os.Open("loop.go") // epoll takes no files
+	file, err := os.Open("loop.go") // epoll rejects regular files
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,12 +419,12 @@ func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 	s.joinLoop(c, l)
 	l.resume(c, reasonNew)
 	if !c.closed || l.connCount.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
-		t.Errorf("it is open, or was read: %s", &log)
+		t.Errorf("the connection is open, or its error is not logged: %s", &log)
 	}
 }
 
-// Of a client that was answered while it sent, what follows is read: not for ever, not
-// without end, and not at the cost of others.
+// After an early response, the rest of what the client sends is read: in turns with other
+// connections, up to lingerBytes, and up to the deadline.
 func TestLingeringReadsInTurns(t *testing.T) {
 	lingers := func(more string) (*loop, *conn, *peer) {
 		l := newManualLoop(t, newMemoryLog(), Options{})
@@ -436,29 +437,29 @@ func TestLingeringReadsInTurns(t *testing.T) {
 	l, c, p := lingers("")
 	l.runTurn(t)
 	if c.closed || c.readable {
-		t.Fatal("nothing has come, and it is closed, or read again")
+		t.Fatal("the lingering connection is closed, or readable, before more has arrived")
 	}
 	p.send(strings.Repeat("x", 100_000))
-	for reads := 0; c.discardedBytes < 100_000; reads++ { // one read for each time that it is looked at
+	for reads := 0; c.discardedBytes < 100_000; reads++ { // one read for each event or post
 		if reads > 100 {
-			t.Fatal("it is not read")
+			t.Fatal("the connection is not read to its end")
 		}
 		before := c.discardedBytes
 		if n, err := l.poller.Poll(l.handleEvent); err != nil || n+l.resumePosted() == 0 {
 			t.Fatalf("%d bytes were read: %v", c.discardedBytes, err)
 		}
 		if c.discardedBytes > before+2*len(l.readBuf) {
-			t.Fatalf("%d bytes were read at once", c.discardedBytes-before)
+			t.Fatalf("%d bytes were read in one step", c.discardedBytes-before)
 		}
 	}
 	c.discardedBytes = lingerBytes - 2
 	p.send("x")
 	if l.runTurn(t); c.closed || c.readable {
-		t.Errorf("it is closed too soon (%t), or there is more to read (%t)", c.closed, c.readable)
+		t.Errorf("closed before lingerBytes: %t; still readable: %t", c.closed, c.readable)
 	}
 	p.send("x")
 	if l.runTurn(t); !c.closed {
-		t.Error("it is read without end")
+		t.Error("the connection is read beyond lingerBytes")
 	}
 
 	l, c, p = lingers("")
@@ -466,29 +467,29 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	if l.runTurn(t); !c.closed {
-		t.Error("its client is gone, and it is open")
+		t.Error("the client has closed, and the connection is open")
 	}
 
 	l, c, _ = lingers("")
 	_ = c.net.SetDeadline(time.Now())
 	if l.runTurn(t); !c.closed {
-		t.Error("its time is over, and it is open")
+		t.Error("the deadline has passed, and the connection is open")
 	}
 }
 
-// A connection uses the time at which the turn began, which is the loop's: not if a deadline
-// may have passed since then, nor on a worker.
+// In a turn, a connection's time is the start of the turn, except after a deadline that may
+// have passed since, and except on a worker.
 func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	then := time.Now().Add(-time.Minute)
 	l.turns(1, func() int { return 0 })
 	if !l.now.After(then) {
-		t.Error("a turn begins without a time")
+		t.Error("a turn does not set the loop's time")
 	}
 	c, p := l.connectPeer(t, "POST")
 	l.now = then
 	if !c.now().Equal(then) {
-		t.Errorf("in a turn of %v it is %v", then, c.now())
+		t.Errorf("the time in a turn is %v, want %v", c.now(), then)
 	}
 	_ = c.net.SetReadDeadline(time.Now()) // after the turn has begun
 	l.resumePosted()
@@ -497,12 +498,13 @@ func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
 	}
 	c, _ = l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
 	if c.waitingFor != stepPrepare || c.ownedByLoop {
-		t.Errorf("it waits for step %d, with the loop's time: %t", c.waitingFor, c.ownedByLoop)
+		t.Errorf("waiting for step %d, owned by the loop: %t", c.waitingFor, c.ownedByLoop)
 	}
 	waitFor(t, func() bool { l.runTurn(t); return c.waitingFor == stepRead })
 }
 
-// A client that leaves instead of sending what it was told to send leaves nothing behind.
+// A client that leaves after Expect: 100-continue instead of sending its body leaves no
+// request and no memory in use.
 func TestAClientThatLeavesInsteadOfContinuingLeavesNoMemoryInUse(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	text := post("{}", "Expect: 100-continue")
@@ -512,19 +514,20 @@ func TestAClientThatLeavesInsteadOfContinuingLeavesNoMemoryInUse(t *testing.T) {
 	}
 	l.resume(c, reasonNew)
 	if l.runTurn(t); c.request != nil || !c.unwritable || !c.closed || l.bytesInUse() != 0 {
-		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.unwritable, c.closed, l.bytesInUse())
+		t.Errorf("request: %t, unwritable: %t, closed: %t; %d bytes in use", c.request != nil, c.unwritable, c.closed, l.bytesInUse())
 	}
 }
 
-// Who takes no answer, or is cut off, is not listened to.
+// A connection lingers only if the client may still send, can be written to, and is not cut
+// off.
 func TestOnlyAClientThatMayStillSendLingers(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	for name, row := range map[string]struct {
 		prepare func(c *conn)
 		closed  bool
 	}{
-		"sends still": {func(*conn) {}, false},
-		"gone":        {func(c *conn) { c.unwritable = true }, true},
+		"still sends": {func(*conn) {}, false},
+		"unwritable":  {func(c *conn) { c.unwritable = true }, true},
 		"cut off":     {func(c *conn) { c.hold.Store(holdTaken) }, true},
 		"silent":      {func(c *conn) { c.clientMaySend = false }, true},
 	} {
@@ -532,12 +535,12 @@ func TestOnlyAClientThatMayStillSendLingers(t *testing.T) {
 		c.clientMaySend = true
 		row.prepare(c)
 		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&reasonMore == 0 || c.state != stateLingering) {
-			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&reasonMore != 0, stateNames[c.state])
+			t.Errorf("%s: closed %t, posted: %t, %s", name, c.closed, l.postedFor(c)&reasonMore != 0, stateNames[c.state])
 		}
 	}
 }
 
-// What a worker appends is answered once its commit has ended.
+// A request that a worker appends is answered after its commit.
 func TestAWorkersAppendIsAnsweredAfterItsCommit(t *testing.T) {
 	log := newCommitLog()
 	l := newManualLoop(t, log, Options{})
@@ -545,15 +548,15 @@ func TestAWorkersAppendIsAnsweredAfterItsCommit(t *testing.T) {
 	log.waitStored(t, 1)
 	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.commitCalls == 1 })
 	if l.runTurn(t); p.received() != "" {
-		t.Error("it was answered before")
+		t.Error("the response was sent before the commit ended")
 	}
 	log.finish(log.startNextCommit(), nil)
 	if l.runTurn(t); !strings.Contains(p.received(), " 201 ") {
-		t.Error("it was not answered")
+		t.Error("the response was not sent after the commit")
 	}
 }
 
-// What takes long is not quick: large bodies, codings, many usages.
+// Large bodies, coded bodies and many usages are not quick.
 func TestQuickRequestsArePreparedInTheLoop(t *testing.T) {
 	c := &conn{}
 	for name, row := range map[string]struct {
@@ -574,35 +577,35 @@ func TestQuickRequestsArePreparedInTheLoop(t *testing.T) {
 	}
 }
 
-// What a connection keeps between turns is its own, no more than it needs, and counted.
+// Between turns a connection has its own memory, no more than it needs, and it is counted.
 func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
 	c, p := l.connectPeer(t, half)
 	clear(l.readBuf)
 	if len(l.posted) > 0 {
-		t.Error("it is looked at again before more has come")
+		t.Error("the connection is posted before more has arrived")
 	}
 	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.bytesInUse() != c.shareBytes {
-		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.bytesInUse())
+		t.Fatalf("in %q with %d bytes, out %d, space %d; share %d, in use %d", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.bytesInUse())
 	}
-	// The rest, and part of the next one.
+	// The rest of the request, and part of the next one.
 	p.send(post(`{"a":1}`)[len(half):] + half)
 	l.runTurn(t)
 	clear(l.readBuf)
 	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.consumed != 0 || c.shareBytes != cap(c.in) || l.bytesInUse() != c.shareBytes {
-		t.Fatalf("%q; %q is left; %d are counted", got, c.in, c.shareBytes)
+		t.Fatalf("response %q; %q left; share %d", got, c.in, c.shareBytes)
 	}
 	p.send(post(`{"a":1}`)[len(half):])
 	l.runTurn(t)
 	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.shareBytes != 0 || l.bytesInUse() != 0 {
-		t.Fatalf("%q; %d and %d bytes are kept, %d counted", got, cap(c.in), cap(c.out), l.bytesInUse())
+		t.Fatalf("response %q; buffers of %d and %d bytes, %d bytes in use", got, cap(c.in), cap(c.out), l.bytesInUse())
 	}
 	if cap(l.writeBuf) == 0 || cap(l.writeBuf) > firstBufferBytes {
-		t.Errorf("answers are written in %d bytes", cap(l.writeBuf))
+		t.Errorf("the write buffer has %d bytes", cap(l.writeBuf))
 	}
 
-	// Own memory is used again for what is left of it.
+	// Memory of the connection is reused for its unconsumed bytes.
 	own := append(make([]byte, 0, 512), "consumed"+half...)
 	if got := l.ownCopy(own, own[len("consumed"):], l.readBuf); string(got) != half || cap(got) != 512 {
 		t.Errorf("%q of %d bytes", got, cap(got))
@@ -613,21 +616,22 @@ func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
 		}
 	}
 
-	// What is lent is the loop's, and what is larger than that does not become it.
+	// A connection without a write buffer uses the loop's. A larger buffer of a connection does
+	// not become the loop's.
 	l.attachWriteBuffer(c)
 	if cap(c.out) != cap(l.writeBuf) || &c.out[:1][0] != &l.writeBuf[:1][0] {
-		t.Error("another's memory is lent")
+		t.Error("the connection does not use the loop's write buffer")
 	}
 	c.out = make([]byte, 0, firstBufferBytes+1)
 	l.attachWriteBuffer(c)
 	if cap(c.out) != firstBufferBytes+1 {
-		t.Error("what a connection has is replaced")
+		t.Error("the connection's own buffer was replaced")
 	}
 	was := cap(l.writeBuf)
 	for _, size := range []int{firstBufferBytes + 1, 1} {
 		c.out = make([]byte, 0, size)
 		if l.reclaimBuffers(c); cap(l.writeBuf) != was {
-			t.Errorf("the loop keeps %d bytes", cap(l.writeBuf))
+			t.Errorf("the loop's write buffer changed to %d bytes", cap(l.writeBuf))
 		}
 	}
 	l.leftBytes.Store(1)
@@ -642,9 +646,9 @@ func (l *loop) bytesInUse() int { return l.budgetBytes - int(l.leftBytes.Load())
 func TestABodyBufferHasOneOwner(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	a, b := &request{}, &request{}
-	l.attachBodyBuffer(a) // there is none
+	l.attachBodyBuffer(a) // the loop has none
 	if a.rawBody != nil {
-		t.Fatal("it was lent what is not there")
+		t.Fatal("the request got a buffer that does not exist")
 	}
 	a.rawBody = append(make([]byte, 0, firstBufferBytes), "{}"...)
 	a.body = a.rawBody
@@ -654,7 +658,7 @@ func TestABodyBufferHasOneOwner(t *testing.T) {
 	}
 	has := &request{rawBody: make([]byte, 0, 10)}
 	if l.attachBodyBuffer(has); cap(has.rawBody) != 10 || len(l.bodyBufs) != 1 {
-		t.Error("it has one, and was lent another")
+		t.Error("a request with a buffer got another one")
 	}
 	l.attachBodyBuffer(a)
 	l.attachBodyBuffer(b)
@@ -663,24 +667,24 @@ func TestABodyBufferHasOneOwner(t *testing.T) {
 	}
 	b.rawBody = make([]byte, firstBufferBytes+1)
 	if l.reclaimBodyBuffer(b); len(l.bodyBufs) != 0 || b.rawBody == nil {
-		t.Error("a buffer of another size was taken")
+		t.Error("the loop took a buffer of another size")
 	}
 	for range maxSpareBuffers + 1 {
 		l.reclaimBodyBuffer(&request{rawBody: make([]byte, firstBufferBytes)})
 	}
 	if len(l.bodyBufs) != maxSpareBuffers {
-		t.Errorf("%d are kept", len(l.bodyBufs))
+		t.Errorf("%d buffers are kept, want %d", len(l.bodyBufs), maxSpareBuffers)
 	}
 }
 
-// Those without a share go on in the order in which they came, each once, and those that
-// are closed meanwhile do not.
+// Connections that wait for memory are resumed in order, each once. Those that were closed
+// meanwhile are not.
 func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 	log := newMemoryLog()
 	l := newManualLoop(t, log, Options{})
 	l.server.loops.Store(&[]*loop{l})
 	restore := exhaustLoopMemory(l.server)
-	l.leftBytes.Add(-1) // not even one is fed
+	l.leftBytes.Add(-1) // too little for the first one
 	var clients []*conn
 	var peers []*peer
 	for i := range 4 {
@@ -689,17 +693,17 @@ func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 		l.drive(c) // again
 	}
 	if len(l.memoryWaiters) != 4 || l.server.conns.room.readsDelayed.Load() != 4 {
-		t.Fatalf("%d wait, %d are counted", len(l.memoryWaiters), l.server.conns.room.readsDelayed.Load())
+		t.Fatalf("%d connections wait, %d are counted", len(l.memoryWaiters), l.server.conns.room.readsDelayed.Load())
 	}
 	l.close(clients[0])
-	clients[1].waitingFor = stepWrite // it is told something meanwhile
+	clients[1].waitingFor = stepWrite // it writes meanwhile
 	if l.resumeMemoryWaiters(); !l.memoryShort.Load() || len(l.memoryWaiters) != 3 {
-		t.Errorf("%d wait, starving %t", len(l.memoryWaiters), l.memoryShort.Load())
+		t.Errorf("%d connections wait, memory short: %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	restore()
 	l.leftBytes.Add(1)
 	if l.resumeMemoryWaiters(); l.memoryShort.Load() || len(l.memoryWaiters) != 0 {
-		t.Errorf("%d wait, starving %t", len(l.memoryWaiters), l.memoryShort.Load())
+		t.Errorf("%d connections wait, memory short: %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	if want := []string{`{"n":2}`, `{"n":3}`}; fmt.Sprint(log.usages) != fmt.Sprint(want) {
 		t.Errorf("stored %q", log.usages)
@@ -707,12 +711,12 @@ func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 	l.runTurn(t)
 	for i, p := range peers {
 		if got := p.received(); (got != "") != (i > 0) || clients[i].awaitingMemory {
-			t.Errorf("%d, which starves (%t): %q", i, clients[i].awaitingMemory, got)
+			t.Errorf("connection %d, awaiting memory %t: %q", i, clients[i].awaitingMemory, got)
 		}
 	}
 }
 
-// No more than so many workers run at a time, and each job is done.
+// At most maxWorkers workers run at a time, and each job runs once.
 func TestWorkersAreLimited(t *testing.T) {
 	var w workers
 	var done sync.WaitGroup
@@ -726,7 +730,7 @@ func TestWorkersAreLimited(t *testing.T) {
 	}
 	w.mu.Lock()
 	if w.running != maxWorkers || len(w.queue) != maxWorkers {
-		t.Errorf("%d run, %d wait", w.running, len(w.queue))
+		t.Errorf("%d workers run, %d jobs wait", w.running, len(w.queue))
 	}
 	waiting := w.queue
 	w.mu.Unlock()
@@ -734,16 +738,16 @@ func TestWorkersAreLimited(t *testing.T) {
 	done.Wait()
 	for i := maxWorkers; i < 2*maxWorkers; i++ {
 		if n := <-began; n < maxWorkers {
-			t.Errorf("job %d is done twice", n)
+			t.Errorf("job %d ran twice", n)
 		}
 	}
 	waitFor(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.running == 0 })
 	if len(w.queue) != 0 || waiting[0] != nil {
-		t.Error("what is done is kept")
+		t.Error("a finished job is still referenced")
 	}
 }
 
-// watchSendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
+// watchSendBuffer sets the size of a send buffer, and returns a function that reads it.
 func watchSendBuffer(t *testing.T, fd int) func() int {
 	t.Helper()
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBufferBytes); err != nil {
@@ -758,8 +762,7 @@ func watchSendBuffer(t *testing.T, fd int) func() int {
 	}
 }
 
-// The kernel keeps more of a large answer than of others, and only as long as that is
-// being written.
+// The send buffer is larger only while a large response is being written.
 func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, p := l.connectPeer(t, "")
@@ -768,12 +771,12 @@ func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
 	p.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	l.runTurn(t)
 	if p.received(); buffer() != small {
-		t.Error("a small answer has a large buffer")
+		t.Error("a small response has a large send buffer")
 	}
 	c.largeBody, c.waitingFor = make([]byte, 1<<20), stepWrite
 	c.out = append(c.out, "x"...)
 	if l.write(c) || buffer() <= small {
-		t.Fatalf("a large answer has a buffer of %d bytes", buffer())
+		t.Fatalf("a large response has a send buffer of %d bytes", buffer())
 	}
 	got := 0
 	for range 100 {
@@ -784,11 +787,11 @@ func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
 	}
 	got += len(p.received())
 	if got != 1+1<<20 || buffer() != small || c.sentBytes != 0 {
-		t.Errorf("%d bytes have come, the buffer has %d, %d were sent", got, buffer(), c.sentBytes)
+		t.Errorf("%d bytes received, send buffer of %d bytes, %d counted as sent", got, buffer(), c.sentBytes)
 	}
 }
 
-// It is the same for a connection that no loop drives.
+// The same holds for a connection that no loop drives.
 func TestOnlyALargeResponseHasALargeSendBufferWithoutALoop(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -808,22 +811,22 @@ func TestOnlyALargeResponseHasALargeSendBufferWithoutALoop(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-written; err != nil || buffer() != small {
-		t.Errorf("%v; the buffer has %d bytes", err, buffer())
+		t.Errorf("%v; send buffer of %d bytes", err, buffer())
 	}
 	c.largeBody = nil
 	if err := c.write(); err != nil || buffer() != small {
-		t.Errorf("%v; the buffer has %d bytes", err, buffer())
+		t.Errorf("%v; send buffer of %d bytes", err, buffer())
 	}
 }
 
-// postedFor is why the loop is to look at a connection. Timers post, too.
+// postedFor returns why a connection is posted. Timers post, too.
 func (l *loop) postedFor(c *conn) postReason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return c.posted
 }
 
-// clearPosted has the loop look at nothing.
+// clearPosted removes all posted connections.
 func (l *loop) clearPosted(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

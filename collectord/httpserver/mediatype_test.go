@@ -42,7 +42,7 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
-// What a type promises of a body holds, or nothing of it is stored.
+// A body that does not match its Content-Type is rejected as a whole.
 func TestBodiesMustMatchTheirContentType(t *testing.T) {
 	const object, array, lines = `{"a":1}`, `[{"a":1},{"a":2}]`, "{\"a\":1}\n{\"a\":2}\n"
 	for contentType, want := range map[string][3]int{ // statuses of the three

@@ -15,7 +15,7 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// keepAliveClient is a client with a connection that it keeps.
+// keepAliveClient is a client with one connection.
 type keepAliveClient struct {
 	name      string
 	conn      net.Conn
@@ -29,7 +29,7 @@ func (n *keepAliveClient) send(t *testing.T, text string) {
 	}
 }
 
-// readResponse is the next answer, with all that does not change from one time to the next.
+// readResponse returns the next response, without its date.
 func (n *keepAliveClient) readResponse(t *testing.T) string {
 	t.Helper()
 	a, err := http.ReadResponse(n.responses, nil)
@@ -44,8 +44,8 @@ func (n *keepAliveClient) readResponse(t *testing.T) string {
 	return fmt.Sprintln(a.Status, a.Header, string(body))
 }
 
-// Two clients send at the same time, cut into parts at each place: each gets its answer,
-// and stored and counted is what would have been had one come after the other.
+// Two clients send requests at the same time, split at each byte. The responses, and what is
+// stored and counted, are the same as if one had followed the other.
 func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 	tokens, headers := newTokens(t, "ada", "bob")
 	log := newMemoryLog()
@@ -68,7 +68,8 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 			"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
 		}
 	}
-	// outcomeOf is all that came of a request of each.
+	// outcomeOf returns the responses to one request of each client, and all that was stored and
+	// counted.
 	outcomeOf := func(exchange func(answer func(client int))) string {
 		t.Helper()
 		log.mu.Lock()
@@ -91,7 +92,7 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 		}
 		for client, answer := range answers {
 			if other := clients[1-client].name; strings.Contains(answer, other) {
-				t.Fatalf("%s was answered %s", clients[client].name, answer)
+				t.Fatalf("%s got the response %s", clients[client].name, answer)
 			}
 		}
 		return fmt.Sprint(answers, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
@@ -139,7 +140,7 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 	}
 }
 
-// Whoever was authenticated is a client from then on, whatever became of its request.
+// A connection with an authenticated request is a client's, even if the request is rejected.
 func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
 	tokens, headers := newTokens(t, "ada")
 	h, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
@@ -151,11 +152,12 @@ func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
 	h.conns.mu.Lock()
 	defer h.conns.mu.Unlock()
 	if h.conns.plain.clients.n != 1 || h.conns.plain.strangers.n != 0 {
-		t.Errorf("%d clients, %d strangers", h.conns.plain.clients.n, h.conns.plain.strangers.n)
+		t.Errorf("%d clients, %d strangers, want 1 and 0:", h.conns.plain.clients.n, h.conns.plain.strangers.n)
 	}
 }
 
-// Whoever speaks plain HTTP where TLS is expected is listened to until it has read so.
+// A plain HTTP client of a TLS listener can send the rest of its request and read the
+// response.
 func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
 	conn := ln.dialDuplex()
@@ -167,12 +169,12 @@ func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 		t.Fatal(a, err)
 	}
 	if _, err := io.WriteString(conn, "more"); err != nil {
-		t.Errorf("what follows is not read: %v", err)
+		t.Errorf("the server does not read further bytes: %v", err)
 	}
 }
 
-// A connection that had to make room is not authenticated any more: whoever was told that
-// nothing is stored can rely on it.
+// A connection that is cut off is neither authenticated nor stores anything afterwards, as
+// its 503 says.
 func TestACutOffConnectionIsNotAuthenticated(t *testing.T) {
 	tokens, headers := newTokens(t, "ada")
 	log := newMemoryLog()

@@ -32,7 +32,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	answers, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
 	for status, codes := range want {
 		answer := answers[strconv.Itoa(status)]
-		if status == 404 || status == 405 { // of other paths and methods
+		if status == 404 || status == 405 { // these are for other paths and methods
 			answer = answers["default"]
 		}
 		enum := codesIn(doc, answer)
@@ -40,7 +40,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 		switch {
 		case status == 404 || status == 405:
 			if !slices.Contains(enum, codes[0]) {
-				t.Errorf("the default answer lacks %s", codes[0])
+				t.Errorf("the default response lacks %s", codes[0])
 			}
 		case !slices.Equal(enum, codes):
 			t.Errorf("%d has the codes %v, want %v", status, enum, codes)
@@ -48,7 +48,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 		delete(answers, strconv.Itoa(status))
 	}
 	if left := slices.Sorted(maps.Keys(answers)); !slices.Equal(left, []string{"200", "201", "default"}) {
-		t.Errorf("answers that no problem gives: %v", left)
+		t.Errorf("responses without a problem: %v", left)
 	}
 	ofUsages := slices.Sorted(slices.Values(usage.Codes()))
 	if got := codesIn(doc, lookUp(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {
@@ -56,7 +56,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	}
 }
 
-// codesIn collects the values that the member code may have in a part of the document.
+// codesIn returns the possible values of the member code in a part of the document.
 func codesIn(doc, part any) (codes []string) {
 	switch p := part.(type) {
 	case []any:
@@ -84,7 +84,7 @@ func codesIn(doc, part any) (codes []string) {
 	return codes
 }
 
-// lookUp follows names through objects.
+// lookUp returns the value at a path of member names.
 func lookUp(v any, names ...string) any {
 	for _, name := range names {
 		m, _ := v.(map[string]any)

@@ -26,15 +26,15 @@ func listenOn(t *testing.T, network, address string) net.Listener {
 	return ln
 }
 
-// requestHeader makes a request's header.
+// requestHeader returns a request's header.
 func requestHeader(requestLine string, headers ...string) string {
 	return requestLine + "\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n"
 }
 
 const postLine = "POST /api/usages HTTP/1.1"
 
-// What browsers send for pages, and what other programs do, with the defaults: on
-// a loopback listener, without tokens.
+// Requests of browsers for pages, and of other programs, to a loopback listener without
+// tokens, which is the default.
 func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	const evil, length = "Origin: http://evil.test", "Content-Length: 7"
 	log := newMemoryLog()
@@ -57,31 +57,31 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 		"a form":                          {requestHeader(postLine, "Host: localhost:3000", length, evil, "Content-Type: text/plain"), 403},
 		"two origins":                     {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost", evil), 403},
 		"its own name in the target":      {requestHeader("POST http://evil.test/api/usages HTTP/1.1", "Host: localhost", length), 403},
-		"a token that nobody asked for":   {requestHeader(postLine, "Host: localhost", length, evil, "Authorization: Bearer cd_x"), 403},
+		"a token that is not needed":      {requestHeader(postLine, "Host: localhost", length, evil, "Authorization: Bearer cd_x"), 403},
 		"100-continue":                    {requestHeader(postLine, "Host: localhost", length, evil, "Expect: 100-continue"), 403},
 		"HTTP/1.0":                        {requestHeader("POST /api/usages HTTP/1.0", "Host: localhost", length, evil), 403},
 
-		"a page of another port":           {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:8080", "Sec-Fetch-Site: same-site"), 201},
-		"its own page":                     {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-origin"), 201},
-		"curl":                             {requestHeader(postLine, "Host: localhost:3000", "User-Agent: curl/8", "Accept: */*", length), 201},
-		"IPv6":                             {requestHeader(postLine, "Host: [::1]:3000", length), 201},
-		"HTTP/1.0 without Host":            {requestHeader("POST /api/usages HTTP/1.0", length), 201},
-		"this host in the target":          {requestHeader("POST http://localhost:3000/api/usages HTTP/1.1", "Host: evil.test", length), 201},
-		"100-continue by a program":        {requestHeader(postLine, "Host: localhost", length, "Expect: 100-continue"), 100},
-		"a form of a program is told more": {requestHeader(postLine, "Host: localhost", length, "Content-Type: application/x-www-form-urlencoded"), 415},
-		"a multipart form of a program":    {requestHeader(postLine, "Host: localhost", length, "Content-Type: multipart/form-data; boundary=x"), 415},
-		"text of a program":                {requestHeader(postLine, "Host: localhost", length, "Content-Type: text/plain;charset=UTF-8"), 415},
+		"a page of another port":        {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:8080", "Sec-Fetch-Site: same-site"), 201},
+		"its own page":                  {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-origin"), 201},
+		"curl":                          {requestHeader(postLine, "Host: localhost:3000", "User-Agent: curl/8", "Accept: */*", length), 201},
+		"IPv6":                          {requestHeader(postLine, "Host: [::1]:3000", length), 201},
+		"HTTP/1.0 without Host":         {requestHeader("POST /api/usages HTTP/1.0", length), 201},
+		"this host in the target":       {requestHeader("POST http://localhost:3000/api/usages HTTP/1.1", "Host: evil.test", length), 201},
+		"100-continue by a program":     {requestHeader(postLine, "Host: localhost", length, "Expect: 100-continue"), 100},
+		"a form of a program":           {requestHeader(postLine, "Host: localhost", length, "Content-Type: application/x-www-form-urlencoded"), 415},
+		"a multipart form of a program": {requestHeader(postLine, "Host: localhost", length, "Content-Type: multipart/form-data; boundary=x"), 415},
+		"text of a program":             {requestHeader(postLine, "Host: localhost", length, "Content-Type: text/plain;charset=UTF-8"), 415},
 
-		"a page asks whether it may": {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", evil, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"), 405},
-		"its own page asks":          {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", "Origin: http://localhost", "Access-Control-Request-Method: POST"), 405},
-		"a page reads the health":    {requestHeader("GET /healthz HTTP/1.1", "Host: localhost", evil), 200},
-		"a page reads the usages":    {requestHeader("GET /api/usages HTTP/1.1", "Host: localhost", evil), 405},
+		"a preflight request":         {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", evil, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"), 405},
+		"a preflight of its own page": {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", "Origin: http://localhost", "Access-Control-Request-Method: POST"), 405},
+		"a page reads the health":     {requestHeader("GET /healthz HTTP/1.1", "Host: localhost", evil), 200},
+		"a page reads the usages":     {requestHeader("GET /api/usages HTTP/1.1", "Host: localhost", evil), 405},
 	}
 	rejected := 0
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			stored := len(log.usages)
-			bystander.send(post(`{"b":1}`)) // so that the request meets a pool in use
+			bystander.send(post(`{"b":1}`)) // so that the pools have been used
 			if status, body := bystander.readResponse(); status != http.StatusCreated {
 				t.Fatalf("another client: %d %s", status, body)
 			}
@@ -106,22 +106,22 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if len(log.usages) != want || log.rejected["http cross_site"] != rejected {
-				t.Errorf("stored %d, want %d; counted %v, want %d", len(log.usages), want, log.rejected, rejected)
+				t.Errorf("stored %d, want %d; rejected %v, want %d", len(log.usages), want, log.rejected, rejected)
 			}
 			for name := range answers[0].Header {
 				if strings.HasPrefix(name, "Access-Control-") {
-					t.Errorf("answered with %s", name)
+					t.Errorf("the response has the field %s", name)
 				}
 			}
 		})
 	}
 	if got := strings.Count(text.String(), "trouble=cross_site"); got != rejected || strings.Contains(text.String(), "evil") {
-		t.Errorf("%d of %d are logged: %s", got, rejected, text.String())
+		t.Errorf("%d of %d rejections are logged: %s", got, rejected, text.String())
 	}
 }
 
-// Which listener, and which identity: what a browser adds by itself proves nothing,
-// a valid token everything.
+// The checks of Origin and Host depend on the listener and on the client's identity. Only a
+// valid token exempts a request, because browsers add certificates by themselves.
 func TestOriginAndHostByListenerAndIdentity(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	tokens, headers := newTokens(t, "ward-3")
@@ -219,13 +219,13 @@ func TestOriginAndHostByListenerAndIdentity(t *testing.T) {
 				t.Errorf("%d %s, stored %v", status, body, log.usages)
 			}
 			if want := map[int]string{201: "map[]", 401: "map[http unauthorized:1]", 403: "map[http cross_site:1]"}[r.status]; fmt.Sprint(log.rejected) != want {
-				t.Errorf("counted %v", log.rejected)
+				t.Errorf("rejected %v, want %s", log.rejected, want)
 			}
 		})
 	}
 }
 
-// dialRawOn is visit by another network than TCP.
+// dialRawOn is dialRaw for any network.
 func dialRawOn(t *testing.T, a net.Addr) *rawClient {
 	t.Helper()
 	c, err := net.Dial(a.Network(), a.String())
@@ -237,7 +237,7 @@ func dialRawOn(t *testing.T, a net.Addr) *rawClient {
 	return &rawClient{t, c, bufio.NewReader(c)}
 }
 
-// A page's body is not read: the answer is there before it.
+// The body of a page's request is not read: the response is sent before it.
 func TestTheBodyOfACrossSiteRequestIsNotRead(t *testing.T) {
 	for name, header := range map[string]string{
 		"4 MiB to come":        "Content-Length: 4194304\r\nX: y\r\n\r\n" + strings.Repeat(" ", 1<<10),
@@ -254,12 +254,12 @@ func TestTheBodyOfACrossSiteRequestIsNotRead(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 		if fmt.Sprint(log.rejected) != "map[http cross_site:1]" || h.inFlight.free != h.opts.MaxInFlight {
-			t.Errorf("%s: counted %v", name, log.rejected)
+			t.Errorf("%s: rejected %v, or bytes are in flight", name, log.rejected)
 		}
 	}
 }
 
-// A rule that a reload brings holds at the next request of an open connection.
+// A reloaded rule applies to the next request of an open connection.
 func TestANewOriginRuleAppliesToOpenConnections(t *testing.T) {
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
 	h, _ := startServerOn(t, ln, newMemoryLog(), Options{})

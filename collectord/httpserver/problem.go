@@ -98,7 +98,7 @@ func badFraming(detail string) *problem {
 	return &problem{code: CodeBadRequest, detail: detail, close: true}
 }
 
-// faultProblem returns the problem for a request that package http1 refuses.
+// faultProblem returns the problem for a request that package http1 rejects.
 func (h *Server) faultProblem(f http1.Fault) *problem {
 	p := badFraming(f.Reason)
 	switch f.Kind {

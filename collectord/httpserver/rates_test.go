@@ -18,7 +18,7 @@ func TestRetryAfterIsSpread(t *testing.T) {
 		}
 	}
 	if len(seen) < 4 || retrySeconds(0) == "0" {
-		t.Errorf("always one of %v", seen)
+		t.Errorf("only the values %v", seen)
 	}
 }
 
@@ -27,7 +27,7 @@ func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 	h, addr := startServer(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
 	answers, bodies := sendRaw(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
 	if len(answers) != 5 {
-		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))
+		t.Fatalf("%d responses, want 5: a client beyond the rate keeps its connection", len(answers))
 	}
 	for i, want := range []int{201, 201, 429, 400, 429} {
 		if answers[i].StatusCode != want {
@@ -35,15 +35,15 @@ func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 		}
 	}
 	after, err := strconv.Atoi(answers[2].Header.Get("Retry-After"))
-	// 1000 s and a share of them, less what a busy machine takes.
+	// 1000 s and a random part of them, less the time of a busy machine.
 	if err != nil || after < 900 || after > 1700 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
-		t.Errorf("again after %d s, %v: %s", after, err, bodies[2])
+		t.Errorf("Retry-After of %d s, %v: %s", after, err, bodies[2])
 	}
 	if log.rejected["http rate_limited"] != 2 || len(log.usages) != 2 || h.Requests()[http.StatusTooManyRequests] != 2 {
-		t.Errorf("counted %v, stored %d", log.rejected, len(log.usages))
+		t.Errorf("rejected %v, stored %d", log.rejected, len(log.usages))
 	}
 	h.SetLimits(Limits{})
 	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
-		t.Errorf("after the limit was lifted: %s", answers[0].Status)
+		t.Errorf("after the limit was removed: %s", answers[0].Status)
 	}
 }

@@ -14,22 +14,22 @@ import (
 	"collectord/collectord/auth"
 )
 
-// waitAged waits until everyone who is connected has been for longer than a stranger
-// may be, and has been idle for longer than a client may be.
+// waitAged waits until all open connections are older than strangerGrace, and idle ones idle
+// for longer than clientMinIdle.
 func waitAged() { <-time.After(strangerGrace + 100*time.Millisecond) }
 
-// Whatever a stranger does, it makes room before a client that idles, and the
-// first that came makes room first. One that has begun a request is told so.
+// A stranger in any state makes room before an idle client, the oldest stranger first. It
+// gets a response if it has begun a request.
 func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 	tokens, headers := newTokens(t, "ward-3")
 	bearer := headers[0] + "\r\n"
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	for name, c := range map[string]struct {
 		policy auth.Policy
-		client string // what makes one of it
-		send   string // by a stranger
+		client string // header of a client's request
+		send   string // sent by a stranger
 		kind   string
-		status int // of the stranger's answer; 0 for none
+		status int // of the response to the stranger; 0 for none
 	}{
 		"half a header":            {auth.Policy{Tokens: tokens}, bearer, head, "header", 503},
 		"half a header, no tokens": {auth.Policy{}, "", head, "header", 503},
@@ -62,19 +62,19 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 			}
 			for i, v := range strangers {
 				if status, body := v.readResponse(); status != c.status {
-					t.Errorf("stranger %d was answered %d %s", i, status, body)
+					t.Errorf("stranger %d: %d %s, want %d", i, status, body, c.status)
 				}
 			}
 			if h.ClosedForRoom()[c.kind] != 3 {
-				t.Errorf("made room: %v", h.ClosedForRoom())
+				t.Errorf("closed for room: %v", h.ClosedForRoom())
 			}
-			posts(client) // over the connection it had
+			posts(client) // over its first connection
 		})
 	}
 }
 
-// A request whose body is slow keeps its connection once it is authenticated, and
-// one whose usages are with the log does in any case.
+// An authenticated request with a slow body is not cut off, and neither is a request whose
+// usages are being stored.
 func TestAuthenticatedOrStoringConnectionsAreNeverCutOff(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	tokens, headers := newTokens(t, "ward-3")
@@ -91,31 +91,30 @@ func TestAuthenticatedOrStoringConnectionsAreNeverCutOff(t *testing.T) {
 	held, release := occupyConnections(t, open, anonymous, 2)
 
 	waitAged()
-	for range 10 { // of whom the first finds a place beside the slow one
-		_, _ = io.WriteString(dialRaw(t, addr), "GET") // it may be cut off already
+	for range 10 { // the first takes the second place
+		_, _ = io.WriteString(dialRaw(t, addr), "GET") // the connection may be cut off already
 		<-time.After(2 * connMinTime)
 	}
 	v := dialRaw(t, anonymous)
 	v.send(post("{}"))
 	if status, body := v.readResponse(); status != http.StatusServiceUnavailable {
-		t.Errorf("the third: %d %s", status, body)
+		t.Errorf("the third connection: %d %s, want 503", status, body)
 	}
 	release()
 	for i, v := range held {
 		if status, body := v.readResponse(); status != http.StatusCreated {
-			t.Errorf("client %d of those that wait for the log: %d %s", i, status, body)
+			t.Errorf("client %d that waits for the log: %d %s", i, status, body)
 		}
 	}
 	slow.send(body[4000:])
 	<-log.appendStarted
 	close(log.continueAppend)
 	if status, body := slow.readResponse(); status != http.StatusCreated {
-		t.Errorf("the slow one: %d %s", status, body)
+		t.Errorf("the slow request: %d %s", status, body)
 	}
 }
 
-// A connection that is cut off never has its usages stored: whoever is told that
-// nothing was stored can rely on that.
+// The usages of a connection that is cut off are never stored, as its 503 says.
 func TestACutOffConnectionStoresNothing(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
@@ -127,7 +126,7 @@ func TestACutOffConnectionStoresNothing(t *testing.T) {
 		clients.Go(func() {
 			for range 25 {
 				v := dialRaw(t, addr)
-				// It may be cut off already.
+				// The connection may be cut off already.
 				_, _ = io.WriteString(v, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
 				<-time.After(connMinTime)
 				_, _ = io.WriteString(v, "{}")
@@ -145,12 +144,12 @@ func TestACutOffConnectionStoresNothing(t *testing.T) {
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if created != len(log.usages) || created == 0 || h.ClosedForRoom()["header"]+h.ClosedForRoom()["body"] == 0 {
-		t.Errorf("%d answered 201, %d stored; made room: %v", created, len(log.usages), h.ClosedForRoom())
+		t.Errorf("%d responses 201, %d stored; closed for room: %v", created, len(log.usages), h.ClosedForRoom())
 	}
 }
 
-// However many connections make room, the log has a line when that begins, sums,
-// and one when it is over.
+// Each sweep logs at most one line about connections that made room, and one when no more
+// do.
 func TestAShortageOfConnectionsIsLoggedOnce(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	var mu sync.Mutex
@@ -163,7 +162,7 @@ func TestAShortageOfConnectionsIsLoggedOnce(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{MaxConnections: 2}), Logger: logger})
 	began := time.Now()
 	for range 30 {
-		_, _ = io.WriteString(dialRaw(t, addr), "GET") // it may be cut off already
+		_, _ = io.WriteString(dialRaw(t, addr), "GET") // the connection may be cut off already
 		<-time.After(connMinTime)
 	}
 	const reached, over = "http.max_connections is reached", "no connection makes room or is turned away any more"
@@ -174,13 +173,13 @@ func TestAShortageOfConnectionsIsLoggedOnce(t *testing.T) {
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	// On a machine that stops in between it may be over more than once.
+	// On a machine that pauses in between, the shortage may end more than once.
 	n, ends := strings.Count(text.String(), reached), strings.Count(text.String(), over)
 	if sweeps := 1 + int(time.Since(began)/sweepEvery); n == 0 || n > sweeps || ends > 1+int(time.Since(began)/calmAfter) || strings.Count(text.String(), "trouble=connections") != n+ends {
-		t.Errorf("logged: %s", text.String())
+		t.Errorf("log: %s", text.String())
 	}
 	if made := h.ClosedForRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
-		t.Errorf("made room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
+		t.Errorf("closed for room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
 	}
 }
 
@@ -188,7 +187,7 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Connections are swept as long as there are any, or their trouble is to be called off.
+// The sweep repeats while connections are open, or the end of a shortage is not logged.
 func TestSweepsRepeatWhileTheyAreNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &newServer(t, newMemoryLog(), Options{}).conns
@@ -203,7 +202,7 @@ func TestSweepsRepeatWhileTheyAreNeeded(t *testing.T) {
 			}
 			s.room.shortageReported, s.room.lastChange = row.reached, time.Now()
 			if s.sweepAll(time.Now()); s.sweepTimer.Stop() != row.follows {
-				t.Errorf("%+v: another follows: %t", row, !row.follows)
+				t.Errorf("%+v: another sweep follows: %t", row, !row.follows)
 			}
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// Where only the places over TLS are taken, connections over TLS make room for each
-// other. Where all are, whoever came first does.
+// If only the places over TLS are taken, connections over TLS make room for each other. If
+// all places are taken, the oldest stranger of all does.
 func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	ca := authtest.NewAuthority(t)
@@ -21,7 +21,7 @@ func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	local := listenOn(t, "unix", t.TempDir()+"/http")
 	go func() { _ = h.Serve(local) }()
 	secure := func(sends string) *rawClient {
-		t.Helper() // it is accepted before its handshake
+		t.Helper() // the server accepts the connection before its handshake
 		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
@@ -48,20 +48,20 @@ func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	expectStatus("the oldest stranger over TLS", first, http.StatusServiceUnavailable)
 	expectStatus("a client over TLS", client, http.StatusCreated)
 	if n := h.TLSConnections(); n != 2 || h.MaxTLSConnections() != 2 {
-		t.Errorf("%d are over TLS, at most %d", n, h.MaxTLSConnections())
+		t.Errorf("%d connections over TLS, at most %d, want 2 and 2", n, h.MaxTLSConnections())
 	}
 	waitFor(t, func() bool { return strings.Contains(text.String(), "http.max_tls_connections is reached") })
-	for _, v := range plain { // they could still be finished, and one is
+	for _, v := range plain { // both are still open
 		v.send("X-More: y\r\n")
 	}
 	plain[1].send(rest)
 	expectStatus("a stranger in plaintext", plain[1], http.StatusCreated)
 
-	// With more places over TLS all five are taken, and the oldest stranger of all goes.
+	// With more places over TLS, all five places are taken, and the oldest stranger makes room.
 	limits.MaxTLSConnections = 10
 	h.SetLimits(limits)
 	if h.MaxTLSConnections() != 5 {
-		t.Errorf("%d may be over TLS, of 5 in all", h.MaxTLSConnections())
+		t.Errorf("%d connections may be over TLS, want 5", h.MaxTLSConnections())
 	}
 	third := secure(post("{}"))
 	expectStatus("a third over TLS", third, http.StatusCreated)
@@ -73,6 +73,6 @@ func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	expectStatus("a stranger over TLS that came later", second, http.StatusCreated)
 	waitFor(t, func() bool { return strings.Contains(text.String(), "http.max_connections is reached") })
 	if made := h.ClosedForRoom()["header"]; made != 2 || h.TurnedAway() != 0 {
-		t.Errorf("made room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
+		t.Errorf("closed for room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
 	}
 }

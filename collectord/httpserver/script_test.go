@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// scriptedConn is a connection on which all has been sent already.
+// scriptedConn is a connection whose client has already sent everything.
 type scriptedConn struct {
 	in  *bytes.Reader
 	out bytes.Buffer
@@ -21,8 +21,8 @@ func (s *scriptedConn) SetDeadline(_ time.Time) error      { return nil }
 func (s *scriptedConn) SetReadDeadline(_ time.Time) error  { return nil }
 func (s *scriptedConn) SetWriteDeadline(_ time.Time) error { return nil }
 
-// serveScript serves a connection on which all has been sent, as the named client's, and
-// returns what was written to it.
+// serveScript serves a connection of the named client, which sends text, and returns what was
+// written to it.
 func serveScript(h *Server, client, text string) string {
 	s := &scriptedConn{in: bytes.NewReader([]byte(text))}
 	c := h.newConn(s)

@@ -9,8 +9,8 @@ import (
 	"collectord/collectord/auth"
 )
 
-// seenClients returns name and usages of each client, and whether it was seen, but of the
-// one that warms the server up.
+// seenClients returns name and usages of each client, and whether it was seen. It omits
+// otherClient.
 func seenClients(h *Server) string {
 	var all []string
 	for _, k := range h.Clients().Clients {
@@ -23,8 +23,8 @@ func seenClients(h *Server) string {
 	return strings.Join(all, ", ")
 }
 
-// TestAClientIsSeenByItsAcceptedRequests: neither a rejected request nor a known token alone
-// makes a client one that was seen, and a repeated request is not counted again.
+// A rejected request or a known token alone does not set when a client was last seen. A
+// repeated request adds no usages.
 func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 	t.Parallel()
 	tokens, headers := newTokens(t, "one", "many", "rejected", "repeats", "never")
@@ -43,7 +43,7 @@ func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 		}
 	}
 	if got, want := seenClients(h), "many 2 true, never 0 false, one 2 true, rejected 0 false, repeats 1 true"; got != want {
-		t.Errorf("seen are %s, want %s", got, want)
+		t.Errorf("clients %s, want %s", got, want)
 	}
 	h.SetPolicy(auth.Policy{Tokens: tokenFor(t, "one", headers[0])})
 	if got, want := seenClients(h), "one 2 true"; got != want {
@@ -51,7 +51,7 @@ func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 	}
 }
 
-// TestClientsOfOneConnectionAreDistinguished: the connection is a proxy's.
+// A proxy sends requests of several clients over one connection.
 func TestClientsOfOneConnectionAreDistinguished(t *testing.T) {
 	t.Parallel()
 	tokens, headers := newTokens(t, "a", "b")
@@ -61,6 +61,6 @@ func TestClientsOfOneConnectionAreDistinguished(t *testing.T) {
 		t.Fatal(bodies)
 	}
 	if got, want := seenClients(h), "a 2 true, b 2 true"; got != want {
-		t.Errorf("seen are %s, want %s", got, want)
+		t.Errorf("clients %s, want %s", got, want)
 	}
 }

@@ -22,11 +22,11 @@ import (
 	"collectord/wal"
 )
 
-// testTimeout is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testTimeout is how long a test waits for a condition. It is much longer than a busy
+// machine needs.
 const testTimeout = time.Minute
 
-// withoutDeadlines has no deadline that a busy machine could miss.
+// withoutDeadlines replaces unset timeouts by an hour, which no busy machine exceeds.
 func withoutDeadlines(l Limits) Limits {
 	for _, d := range []*time.Duration{&l.HeaderTimeout, &l.BodyGrace, &l.AnswerTimeout, &l.IdleTimeout} {
 		if *d == 0 {
@@ -36,19 +36,19 @@ func withoutDeadlines(l Limits) Limits {
 	return l
 }
 
-// memoryLog takes what a server hands it.
+// memoryLog is a log in memory.
 type memoryLog struct {
 	mu             sync.Mutex
 	usages         []string
 	ids            []wal.ID
-	clients        []string // who sent each
+	clients        []string // client of each usage
 	rejected       map[string]int
 	appendErr      error
 	commits        atomic.Uint64
 	appends        int
 	repeated       int
-	appendStarted  chan struct{} // told when an append begins, if not nil
-	continueAppend chan struct{} // which then waits for this
+	appendStarted  chan struct{} // if not nil, receives a value when an append begins
+	continueAppend chan struct{} // the append then waits for a value from this
 }
 
 func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
@@ -64,7 +64,7 @@ func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) err
 		return l.appendErr
 	}
 	l.appends++
-	for range recs { // the first of two times
+	for range recs { // the first of two passes
 	}
 	for r := range recs {
 		l.storeLocked(r)
@@ -72,8 +72,8 @@ func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) err
 	return nil
 }
 
-// AppendTo commits at once, and where an append is to wait, on a goroutine: what a loop
-// appends it has to give to a worker then.
+// AppendTo commits at once. If appends are to wait, it returns ErrStarting, so that a worker
+// calls AppendSeq.
 func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
 	if l.appendStarted != nil {
 		return 0, ErrStarting
@@ -129,7 +129,7 @@ func startServer(t *testing.T, log Log, o Options) (h *Server, addr string) {
 	return startServerOn(t, ln, log, o)
 }
 
-// startServerOn starts one on a listener.
+// startServerOn starts a server on a listener.
 func startServerOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	h = newServer(t, log, o)
@@ -148,8 +148,7 @@ func startServerOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server
 	return h, ln.Addr().String()
 }
 
-// sendRaw sends raw bytes and returns the answers until the server closes or n
-// answers came.
+// sendRaw sends raw bytes and returns up to n responses.
 func sendRaw(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -187,12 +186,12 @@ func TestResponses(t *testing.T) {
 	for name, c := range map[string]struct {
 		request string
 		status  int
-		want    string // in the answer's body, or code
+		want    string // part of the response's body
 		header  string // "Name: value"
 		counted string // reason in the ledger
 	}{
 		"stored":             {post(ok, "Content-Type: application/json"), 201, `{"id":"00000000-0000-0000-0000-000000000001"}`, "Content-Type: application/json", ""},
-		"no type at all":     {post(ok), 201, `"id"`, "", ""},
+		"no type":            {post(ok), 201, `"id"`, "", ""},
 		"type with charset":  {post(ok, "Content-Type: application/json; charset=UTF-8"), 201, `"id"`, "", ""},
 		"HTTP/1.0":           {strings.Replace(post(ok), "HTTP/1.1", "HTTP/1.0", 1), 201, `"id"`, "", ""},
 		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
@@ -202,7 +201,7 @@ func TestResponses(t *testing.T) {
 		"other charset":      {post(ok, "Content-Type: application/json; charset=latin1"), 415, "UTF-8", "", "unsupported_media_type"},
 		"gzip":               {post(ok, "Content-Encoding: gzip"), 400, "bad_encoding", "", "bad_encoding"},
 		"cross-site":         {post(ok, "Sec-Fetch-Site: cross-site"), 403, "cross_site", "", "cross_site"},
-		"no JSON":            {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
+		"not JSON":           {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
 		"array":              {post("[1]"), 400, "not_an_object", "", "not_an_object"},
 		"empty":              {post(""), 400, "empty", "", "empty"},
 		"too large":          {post(big), 413, "too_large", "Connection: close", "too_large"},
@@ -213,7 +212,7 @@ func TestResponses(t *testing.T) {
 		"health":             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "ok", "", ""},
 		"health method":      {"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
 		"version":            {"POST /api/usages HTTP/2.0\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
-		"no HTTP":            {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
+		"not HTTP":           {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
 		"header too large":   {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
 		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
 		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", ""},
@@ -225,7 +224,7 @@ func TestResponses(t *testing.T) {
 			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
 			answers, bodies := sendRaw(t, addr, c.request, 1)
 			if len(answers) == 0 {
-				t.Fatal("no answer")
+				t.Fatal("no response")
 			}
 			if answers[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
 				t.Errorf("%s: %s", answers[0].Status, bodies[0])
@@ -236,7 +235,7 @@ func TestResponses(t *testing.T) {
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if c.counted != "" && (len(log.rejected) != 1 || log.rejected["http "+c.counted] != 1) || c.counted == "" && len(log.rejected) != 0 {
-				t.Errorf("counted %v, want %s", log.rejected, c.counted)
+				t.Errorf("rejected %v, want %q", log.rejected, c.counted)
 			}
 			if c.status >= 400 && len(log.usages) > 0 {
 				t.Errorf("stored %v", log.usages)
@@ -254,7 +253,7 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	}
 	answers, _ := sendRaw(t, addr, request, 20)
 	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
-		t.Errorf("%d answers, stored %v", len(answers), log.usages)
+		t.Errorf("%d responses, want 20; stored %v", len(answers), log.usages)
 	}
 }
 
@@ -270,7 +269,7 @@ func TestErrorsOfTheLogAreReportedToTheClient(t *testing.T) {
 		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
 			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
 		}
-		if len(log.rejected) != 0 { // the log counts what it refuses itself
+		if len(log.rejected) != 0 { // the log counts its own rejections
 			t.Errorf("counted twice: %v", log.rejected)
 		}
 		answers, bodies = sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
@@ -288,20 +287,20 @@ func TestSlowHeadersGet408(t *testing.T) {
 	}
 }
 
-// The kernel hands a connection over with its first bytes, and one that says
-// nothing soon after: nobody can be there for ever and unseen.
+// The kernel passes a connection to the server with its first bytes, and a silent one after
+// deferAcceptSeconds. So a silent connection can't stay open unnoticed.
 func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	t.Parallel()
-	const headerTimeout = time.Second // enough for the others, on a busy machine
+	const headerTimeout = time.Second // enough for the other connections on a busy machine
 	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
 	served := func() {
 		t.Helper()
 		if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
-			t.Fatal("not served")
+			t.Fatal("the request was not served")
 		}
 		waitFor(t, func() bool { return h.Connections() == 0 })
 	}
-	served() // the server is open
+	served() // the server accepts
 	began := time.Now()
 	silent, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -309,18 +308,18 @@ func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	}
 	defer silent.Close()
 	_ = silent.SetDeadline(time.Now().Add(testTimeout))
-	served() // though this came later
+	served() // a later connection is served first
 	answer, err := io.ReadAll(silent)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
 		t.Errorf("%v: %s", err, answer)
 	}
 	if took := time.Since(began); took < headerTimeout+deferAcceptSeconds*time.Second/2 {
-		t.Errorf("cut off after %v", took)
+		t.Errorf("timed out after %v", took)
 	}
 }
 
-// occupyConnections has n clients wait for the log, so that their connections can't make room.
-// It returns how they get their answers.
+// occupyConnections makes n clients wait for the log, so that their connections can't make
+// room. After release they get their responses.
 func occupyConnections(t *testing.T, log *memoryLog, addr string, n int) (held []*rawClient, release func()) {
 	t.Helper()
 	for range n {
@@ -331,7 +330,7 @@ func occupyConnections(t *testing.T, log *memoryLog, addr string, n int) (held [
 	}
 	return held, func() {
 		go func() {
-			for range log.appendStarted { // those that come later
+			for range log.appendStarted { // of later appends
 			}
 		}()
 		close(log.continueAppend)
@@ -354,7 +353,7 @@ func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 		t.Errorf("%v: %s", err, answer)
 	}
 	if h.TurnedAway() != 1 {
-		t.Errorf("%d are counted as turned away", h.TurnedAway())
+		t.Errorf("%d connections turned away, want 1", h.TurnedAway())
 	}
 	release()
 	for i, v := range held {
@@ -365,7 +364,7 @@ func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 	held[0].Close()
 	waitFor(t, func() bool { return h.Connections() == 2 })
 	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
-		t.Error("a free place was not given to the next connection")
+		t.Error("the next connection did not get the free place")
 	}
 }
 
@@ -374,7 +373,7 @@ func waitFor(t *testing.T, condition func() bool) {
 	deadline := time.Now().Add(testTimeout)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("still not so after ", testTimeout)
+			t.Fatal("the condition does not hold after ", testTimeout)
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -391,7 +390,7 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		body := strings.Repeat(" ", 10<<10) // enough for the handler to run
+		body := strings.Repeat(" ", 10<<10) // enough to begin the request
 		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
 			t.Fatal(err)
 		}
@@ -465,7 +464,7 @@ func TestNewLimitsApplyToOpenConnections(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 }
 
-// With no file descriptor left a server waits for one; the server would end.
+// Without a free file descriptor, Serve waits for one instead of returning.
 func TestServeSurvivesALackOfDescriptors(t *testing.T) {
 	ln := &failingListener{errs: make(chan error, 2)}
 	var text strings.Builder
@@ -476,7 +475,7 @@ func TestServeSurvivesALackOfDescriptors(t *testing.T) {
 		t.Error(err)
 	}
 	if len(ln.errs) > 0 || !strings.Contains(text.String(), "trouble=accept") {
-		t.Errorf("gave up early: %s", text.String())
+		t.Errorf("Serve returned early, or logged no trouble: %s", text.String())
 	}
 }
 
@@ -499,7 +498,7 @@ func TestA404NamesTheAdminServerForItsPaths(t *testing.T) {
 		_, addr := startServer(t, newMemoryLog(), o)
 		answers, bodies := sendRaw(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 		if len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
-			t.Errorf("%s is answered %q", c.path, bodies)
+			t.Errorf("%s: %q, want %q", c.path, bodies, c.want)
 		}
 	}
 }

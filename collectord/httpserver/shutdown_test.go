@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// pipeListener is a listener of connections that keep nothing of what is written to them.
+// pipeListener is a listener of unbuffered connections.
 type pipeListener struct {
 	net.Listener
 	accepted chan net.Conn
@@ -26,8 +26,8 @@ func (p pipeListener) Accept() (net.Conn, error) {
 func (p pipeListener) Close() error   { close(p.accepted); return nil }
 func (p pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// A connection whose answer was made before the shutdown began, and is taken while it is
-// under way, ends with it.
+// A response that was formatted before the shutdown began, and is read during it, does not
+// delay the shutdown.
 func TestShutdownDoesNotWaitForConnectionsThatBecomeIdle(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
@@ -40,7 +40,7 @@ func TestShutdownDoesNotWaitForConnectionsThatBecomeIdle(t *testing.T) {
 	if _, err := io.WriteString(client, post(`{"a":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	first := make([]byte, 1) // of the answer, which was made then
+	first := make([]byte, 1) // of the response, which is formatted by then
 	if _, err := io.ReadFull(client, first); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestShutdownDoesNotWaitForConnectionsThatBecomeIdle(t *testing.T) {
 	}
 }
 
-// A request that has arrived when the shutdown begins is answered.
+// A request that has arrived before the shutdown begins is answered.
 func TestShutdownAnswersArrivedRequests(t *testing.T) {
 	t.Parallel()
 	for range 50 {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketPair returns both ends of a connection, the first of which is a socket.
+// socketPair returns both ends of a connection, the accepted one as a socket.
 func socketPair(t *testing.T) (*socket, net.Conn) {
 	t.Helper()
 	ln := listenForSockets(t)
@@ -42,7 +42,7 @@ func listenForSockets(t *testing.T) net.Listener {
 	return ln
 }
 
-// A socket has from its listener what others are told one by one.
+// An accepted socket inherits options of its listener.
 func TestSocketsInheritTheListenersOptions(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,7 +59,7 @@ func TestSocketsInheritTheListenersOptions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after deferAcceptSeconds
+	if _, err := peer.Write([]byte("x")); err != nil { // otherwise it would be accepted only after deferAcceptSeconds
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()
@@ -77,7 +77,7 @@ func TestSocketsInheritTheListenersOptions(t *testing.T) {
 			t.Error(err)
 		}
 		if err != nil || got < minValue || got > 2*minValue {
-			t.Errorf("option %v is %d: %v", option, got, err)
+			t.Errorf("option %v is %d, want %d: %v", option, got, minValue, err)
 		}
 	}
 }
@@ -113,7 +113,7 @@ func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
 		t.Fatalf("wrote %d bytes: %v", n, err)
 	}
 	if s.file.Load() != nil {
-		t.Error("the poller knows a socket that nobody waited for")
+		t.Error("the socket is registered with the poller before a call had to wait")
 	}
 	got := make(chan string)
 	go func() {
@@ -134,7 +134,7 @@ func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
 	}
 }
 
-// What does not fit into the kernel's buffer is waited for.
+// Write waits until the kernel's buffer has accepted all bytes.
 func TestASocketWritesMoreThanItsBuffer(t *testing.T) {
 	s, peer := socketPair(t)
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
@@ -148,10 +148,10 @@ func TestASocketWritesMoreThanItsBuffer(t *testing.T) {
 	}()
 	got, err := io.ReadAll(peer)
 	if err := errors.Join(err, <-wrote); err != nil || !bytes.Equal(got, sent) {
-		t.Errorf("%d of %d bytes came: %v", len(got), len(sent), err)
+		t.Errorf("%d of %d bytes arrived: %v", len(got), len(sent), err)
 	}
 	if _, err := peer.Write([]byte("still there")); err != nil {
-		t.Error("only writing is over:", err)
+		t.Error("after CloseWrite, the peer can't write:", err)
 	}
 	if n, err := s.Read(make([]byte, 20)); n != 11 || err != nil {
 		t.Error(n, err)
@@ -160,8 +160,8 @@ func TestASocketWritesMoreThanItsBuffer(t *testing.T) {
 
 func TestAClosedSocketReturnsErrClosed(t *testing.T) {
 	for name, before := range map[string]func(*socket){
-		"at once":          func(*socket) {},
-		"once it has been": func(s *socket) { _, _ = s.asFile() },
+		"not registered":             func(*socket) {},
+		"registered with the poller": func(s *socket) { _, _ = s.asFile() },
 	} {
 		s, _ := socketPair(t)
 		before(s)
@@ -179,7 +179,7 @@ func TestAClosedSocketReturnsErrClosed(t *testing.T) {
 	}
 }
 
-// The daemon closes its listeners while clients may be on their way.
+// Closing a listener ends Accept with net.ErrClosed.
 func TestAcceptEndsWithTheListener(t *testing.T) {
 	ln := listenForSockets(t)
 	failed := make(chan error)
@@ -194,7 +194,7 @@ func TestAcceptEndsWithTheListener(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		t.Error("somebody listens still")
+		t.Error("the address still accepts connections")
 	}
 	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
@@ -216,9 +216,9 @@ func TestServeReturnsAfterStopListening(t *testing.T) {
 			t.Error(err)
 		}
 	case <-time.After(testTimeout):
-		t.Fatal("it serves")
+		t.Fatal("Serve did not return after StopListening")
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		t.Error("somebody listens still")
+		t.Error("the address still accepts connections")
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"collectord/wal"
 )
 
-// emptyPosts are all the ways to post nothing.
+// emptyPosts returns requests without any usage, in all forms.
 func emptyPosts(t *testing.T) map[string]string {
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	return map[string]string{
@@ -41,8 +41,8 @@ func emptyPosts(t *testing.T) map[string]string {
 	}
 }
 
-// Whoever posts nothing has nothing stored: neither what another client has posted
-// before nor what it has itself, on whichever connection.
+// A request without a usage stores nothing, in particular no usage of an earlier request on
+// the same or another connection.
 func TestAPostWithoutABodyStoresNothing(t *testing.T) {
 	tokens, headers := newTokens(t, "a", "b")
 	log := newMemoryLog()
@@ -54,7 +54,7 @@ func TestAPostWithoutABodyStoresNothing(t *testing.T) {
 	var sent []string
 	for name, empty := range emptyPosts(t) {
 		for round := range 3 {
-			for _, v := range []*rawClient{a, b} { // on a's connection it is another's empty, too
+			for _, v := range []*rawClient{a, b} { // client b also uses a's connection
 				sent = append(sent, fmt.Sprintf(`{"real":%d}`, len(sent)))
 				a.send(as(0, post(sent[len(sent)-1])))
 				if status, body := a.readResponse(); status != http.StatusCreated {
@@ -79,7 +79,7 @@ func TestAPostWithoutABodyStoresNothing(t *testing.T) {
 	}
 }
 
-// outcome is all that a request may cause.
+// outcome is everything that a request can cause.
 type outcome struct {
 	answer   string
 	usages   []string
@@ -90,9 +90,8 @@ type outcome struct {
 
 var varyingHeaders = regexp.MustCompile(`(?m)^(Date|Retry-After): .*\r$`)
 
-// For each pair of requests, the second one's outcome is that which it has on a
-// server that has never answered anybody: answer, headers, what is stored, of whom,
-// with which ids.
+// For each pair of requests, the second one has the same outcome as on a new server:
+// response, stored usages, their clients and ids.
 func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 	many := strings.Repeat(`{"n":[1,2,3]}`+"\n", 300)
 	shapes := map[string]string{
@@ -103,7 +102,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 		"array, ids":      post(`[{"a":1},3,{"b":2}]`, "Prefer: return=representation"),
 		"lines":           post(many, ndjsonHeader),
 		"lines, ids":      postChunked(many, ndjsonHeader, "Prefer: return=representation"),
-		"lines, bad":      post("{\"a\":1}\n{\"a\":1,\"a\":2}\n[]\n", ndjsonHeader),
+		"lines, invalid":  post("{\"a\":1}\n{\"a\":1,\"a\":2}\n[]\n", ndjsonHeader),
 		"lines, strict":   post("{\"a\":1}\n{\"a\":\n", ndjsonHeader, "Prefer: handling=strict"),
 		"gzip":            post(compress(t, "gzip", many), ndjsonHeader, "Content-Encoding: gzip"),
 		"zstd":            post(compress(t, "zstd", `{"z":1}`), "Content-Encoding: zstd"),
@@ -119,7 +118,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 		"health, close":   "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 		"expect":          post(`{"e":1}`, "Expect: 100-continue"),
 		"expect, refused": post(`{"e":1}`, "Expect: 100-continue", "Content-Type: text/plain"),
-		"no HTTP":         "hello\r\n\r\n",
+		"not HTTP":        "hello\r\n\r\n",
 	}
 	for name, empty := range emptyPosts(t) {
 		shapes["empty, "+name] = empty
@@ -153,7 +152,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 	}
 	for n, b := range map[string][2]int{"in flight": {h.inFlight.free, h.opts.MaxInFlight}, "small": {h.small.free, smallBodiesBytes}, "storing": {h.storing.free, h.opts.maxStoringBytes()}} {
 		if b[0] != b[1] {
-			t.Errorf("%s: %d bytes are free of %d", n, b[0], b[1])
+			t.Errorf("%s: %d of %d bytes are free", n, b[0], b[1])
 		}
 	}
 }

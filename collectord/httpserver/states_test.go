@@ -19,10 +19,10 @@ import (
 	"collectord/wal"
 )
 
-// duplex is a connection in memory of which one side can be closed.
+// duplex is an in-memory connection with CloseWrite.
 type duplex struct {
-	net.Conn          // what comes
-	out      net.Conn // what goes
+	net.Conn          // incoming
+	out      net.Conn // outgoing
 }
 
 func (d *duplex) Write(p []byte) (int, error)        { return d.out.Write(p) }
@@ -34,7 +34,7 @@ func (d *duplex) SetDeadline(t time.Time) error {
 	return d.Conn.SetReadDeadline(t)
 }
 
-// dialDuplex is dial, whose connection can be closed on one side.
+// dialDuplex is dial for a connection with CloseWrite.
 func (l *memoryListener) dialDuplex() net.Conn {
 	up, fromClient := net.Pipe()
 	fromServer, down := net.Pipe()
@@ -42,8 +42,8 @@ func (l *memoryListener) dialDuplex() net.Conn {
 	return &duplex{fromServer, up}
 }
 
-// documentedStates reads the table of states in the comment at the type state: by state, what
-// its limit is and what happens when it passes.
+// documentedStates reads the table in the comment at the type state. It returns, by state,
+// the limit and what happens when it passes.
 func documentedStates(t *testing.T, file string) map[string][2]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -63,7 +63,7 @@ var stateNames = [states]string{
 	stateOpening: "opening", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header", stateBody: "body", stateStoring: "storing", stateWriting: "writing", stateLingering: "lingering",
 }
 
-// expectState expects that the connection is in a state.
+// expectState checks the state of the connection.
 func (c *slowClient) expectState(want state) {
 	c.t.Helper()
 	synctest.Wait()
@@ -76,31 +76,31 @@ func (c *slowClient) expectState(want state) {
 		if got != want {
 			c.t.Fatalf("%s, want %s", stateNames[got], stateNames[want])
 		}
-		// Who makes room looks at these.
+		// These decide which connection makes room.
 		if idle := got == stateOpening || got == stateHandshake || got == stateIdle; idle != (open.idleSince.Load() != 0) {
 			c.t.Fatalf("%s, idle: %t", stateNames[got], !idle)
 		}
 		if got == stateIdle && open.hold.Load() != holdFree {
-			c.t.Fatal("idle, and can't make room")
+			c.t.Fatal("an idle connection can't make room")
 		}
 		return
 	}
-	c.t.Fatalf("it is closed, want %s", stateNames[want])
+	c.t.Fatalf("the connection is closed, want %s", stateNames[want])
 }
 
-// deadlineConn is a connection that knows until when it may be used.
+// deadlineConn is a connection that records its deadlines.
 type deadlineConn struct {
 	scriptedConn
 	deadline     time.Time
-	readDeadline time.Time // until when it may be read, where that was set alone
+	readDeadline time.Time // set by SetReadDeadline alone
 }
 
 func (d *deadlineConn) SetDeadline(t time.Time) error      { d.deadline = t; return nil }
 func (d *deadlineConn) SetWriteDeadline(t time.Time) error { d.deadline = t; return nil }
 func (d *deadlineConn) SetReadDeadline(t time.Time) error  { d.readDeadline = t; return nil }
 
-// Whoever is cut off has no more time than that for whatever follows, even if another
-// deadline had passed before.
+// A connection that is cut off has only cutOffTime for everything that follows, even if an
+// earlier deadline had passed.
 func TestACutOffConnectionGetsNoMoreTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newServer(t, newMemoryLog(), Options{})
@@ -113,25 +113,25 @@ func TestACutOffConnectionGetsNoMoreTime(t *testing.T) {
 			t.Error("a deadline that has passed was not set")
 		}
 		if c.cutOff(); !d.readDeadline.Equal(now) {
-			t.Errorf("more is read for %v", time.Until(d.readDeadline))
+			t.Errorf("the read deadline is in %v, want now", time.Until(d.readDeadline))
 		}
 		if time.Until(d.deadline) != cutOffTime {
-			t.Errorf("an answer that is being written has %v", time.Until(d.deadline))
+			t.Errorf("a response that is being written has %v, want %v", time.Until(d.deadline), cutOffTime)
 		}
 		time.Sleep(time.Hour) // a busy machine
 		c.enter(stateWriting)
 		if time.Until(d.deadline) != cutOffTime || c.deadline != 0 || !c.isLast() {
-			t.Errorf("an answer has %v, and by %d", time.Until(d.deadline), c.deadline)
+			t.Errorf("a new response has %v, state deadline %d", time.Until(d.deadline), c.deadline)
 		}
 		c.enter(stateLingering)
 		if c.deadline != 0 || time.Until(d.deadline) > cutOffTime {
-			t.Errorf("lingers until %v, and by %d", d.deadline, c.deadline)
+			t.Errorf("lingers until %v, state deadline %d", d.deadline, c.deadline)
 		}
 	})
 }
 
-// A request that was read before its idle connection was to end is answered: that it was to
-// end at once does not hold any more.
+// A request that was read before its idle connection was ended gets the full time of its
+// state.
 func TestARequestReadBeforeItsConnectionEndsIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newServer(t, newMemoryLog(), Options{})
@@ -140,27 +140,27 @@ func TestARequestReadBeforeItsConnectionEndsIsAnswered(t *testing.T) {
 		for _, idle := range []state{stateOpening, stateIdle} {
 			c.enter(idle)
 			if c.end(); !d.deadline.Equal(time.Now()) {
-				t.Errorf("%s: it has until %v", stateNames[idle], d.deadline)
+				t.Errorf("%s: the deadline is %v, want now", stateNames[idle], d.deadline)
 			}
 			if c.enter(stateHeader); !d.deadline.IsZero() || !c.isLast() {
-				t.Errorf("after %s: the request has until %v", stateNames[idle], d.deadline)
+				t.Errorf("after %s: the deadline of the request is %v, want none", stateNames[idle], d.deadline)
 			}
 		}
 		if c.end(); !d.deadline.IsZero() {
-			t.Errorf("a request under way has until %v", d.deadline)
+			t.Errorf("the deadline of a request under way is %v, want none", d.deadline)
 		}
 	})
 }
 
-// Nothing of a request is left in the next one but the memory of buffers, and what lists its
-// records.
+// begin replaces all state of the previous request, except the memory of buffers and the
+// function records.
 func TestTheStateOfARequestIsReplaced(t *testing.T) {
 	h := &header{prefer: preferences{ids: true}, content: linesContent, coding: zstandard, key: []byte("key")}
 	r, fresh := usedRequest(&request{records: func(func(*wal.Record) bool) {}}), &request{}
 	r.begin(h, "client")
 	fresh.begin(h, "client")
 	if r.records == nil {
-		t.Error("what lists its records is gone")
+		t.Error("begin removed records")
 	}
 	r.records = nil
 	if got, want := fmt.Sprintf("%+v", *r), fmt.Sprintf("%+v", *fresh); got != want {
@@ -168,7 +168,7 @@ func TestTheStateOfARequestIsReplaced(t *testing.T) {
 	}
 }
 
-// What a request leaves in its pool keeps nothing of its connection in memory.
+// A request in the pool refers to no memory of its connection.
 func TestAReleasedRequestKeepsNoReferences(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	r := usedRequest(h.requests.New().(*request))
@@ -179,15 +179,15 @@ func TestAReleasedRequestKeepsNoReferences(t *testing.T) {
 	}
 }
 
-// The table at the type state is what connections do: each state has that limit, with
-// what was there before taking nothing of it, and that happens when it passes.
+// Each state has the limit and the action in the table at the type state. Time in earlier
+// states does not count.
 func TestEachStateHasItsLimit(t *testing.T) {
-	const moment = 2 * sweepEvery // more than the deadlines are inexact by
-	// All of them differ, so that none can stand for another.
+	const moment = 2 * sweepEvery // more than the inaccuracy of deadlines
+	// All limits differ, so that none can be mistaken for another.
 	l := Limits{HeaderTimeout: 20 * time.Second, BodyGrace: 40 * time.Second, BodyRate: 1000, AnswerTimeout: 90 * time.Second, IdleTimeout: 170 * time.Second}
 	limits := map[string]time.Duration{
 		"http.header_timeout": l.HeaderTimeout, "http.idle_timeout": l.IdleTimeout, "http.answer_timeout": l.AnswerTimeout, "1 s": time.Second,
-		"http.body_grace, and http.body_rate":     l.BodyGrace + time.Second, // what is waited for has at least that rate
+		"http.body_grace, and http.body_rate":     l.BodyGrace + time.Second, // the time for the next byte at that rate
 		"none: nothing is expected of the client": 0,
 	}
 	one := post(`{"a":1}`)
@@ -256,19 +256,19 @@ func TestEachStateHasItsLimit(t *testing.T) {
 		"writing, after a slow body": {stateWriting, func(c *slowClient) { idle(c); c.send(header); c.wait(5 * time.Second); c.send(body) }, 0},
 		"writing, to be continued":   {stateWriting, func(c *slowClient) { idle(c); c.send(expects) }, 0},
 		"writing, of the first":      {stateWriting, func(c *slowClient) { c.wait(5 * time.Second); c.send(one) }, 0},
-		"writing, what is rejected":  {stateWriting, func(c *slowClient) { idle(c); c.send("x\r\n") }, 0},
+		"writing a rejection":        {stateWriting, func(c *slowClient) { idle(c); c.send("x\r\n") }, 0},
 		"lingering":                  {stateLingering, func(c *slowClient) { c.send("x\r\n"); c.expectResponse("400, closed") }, 0},
-		"lingering, behind the last": {stateLingering, func(c *slowClient) {
+		"lingering, after the last request": {stateLingering, func(c *slowClient) {
 			idle(c)
 			c.send(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1) + "P")
 			c.expectResponse("201, closed")
 		}, 0},
-		"lingering, to take leave": {stateLingering, func(c *slowClient) {
+		"lingering, close_notify": {stateLingering, func(c *slowClient) {
 			idle(c)
 			c.send(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1))
 			c.expectResponse("201, closed")
 		}, 0},
-		"lingering, after a slow one": {stateLingering, func(c *slowClient) {
+		"lingering, after a slow body": {stateLingering, func(c *slowClient) {
 			idle(c)
 			c.send(header)
 			c.wait(l.BodyGrace + 2*time.Second)
@@ -281,8 +281,8 @@ func TestEachStateHasItsLimit(t *testing.T) {
 		seen[stateNames[row.state]] = true
 	}
 	for name := range table {
-		if !seen[name] && name != "cut off" && name != "turned away" { // which have tests of their own
-			t.Errorf("no row of the test is about %s", name)
+		if !seen[name] && name != "cut off" && name != "turned away" { // they have their own tests
+			t.Errorf("the test has no row for the state %s", name)
 		}
 	}
 	ca := authtest.NewAuthority(t)
@@ -294,8 +294,8 @@ func TestEachStateHasItsLimit(t *testing.T) {
 			if !ok || !known {
 				t.Fatalf("%s: %q", name, documented)
 			}
-			takesLeave := name == "lingering, to take leave"
-			if (row.state == stateHandshake || takesLeave) && identity == nil {
+			sendsCloseNotify := name == "lingering, close_notify"
+			if (row.state == stateHandshake || sendsCloseNotify) && identity == nil {
 				continue
 			}
 			t.Run(transport+"/"+name, func(t *testing.T) {
@@ -312,14 +312,14 @@ func TestEachStateHasItsLimit(t *testing.T) {
 							t.Error(err)
 						}
 					}()
-					<-time.After(time.Second) // the time 0 stands for none
+					<-time.After(time.Second) // a time of 0 means none
 					conn := ln.dialDuplex()
 					defer conn.Close()
 					c := &slowClient{t, conn, bufio.NewReader(conn), log, h}
 					spent := row.spent
 					if identity != nil && row.enter != nil {
 						config := ca.Config(nil)
-						config.Time = func() time.Time { return now } // when the certificates are valid
+						config.Time = func() time.Time { return now } // a time at which the certificates are valid
 						secure := tls.Client(conn, config)
 						c.wait(2 * time.Second)
 						if err := secure.Handshake(); err != nil {
@@ -327,7 +327,7 @@ func TestEachStateHasItsLimit(t *testing.T) {
 						}
 						c.Conn, c.responses = secure, bufio.NewReader(secure)
 						if row.state == stateOpening || name == "header, the first" {
-							spent += 2 * time.Second // what the handshake took
+							spent += 2 * time.Second // the time of the handshake
 						}
 					}
 					if row.enter != nil {
@@ -353,12 +353,12 @@ func TestEachStateHasItsLimit(t *testing.T) {
 						c.wait(time.Second + moment)
 					case "closed":
 						synctest.Wait()
-						if row.state != stateWriting && !takesLeave {
+						if row.state != stateWriting && !sendsCloseNotify {
 							c.expectClosed(0)
 							break
 						}
 						if n := h.Connections(); n != 0 {
-							t.Errorf("%d connections wait for who takes nothing", n)
+							t.Errorf("%d connections are open after the limit, want 0", n)
 						}
 						c.expectNoResponse()
 					default:
@@ -366,7 +366,7 @@ func TestEachStateHasItsLimit(t *testing.T) {
 					}
 					synctest.Wait()
 					if n := h.Connections(); n != 0 {
-						t.Errorf("%d connections are open", n)
+						t.Errorf("%d connections are open, want 0", n)
 					}
 					if _, err := io.WriteString(conn, "x"); err == nil {
 						t.Error("bytes are still read")

@@ -17,7 +17,7 @@ import (
 	"collectord/collectord/auth"
 )
 
-// Whatever clients do, all that requests took is given back, and no key stays claimed.
+// After random misbehavior of clients, all memory is returned and no key stays claimed.
 func TestAllMemoryIsReturnedAfterRandomMisbehavior(t *testing.T) {
 	log := newMemoryLog()
 	o := Options{Limits: Limits{MaxConnections: 16, HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}, MaxInFlight: 1 << 20}
@@ -65,7 +65,7 @@ func TestAllMemoryIsReturnedAfterRandomMisbehavior(t *testing.T) {
 	h.conns.mu.Lock()
 	defer h.conns.mu.Unlock()
 	if h.small.free != smallBodiesBytes || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
-		t.Errorf("free: %d small, %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
+		t.Errorf("free bytes: %d small,  %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
 	}
 	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.conns.open) > 0 || h.conns.plain != (connClass{}) || h.conns.secure != (connClass{}) {
 		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.conns.open), h.conns.plain, h.conns.secure)

@@ -19,7 +19,7 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// dialRawTLS is visit over TLS.
+// dialRawTLS is dialRaw over TLS.
 func dialRawTLS(t *testing.T, addr string, config *tls.Config) (*rawClient, error) {
 	t.Helper()
 	v := dialRaw(t, addr)
@@ -64,7 +64,7 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	m := h.HandshakeFailures()
 	if m["protocol"] != 2 || m["refused"]+m["closed"] != 1 || m["timeout"]+m["not_tls"]+m["client_certificate"] != 0 || h.Requests()[400] != 0 {
-		t.Errorf("failures %v, requests %v", m, h.Requests())
+		t.Errorf("handshake failures %v, requests %v", m, h.Requests())
 	}
 }
 
@@ -78,7 +78,7 @@ func TestClientCertificates(t *testing.T) {
 		certificate *tls.Certificate
 		policy      auth.Policy
 		header      string
-		status      int // 0: there is no handshake
+		status      int // 0: the handshake fails
 		client      string
 		counted     string
 	}{
@@ -88,13 +88,13 @@ func TestClientCertificates(t *testing.T) {
 		"for servers":                  {ca.Client(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), auth.Policy{}, "", 0, "", "client_certificate"},
 		"with a common name":           {ca.Client(t, nil), auth.Policy{}, "", 201, "somebody", ""},
 		"with DNS names":               {ca.Client(t, names("edge-7.example.com", "other")), auth.Policy{}, "", 201, "edge-7.example.com", ""},
-		"with a name that does not do": {ca.Client(t, names("*.example.com", "other")), auth.Policy{}, "", 201, "", ""},
+		"with an invalid name":         {ca.Client(t, names("*.example.com", "other")), auth.Policy{}, "", 201, "", ""},
 		"and no token":                 {ca.Client(t, nil), auth.Policy{Tokens: tokens}, "", 401, "", ""},
 		"and a token":                  {ca.Client(t, nil), auth.Policy{Tokens: tokens}, headers[0], 201, "by-token", ""},
-		"a token and none":             {nil, auth.Policy{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
-		"none is needed":               {nil, auth.Policy{Anonymous: true}, "", 201, "", ""},
-		"not needed, but shown":        {ca.Client(t, nil), auth.Policy{Anonymous: true}, "", 201, "somebody", ""},
-		"not needed, and wrong":        {other.Client(t, nil), auth.Policy{Anonymous: true}, "", 0, "", "client_certificate"},
+		"a token, no certificate":      {nil, auth.Policy{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
+		"anonymous, none":              {nil, auth.Policy{Anonymous: true}, "", 201, "", ""},
+		"anonymous, valid":             {ca.Client(t, nil), auth.Policy{Anonymous: true}, "", 201, "somebody", ""},
+		"anonymous, unknown authority": {other.Client(t, nil), auth.Policy{Anonymous: true}, "", 0, "", "client_certificate"},
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			t.Run(fmt.Sprintf("%s %s", name, tls.VersionName(version)), func(t *testing.T) {
@@ -104,13 +104,13 @@ func TestClientCertificates(t *testing.T) {
 				c.policy.TLS = ca.Server(t, ca)
 				h, addr := startServer(t, log, Options{Policy: c.policy})
 				config := ca.Config(nil)
-				if c.certificate != nil { // whether or not the server would take it
+				if c.certificate != nil { // also one that the server does not accept
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
 				}
 				config.MinVersion, config.MaxVersion = version, version
 				v, err := dialRawTLS(t, addr, config)
 				status, body := 0, ""
-				if err == nil { // in TLS 1.3 the client is done before the server knows it
+				if err == nil { // in TLS 1.3 the client finishes before the server checks its certificate
 					if c.header == "" {
 						c.header = "X: y"
 					}
@@ -121,24 +121,24 @@ func TestClientCertificates(t *testing.T) {
 					t.Errorf("%v, %d %s", err, status, body)
 				}
 				if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
-					t.Errorf("stored as of %q", log.clients)
+					t.Errorf("stored for the clients %q, want %q", log.clients, c.client)
 				}
 				if seen := seenClients(h); c.status == 201 && strings.Contains(seen, c.client+" 1 true") != (c.client != "") {
-					t.Errorf("seen are %s", seen)
+					t.Errorf("seen clients: %s", seen)
 				}
 				if c.status == 0 {
 					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
 				}
 				if c.status != 201 && len(log.usages) > 0 {
-					t.Error("stored")
+					t.Errorf("stored %q, want nothing", log.usages)
 				}
 			})
 		}
 	}
 }
 
-// A certificate whose authority is not believed any more is refused at the next
-// request, and so is a connection that was opened when none was needed.
+// A certificate of an authority that is no longer trusted is rejected at the next request.
+// So is a connection without a certificate, from a time when none was needed.
 func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	t.Parallel()
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
@@ -153,7 +153,7 @@ func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
 	plain, kept := dialRaw(t, addr), dialRaw(t, addr)
 	ask(plain, 201)
-	waitFor(t, func() bool { return h.Connections() == 2 }) // the kernel keeps the silent one for a while
+	waitFor(t, func() bool { return h.Connections() == 2 }) // the silent one is accepted after deferAcceptSeconds
 	h.SetPolicy(auth.Policy{TLS: first, Anonymous: true})
 	ask(plain, 201)
 	nameless, err := dialRawTLS(t, addr, ca.Config(nil))
@@ -176,8 +176,7 @@ func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	ask(v, 401)
 }
 
-// A session that was begun under authorities that are no longer believed is not
-// resumed.
+// A session from before a change of the authorities is not resumed.
 func TestNoSessionOutlivesAReload(t *testing.T) {
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
@@ -192,7 +191,7 @@ func TestNoSessionOutlivesAReload(t *testing.T) {
 		t.Fatal(did, err)
 	}
 	if did, err := resumed(); !did || err != nil {
-		t.Fatal("sessions are not resumed at all, which proves nothing", err)
+		t.Fatal("no session is resumed, so the test proves nothing", err)
 	}
 	next := ca.Server(t, other)
 	h.SetPolicy(auth.Policy{TLS: next})
@@ -201,8 +200,7 @@ func TestNoSessionOutlivesAReload(t *testing.T) {
 	}
 }
 
-// What is wrong in plaintext is as wrong inside of TLS: the wrappers lie in the
-// right order.
+// Requests over TLS have the same responses as in plaintext.
 func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
@@ -214,7 +212,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(v, request) // may be refused on its way
+		_, _ = io.WriteString(v, request) // the server may reject it before all is sent
 		if status, body := v.readResponse(); status != want {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
@@ -239,10 +237,10 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	}
 	slow.Close()
 	h.SetLimits(withoutDeadlines(Limits{}))
-	// A body in chunks that breaks off is not stored, whether the client takes leave
-	// of TLS first, or not, or in the midst of a record.
+	// A truncated chunked body is not stored, whether the client sends close_notify first, or
+	// not, or only a part of a TLS record.
 	before := len(log.usages)
-	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
+	for _, end := range []string{"close_notify", "nothing", "\x17\x03\x03\x00\x50half"} {
 		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
@@ -250,7 +248,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
 		c := v.Conn.(*tls.Conn)
 		switch end {
-		case "a farewell":
+		case "close_notify":
 			_ = c.CloseWrite()
 		case "nothing":
 			_ = c.NetConn().(*net.TCPConn).CloseWrite()
@@ -264,9 +262,9 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if len(log.usages) != before {
-		t.Error("a body that was cut off is stored")
+		t.Error("a truncated body is stored")
 	}
-	// An idle connection that is closed without a farewell is no bad request.
+	// Closing an idle connection without close_notify does not count as a bad request.
 	bad := h.Requests()[400]
 	v, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
@@ -277,7 +275,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	v.Conn.(*tls.Conn).NetConn().Close()
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if h.Requests()[400] != bad {
-		t.Error("it is counted as a bad request")
+		t.Error("the close is counted as a bad request")
 	}
 }
 
@@ -289,54 +287,54 @@ func TestFailedHandshakesAreCountedAndLoggedWithoutReceivedData(t *testing.T) {
 		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{}),
 		Logger: slog.New(slog.NewTextHandler(&text, nil)),
 	})
-	// Plain HTTP is answered as such.
+	// Plain HTTP gets a plain response.
 	answers, bodies := sendRaw(t, addr, post(`{"secret":1}`), 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
 		t.Errorf("%v %v", answers, bodies)
 	}
-	// So is a client that has much to say first, and says it in time.
+	// So does a plain HTTP client with a large body, if it sends it in time.
 	plain := 1
-	for heard := 0; heard < 20; plain++ {
+	for responses := 0; responses < 20; plain++ {
 		began := time.Now()
 		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
 		status, body := v.readResponse()
 		v.Close()
-		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // the server reads for no longer
 			continue
 		}
 		if err != nil || status != 400 || !strings.Contains(body, "use https") {
 			t.Fatalf("%v, %d %s", err, status, body)
 		}
-		heard++
+		responses++
 	}
 	v := dialRaw(t, addr)
-	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
+	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a ClientHello of 64 KiB
 	if _, err := io.ReadAll(v); err != nil && !errors.Is(err, io.EOF) && isTimeout(err) {
-		t.Error("a hello without an end is read for ever")
+		t.Error("an endless ClientHello is not rejected")
 	}
 	config := ca.Config(nil)
 	config.NextProtos = []string{"secret"}
 	if _, err := dialRawTLS(t, addr, config); err == nil {
-		t.Error("any protocol will do")
+		t.Error("an unknown ALPN protocol was accepted")
 	}
 	dialRaw(t, addr).Close()
 	waitFor(t, func() bool { return h.HandshakeFailures()["closed"] == 1 })
 	h.SetLimits(withoutDeadlines(Limits{HeaderTimeout: 100 * time.Millisecond}))
 	if _, err := io.ReadAll(dialRaw(t, addr)); err != nil {
-		t.Errorf("who says nothing is let go with %v", err)
+		t.Errorf("a silent connection ends with %v, want its close", err)
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if m := h.HandshakeFailures(); fmt.Sprint(m) != fmt.Sprintf("map[client_certificate:0 closed:1 not_tls:%d protocol:2 refused:0 timeout:1]", plain) {
-		t.Errorf("%v", m)
+		t.Errorf("handshake failures %v", m)
 	}
 	got := text.String()
 	if strings.Count(got, "trouble=handshake") != plain+4 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
-		t.Errorf("logged: %s", got)
+		t.Errorf("log: %s", got)
 	}
 }
 
-// Whoever is turned away is told over TLS, not in plaintext.
+// A TLS client that is turned away gets the response over TLS, not in plaintext.
 func TestAConnectionTurnedAwayGetsAResponseOverTLS(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
@@ -356,8 +354,8 @@ func TestAConnectionTurnedAwayGetsAResponseOverTLS(t *testing.T) {
 	})
 }
 
-// Those who never finish a handshake are cut off, count as connections, and make
-// room before one is turned away.
+// Connections with an unfinished handshake count as connections, and make room before
+// another one is turned away.
 func TestUnfinishedHandshakesDoNotBlockOthers(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{MaxConnections: 40})})
@@ -369,7 +367,7 @@ func TestUnfinishedHandshakesDoNotBlockOthers(t *testing.T) {
 		dialRaw(t, addr).send(hello)
 	}
 	waitFor(t, func() bool { return h.Connections() == 40 })
-	waitFor(t, func() bool { // for the first that came
+	waitFor(t, func() bool { // until the oldest one may be cut off
 		h.conns.mu.Lock()
 		defer h.conns.mu.Unlock()
 		return h.conns.secure.strangers.head.queuedSince <= h.conns.deadline(time.Now())-int64(connMinTime)
@@ -382,11 +380,10 @@ func TestUnfinishedHandshakesDoNotBlockOthers(t *testing.T) {
 	if status, body := v.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
-	waitFor(t, func() bool { return h.Connections() <= 40 }) // one that makes room counts until it is closed
+	waitFor(t, func() bool { return h.Connections() <= 40 }) // an ending connection counts until it is closed
 }
 
-// Clients that post all the time see nothing of certificates, tokens and
-// authorities being read again.
+// Clients that send all the time notice no reload of certificates, tokens and authorities.
 func TestReloadsUnderLoadDropNothing(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	_, headers := newTokens(t, "a")

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// What was sent behind the last request is read before the connection is closed: to close
-// on it would reset the connection, and its answer might be lost.
+// Bytes after the last request are read before the connection is closed. Closing it with
+// unread bytes would reset it, and the response might be lost.
 func TestTheLastResponseIsNotLostToBytesAfterTheRequest(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{10, 10 << 10} { // read beside the header, and into its place
+	for _, size := range []int{10, 10 << 10} { // read with the header, and directly into the body
 		log := newMemoryLog()
 		_, addr := startServer(t, log, Options{})
 		log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})

@@ -20,11 +20,11 @@ import (
 	"collectord/wal"
 )
 
-// otherClient is the name of the client that was there before those of a test.
+// otherClient is the name of a client that used the server before the test.
 const otherClient = "another"
 
-// newServer makes the HTTP server of a test. Requests of another client have gone
-// through its pools before: nothing that they left may show in what the test sees.
+// newServer returns a server whose pools requests of another client have used. State left
+// by them would show in the test.
 func newServer(t testing.TB, log Log, o Options) *Server {
 	t.Helper()
 	h := New(log, o)
@@ -46,9 +46,9 @@ func newServer(t testing.TB, log Log, o Options) *Server {
 	return h
 }
 
-// warmUp posts what another client may send: good and bad, single and many, in each
-// coding and framing. Twice as many clients as there are processors do so at once,
-// so that every processor finds something in the pools.
+// warmUp sends valid and invalid requests of another client, in each coding and framing.
+// Twice as many clients as there are processors do so at once, so that the pool of each
+// processor is used.
 func warmUp(t testing.TB, h *Server) {
 	t.Helper()
 	many := strings.Repeat(`{"another":"client"}`+"\n", 80)
@@ -79,11 +79,11 @@ func warmUp(t testing.TB, h *Server) {
 	}
 	over.Wait()
 	if len(log.usages) < n {
-		t.Fatalf("%d usages of another client are stored", len(log.usages))
+		t.Fatalf("%d usages of the other client are stored, want at least %d", len(log.usages), n)
 	}
 }
 
-// gatheringLog keeps appends until as many have come as there are clients.
+// gatheringLog blocks appends until each client has begun one.
 type gatheringLog struct {
 	*memoryLog
 	missing  atomic.Int32
@@ -120,7 +120,7 @@ func usedRequest(r *request) *request {
 	return r
 }
 
-// Every test of this package has its server from newServer.
+// Every test of this package creates its server with newServer.
 func TestEveryTestUsesNewServer(t *testing.T) {
 	files, err := filepath.Glob("*_test.go")
 	if err != nil || len(files) == 0 {
@@ -138,8 +138,8 @@ func TestEveryTestUsesNewServer(t *testing.T) {
 	}
 }
 
-// memoryListener accepts connections that are in memory, so that a test decides
-// what each Read returns, and may run in a synctest bubble.
+// memoryListener accepts in-memory connections, so that a test decides what each Read
+// returns, and can run in a synctest bubble.
 type memoryListener struct {
 	conns chan net.Conn
 	ended chan struct{}
@@ -150,8 +150,8 @@ func listenInMemory() *memoryListener {
 	return &memoryListener{conns: make(chan net.Conn), ended: make(chan struct{})}
 }
 
-// dial returns the client's end. What one Write of it sends is never in the same
-// Read as what another sends, and is sent once all of it was read.
+// dial returns the client's end. The server reads each Write separately, and a Write returns
+// once all of it was read.
 func (l *memoryListener) dial() net.Conn {
 	ours, theirs := net.Pipe()
 	l.conns <- theirs

@@ -14,7 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdFrames are bodies of zstd of every make, and what they decode to.
+// zstdFrames returns zstd bodies of all kinds, and their decoded content.
 func zstdFrames(t testing.TB) map[string][2][]byte {
 	t.Helper()
 	encode := func(text []byte, flush int, options ...zstd.EOption) []byte {
@@ -76,14 +76,14 @@ func zstdFrames(t testing.TB) map[string][2][]byte {
 	}
 }
 
-// TestAllKindsOfZstdFramesAreDecoded compares with the decoder as it is otherwise
-// used, and sees that no more is reserved in the end than is held.
+// TestAllKindsOfZstdFramesAreDecoded compares with the library's streaming decoder, and
+// checks that no more memory stays reserved than is used.
 func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
 	for name, f := range zstdFrames(t) {
 		if n := zstdSizeBound(f[0]); n < len(f[1]) {
-			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
+			t.Errorf("%s: the bound is %d bytes, the content has %d", name, n, len(f[1]))
 		}
 		r, _ := h.requests.Get().(*request)
 		r.begin(&header{coding: zstandard}, "")
@@ -103,7 +103,7 @@ func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 			want, wantErr := io.ReadAll(reader)
 			reader.Close()
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(d.body, want) {
-				t.Errorf("%s, cut off: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
+				t.Errorf("%s, truncated: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
 			}
 			d.rawBody = nil
 			h.release(d)
@@ -112,11 +112,11 @@ func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 		h.release(r)
 	}
 	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes {
-		t.Error("not all is given back")
+		t.Error("some reserved memory was not released")
 	}
 }
 
-// A frame may say that it holds more than it does.
+// A frame may declare a larger size than that of its content.
 func TestADeclaredFrameSizeUsesNoMemory(t *testing.T) {
 	_, addr := startServer(t, newMemoryLog(), Options{})
 	roundTrip(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
