@@ -14,13 +14,13 @@ import (
 // Poller reports the readiness of sockets. Only one goroutine may call Poll and Wait.
 type Poller struct {
 	fd     int
-	wake   int // an eventfd
+	wakeFD int // an eventfd
 	events []unix.EpollEvent
 
 	woken  atomic.Bool // Wake was called after the last return of Wait
 	asleep atomic.Bool // Wait is blocked in the kernel, or about to block
 
-	mu     sync.Mutex // guards closed, and writes to wake: its number may belong to another file after Close
+	mu     sync.Mutex // guards closed, and writes to wakeFD: its number may belong to another file after Close
 	closed bool
 }
 
@@ -34,7 +34,7 @@ func New(maxEvents int) (*Poller, error) {
 	if err != nil {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), unix.Close(fd))
 	}
-	p := &Poller{fd: fd, wake: wake, events: make([]unix.EpollEvent, maxEvents)}
+	p := &Poller{fd: fd, wakeFD: wake, events: make([]unix.EpollEvent, maxEvents)}
 	// The eventfd is never read. It is edge-triggered, so each write is a new event.
 	if err := p.add(wake, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -86,7 +86,7 @@ func (p *Poller) report(n int, each func(Event)) (reported int) {
 	const failedEvents = unix.EPOLLHUP | unix.EPOLLERR
 	for i := range p.events[:max(n, 0)] {
 		fd, e := int(p.events[i].Fd), p.events[i].Events
-		if fd == p.wake {
+		if fd == p.wakeFD {
 			continue
 		}
 		reported++
@@ -107,7 +107,7 @@ func (p *Poller) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
-		wake(p.wake)
+		wake(p.wakeFD)
 	}
 }
 
@@ -119,5 +119,5 @@ func (p *Poller) Close() error {
 		return os.ErrClosed
 	}
 	p.closed = true
-	return errors.Join(unix.Close(p.wake), unix.Close(p.fd))
+	return errors.Join(unix.Close(p.wakeFD), unix.Close(p.fd))
 }

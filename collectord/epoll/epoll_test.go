@@ -188,7 +188,7 @@ func TestPollReportsAtMostMaxEventsAtATime(t *testing.T) {
 // A closed Poller neither writes to nor closes a file that has got its descriptor number.
 func TestAClosedPollerTouchesNoDescriptor(t *testing.T) {
 	p := newPoller(t, 1)
-	number := p.wake
+	number := p.wakeFD
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}

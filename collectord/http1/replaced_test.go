@@ -45,7 +45,7 @@ func TestNoStateOfARequestReachesTheNext(t *testing.T) {
 		fault          Fault
 		last, answered bool
 		left           int64
-		answer         string
+		response       string
 	}
 	observe := func(c *Conn, text string) (all []observation) {
 		for e := Header; e != More && e != Bad && e != End; {
@@ -53,7 +53,7 @@ func TestNoStateOfARequestReachesTheNext(t *testing.T) {
 			all = append(all, observation{string('0' + rune(e)), c.request, c.fault, c.Last(), c.Answered(), c.BodyLeft(), ""})
 		}
 		out := string(c.AppendContinue(nil))
-		all[len(all)-1].answer = out + string(c.AppendResponse(nil, &Response{Status: 200}))
+		all[len(all)-1].response = out + string(c.AppendResponse(nil, &Response{Status: 200}))
 		return all
 	}
 	for name, after := range afters {
@@ -69,7 +69,7 @@ func TestNoStateOfARequestReachesTheNext(t *testing.T) {
 				x.dropSlices()
 				y.dropSlices()
 				return same && x.Length == y.Length && x.ExpectsContinue == y.ExpectsContinue && x.minor == y.minor && x.head == y.head &&
-					a.events == b.events && a.fault == b.fault && a.last == b.last && a.answered == b.answered && a.left == b.left && a.answer == b.answer
+					a.events == b.events && a.fault == b.fault && a.last == b.last && a.answered == b.answered && a.left == b.left && a.response == b.response
 			}) {
 				t.Errorf("%s after %s:\n got %+v\nwant %+v", name, before, got, want)
 			}

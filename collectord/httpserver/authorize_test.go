@@ -84,9 +84,9 @@ func TestAuthentication(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			h, addr := startServer(t, log, Options{Policy: c.policy})
-			answers, bodies := sendRaw(t, addr, post(`{"a":1}`, c.header), 1)
-			if len(answers) != 1 || answers[0].StatusCode != c.status || answers[0].Header.Get("WWW-Authenticate") != c.challenge {
-				t.Fatalf("%v %v", answers, bodies)
+			responses, bodies := sendRaw(t, addr, post(`{"a":1}`, c.header), 1)
+			if len(responses) != 1 || responses[0].StatusCode != c.status || responses[0].Header.Get("WWW-Authenticate") != c.challenge {
+				t.Fatalf("%v %v", responses, bodies)
 			}
 			var want string
 			switch c.status {
@@ -102,8 +102,8 @@ func TestAuthentication(t *testing.T) {
 			if got := fmt.Sprint(log.rejected); got != want {
 				t.Errorf("rejected %s, want %s", got, want)
 			}
-			if c.status == 401 && (!answers[0].Close || h.Requests()[401] != 1 || strings.Contains(bodies[0], "cd_")) {
-				t.Errorf("close %v, %d responses 401: %s", answers[0].Close, h.Requests()[401], bodies[0])
+			if c.status == 401 && (!responses[0].Close || h.Requests()[401] != 1 || strings.Contains(bodies[0], "cd_")) {
+				t.Errorf("close %v, %d responses 401: %s", responses[0].Close, h.Requests()[401], bodies[0])
 			}
 			if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
 				t.Errorf("stored for the clients %q, want %q", log.clients, c.client)
@@ -124,8 +124,8 @@ func TestHealthNeedsNoToken(t *testing.T) {
 		"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n":          404,
 		"GET /api/usages HTTP/1.1\r\nHost: localhost\r\n\r\n": 405,
 	} {
-		if answers, _ := sendRaw(t, addr, request, 1); len(answers) != 1 || answers[0].StatusCode != want {
-			t.Errorf("%s: %v", request, answers)
+		if responses, _ := sendRaw(t, addr, request, 1); len(responses) != 1 || responses[0].StatusCode != want {
+			t.Errorf("%s: %v", request, responses)
 		}
 	}
 }
@@ -137,17 +137,17 @@ func TestAnUnauthenticatedBodyIsNotReadAsARequest(t *testing.T) {
 	for path, want := range map[string][]int{"/api/usages": {401}, "/healthz": {405, 200}, "/x": {404, 200}} {
 		_, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 		request := strings.Replace(post("0\r\n\r\n"+next, "Authorization: Bearer x"), "/api/usages", path, 1)
-		answers, bodies := sendRaw(t, addr, request+next, len(want))
+		responses, bodies := sendRaw(t, addr, request+next, len(want))
 		var got []int
-		for _, a := range answers {
+		for _, a := range responses {
 			got = append(got, a.StatusCode)
 		}
-		if !slices.Equal(got, want) || len(want) == 1 && !answers[0].Close {
+		if !slices.Equal(got, want) || len(want) == 1 && !responses[0].Close {
 			t.Errorf("%s: %v, want %v: %q", path, got, want, bodies)
 		}
 		request = strings.Replace(request, "Bearer x", strings.TrimPrefix(headers[0], "Authorization: "), 1)
-		if answers, _ := sendRaw(t, addr, request+next, 2); len(answers) != 2 {
-			t.Errorf("%s with a token: %d responses, want 2", path, len(answers))
+		if responses, _ := sendRaw(t, addr, request+next, 2); len(responses) != 2 {
+			t.Errorf("%s with a token: %d responses, want 2", path, len(responses))
 		}
 	}
 }
@@ -226,8 +226,8 @@ func TestIdempotencyKeysBelongToTheirClient(t *testing.T) {
 	_, addr := startServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 	send := func(header, body string) (int, string, string) {
 		t.Helper()
-		answers, bodies := sendRaw(t, addr, post(body, header, "Idempotency-Key: k"), 1)
-		return answers[0].StatusCode, bodies[0], answers[0].Header.Get("Idempotency-Replayed")
+		responses, bodies := sendRaw(t, addr, post(body, header, "Idempotency-Key: k"), 1)
+		return responses[0].StatusCode, bodies[0], responses[0].Header.Get("Idempotency-Replayed")
 	}
 	_, first, _ := send(headers[0], `{"a":1}`)
 	if status, other, replayed := send(headers[1], `{"a":1}`); status != 201 || other == first || replayed != "" {
@@ -249,8 +249,8 @@ func TestTokenRatesAreSeparateAndReloaded(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	status := func(header string) int {
 		t.Helper()
-		answers, _ := sendRaw(t, addr, post("["+strings.Repeat("{},", 999)+"{}]", header), 1) // 1000 usages: 1000 s at the rate of a
-		return answers[0].StatusCode
+		responses, _ := sendRaw(t, addr, post("["+strings.Repeat("{},", 999)+"{}]", header), 1) // 1000 usages: 1000 s at the rate of a
+		return responses[0].StatusCode
 	}
 	if got := []int{status(headers[0]), status(headers[0]), status(headers[1]), status(headers[1])}; fmt.Sprint(got) != "[201 429 201 201]" {
 		t.Errorf("statuses %v", got)

@@ -19,12 +19,12 @@ func nthID(n int) string { return fmt.Sprintf("00000000-0000-0000-0000-%012x", n
 
 func TestBatchResponses(t *testing.T) {
 	for name, c := range map[string]struct {
-		request string
-		status  int
-		want    string // the response's body, or a part of it
-		applied string // Preference-Applied
-		stored  string // separated by spaces
-		counted string // as fmt prints it
+		request      string
+		status       int
+		want         string // the response's body, or a part of it
+		applied      string // Preference-Applied
+		stored       string // separated by spaces
+		wantRejected string // as fmt prints it
 	}{
 		"array":                  {post(` [ {"a":1} , {"a":2}] `), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
 		"NDJSON":                 {post("{\"a\":1}\n{\"a\":2}\n", ndjsonHeader), 201, `{"accepted":2,"rejected":0}`, "", `{"a":1} {"a":2}`, "map[]"},
@@ -69,17 +69,17 @@ func TestBatchResponses(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
-			answers, bodies := sendRaw(t, addr, c.request, 1)
-			if len(answers) == 0 {
+			responses, bodies := sendRaw(t, addr, c.request, 1)
+			if len(responses) == 0 {
 				t.Fatal("no response")
 			}
-			if got := bodies[0]; answers[0].StatusCode != c.status || got != c.want && (c.status < 300 && strings.HasPrefix(c.want, "{") && strings.HasSuffix(c.want, "}") || !strings.Contains(got, c.want)) {
-				t.Errorf("%s: %s", answers[0].Status, got)
+			if got := bodies[0]; responses[0].StatusCode != c.status || got != c.want && (c.status < 300 && strings.HasPrefix(c.want, "{") && strings.HasSuffix(c.want, "}") || !strings.Contains(got, c.want)) {
+				t.Errorf("%s: %s", responses[0].Status, got)
 			}
 			if !json.Valid([]byte(bodies[0])) {
 				t.Errorf("the response is not JSON: %s", bodies[0])
 			}
-			if got := answers[0].Header.Get("Preference-Applied"); got != c.applied {
+			if got := responses[0].Header.Get("Preference-Applied"); got != c.applied {
 				t.Errorf("Preference-Applied is %q, want %q", got, c.applied)
 			}
 			log.mu.Lock()
@@ -87,8 +87,8 @@ func TestBatchResponses(t *testing.T) {
 			if got := strings.Join(log.usages, " "); got != c.stored {
 				t.Errorf("stored %.200s, want %.200s", got, c.stored)
 			}
-			if got := fmt.Sprint(log.rejected); got != c.counted {
-				t.Errorf("rejected %s, want %s", got, c.counted)
+			if got := fmt.Sprint(log.rejected); got != c.wantRejected {
+				t.Errorf("rejected %s, want %s", got, c.wantRejected)
 			}
 			if want := min(1, len(log.usages)); log.appends != want {
 				t.Errorf("%d appends, want %d", log.appends, want)
@@ -127,8 +127,8 @@ func TestALargeBatchIsStoredAsSent(t *testing.T) {
 	for size := 0; size < 3<<20; size += len(usages[len(usages)-1]) {
 		usages = append(usages, fmt.Sprintf(`{"n":%d,"text":%q}`, len(usages), strings.Repeat(string(rune('a'+len(usages)%26)), len(usages)%7000)))
 	}
-	answers, bodies := sendRaw(t, addr, post("["+strings.Join(usages, ",")+"]"), 1)
-	if len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+	responses, bodies := sendRaw(t, addr, post("["+strings.Join(usages, ",")+"]"), 1)
+	if len(responses) != 1 || responses[0].StatusCode != http.StatusCreated {
 		t.Fatal(bodies)
 	}
 	if len(log.usages) != len(usages) {
@@ -145,10 +145,10 @@ func TestAllIDsOfALargeBatchAreReturned(t *testing.T) {
 	log := newMemoryLog()
 	h, addr := startServer(t, log, Options{})
 	before := h.inFlight.free
-	answers, bodies := sendRaw(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", idsHeader), 1)
+	responses, bodies := sendRaw(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", idsHeader), 1)
 	var a struct{ IDs []string }
-	if err := json.Unmarshal([]byte(bodies[0]), &a); err != nil || answers[0].StatusCode != http.StatusCreated || len(a.IDs) != 10000 || a.IDs[9999] != log.ids[9999].String() {
-		t.Errorf("%v: %s: %d ids", err, answers[0].Status, len(a.IDs))
+	if err := json.Unmarshal([]byte(bodies[0]), &a); err != nil || responses[0].StatusCode != http.StatusCreated || len(a.IDs) != 10000 || a.IDs[9999] != log.ids[9999].String() {
+		t.Errorf("%v: %s: %d ids", err, responses[0].Status, len(a.IDs))
 	}
 	waitFor(t, func() bool {
 		h.inFlight.mu.Lock()

@@ -170,9 +170,9 @@ func TestTruncatedBodiesStoreNothing(t *testing.T) {
 			if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			answer, err := io.ReadAll(c)
-			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
-				t.Errorf("%v %s", err, answer)
+			response, err := io.ReadAll(c)
+			if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 400 ") {
+				t.Errorf("%v %s", err, response)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			if len(log.usages) > 0 {

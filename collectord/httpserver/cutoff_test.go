@@ -57,17 +57,17 @@ func TestCutOffHasItsLimit(t *testing.T) {
 	all, secure := transports(t)
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
-			send  string
-			reads string // the response to what was sent, which the client reads
-			gets  string // the response when the connection is cut off
+			send         string
+			readsFirst   string // the response to what was sent, which the client reads
+			wantResponse string // the response when the connection is cut off
 		}{
 			"handshake":       {},
-			"opening":         {gets: "503, closed"},
-			"header":          {send: "POST /api/usages", gets: "503, closed"},
-			"body":            {send: one[:len(one)-1], gets: "503, closed"},
-			"idle":            {send: strings.Replace(one, "usages", "x", 1), reads: "404"},
-			"header, a later": {send: strings.Replace(one, "usages", "x", 1) + "POST", reads: "404", gets: "503, closed"},
-			"writing":         {send: strings.Replace(one, "usages", "x", 1), gets: "404"},
+			"opening":         {wantResponse: "503, closed"},
+			"header":          {send: "POST /api/usages", wantResponse: "503, closed"},
+			"body":            {send: one[:len(one)-1], wantResponse: "503, closed"},
+			"idle":            {send: strings.Replace(one, "usages", "x", 1), readsFirst: "404"},
+			"header, a later": {send: strings.Replace(one, "usages", "x", 1) + "POST", readsFirst: "404", wantResponse: "503, closed"},
+			"writing":         {send: strings.Replace(one, "usages", "x", 1), wantResponse: "404"},
 		} {
 			if name == "handshake" && identity == nil {
 				continue
@@ -76,7 +76,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					log := &slowLog{memoryLog: newMemoryLog()}
 					h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{TLS: identity}, Limits: Limits{MaxConnections: 1}})
-					for _, takes := range []bool{false, true} {
+					for _, readsResponse := range []bool{false, true} {
 						c := dialSlow(t, h, ln, log)
 						if identity != nil && name != "handshake" {
 							secure(c)
@@ -84,16 +84,16 @@ func TestCutOffHasItsLimit(t *testing.T) {
 						if row.send != "" {
 							c.send(row.send)
 						}
-						if row.reads != "" {
-							c.expectResponse(row.reads)
+						if row.readsFirst != "" {
+							c.expectResponse(row.readsFirst)
 						}
 						c.wait(strangerGrace)
 						next := dialSlow(t, h, ln, log)
-						waits := !takes && (row.gets != "") // the response is not read
-						if takes && row.gets != "" {
-							c.expectResponse(row.gets)
+						responseUnread := !readsResponse && (row.wantResponse != "") // the response is not read
+						if readsResponse && row.wantResponse != "" {
+							c.expectResponse(row.wantResponse)
 						}
-						if waits {
+						if responseUnread {
 							c.wait(limit - time.Millisecond)
 							synctest.Wait()
 							if n := h.Connections(); n != 2 {
@@ -103,7 +103,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 						}
 						synctest.Wait()
 						if n := h.Connections(); n != 1 {
-							t.Errorf("%d connections are open, want 1; the response was read: %t", n, takes)
+							t.Errorf("%d connections are open, want 1; the response was read: %t", n, readsResponse)
 						}
 						c.expectNoResponse()
 						if len(log.usages) > 0 {
@@ -124,8 +124,8 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 	all, secure := transports(t)
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
-			send string
-			gets string
+			send         string
+			wantResponse string
 		}{
 			"silent":        {},
 			"half a header": {"POST", "503, closed"},
@@ -147,7 +147,7 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 							secure(c)
 						}
 						go func() { _, _ = c.Write([]byte(row.send)) }() // not all of it is read
-						c.expectResponse(row.gets)
+						c.expectResponse(row.wantResponse)
 					}
 					c.wait(limit - time.Millisecond)
 					synctest.Wait()

@@ -335,12 +335,12 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 			}
 			startServerOn(t, ln, log, Options{Limits: limits})
 			var c *slowClient
-			for prompt := false; !prompt; { // a busy machine may exceed HeaderTimeout
+			for inTime := false; !inTime; { // a busy machine may exceed HeaderTimeout
 				began := time.Now()
 				v := dialRawOn(t, ln.Addr())
 				c = &slowClient{t: t, Conn: v, responses: v.r}
 				c.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-				prompt = time.Since(began) < limits.HeaderTimeout/2
+				inTime = time.Since(began) < limits.HeaderTimeout/2
 			}
 			c.expectResponse("200")
 			for _, idle := range []time.Duration{0, 1300 * time.Millisecond} {

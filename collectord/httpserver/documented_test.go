@@ -95,7 +95,7 @@ type provocation struct {
 
 func provocations() map[string]provocation {
 	bad := func(body string) provocation { return provocation{request: post(body)} }
-	refused := func(err error) provocation {
+	logError := func(err error) provocation {
 		return provocation{request: post(`{"a":"secret"}`), appendErr: fmt.Errorf("%w: secret", err)}
 	}
 	line := func(l string, more ...string) provocation {
@@ -127,10 +127,10 @@ func provocations() map[string]provocation {
 		CodeExpectation:    {request: post(`{}`, "Expect: secret")},
 		CodeHeaderSize:     line("GET / HTTP/1.1", "X: "+strings.Repeat("secret", 2000)),
 		CodeVersion:        line("GET /secret HTTP/2.0"),
-		CodeLogFull:        refused(wal.ErrFull),
-		CodeShuttingDown:   refused(wal.ErrClosed),
-		CodeCommitFailed:   refused(wal.ErrCommitFailed),
-		CodeInternal:       refused(errors.New("of no kind")),
+		CodeLogFull:        logError(wal.ErrFull),
+		CodeShuttingDown:   logError(wal.ErrClosed),
+		CodeCommitFailed:   logError(wal.ErrCommitFailed),
+		CodeInternal:       logError(errors.New("of no kind")),
 		CodeOverloaded:     {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
 		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
 			roundTrip(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // usages for a hundred seconds

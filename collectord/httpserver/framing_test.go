@@ -63,9 +63,9 @@ func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			_, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{})})
-			answers, bodies := sendRaw(t, addr, request+next, 2)
-			if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !answers[0].Close {
-				for i, a := range answers {
+			responses, bodies := sendRaw(t, addr, request+next, 2)
+			if len(responses) != 1 || responses[0].StatusCode != http.StatusBadRequest || !responses[0].Close {
+				for i, a := range responses {
 					t.Errorf("%s, close %v: %s", a.Status, a.Close, bodies[i])
 				}
 			}
@@ -94,9 +94,9 @@ func TestUnusualButUnambiguousRequestsAreServed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
 			_, addr := startServer(t, log, Options{})
-			answers, bodies := sendRaw(t, addr, request+next, 2)
-			if len(answers) != 2 || answers[0].StatusCode != http.StatusCreated || answers[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
-				t.Errorf("%d responses, want 2: %v", len(answers), bodies)
+			responses, bodies := sendRaw(t, addr, request+next, 2)
+			if len(responses) != 2 || responses[0].StatusCode != http.StatusCreated || responses[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
+				t.Errorf("%d responses, want 2: %v", len(responses), bodies)
 			}
 		})
 	}

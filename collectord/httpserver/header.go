@@ -184,7 +184,7 @@ type preferences struct {
 	strict bool // handling=strict: all or nothing
 	ids    bool // return=representation: the answer contains the ids
 
-	handling, returns bool // seen in the header; only the first one counts
+	handlingSeen, returnSeen bool // seen in the header; only the first one counts
 }
 
 // add reads one field Prefer: preferences separated by commas. Their parameters are
@@ -197,10 +197,10 @@ func (p *preferences) add(field []byte) {
 		name, value, _ := bytes.Cut(item, []byte("="))
 		name, value = http1.Trim(name), unquote(http1.Trim(value))
 		switch {
-		case http1.EqualFold(name, "handling") && !p.handling:
-			p.handling, p.strict = true, http1.EqualFold(value, "strict")
-		case http1.EqualFold(name, "return") && !p.returns:
-			p.returns, p.ids = true, http1.EqualFold(value, "representation")
+		case http1.EqualFold(name, "handling") && !p.handlingSeen:
+			p.handlingSeen, p.strict = true, http1.EqualFold(value, "strict")
+		case http1.EqualFold(name, "return") && !p.returnSeen:
+			p.returnSeen, p.ids = true, http1.EqualFold(value, "representation")
 		}
 	}
 }

@@ -50,8 +50,8 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 	site.origins.Site, site.origins.Sites = []byte("none"), 1
 	sites.origins.Site, sites.origins.Sites = []byte("b"), 2
 	for lines, want := range map[string]string{
-		"Prefer: handling=strict":                            fields(header{prefer: preferences{strict: true, handling: true}}),
-		"preFer: return=representation":                      fields(header{prefer: preferences{ids: true, returns: true}}),
+		"Prefer: handling=strict":                            fields(header{prefer: preferences{strict: true, handlingSeen: true}}),
+		"preFer: return=representation":                      fields(header{prefer: preferences{ids: true, returnSeen: true}}),
 		"Origin: a":                                          fields(origin),
 		"Origin: a\nOrigin: b":                               fields(origins),
 		"Sec-Fetch-Site: none":                               fields(site),

@@ -20,11 +20,11 @@ func postWithKey(key, body string, headers ...string) string {
 // roundTrip sends one request and returns the response and its body.
 func roundTrip(t *testing.T, addr, request string) (*http.Response, string) {
 	t.Helper()
-	answers, bodies := sendRaw(t, addr, request, 1)
-	if len(answers) != 1 {
+	responses, bodies := sendRaw(t, addr, request, 1)
+	if len(responses) != 1 {
 		t.Fatal("no response")
 	}
-	return answers[0], bodies[0]
+	return responses[0], bodies[0]
 }
 
 func TestARepeatedKeyGetsTheFirstResponseAndStoresNothing(t *testing.T) {
@@ -207,9 +207,9 @@ func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	defer log.Close()
 	h := newServer(t, log, Options{})
 	client := strings.Repeat("x", 256) // longer than a record allows, which package auth prevents
-	answers := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
-	if n := strings.Count(answers, "HTTP/1.1 500 "); n != 2 || strings.Count(answers, `"code":"internal"`) != 2 {
-		t.Errorf("%s", answers)
+	responses := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
+	if n := strings.Count(responses, "HTTP/1.1 500 "); n != 2 || strings.Count(responses, `"code":"internal"`) != 2 {
+		t.Errorf("%s", responses)
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 4 || g.Accepted != 0 || g.Rejected[wal.ReasonUnstorable] != 3 || g.Rejected[usage.CodeNotAnObject] != 1 {

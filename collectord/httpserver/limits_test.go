@@ -15,12 +15,12 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 	const brief = 100 * time.Millisecond
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
 	for name, c := range map[string]struct {
-		limits  Limits
-		before  string // sent and answered first
-		send    string
-		dribble string // sent repeatedly afterwards
-		status  int    // of the response, or 0 for none
-		counted string // reason in the ledger, which counts requests whose body has begun
+		limits       Limits
+		before       string // sent and answered first
+		send         string
+		dribble      string // sent repeatedly afterwards
+		status       int    // of the response, or 0 for none
+		wantRejected string // reason in the ledger, which counts requests whose body has begun
 	}{
 		"is silent":         {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
 		"dribbles a header": {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
@@ -68,8 +68,8 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			log.mu.Lock()
 			defer log.mu.Unlock()
-			if c.counted != "" && log.rejected["http "+c.counted] != 1 || c.counted == "" && len(log.rejected) > 0 {
-				t.Errorf("rejected %v, want %q", log.rejected, c.counted)
+			if c.wantRejected != "" && log.rejected["http "+c.wantRejected] != 1 || c.wantRejected == "" && len(log.rejected) > 0 {
+				t.Errorf("rejected %v, want %q", log.rejected, c.wantRejected)
 			}
 		})
 	}

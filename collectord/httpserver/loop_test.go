@@ -261,9 +261,9 @@ func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 		post(packed.String(), "Content-Encoding: gzip") + "GET /healthz HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n" + post(`{"a":`) +
 		post(`{"k":1}`, "Idempotency-Key: one") + post(`{"k":1}`, "Idempotency-Key: one") + post(`{"l":1}`, "Connection: close")
 	want := newMemoryLog()
-	answer := serveScript(newServer(t, want, Options{}), "", text)
+	response := serveScript(newServer(t, want, Options{}), "", text)
 	dates := func(s string) string { return varyingHeaders.ReplaceAllString(s, "$1: x") }
-	answer = dates(answer)
+	response = dates(response)
 	for at := 1; at < len(text); at += 7 {
 		t.Run("", func(t *testing.T) {
 			log := newMemoryLog()
@@ -273,12 +273,12 @@ func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 			waitFor(t, func() bool { return !hasUnacknowledged(t, v) })
 			v.send(text[at:])
 			got, err := io.ReadAll(v)
-			if got := dates(string(got)); err != nil || got != answer {
+			if got := dates(string(got)); err != nil || got != response {
 				same := 0
-				for same < min(len(got), len(answer)) && got[same] == answer[same] {
+				for same < min(len(got), len(response)) && got[same] == response[same] {
 					same++
 				}
-				t.Fatalf("cut at %d: %v\n got %q\nwant %q", at, err, got[max(0, same-50):], answer[max(0, same-50):])
+				t.Fatalf("cut at %d: %v\n got %q\nwant %q", at, err, got[max(0, same-50):], response[max(0, same-50):])
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()

@@ -44,8 +44,8 @@ func TestEachConnectionReturnsItsShare(t *testing.T) {
 		"reads no responses":        {strings.Repeat(post("no JSON"), 5000), true, false},
 		"reads no large responses":  {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjsonHeader, "Prefer: return=representation"), 20), true, true},
 	} {
-		for _, leaves := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, leaves %t", name, leaves), func(t *testing.T) {
+		for _, clientCloses := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, leaves %t", name, clientCloses), func(t *testing.T) {
 				t.Parallel()
 				h, addr := startServer(t, newMemoryLog(), Options{Limits: limits})
 				var all []*rawClient
@@ -71,7 +71,7 @@ func TestEachConnectionReturnsItsShare(t *testing.T) {
 					}
 					return (n > 0 || !c.holdsShare) && (h.inFlight.available() < h.opts.MaxInFlight || !c.large)
 				})
-				if leaves {
+				if clientCloses {
 					for _, v := range all {
 						v.Close()
 					}

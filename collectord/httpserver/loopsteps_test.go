@@ -203,26 +203,26 @@ func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
 		t.Error("a resumed connection is still referenced")
 	}
 	for _, waits := range []step{stepRead, stepEnd} {
-		gone, _ := l.connectPeer(t, "")
-		gone.waitingFor, gone.readable = waits, true
+		closed, _ := l.connectPeer(t, "")
+		closed.waitingFor, closed.readable = waits, true
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.post(gone, reasonMore)
-		l.close(gone)
-		if l.conns[gone.fd] != nil {
+		l.post(closed, reasonMore)
+		l.close(closed)
+		if l.conns[closed.fd] != nil {
 			t.Error("a closed connection is still in conns")
 		}
-		if err := unix.Dup2(fds[0], gone.fd); err != nil {
+		if err := unix.Dup2(fds[0], closed.fd); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = unix.Write(fds[1], []byte("another's"))
 		l.resumePosted()
-		if n, err := unix.IoctlGetInt(gone.fd, unix.SIOCINQ); n != len("another's") || err != nil {
+		if n, err := unix.IoctlGetInt(closed.fd, unix.SIOCINQ); n != len("another's") || err != nil {
 			t.Errorf("%d bytes of the other file are left: %v", n, err)
 		}
-		for _, fd := range []int{fds[0], fds[1], gone.fd} {
+		for _, fd := range []int{fds[0], fds[1], closed.fd} {
 			_ = unix.Close(fd)
 		}
 	}
@@ -426,7 +426,7 @@ func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 // After an early response, the rest of what the client sends is read: in turns with other
 // connections, up to lingerBytes, and up to the deadline.
 func TestLingeringReadsInTurns(t *testing.T) {
-	lingers := func(more string) (*loop, *conn, *peer) {
+	startLingering := func(more string) (*loop, *conn, *peer) {
 		l := newManualLoop(t, newMemoryLog(), Options{})
 		c, p := l.connectPeer(t, "x\r\n"+more)
 		if got := p.received(); !strings.Contains(got, " 400 ") || !p.ended() {
@@ -434,7 +434,7 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		}
 		return l, c, p
 	}
-	l, c, p := lingers("")
+	l, c, p := startLingering("")
 	l.runTurn(t)
 	if c.closed || c.readable {
 		t.Fatal("the lingering connection is closed, or readable, before more has arrived")
@@ -462,7 +462,7 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		t.Error("the connection is read beyond lingerBytes")
 	}
 
-	l, c, p = lingers("")
+	l, c, p = startLingering("")
 	if err := unix.Shutdown(p.fd, unix.SHUT_WR); err != nil {
 		t.Fatal(err)
 	}
@@ -470,7 +470,7 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		t.Error("the client has closed, and the connection is open")
 	}
 
-	l, c, _ = lingers("")
+	l, c, _ = startLingering("")
 	_ = c.net.SetDeadline(time.Now())
 	if l.runTurn(t); !c.closed {
 		t.Error("the deadline has passed, and the connection is open")

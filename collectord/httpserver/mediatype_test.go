@@ -56,9 +56,9 @@ func TestBodiesMustMatchTheirContentType(t *testing.T) {
 			for _, mark := range []string{"", "\ufeff"} {
 				log := newMemoryLog()
 				_, addr := startServer(t, log, Options{})
-				answer, text := roundTrip(t, addr, post(mark+body, "Content-Type: "+contentType))
-				if answer.StatusCode != want[i] || (len(log.usages) > 0) != (want[i] == 201) || strings.Contains(strings.Join(log.usages, ""), "\ufeff") {
-					t.Errorf("%s: %q: %s %s, stored %q", contentType, mark+body, answer.Status, text, log.usages)
+				response, text := roundTrip(t, addr, post(mark+body, "Content-Type: "+contentType))
+				if response.StatusCode != want[i] || (len(log.usages) > 0) != (want[i] == 201) || strings.Contains(strings.Join(log.usages, ""), "\ufeff") {
+					t.Errorf("%s: %q: %s %s, stored %q", contentType, mark+body, response.Status, text, log.usages)
 				}
 			}
 		}

@@ -29,13 +29,13 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	for _, k := range ProblemKinds() {
 		want[k.Status] = append(want[k.Status], k.Code)
 	}
-	answers, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
+	responses, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
 	for status, codes := range want {
-		answer := answers[strconv.Itoa(status)]
+		response := responses[strconv.Itoa(status)]
 		if status == 404 || status == 405 { // these are for other paths and methods
-			answer = answers["default"]
+			response = responses["default"]
 		}
-		enum := codesIn(doc, answer)
+		enum := codesIn(doc, response)
 		slices.Sort(codes)
 		switch {
 		case status == 404 || status == 405:
@@ -45,10 +45,10 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 		case !slices.Equal(enum, codes):
 			t.Errorf("%d has the codes %v, want %v", status, enum, codes)
 		}
-		delete(answers, strconv.Itoa(status))
+		delete(responses, strconv.Itoa(status))
 	}
-	if left := slices.Sorted(maps.Keys(answers)); !slices.Equal(left, []string{"200", "201", "default"}) {
-		t.Errorf("responses without a problem: %v", left)
+	if extra := slices.Sorted(maps.Keys(responses)); !slices.Equal(extra, []string{"200", "201", "default"}) {
+		t.Errorf("responses without a problem: %v", extra)
 	}
 	ofUsages := slices.Sorted(slices.Values(usage.Codes()))
 	if got := codesIn(doc, lookUp(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {

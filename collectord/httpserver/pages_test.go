@@ -41,7 +41,7 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	var text bytes.Buffer
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
 	startServerOn(t, ln, log, Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
-	bystander := dialRaw(t, ln.Addr().String())
+	neighbor := dialRaw(t, ln.Addr().String())
 	rows := map[string]struct {
 		header string
 		status int
@@ -81,17 +81,17 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			stored := len(log.usages)
-			bystander.send(post(`{"b":1}`)) // so that the pools have been used
-			if status, body := bystander.readResponse(); status != http.StatusCreated {
+			neighbor.send(post(`{"b":1}`)) // so that the pools have been used
+			if status, body := neighbor.readResponse(); status != http.StatusCreated {
 				t.Fatalf("another client: %d %s", status, body)
 			}
 			n := 1
 			if row.status == http.StatusContinue {
 				n = 2
 			}
-			answers, bodies := sendRaw(t, ln.Addr().String(), row.header+`{"a":1}`, n)
-			if len(answers) != n || answers[0].StatusCode != row.status {
-				t.Fatalf("%v %v", answers, bodies)
+			responses, bodies := sendRaw(t, ln.Addr().String(), row.header+`{"a":1}`, n)
+			if len(responses) != n || responses[0].StatusCode != row.status {
+				t.Fatalf("%v %v", responses, bodies)
 			}
 			want := stored + 1
 			if row.status < http.StatusBadRequest && strings.HasPrefix(row.header, "POST") {
@@ -99,8 +99,8 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 			}
 			if row.status == http.StatusForbidden {
 				rejected++
-				if !answers[0].Close || !strings.Contains(bodies[0], `"cross_site"`) || !strings.Contains(bodies[0], "http.") && !strings.Contains(bodies[0], "at most one") || strings.Contains(bodies[0], "evil") {
-					t.Errorf("close %v: %s", answers[0].Close, bodies[0])
+				if !responses[0].Close || !strings.Contains(bodies[0], `"cross_site"`) || !strings.Contains(bodies[0], "http.") && !strings.Contains(bodies[0], "at most one") || strings.Contains(bodies[0], "evil") {
+					t.Errorf("close %v: %s", responses[0].Close, bodies[0])
 				}
 			}
 			log.mu.Lock()
@@ -108,7 +108,7 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 			if len(log.usages) != want || log.rejected["http cross_site"] != rejected {
 				t.Errorf("stored %d, want %d; rejected %v, want %d", len(log.usages), want, log.rejected, rejected)
 			}
-			for name := range answers[0].Header {
+			for name := range responses[0].Header {
 				if strings.HasPrefix(name, "Access-Control-") {
 					t.Errorf("the response has the field %s", name)
 				}

@@ -25,16 +25,16 @@ func TestRetryAfterIsSpread(t *testing.T) {
 func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 	log := newMemoryLog()
 	h, addr := startServer(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
-	answers, bodies := sendRaw(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
-	if len(answers) != 5 {
-		t.Fatalf("%d responses, want 5: a client beyond the rate keeps its connection", len(answers))
+	responses, bodies := sendRaw(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
+	if len(responses) != 5 {
+		t.Fatalf("%d responses, want 5: a client beyond the rate keeps its connection", len(responses))
 	}
 	for i, want := range []int{201, 201, 429, 400, 429} {
-		if answers[i].StatusCode != want {
-			t.Errorf("answer %d: %s %s", i, answers[i].Status, bodies[i])
+		if responses[i].StatusCode != want {
+			t.Errorf("answer %d: %s %s", i, responses[i].Status, bodies[i])
 		}
 	}
-	after, err := strconv.Atoi(answers[2].Header.Get("Retry-After"))
+	after, err := strconv.Atoi(responses[2].Header.Get("Retry-After"))
 	// 1000 s and a random part of them, less the time of a busy machine.
 	if err != nil || after < 900 || after > 1700 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
 		t.Errorf("Retry-After of %d s, %v: %s", after, err, bodies[2])
@@ -43,7 +43,7 @@ func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 		t.Errorf("rejected %v, stored %d", log.rejected, len(log.usages))
 	}
 	h.SetLimits(Limits{})
-	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
-		t.Errorf("after the limit was removed: %s", answers[0].Status)
+	if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); responses[0].StatusCode != http.StatusCreated {
+		t.Errorf("after the limit was removed: %s", responses[0].Status)
 	}
 }

@@ -41,14 +41,14 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 			t.Parallel() // it waits most of the time
 			h, addr := startServer(t, newMemoryLog(), Options{Policy: c.policy, Limits: withoutDeadlines(Limits{MaxConnections: 4})})
 			client := dialRaw(t, addr)
-			posts := func(v *rawClient) {
+			postOnce := func(v *rawClient) {
 				t.Helper()
 				v.send(head + c.client + "Content-Length: 2\r\n\r\n{}")
 				if status, body := v.readResponse(); status != http.StatusCreated {
 					t.Errorf("%d %s", status, body)
 				}
 			}
-			posts(client)
+			postOnce(client)
 			var strangers []*rawClient
 			for i := range 3 {
 				v := dialRaw(t, addr)
@@ -58,7 +58,7 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 			}
 			waitAged()
 			for range 3 {
-				posts(dialRaw(t, addr))
+				postOnce(dialRaw(t, addr))
 			}
 			for i, v := range strangers {
 				if status, body := v.readResponse(); status != c.status {
@@ -68,7 +68,7 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 			if h.ClosedForRoom()[c.kind] != 3 {
 				t.Errorf("closed for room: %v", h.ClosedForRoom())
 			}
-			posts(client) // over its first connection
+			postOnce(client) // over its first connection
 		})
 	}
 }

@@ -38,7 +38,7 @@ func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 		post(`{"a":1}`, headers[3]+"\r\nIdempotency-Key: k"),
 		post(`{"a":1}`, "X: without a name"),
 	} {
-		if answers, bodies := sendRaw(t, addr, request, 1); len(answers) != 1 {
+		if responses, bodies := sendRaw(t, addr, request, 1); len(responses) != 1 {
 			t.Fatalf("%s: %v", request, bodies)
 		}
 	}
@@ -57,7 +57,7 @@ func TestClientsOfOneConnectionAreDistinguished(t *testing.T) {
 	tokens, headers := newTokens(t, "a", "b")
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
 	request := post(`{"x":1}`, headers[0]) + post(`{"x":1}`, "X: y") + post(`[{"x":1},{"x":2}]`, headers[1]) + post(`{"x":1}`, headers[0])
-	if answers, bodies := sendRaw(t, addr, request, 4); len(answers) != 4 {
+	if responses, bodies := sendRaw(t, addr, request, 4); len(responses) != 4 {
 		t.Fatal(bodies)
 	}
 	if got, want := seenClients(h), "a 2 true, b 2 true"; got != want {

@@ -149,7 +149,7 @@ func startServerOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server
 }
 
 // sendRaw sends raw bytes and returns up to n responses.
-func sendRaw(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
+func sendRaw(t *testing.T, addr, request string, n int) (responses []*http.Response, bodies []string) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -164,12 +164,12 @@ func sendRaw(t *testing.T, addr, request string, n int) (answers []*http.Respons
 	for range n {
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
-			return answers, bodies
+			return responses, bodies
 		}
 		body, _ := io.ReadAll(resp.Body)
-		answers, bodies = append(answers, resp), append(bodies, string(body))
+		responses, bodies = append(responses, resp), append(bodies, string(body))
 	}
-	return answers, bodies
+	return responses, bodies
 }
 
 func post(body string, headers ...string) string {
@@ -184,11 +184,11 @@ func TestResponses(t *testing.T) {
 	const ok = `{"a":1}`
 	big := `{"a":"` + strings.Repeat("x", 3000) + `"}`
 	for name, c := range map[string]struct {
-		request string
-		status  int
-		want    string // part of the response's body
-		header  string // "Name: value"
-		counted string // reason in the ledger
+		request      string
+		status       int
+		want         string // part of the response's body
+		header       string // "Name: value"
+		wantRejected string // reason in the ledger
 	}{
 		"stored":             {post(ok, "Content-Type: application/json"), 201, `{"id":"00000000-0000-0000-0000-000000000001"}`, "Content-Type: application/json", ""},
 		"no type":            {post(ok), 201, `"id"`, "", ""},
@@ -222,20 +222,20 @@ func TestResponses(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
-			answers, bodies := sendRaw(t, addr, c.request, 1)
-			if len(answers) == 0 {
+			responses, bodies := sendRaw(t, addr, c.request, 1)
+			if len(responses) == 0 {
 				t.Fatal("no response")
 			}
-			if answers[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
-				t.Errorf("%s: %s", answers[0].Status, bodies[0])
+			if responses[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
+				t.Errorf("%s: %s", responses[0].Status, bodies[0])
 			}
-			if h, v, ok := strings.Cut(c.header, ": "); ok && answers[0].Header.Get(h) != v && (h != "Connection" || !answers[0].Close) {
-				t.Errorf("%s is %q, want %q", h, answers[0].Header.Get(h), v)
+			if h, v, ok := strings.Cut(c.header, ": "); ok && responses[0].Header.Get(h) != v && (h != "Connection" || !responses[0].Close) {
+				t.Errorf("%s is %q, want %q", h, responses[0].Header.Get(h), v)
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()
-			if c.counted != "" && (len(log.rejected) != 1 || log.rejected["http "+c.counted] != 1) || c.counted == "" && len(log.rejected) != 0 {
-				t.Errorf("rejected %v, want %q", log.rejected, c.counted)
+			if c.wantRejected != "" && (len(log.rejected) != 1 || log.rejected["http "+c.wantRejected] != 1) || c.wantRejected == "" && len(log.rejected) != 0 {
+				t.Errorf("rejected %v, want %q", log.rejected, c.wantRejected)
 			}
 			if c.status >= 400 && len(log.usages) > 0 {
 				t.Errorf("stored %v", log.usages)
@@ -251,9 +251,9 @@ func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	for i := range 20 {
 		request += post(fmt.Sprintf(`{"n":%d}`, i))
 	}
-	answers, _ := sendRaw(t, addr, request, 20)
-	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
-		t.Errorf("%d responses, want 20; stored %v", len(answers), log.usages)
+	responses, _ := sendRaw(t, addr, request, 20)
+	if len(responses) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
+		t.Errorf("%d responses, want 20; stored %v", len(responses), log.usages)
 	}
 }
 
@@ -265,25 +265,25 @@ func TestErrorsOfTheLogAreReportedToTheClient(t *testing.T) {
 		log := newMemoryLog()
 		log.appendErr = fmt.Errorf("%w: for a reason", refusal)
 		_, addr := startServer(t, log, Options{})
-		answers, bodies := sendRaw(t, addr, post(`{"a":1}`), 1)
-		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
-			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
+		responses, bodies := sendRaw(t, addr, post(`{"a":1}`), 1)
+		if responses[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || responses[0].Header.Get("Retry-After") == "" {
+			t.Errorf("%v: %s %s", refusal, responses[0].Status, bodies[0])
 		}
 		if len(log.rejected) != 0 { // the log counts its own rejections
 			t.Errorf("counted twice: %v", log.rejected)
 		}
-		answers, bodies = sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
-			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
+		responses, bodies = sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if responses[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
+			t.Errorf("health: %s %s", responses[0].Status, bodies[0])
 		}
 	}
 }
 
 func TestSlowHeadersGet408(t *testing.T) {
 	_, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
-	answers, bodies := sendRaw(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
-	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
-		t.Errorf("%v %v", answers, bodies)
+	responses, bodies := sendRaw(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
+	if len(responses) != 1 || responses[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
+		t.Errorf("%v %v", responses, bodies)
 	}
 }
 
@@ -295,7 +295,7 @@ func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
 	served := func() {
 		t.Helper()
-		if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+		if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(responses) != 1 || responses[0].StatusCode != http.StatusCreated {
 			t.Fatal("the request was not served")
 		}
 		waitFor(t, func() bool { return h.Connections() == 0 })
@@ -309,9 +309,9 @@ func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	defer silent.Close()
 	_ = silent.SetDeadline(time.Now().Add(testTimeout))
 	served() // a later connection is served first
-	answer, err := io.ReadAll(silent)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
-		t.Errorf("%v: %s", err, answer)
+	response, err := io.ReadAll(silent)
+	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 408 ") {
+		t.Errorf("%v: %s", err, response)
 	}
 	if took := time.Since(began); took < headerTimeout+deferAcceptSeconds*time.Second/2 {
 		t.Errorf("timed out after %v", took)
@@ -348,9 +348,9 @@ func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprint(c, "POST")
-	answer, err := io.ReadAll(c)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
-		t.Errorf("%v: %s", err, answer)
+	response, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 503 ") || !strings.Contains(string(response), CodeOverloaded) {
+		t.Errorf("%v: %s", err, response)
 	}
 	if h.TurnedAway() != 1 {
 		t.Errorf("%d connections turned away, want 1", h.TurnedAway())
@@ -363,7 +363,7 @@ func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 	}
 	held[0].Close()
 	waitFor(t, func() bool { return h.Connections() == 2 })
-	if answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+	if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(responses) != 1 || responses[0].StatusCode != http.StatusCreated {
 		t.Error("the next connection did not get the free place")
 	}
 }
@@ -406,13 +406,13 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 func TestDrainingClosesConnections(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{})
 	h.Drain()
-	answers, _ := sendRaw(t, addr, post(`{"a":1}`), 1)
-	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
-		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
+	responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1)
+	if responses[0].StatusCode != http.StatusCreated || !responses[0].Close {
+		t.Errorf("%s, close %v", responses[0].Status, responses[0].Close)
 	}
-	answers, bodies := sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
-		t.Errorf("%s %s", answers[0].Status, bodies[0])
+	responses, bodies := sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	if responses[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
+		t.Errorf("%s %s", responses[0].Status, bodies[0])
 	}
 }
 
@@ -496,8 +496,8 @@ func TestA404NamesTheAdminServerForItsPaths(t *testing.T) {
 			o.AdminAddresses = []string{c.listen}
 		}
 		_, addr := startServer(t, newMemoryLog(), o)
-		answers, bodies := sendRaw(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-		if len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
+		responses, bodies := sendRaw(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if len(responses) != 1 || responses[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
 			t.Errorf("%s: %q, want %q", c.path, bodies, c.want)
 		}
 	}

@@ -81,7 +81,7 @@ func TestAPostWithoutABodyStoresNothing(t *testing.T) {
 
 // outcome is everything that a request can cause.
 type outcome struct {
-	answer   string
+	response string
 	usages   []string
 	clients  []string
 	ids      []wal.ID

@@ -32,9 +32,9 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
 	for name, c := range map[string]struct {
-		change func(*tls.Config)
-		fails  bool
-		proto  string
+		change  func(*tls.Config)
+		wantErr bool
+		proto   string
 	}{
 		"no ALPN":         {func(*tls.Config) {}, false, ""},
 		"TLS 1.3":         {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, false, ""},
@@ -47,7 +47,7 @@ func TestTLSVersionsAndALPN(t *testing.T) {
 		config := ca.Config(nil)
 		c.change(config)
 		v, err := dialRawTLS(t, addr, config)
-		if (err != nil) != c.fails {
+		if (err != nil) != c.wantErr {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil {
@@ -80,7 +80,7 @@ func TestClientCertificates(t *testing.T) {
 		header      string
 		status      int // 0: the handshake fails
 		client      string
-		counted     string
+		wantFailure string
 	}{
 		"none":                         {nil, auth.Policy{}, "", 0, "", "client_certificate"},
 		"of another authority":         {other.Client(t, nil), auth.Policy{}, "", 0, "", "client_certificate"},
@@ -127,7 +127,7 @@ func TestClientCertificates(t *testing.T) {
 					t.Errorf("seen clients: %s", seen)
 				}
 				if c.status == 0 {
-					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
+					waitFor(t, func() bool { return h.HandshakeFailures()[c.wantFailure] == 1 })
 				}
 				if c.status != 201 && len(log.usages) > 0 {
 					t.Errorf("stored %q, want nothing", log.usages)
@@ -151,25 +151,25 @@ func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	}
 	first := ca.Server(t, ca)
 	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
-	plain, kept := dialRaw(t, addr), dialRaw(t, addr)
+	plain, silent := dialRaw(t, addr), dialRaw(t, addr)
 	ask(plain, 201)
 	waitFor(t, func() bool { return h.Connections() == 2 }) // the silent one is accepted after deferAcceptSeconds
 	h.SetPolicy(auth.Policy{TLS: first, Anonymous: true})
 	ask(plain, 201)
-	nameless, err := dialRawTLS(t, addr, ca.Config(nil))
+	noCertificate, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask(nameless, 201)
+	ask(noCertificate, 201)
 	h.SetPolicy(auth.Policy{TLS: first})
 	v, err := dialRawTLS(t, addr, ca.Config(ca.Client(t, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask(v, 201)
-	ask(nameless, 401)
+	ask(noCertificate, 401)
 	ask(plain, 401)
-	ask(kept, 401)
+	ask(silent, 401)
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, ca)}) // the same authority, read again
 	ask(v, 201)
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, other)})
@@ -288,9 +288,9 @@ func TestFailedHandshakesAreCountedAndLoggedWithoutReceivedData(t *testing.T) {
 		Logger: slog.New(slog.NewTextHandler(&text, nil)),
 	})
 	// Plain HTTP gets a plain response.
-	answers, bodies := sendRaw(t, addr, post(`{"secret":1}`), 1)
-	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
-		t.Errorf("%v %v", answers, bodies)
+	responses, bodies := sendRaw(t, addr, post(`{"secret":1}`), 1)
+	if len(responses) != 1 || responses[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
+		t.Errorf("%v %v", responses, bodies)
 	}
 	// So does a plain HTTP client with a large body, if it sends it in time.
 	plain := 1

@@ -22,7 +22,7 @@ func TestSendersAreDistinguishedWhenTheLimitsChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer second.Close()
-		r, refused := u.readers[0], 0
+		r, rejected := u.readers[0], 0
 		for _, allowed := range []string{"", c.second, c.first, "", c.neither, "", c.second} {
 			var allow []netip.Prefix
 			if allowed != "" {
@@ -43,7 +43,7 @@ func TestSendersAreDistinguishedWhenTheLimitsChange(t *testing.T) {
 				if allowed == "" || allowed == from {
 					want = append(want, text)
 				} else {
-					refused++
+					rejected++
 				}
 			}
 			n, limits, err := r.receive()
@@ -55,8 +55,8 @@ func TestSendersAreDistinguishedWhenTheLimitsChange(t *testing.T) {
 			}
 			u.SetLimits(Limits{Allow: allow})
 			r.ingest(n, limits)
-			if !slices.Equal(log.usages, want) || log.rejected["udp not_allowed"] != refused {
-				t.Errorf("allowed %q: %q, want %q; %d rejected, want %d", allowed, log.usages, want, log.rejected["udp not_allowed"], refused)
+			if !slices.Equal(log.usages, want) || log.rejected["udp not_allowed"] != rejected {
+				t.Errorf("allowed %q: %q, want %q; %d rejected, want %d", allowed, log.usages, want, log.rejected["udp not_allowed"], rejected)
 			}
 			log.usages = nil
 		}

@@ -62,7 +62,7 @@ func (s *scanner) scanString() (escaped, ok bool) {
 // scanEscape reads an escape, including both halves of a surrogate pair.
 func (s *scanner) scanEscape() bool {
 	b, at := s.b, s.i
-	wrong := func() bool { return s.fail(CodeInvalidJSON, at, notJSON) }
+	invalid := func() bool { return s.fail(CodeInvalidJSON, at, notJSON) }
 	if at+1 == len(b) {
 		return s.truncated()
 	}
@@ -72,14 +72,14 @@ func (s *scanner) scanEscape() bool {
 		return true
 	case 'u':
 	default:
-		return wrong()
+		return invalid()
 	}
 	high, digits := hex4(b[at+2:])
 	switch {
 	case digits < 4 && at+2+digits == len(b):
 		return s.truncated()
 	case digits < 4:
-		return wrong()
+		return invalid()
 	}
 	s.i = at + 6
 	if high < 0xd800 || high > 0xdfff {

@@ -21,7 +21,7 @@ var (
 	// owners are the variables of http1 and httpserver whose fields are state.
 	owners = []string{"b", "c", "h", "l", "class", "q", "r", "s", "w"}
 	// loops are the files of the event loop.
-	loops = []string{"crowd.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
+	loops = []string{"connclass.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
 	// driven are the files of httpserver that move a connection between states.
 	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
 	// timed are functions in other files of httpserver that handle deadlines.

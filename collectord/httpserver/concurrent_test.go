@@ -70,15 +70,15 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 	}
 	// outcomeOf returns the responses to one request of each client, and all that was stored and
 	// counted.
-	outcomeOf := func(exchange func(answer func(client int))) string {
+	outcomeOf := func(exchange func(read func(client int))) string {
 		t.Helper()
 		log.mu.Lock()
 		log.usages, log.clients, log.ids, log.rejected = nil, nil, nil, map[string]int{}
 		log.mu.Unlock()
 		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 		before := h.Requests()
-		var answers [2]string
-		exchange(func(client int) { answers[client] = clients[client].readResponse(t) })
+		var responses [2]string
+		exchange(func(client int) { responses[client] = clients[client].readResponse(t) })
 		after := h.Requests()
 		for status := range after {
 			after[status] -= before[status]
@@ -90,47 +90,47 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 				t.Fatalf("%s is stored for %s", usage, log.clients[i])
 			}
 		}
-		for client, answer := range answers {
-			if other := clients[1-client].name; strings.Contains(answer, other) {
-				t.Fatalf("%s got the response %s", clients[client].name, answer)
+		for client, read := range responses {
+			if other := clients[1-client].name; strings.Contains(read, other) {
+				t.Fatalf("%s got the response %s", clients[client].name, read)
 			}
 		}
-		return fmt.Sprint(answers, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
+		return fmt.Sprint(responses, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
 	}
 	for first := range clients {
 		a, b := clients[first], clients[1-first]
 		for _, x := range shapes(first) {
 			for _, y := range shapes(1 - first) {
-				oneByOne := outcomeOf(func(answer func(int)) {
+				oneByOne := outcomeOf(func(read func(int)) {
 					a.send(t, x)
-					answer(first)
+					read(first)
 					b.send(t, y)
-					answer(1 - first)
+					read(1 - first)
 				})
-				within := outcomeOf(func(answer func(int)) {
+				within := outcomeOf(func(read func(int)) {
 					b.send(t, y)
-					answer(1 - first)
+					read(1 - first)
 					a.send(t, x)
-					answer(first)
+					read(first)
 				})
 				for at := 1; at < len(x); at++ {
 					cut := 1 + at%(len(y)-1)
-					if got := outcomeOf(func(answer func(int)) {
+					if got := outcomeOf(func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y[:cut])
 						a.send(t, x[at:])
-						answer(first)
+						read(first)
 						b.send(t, y[cut:])
-						answer(1 - first)
+						read(1 - first)
 					}); got != oneByOne {
 						t.Fatalf("%q cut at %d, %q at %d:\n got %s\nwant %s", x, at, y, cut, got, oneByOne)
 					}
-					if got := outcomeOf(func(answer func(int)) {
+					if got := outcomeOf(func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y)
-						answer(1 - first)
+						read(1 - first)
 						a.send(t, x[at:])
-						answer(first)
+						read(first)
 					}); got != within {
 						t.Fatalf("%q cut at %d, around %q:\n got %s\nwant %s", x, at, y, got, within)
 					}

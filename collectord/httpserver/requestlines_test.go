@@ -44,9 +44,9 @@ func readStatuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all
 			}
 		}
 	}()
-	answers := bufio.NewReader(c)
+	responses := bufio.NewReader(c)
 	for len(all) < n {
-		a, err := http.ReadResponse(answers, nil)
+		a, err := http.ReadResponse(responses, nil)
 		if err != nil {
 			return all, true
 		}
