@@ -28,8 +28,8 @@ type bitSet []byte
 // bitSetBytes returns the size in bytes of a bitSet for n values.
 func bitSetBytes(n int) int { return (n + 7) / 8 }
 
-func (g bitSet) add(i int)      { g[i/8] |= 1 << (i % 8) }
-func (g bitSet) has(i int) bool { return g != nil && g[i/8]>>(i%8)&1 == 1 }
+func (s bitSet) add(i int)      { s[i/8] |= 1 << (i % 8) }
+func (s bitSet) has(i int) bool { return s != nil && s[i/8]>>(i%8)&1 == 1 }
 
 // maxValues returns the max number of values in a body. A byte separates any two values,
 // and a request has at most MaxRecords.

@@ -80,7 +80,7 @@ type conn struct {
 	consumed      int
 	out           []byte      // bytes to write
 	largeBody     []byte      // bytes to write after out: the body of a large answer
-	largeReserved reservation // budget of large
+	largeReserved reservation // budget of largeBody
 	mustClose     bool        // the connection is to be closed
 	unwritable    bool        // the client does not take what is written
 	clientMaySend bool        // the client may still be sending
@@ -91,7 +91,7 @@ type conn struct {
 	keptID        wal.ID   // id of its usage, after reduceToID
 	nextStep      step     // next step, unless it is stepRead
 	readSpace     []byte   // memory for the next read
-	readsIntoBody bool     // space is a part of request's body
+	readsIntoBody bool     // readSpace is a part of request's body
 	requestStart  time.Time
 	bodyReceived  int // bytes of the body that have arrived
 

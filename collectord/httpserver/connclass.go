@@ -5,7 +5,7 @@ import "sync/atomic"
 // roomState decides when a connection makes room.
 type roomState struct {
 	isClient atomic.Bool  // a request of it was authenticated or stored
-	hold     atomic.Int32 // free, kept or taken
+	hold     atomic.Int32 // holdFree, holdKept or holdTaken
 
 	// Guarded by the mutex of connections.
 	endingForRoom            bool   // it makes room
@@ -15,9 +15,9 @@ type roomState struct {
 	prevInQueue, nextInQueue *conn  // neighbors in queue
 }
 
-// Values of hold. A stranger is cut off only if it changes from free to taken, and a
-// request is stored only if its connection is kept. So no connection is cut off between
-// storing and its answer.
+// Values of hold. A stranger is cut off only if it changes from holdFree to holdTaken, and
+// a request is stored only if its connection is holdKept. So no connection is cut off
+// between storing and its answer.
 const (
 	holdFree = iota
 	holdKept

@@ -36,19 +36,19 @@ type loop struct {
 	turnStart   atomic.Int64 // when the turn began, by connections.deadline; 0: the loop waits
 
 	mu        sync.Mutex // guards the fields below
-	posted    []*conn    // connections whose driven.posted is set
+	posted    []*conn    // connections whose loopState.posted is set
 	shouldEnd bool       // the loop ends after its last connection
 	hasEnded  bool       // the loop has ended
 
 	// Only the loop's goroutine uses the fields below.
 	conns       []*conn       // indexed by descriptor
-	resuming    []*conn       // former value of posted, being looked at
-	resumed     int           // how many of taken were looked at
+	resuming    []*conn       // former value of posted, being resumed
+	resumed     int           // how many of resuming were resumed
 	commitWaits []commitWait  // in the order of their commits
 	outcomes    []wal.Outcome // outcomes being handled
 	handled     int           // how many of outcomes are handled
 	answered    int           // how many connections of the current outcome were answered
-	spareLists  [][]*conn     // unused slices for awaited
+	spareLists  [][]*conn     // unused slices for commitWaits
 	now         time.Time     // start of the turn
 	mustCommit  bool          // usages were appended and not yet committed
 	buffers

@@ -16,9 +16,9 @@ type buffers struct {
 	readBuf       []byte       // shared read buffer, with room for a connection's earlier bytes and a read
 	writeBuf      []byte       // shared write buffer
 	budgetBytes   int          // max bytes of all shares together
-	leftBytes     atomic.Int64 // bytes left of budget; answers can make it negative
+	leftBytes     atomic.Int64 // bytes left of budgetBytes; answers can make it negative
 	bodyBufs      [][]byte
-	memoryWaiters []*conn // connections that are not read because left is below reserve
+	memoryWaiters []*conn // connections that are not read because leftBytes is too small
 	maxShareBytes int     // max share of a connection after a read
 }
 
@@ -29,8 +29,8 @@ const maxReadBytes = 4 << 10
 const requestShareBytes = 1 << 10
 
 func (b *buffers) init(maxHeader, budgetBytes int) {
-	scratch := max(maxHeader, firstReadBytes) + maxReadBytes
-	b.readBuf, b.maxShareBytes = make([]byte, scratch), scratch+requestShareBytes+firstBufferBytes
+	size := max(maxHeader, firstReadBytes) + maxReadBytes
+	b.readBuf, b.maxShareBytes = make([]byte, size), size+requestShareBytes+firstBufferBytes
 	b.budgetBytes = budgetBytes
 	b.leftBytes.Store(int64(budgetBytes))
 }

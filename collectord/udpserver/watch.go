@@ -13,10 +13,10 @@ const watchInterval = time.Second
 
 // watch logs losses once per watchInterval rather than once per datagram.
 type watch struct {
-	mu     sync.Mutex     // guards since
+	mu     sync.Mutex     // guards counts
 	counts map[string]int // usages or datagrams since the last check, by reason
 
-	openTroubles map[string]bool // troubles that have not ended; this field and drops are used only by look
+	openTroubles map[string]bool // troubles that have not ended; this field and drops are used only by checkLosses
 	drops        uint64
 }
 
