@@ -114,12 +114,12 @@ func TestEachChangeIsReportedOnce(t *testing.T) {
 	wait()
 	wait() // it does not consume the event
 	if all := events(t, p.Poll); len(all) != 1 || !all[0].Writable {
-		t.Fatalf("%+v", all)
+		t.Fatalf("events %+v", all)
 	}
 	other.Close()
 	wait()
 	if all := events(t, p.Poll); len(all) != 1 || !all[0].HungUp || !all[0].Readable || !all[0].Writable {
-		t.Fatalf("%+v", all)
+		t.Fatalf("events %+v", all)
 	}
 	if _, err := Send(fd, b); !errors.Is(err, syscall.EPIPE) { // an error, not SIGPIPE
 		t.Fatal(err)

@@ -216,7 +216,7 @@ func TestRequestsAreReadOneAtATime(t *testing.T) {
 	c = New(8 << 10)
 	c.Next(text)
 	if out := string(c.AppendResponse(nil, &Response{Status: 404})); !strings.Contains(out, "\r\nConnection: close\r\n") || !c.Last() {
-		t.Errorf("%q", out)
+		t.Errorf("want Connection: close and the last request, got %q", out)
 	}
 }
 

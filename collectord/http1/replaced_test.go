@@ -89,7 +89,7 @@ func TestHeaderSlicesAreDroppedAtTheNextCall(t *testing.T) {
 	nextEvent(&c, "")
 	fields := q.Fields()
 	if _, _, some := fields.Next(); q.Method != nil || q.Target != nil || q.Host != nil || some {
-		t.Errorf("%+v", q)
+		t.Errorf("slices remain: %+v", q)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestAResponseCanEndTheConnection(t *testing.T) {
 		t.Error("the request is the last one before its response")
 	}
 	if out := string(c.AppendResponse(nil, &Response{Status: 200, Close: true})); !strings.Contains(out, "\r\nConnection: close\r\n") || !c.Last() {
-		t.Errorf("%q", out)
+		t.Errorf("want Connection: close and the last request, got %q", out)
 	}
 	if e, rest := nextEvent(&c, text); e != More || rest != text {
 		t.Errorf("event %d, unconsumed %q", e, rest)

@@ -24,7 +24,7 @@ func TestWhichBufferBytesAreReadInto(t *testing.T) {
 	}
 	m.feed(body[5000:], 100_000)
 	if got := m.writeStatuses(); got != "201" || m.log.usages[0] != body {
-		t.Errorf("%s", got)
+		t.Errorf("status %s, stored %.60q", got, m.log.usages)
 	}
 	m.feed("POST /api/usages HTTP/1.1\r\nX: "+strings.Repeat("x", 3000), 5000)
 	if cap(m.in) != m.server.opts.MaxHeader {

@@ -58,7 +58,7 @@ func TestRequestLatencyIsCounted(t *testing.T) {
 	m.feed("x\r\n", 1000)
 	m.writeStatuses()
 	if s := m.server.Latencies(); s[2].Count() != 1 || s[4].Count() != 0 || m.server.Requests()[http.StatusBadRequest] != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("want one latency of class 2 and none of class 4: %+v", s)
 	}
 }
 

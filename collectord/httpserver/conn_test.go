@@ -196,7 +196,7 @@ func TestWhichResponsesEndTheConnection(t *testing.T) {
 				t.Errorf("ended: %t, unread: %t, gone: %t", m.mustClose, m.clientMaySend, m.unwritable)
 			}
 			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "HEAD") != (body == "") {
-				t.Errorf("%q", body)
+				t.Errorf("body %q: only HEAD has none", body)
 			}
 			if cap(m.out) > firstReadBytes || m.largeBody != nil || m.request != nil {
 				t.Errorf("the connection keeps buffers of %d and %d bytes and the request %v", cap(m.out), len(m.largeBody), m.request)

@@ -191,7 +191,7 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 9 || g.Accepted != 6 || g.Appended != 2 || g.Repeated != 4 || g.Rejected[usage.CodeNotAnObject] != 3 || g.Waiting != 0 {
-		t.Errorf("%+v", g)
+		t.Errorf("ledger %+v", g)
 	}
 	if err := log.Seal(context.Background()); err != nil {
 		t.Error(err)
@@ -209,10 +209,10 @@ func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	client := strings.Repeat("x", 256) // longer than a record allows, which package auth prevents
 	responses := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
 	if n := strings.Count(responses, "HTTP/1.1 500 "); n != 2 || strings.Count(responses, `"code":"internal"`) != 2 {
-		t.Errorf("%s", responses)
+		t.Errorf("want two responses 500 with the code internal: %s", responses)
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 4 || g.Accepted != 0 || g.Rejected[wal.ReasonUnstorable] != 3 || g.Rejected[usage.CodeNotAnObject] != 1 {
-		t.Errorf("%+v", g)
+		t.Errorf("ledger %+v", g)
 	}
 }

@@ -174,7 +174,7 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 			t.Errorf("%d responses, want 1", n)
 		}
 		if got := peers[i].received() + "|" + peers[1-i].received(); strings.Count(got, "HTTP/1.1 201") != 1 || got[0] == '|' {
-			t.Errorf("%q", got)
+			t.Errorf("received %q", got)
 		}
 	}
 	if l.commit(); log.commitCalls != 2 || len(l.spareLists) != 2 {
@@ -430,7 +430,7 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		l := newManualLoop(t, newMemoryLog(), Options{})
 		c, p := l.connectPeer(t, "x\r\n"+more)
 		if got := p.received(); !strings.Contains(got, " 400 ") || !p.ended() {
-			t.Fatalf("%q", got)
+			t.Fatalf("received %q, want 400 and the end of the stream", got)
 		}
 		return l, c, p
 	}
@@ -494,7 +494,7 @@ func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
 	_ = c.net.SetReadDeadline(time.Now()) // after the turn has begun
 	l.resumePosted()
 	if got := p.received(); !strings.Contains(got, " 408 ") {
-		t.Errorf("%q", got)
+		t.Errorf("received %q", got)
 	}
 	c, _ = l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
 	if c.waitingFor != stepPrepare || c.ownedByLoop {

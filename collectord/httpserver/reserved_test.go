@@ -133,7 +133,7 @@ func TestRequestsForIDsStayWithinTheBudget(t *testing.T) {
 		c.prepare()
 		if c.request == nil { // no memory for its response
 			if !strings.HasPrefix(string(c.out), "HTTP/1.1 503 ") {
-				t.Fatalf("%s", c.out)
+				t.Fatalf("want 503, got %s", c.out)
 			}
 			continue
 		}

@@ -175,7 +175,7 @@ func TestAReleasedRequestKeepsNoReferences(t *testing.T) {
 	r.coding, r.reserved, r.storingBytes = identity, reservation{}, 0
 	h.release(r)
 	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.rawBody)+len(r.ranges)+len(r.ids)+len(r.responseBuf) > 0 || r.record.Usage != nil || r.batch.rejectedSet != nil {
-		t.Errorf("%+v", r)
+		t.Errorf("the released request is %+v", r)
 	}
 }
 

@@ -45,6 +45,6 @@ func TestEveryDurationHasItsBucket(t *testing.T) {
 	h.observe(-1)
 	h.observe(math.MaxInt64)
 	if l := h.summary(); l.P50 != 0 || l.Max != float64(1<<maxBits-1)/1000 {
-		t.Errorf("%+v", l)
+		t.Errorf("latency %+v", l)
 	}
 }

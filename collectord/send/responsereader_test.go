@@ -224,7 +224,7 @@ func TestAnUnrequestedResponseAcknowledgesNothing(t *testing.T) {
 	}()
 	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2})
 	if s.UsagesAcknowledged != 1 || s.UsagesRejected != 1 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }
 
@@ -250,6 +250,6 @@ func TestResponsesAfterContinueAndOfHTTP10AreAccepted(t *testing.T) {
 	}()
 	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 10})
 	if s.UsagesAcknowledged != 10 || s.Statuses["201"] != 5 || s.Statuses["200"] != 5 || len(s.Errors) != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }

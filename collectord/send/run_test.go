@@ -87,10 +87,10 @@ func TestARequestStaysTheSameUntilItIsAnswered(t *testing.T) {
 	}}
 	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 95, Batch: 10, Connections: 10, RetryFor: time.Minute})
 	if s.UsagesAcknowledged != 95 || s.UsagesRepeated != 95 || s.UsagesSent != 95 || s.Retries != 20 || s.Requests != 30 || !s.Complete() {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	if s.Statuses["503"] != 10 || s.Statuses["201"] != 10 || s.Codes["log_full"] != 10 || s.Errors["closed without an answer"] != 10 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -145,7 +145,7 @@ func TestRetriesEndAfterRetryFor(t *testing.T) {
 	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) { closeConnection(w) }}
 	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 3, Connections: 3, RetryFor: 300 * time.Millisecond})
 	if s.UsagesFailed != 3 || s.UsagesAcknowledged != 0 || s.Requests != s.Retries+3 || s.Latency != nil {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }
 
@@ -267,7 +267,7 @@ func TestAResponseBeforeTheEndOfTheBodyIsRead(t *testing.T) {
 	large := &Payload{usages: [][]byte{make([]byte, 16<<20)}} // more than the socket buffers
 	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2, Payload: large})
 	if s.Codes["too_large"] != 2 || s.UsagesRejected != 2 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }
 
@@ -316,7 +316,7 @@ func TestUnixSocketsAndTLSWithAClientCertificate(t *testing.T) {
 	unix.Start()
 	defer unix.Close()
 	if s := mustRun(t, Options{Target: "unix:" + path, Count: 10}); s.UsagesAcknowledged != 10 || s.Target != "unix:"+path {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -343,7 +343,7 @@ func TestUnixSocketsAndTLSWithAClientCertificate(t *testing.T) {
 	trusted.AddCert(secure.Certificate())
 	o := Options{Target: secure.URL, Count: 10, Connections: 2, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
 	if s := mustRun(t, o); s.UsagesAcknowledged != 10 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	o.TLS = &tls.Config{RootCAs: trusted}
 	if s := mustRun(t, o); s.UsagesFailed != 10 || s.UsagesAcknowledged != 0 {
@@ -370,7 +370,7 @@ func TestTheTokenIsSentAndNeverReported(t *testing.T) {
 	rec.mu.Lock()
 	for _, h := range rec.headers {
 		if h.Get("Authorization") != "Bearer "+token {
-			t.Errorf("%v", h)
+			t.Errorf("header without the token: %v", h)
 		}
 	}
 	rec.mu.Unlock()
@@ -381,7 +381,7 @@ func TestTheTokenIsSentAndNeverReported(t *testing.T) {
 	server.Close()
 	for _, o := range []Options{{Target: server.URL, Token: token}, {Target: "http://me:" + token + "@localhost"}, {Target: server.URL, Token: token + "\n"}} {
 		if _, err := Run(context.Background(), o); err == nil || strings.Contains(err.Error(), token) {
-			t.Errorf("%v", err)
+			t.Errorf("want an error without the token, got %v", err)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func TestConnectionRefusedIsReportedEvenForOneDatagram(t *testing.T) {
 				minErrors = 20
 			}
 			if s.Errors["connection refused: nobody listens"] < minErrors || s.UsagesSent != n || s.Complete() {
-				t.Errorf("%+v", s)
+				t.Errorf("summary %+v", s)
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func TestATooLargeDatagramIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 	large := &Payload{usages: [][]byte{[]byte("{}"), []byte("{}"), make([]byte, maxDatagram-1)}}
 	o := Options{Target: "udp://" + c.LocalAddr().String(), Payload: large, Batch: 2, Count: 6}
 	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "datagram 1 would have 65509 bytes") {
-		t.Errorf("%v", err)
+		t.Errorf("want an error that names datagram 1, got %v", err)
 	}
 	o.Batch = 1
 	mustRun(t, o)
