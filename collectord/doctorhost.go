@@ -79,7 +79,7 @@ func (x *examiner) kernel() []doctor.Check {
 	}
 	k.Reserved = int64(descriptors{assumedAtStart, len(cfg.HTTP.Listen)}.reserve(cfg, int(min(k.OpenFiles, 1<<30))))
 	if n := len(cfg.UDP.Listen); n > 0 {
-		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsOfAddress())
+		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsPerAddress())
 	}
 	return append(all, k.Checks()...)
 }

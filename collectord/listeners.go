@@ -44,7 +44,7 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 		wanted[plain(a)] = 1
 	}
 	for _, a := range cfg.UDP.Listen {
-		wanted[plain(a)] = options.SocketsOfAddress()
+		wanted[plain(a)] = options.SocketsPerAddress()
 	}
 	var left []*passedSocket
 	l.adopted, left = adopt(passed, wanted, logger)
@@ -200,7 +200,7 @@ func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPCo
 			return nil, err
 		}
 	}
-	if o.Sockets = o.SocketsOfAddress() - served; o.Sockets <= 0 {
+	if o.Sockets = o.SocketsPerAddress() - served; o.Sockets <= 0 {
 		return nil, nil
 	}
 	return udpserver.Listen(a.IP, o)

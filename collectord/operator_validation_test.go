@@ -57,7 +57,7 @@ var misconfigured = []situation{
 	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: pipe("pipe"), says: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
 	{name: "a tokens file that is huge", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: huge("tokens"), says: `"DIR/tokens" has more than 16MiB: name another file`},
 	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: pipe("pipe"), says: "the configuration has 2 mistakes"},
-	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", says: "http.tls.cert (DIR/collectord.yaml): holds no certificate"},
+	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", says: "http.tls.cert (DIR/collectord.yaml): contains no certificate"},
 	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", says: "http.tokens_file (DIR/tokens): no such file"},
 	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", says: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
 	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: file("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), says: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},

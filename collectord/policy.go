@@ -103,7 +103,7 @@ func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	}
 	if len(cfg.HTTP.Listen) > 0 {
 		var shown []string
-		if who.TLS != nil && who.TLS.AsksForCertificates() {
+		if who.TLS != nil && who.TLS.RequestsCertificates() {
 			shown = append(shown, "a client certificate")
 		}
 		if who.Tokens != nil {

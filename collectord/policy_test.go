@@ -445,7 +445,7 @@ func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
 			t.Errorf("%s: %v: %s", command1, err, out)
 		}
 		for _, want := range []string{
-			"http.tokens_file (" + dir + "/tokens line 2): holds a token", "/tokens line 3)", "http.tls.cert (" + dir + "/cert): holds no certificate",
+			"http.tokens_file (" + dir + "/tokens line 2): contains a token", "/tokens line 3)", "http.tls.cert (" + dir + "/cert): contains no certificate",
 			"http.tls.key (" + dir + "/key): no such file", "http.tls.client_ca (" + dir + "/ca): no such file",
 		} {
 			if !strings.Contains(string(out), want) {

@@ -155,7 +155,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		return errors.Join(err, log.Close())
 	}
 	options := udpOptions(cfg, logger)
-	options.Kept, options.Inherited = listening.kept, listening.passed > 0
+	options.KeptOpen, options.Inherited = listening.kept, listening.passed > 0
 	udp, err := udpserver.New(log, listening.udp, options)
 	if err != nil {
 		return errors.Join(err, log.Close())

@@ -314,7 +314,7 @@ func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	}
 }
 
-func udpSockets() int { return udpserver.Options{}.SocketsOfAddress() }
+func udpSockets() int { return udpserver.Options{}.SocketsPerAddress() }
 
 // TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
 // the next. What came in where it is listened on no longer came in before that.

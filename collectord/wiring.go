@@ -173,9 +173,9 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		Ledger: log.Ledger(),
 		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
-			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			Requests: web.Requests(), Seconds: web.Latencies(), Connections: web.Connections(),
 			TLSConnections: web.TLSConnections(), MaxTLSConnections: web.MaxTLSConnections(),
-			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
+			MaxConnections: web.MaxConnections(), MadeRoom: web.ClosedForRoom(), TurnedAway: web.TurnedAway(),
 			ReadsDelayed: web.ReadsDelayed(), LoopTurns: web.LoopTurns(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Policy()),
 		},

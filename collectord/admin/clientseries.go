@@ -7,7 +7,7 @@ const maxClients = 1000
 
 // clientsSeen returns the clients of a Status, those silent longest first.
 func clientsSeen(counts auth.ClientCounts) []ClientSeen {
-	counts.SilentLongestFirst()
+	counts.SortByLastSeen()
 	all := make([]ClientSeen, min(len(counts.Clients), maxClients))
 	for i := range all {
 		c := &counts.Clients[i]
