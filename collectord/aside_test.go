@@ -20,7 +20,7 @@ import (
 // what should be in several places. 2 and 3 can't be read.
 func strangeData(t *testing.T, dir string) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	made := filepath.Join(t.TempDir(), "data")
 	log, err := wal.Open(made, wal.Options{Node: "edge-1", SegmentSize: 4 << 10})
 	if err != nil {

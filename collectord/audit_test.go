@@ -69,7 +69,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 		}
 	}
 	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--config", config, "--accept", known, "--json")), "\n")
-	var sum auditSum
+	var sum auditSummary
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Accepted[audit.Missing].Records != 10 || len(sum.Unused) != 1 || sum.Heartbeats != 1 {
 		t.Errorf("audit --json: %s, %v", lines, err)
 	}

@@ -180,7 +180,7 @@ func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
 }
 
 // auditJSONOf reads the only finding, and the sum, of audit --json about one log.
-func auditJSONOf(t *testing.T, config string) (finding audit.Finding, sum auditSum, status int) {
+func auditJSONOf(t *testing.T, config string) (finding audit.Finding, sum auditSummary, status int) {
 	t.Helper()
 	out, _, status := runCollectord(t, "audit", "--config", config, "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")

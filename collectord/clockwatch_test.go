@@ -20,17 +20,17 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	ahead, compared, records := time.Duration(0), false, uint64(0)
 	w := &clockWatch{
-		storage: func() (time.Duration, bool) { return ahead, compared },
-		records: func() uint64 { return records },
-		logger:  slog.New(slog.NewTextHandler(&text, nil)),
-		newest:  now.Add(-2 * time.Hour),
-		built:   now.Add(-24 * time.Hour),
+		storageClock:  func() (time.Duration, bool) { return ahead, compared },
+		countAppended: func() uint64 { return records },
+		logger:        slog.New(slog.NewTextHandler(&text, nil)),
+		newestRecord:  now.Add(-2 * time.Hour),
+		builtAt:       now.Add(-24 * time.Hour),
 	}
 	step := func(what string, change func(), wrong bool, line string) {
 		t.Helper()
 		text.Reset()
 		change()
-		w.look(now)
+		w.check(now)
 		if w.wrong.Load() != wrong || (line == "") != (text.Len() == 0) || !strings.Contains(text.String(), line) {
 			t.Errorf("%s: wrong: %t, %q", what, w.wrong.Load(), text.String())
 		}

@@ -39,7 +39,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	testrun.ManyAtOnce()
+	testrun.LimitParallel()
 	status := testrun.Run(m.Run)
 	if path, err := binary(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
@@ -120,7 +120,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // as YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	ports := freePorts(t, 2)
 	path = filepath.Join(dir, "collectord.yaml")
 	more = unhurried(more)

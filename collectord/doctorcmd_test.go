@@ -117,14 +117,14 @@ func TestTheDoctorDoesNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan struct{})
 		defer close(answers)
-		if _, answered := soon(func() error { <-answers; return nil }); answered {
+		if _, answered := withDiskTimeout(func() error { <-answers; return nil }); answered {
 			t.Error("a disk that hangs has answered")
 		}
-		if n, answered := soon(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
+		if n, answered := withDiskTimeout(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
 			t.Error("a slow disk has not answered")
 		}
 	})
-	x := examiner{log: logState{err: errors.New(hangs("/data"))}}
+	x := examiner{log: logState{err: errors.New(noAnswerText("/data"))}}
 	if c := x.logChecks()[0]; c.Level != doctor.Error || c.Found != "the disk of /data did not answer within 10s" {
 		t.Errorf("%+v", c)
 	}

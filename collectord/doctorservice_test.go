@@ -45,7 +45,7 @@ func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
 		t.Errorf("of a process whose user is not known: %q", argv)
 	}
 	for properties, want := range map[string]int{"LoadState=loaded\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
-		pid, loaded := serviceProcess(properties)
+		pid, loaded := parseServiceStatus(properties)
 		if !loaded {
 			pid = -1
 		}
@@ -72,16 +72,16 @@ func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
 		return []bucket.Step{{Name: "tls", Outcome: bucket.Failed}, {Name: "credentials", Outcome: bucket.Failed}}
 	}
 	cfg := &config.Config{}
-	if got := withoutItsKeys(cfg, failed()); got[0].Outcome != bucket.Failed || got[1].Outcome != bucket.NotChecked || got[1].Found == "" {
+	if got := skipCredentials(cfg, failed()); got[0].Outcome != bucket.Failed || got[1].Outcome != bucket.NotChecked || got[1].Found == "" {
 		t.Errorf("%+v", got)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "x")
-	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+	if got := skipCredentials(cfg, failed()); got[1].Outcome != bucket.Failed {
 		t.Errorf("with keys: %+v", got)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	cfg.Shipper.S3.CredentialsFile = "/etc/keys"
-	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+	if got := skipCredentials(cfg, failed()); got[1].Outcome != bucket.Failed {
 		t.Errorf("with a file: %+v", got)
 	}
 }

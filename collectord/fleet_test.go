@@ -129,7 +129,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	write(t, known, "0000000300000000 1-5 alice its disk burnt\n0000000500000000 6-10 alice the same\n0000000600000000 1-2 alice nothing\n")
 	lines, _, status = fleetOf(t, config, "--holes", "--accept", known, "--json", "--silent-for", "5h", pattern)
 	var hosts []audit.Host
-	var sum fleetSum
+	var sum fleetSummary
 	for i, line := range lines {
 		var h audit.Host
 		err := json.Unmarshal([]byte(line), &h)
@@ -146,7 +146,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		hosts[1].State != audit.Damaged || hosts[1].Key == "" || hosts[2].State != audit.Unheard || hosts[2].HeardSeconds != nil || hosts[4].State != audit.Fine {
 		t.Errorf("%d: %s", status, lines)
 	}
-	if sum.Right || sum.Destinations != 2 || sum.Hosts != 7 || sum.LeftOut != 2 || sum.Nodes != 7 || sum.Heartbeats != 5 || !sum.Audited || sum.Objects != 3 ||
+	if sum.Right || sum.Destinations != 2 || sum.Hosts != 7 || sum.NotListed != 2 || sum.Nodes != 7 || sum.Heartbeats != 5 || !sum.Audited || sum.Objects != 3 ||
 		sum.States[audit.Trouble] != 1 || sum.States[audit.Away] != 1 || len(sum.Unused) != 1 || sum.Unused[0].Line != 3 {
 		t.Errorf("%+v", sum)
 	}

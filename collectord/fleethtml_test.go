@@ -80,7 +80,7 @@ func TestTheFleetPageHoldsNothingButItsOwnMarkup(t *testing.T) {
 		SilentDevices: []audit.Device{{Name: evil}},
 		Heartbeat:     &bucket.Heartbeat{Version: evil, Trouble: []bucket.Trouble{{Name: evil, Message: evil}}},
 	}
-	p := printedFleet{
+	p := fleetReport{
 		Fleet: &audit.Fleet{Hosts: []*audit.Host{h, h}, Count: map[audit.Kind]int{audit.Trouble: 1}}, destination: evil, destinations: 2, audited: true,
 		unused: []audit.Acceptance{{LogID: evil}},
 	}

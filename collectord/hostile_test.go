@@ -80,7 +80,7 @@ func makeHostileArchive(t *testing.T, root string) {
 // makeHostileLog makes a log with hostile usages and damage, and strange names all over.
 func makeHostileLog(t *testing.T, dir string) (segment string) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	log, err := wal.Open(dir, wal.Options{Node: "edge-1"})
 	if err != nil {
 		t.Fatal(err)

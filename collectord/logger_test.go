@@ -36,7 +36,7 @@ func TestLinesForTheJournalHaveItsPriorityAndNoSecondTime(t *testing.T) {
 			stream = own
 		}
 		t.Setenv("JOURNAL_STREAM", stream)
-		v, err := newDaemonLogger(config.Log{Level: "debug", Format: format}, descriptor(w.Fd()))
+		v, err := newDaemonLogger(config.Log{Level: "debug", Format: format}, fdWriter(w.Fd()))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -135,20 +135,20 @@ func describeCommands(b *strings.Builder, c *cobra.Command) {
 func flagsOf(c *cobra.Command) (own []*pflag.Flag, common string) {
 	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(settings)
-	left := 0
-	settings.VisitAll(func(*pflag.Flag) { left++ })
+	notTaken := 0
+	settings.VisitAll(func(*pflag.Flag) { notTaken++ })
 	var names []string
 	c.InheritedFlags() // merges them into Flags
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		switch setting := settings.Lookup(f.Name); {
 		case setting != nil && setting.Usage == f.Usage:
 			names = append(names, "--"+f.Name)
-			left--
+			notTaken--
 		case f.Name != "help" && f.Name != "config" && !f.Hidden:
 			own = append(own, f)
 		}
 	})
-	if left == 0 {
+	if notTaken == 0 {
 		return own, "all flags"
 	}
 	return own, strings.Join(names, ", ")

@@ -14,7 +14,7 @@ func TestProgressIsDrawnOnTerminalsAlone(t *testing.T) {
 	}
 	defer file.Close()
 	silent := newProgress(file)
-	silent.drawn = time.Time{}
+	silent.drawnAt = time.Time{}
 	silent.set(1, 2)
 	silent.clear()
 	if info, err := file.Stat(); err != nil || info.Size() > 0 {
@@ -29,7 +29,7 @@ func TestProgressIsDrawnOnTerminalsAlone(t *testing.T) {
 		want        string
 	}{{7, 0, "7 objects listed"}, {1, 4, "[##########..............................]  25 %"}, {9, 4, "100 %"}} {
 		out.Reset()
-		bar.drawn = time.Time{}
+		bar.drawnAt = time.Time{}
 		bar.set(step.done, step.total)
 		if !strings.Contains(out.String(), step.want) {
 			t.Errorf("%d of %d is drawn as %q", step.done, step.total, out.String())

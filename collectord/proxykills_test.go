@@ -89,7 +89,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 		d.stop()
 	}
 
-	var sum auditSum
+	var sum auditSummary
 	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--deep", "--from-start", "--json", "--config", configs[0])), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Logs != len(collectors) {
 		t.Errorf("audit: %v, %+v", err, sum)

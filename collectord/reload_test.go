@@ -39,7 +39,7 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 	}, slog.New(slog.NewTextHandler(&text, nil)))
 	var committed []string
 	r.register(func(p *plan) { committed = append(committed, p.cfg.Log.Level) })
-	r.register(func(p *plan) { committed = append(committed, fmt.Sprint(p.who.Anonymous)) })
+	r.register(func(p *plan) { committed = append(committed, fmt.Sprint(p.policy.Anonymous)) })
 
 	began := r.snapshot().At
 	file = "log: {level: loud}\nhttp: {max_record: 1}\n"

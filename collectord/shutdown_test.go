@@ -63,7 +63,7 @@ func TestAStopDoesNotWaitForAFolderThatHangs(t *testing.T) {
 	<-store.put
 	go func() {
 		defer close(ended)
-		shutDown(config.Shutdown{Seal: 5 * time.Second, Grace: time.Millisecond}, slog.New(slog.DiscardHandler), steps{
+		shutDown(config.Shutdown{Seal: 5 * time.Second, Grace: time.Millisecond}, slog.New(slog.DiscardHandler), stopOrder{
 			web: httpserver.New(log, httpserver.Options{}), udp: udp, log: log, ship: ship,
 			adminServer: admin.New(admin.Options{}), stopShipping: stopShipping, shipped: shipped,
 		})

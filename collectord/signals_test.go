@@ -15,10 +15,10 @@ import (
 // which it ended, once it has.
 func handled(lost bool) (s *signals, ended chan int) {
 	ended = make(chan int, 1)
-	s = &signals{asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
+	s = &signals{stopRequests: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
 	limit := func() time.Duration { return time.Minute }
-	s.serving.Store(&limit)
-	s.ending.Store(&ending{log: func(string) {}, lost: func() bool { return lost }})
+	s.stopLimit.Store(&limit)
+	s.last.Store(&lastActions{log: func(string) {}, lost: func() bool { return lost }})
 	return s, ended
 }
 
@@ -38,18 +38,18 @@ func TestTwoSignals(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, ended := handled(false)
 				go s.handle()
-				s.asked <- syscall.SIGTERM
+				s.stopRequests <- syscall.SIGTERM
 				synctest.Wait()
 				if len(s.stop) != 1 {
 					t.Fatal("the first signal does not stop the daemon")
 				}
 				time.Sleep(c.after)
-				s.asked <- c.second
+				s.stopRequests <- c.second
 				synctest.Wait()
 				if ends := len(ended) == 1; ends != c.ends {
 					t.Errorf("the process ends: %t, want %t", ends, c.ends)
 				}
-				s.asked <- syscall.SIGINT // the bubble has to end
+				s.stopRequests <- syscall.SIGINT // the bubble has to end
 				synctest.Wait()
 				if status := <-ended; status != exitError {
 					t.Errorf("exit status %d", status)
@@ -64,7 +64,7 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, ended := handled(lost)
 			go s.handle()
-			s.asked <- syscall.SIGTERM
+			s.stopRequests <- syscall.SIGTERM
 			began := time.Now()
 			if status := <-ended; status != want || time.Since(began) != time.Minute {
 				t.Errorf("lost %t: it ended with %d after %v", lost, status, time.Since(began))
@@ -79,12 +79,12 @@ func TestAProcessThatEndsAtOnceWaitsForNothing(t *testing.T) {
 		s, ended := handled(false)
 		free := make(chan struct{})
 		defer close(free)
-		s.ending.Store(&ending{log: func(string) {}, lost: func() bool { <-free; return false }})
-		s.serving.Store(nil)
+		s.last.Store(&lastActions{log: func(string) {}, lost: func() bool { <-free; return false }})
+		s.stopLimit.Store(nil)
 		go s.handle()
-		s.asked <- syscall.SIGTERM
+		s.stopRequests <- syscall.SIGTERM
 		began := time.Now()
-		if status := <-ended; status != exitError || time.Since(began) != lastWordsWithin {
+		if status := <-ended; status != exitError || time.Since(began) != lastLogTimeout {
 			t.Errorf("it ended with %d after %v", status, time.Since(began))
 		}
 	})
@@ -94,7 +94,7 @@ func TestAProcessThatEndsAtOnceWaitsForNothing(t *testing.T) {
 func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	ended := make(chan int, 1)
 	s := catchSignals(func(status int) { ended <- status })
-	s.asked <- syscall.SIGTERM
+	s.stopRequests <- syscall.SIGTERM
 	s.release()
 	if status := <-ended; status != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit status %d", status)
@@ -107,8 +107,8 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 // The command of the daemon ends even where it does not get as far as to start.
 func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
 	s, ended := handled(false)
-	s.serving.Store(nil)
-	s.asked <- syscall.SIGTERM
+	s.stopLimit.Store(nil)
+	s.stopRequests <- syscall.SIGTERM
 	if status := execute([]string{"run", "--no-such-flag"}, s); status != exitError {
 		t.Errorf("exit status %d", status)
 	}

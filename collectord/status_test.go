@@ -94,7 +94,7 @@ func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
 	} {
 		t.Setenv("WATCHDOG_USEC", c.usec)
 		t.Setenv("WATCHDOG_PID", c.pid)
-		if got := watchdogOf(pid); got != c.want {
+		if got := watchdogTimeout(pid); got != c.want {
 			t.Errorf("WATCHDOG_USEC=%s WATCHDOG_PID=%s: %v, want %v", c.usec, c.pid, got, c.want)
 		}
 	}

@@ -77,7 +77,7 @@ func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *dae
 }
 
 // endsWithin is ten times what a daemon takes to end that waits for nothing but its log.
-const endsWithin = 10 * logPatience
+const endsWithin = 10 * logFlushTimeout
 
 // ends waits until the daemon has ended, and returns its exit status.
 func (d *daemon) ends(after string) int {
@@ -282,7 +282,7 @@ func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	return path, n
 }
 
-// A reader that pauses for longer than logStalled counts as none, so that a machine that
+// A reader that pauses for longer than logStallTimeout counts as none, so that a machine that
 // stops for that long proves nothing.
 func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 	t.Parallel()
@@ -291,7 +291,7 @@ func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 		text, longest := readSlowly(t, config)
 		if got := strings.Count(text, "is not a key"); got == n && strings.HasSuffix(text, "\n") {
 			return
-		} else if longest < logStalled/2 {
+		} else if longest < logStallTimeout/2 {
 			t.Fatalf("%d of %d mistakes were printed", got, n)
 		}
 	}
@@ -436,7 +436,7 @@ func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
 func pipedLogger(t *testing.T) (v *daemonLogger, r, w *os.File) {
 	t.Helper()
 	r, w = smallPipe(t)
-	v, err := newDaemonLogger(config.Log{Level: "info", Format: "json"}, descriptor(w.Fd()))
+	v, err := newDaemonLogger(config.Log{Level: "info", Format: "json"}, fdWriter(w.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +451,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	for i := range n {
 		began := time.Now()
 		v.Info("line", "i", i)
-		if time.Since(began) > logStalled {
+		if time.Since(began) > logStallTimeout {
 			slow++
 		}
 	}
@@ -502,16 +502,16 @@ func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	v.queue = newLogQueue(out, v.queue.report)
 	log := slog.New(slog.NewTextHandler(v.queue, nil))
 	log.Info("before")
-	v.queue.flush(logPatience)
+	v.queue.flush(logFlushTimeout)
 	out.fail(10) // in the middle of the next line
 	log.Info("lost")
-	v.queue.flush(logPatience)
+	v.queue.flush(logFlushTimeout)
 	if got := v.queue.snapshot().Failed; got != 1 {
 		t.Errorf("%d lines are counted", got)
 	}
 	out.fail(-1)
 	log.Info("after")
-	v.queue.flush(logPatience)
+	v.queue.flush(logFlushTimeout)
 	lines := strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
 	if len(lines) != 4 || !strings.Contains(lines[0], "msg=before") || strings.Contains(lines[1], "msg=") ||
 		!strings.Contains(lines[2], `they could not be written" lines=1`) || !strings.Contains(lines[3], "msg=after") {

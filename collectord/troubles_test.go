@@ -46,7 +46,7 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 			{Name: "handshake", Verdict: admin.Fine, Message: "TLS handshakes fail", Since: time.Now(), Last: time.Now(), Times: 1, Momentary: true},
 			{Name: "heartbeat", Verdict: admin.Warning, Message: "no heartbeat was written", Error: "a text", Advice: "see to it", Since: time.Now(), Last: time.Now(), Times: 1},
 		}
-		got := h.open()
+		got := h.openTroubles()
 		for i := range got {
 			got[i].Since, got[i].Last = got[i].Since.Round(0), got[i].Last.Round(0)
 		}
@@ -56,20 +56,20 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("listed\n%+v\nwant\n%+v", got, want)
 		}
-		if is := h.isOpen(); !is["shipping"] || is["full"] || len(is) < len(troubleKinds) {
+		if is := h.states(); !is["shipping"] || is["full"] || len(is) < len(troubleKinds) {
 			t.Errorf("%v", is)
 		}
 		// What comes and goes while it is quiet is listed as it is now.
 		log.Info("shipping again", "trouble", "shipping")
-		if names := namesOfTroubles(h.open()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
 			t.Errorf("after the end: %q", names)
 		}
 		<-time.After(momentaryFor + time.Second)
-		if names := namesOfTroubles(h.open()); !slices.Equal(names, []string{"heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"heartbeat"}) {
 			t.Errorf("after %v: %q", momentaryFor, names)
 		}
 		log.Warn("TLS handshakes fail", "trouble", "handshake")
-		if all := h.open(); len(all) != 2 || all[1].Times != 1 || !all[1].Since.Equal(time.Now()) {
+		if all := h.openTroubles(); len(all) != 2 || all[1].Times != 1 || !all[1].Since.Equal(time.Now()) {
 			t.Errorf("once more: %+v", all)
 		}
 		lines()
@@ -81,7 +81,7 @@ func TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver(t *testing.T) {
 	log, h, _ := quietLog(slog.LevelError)
 	woken := func() bool {
 		select {
-		case <-h.known.changed:
+		case <-h.troubles.changed:
 			return true
 		default:
 			return false

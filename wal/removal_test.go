@@ -91,7 +91,7 @@ type fault struct {
 // scratchDir is in memory where that is possible: a sync takes no time there.
 func scratchDir(t *testing.T) string {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

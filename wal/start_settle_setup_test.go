@@ -36,7 +36,7 @@ func namedDir(t *testing.T) (dir string, names []string) {
 // memoryDir is a directory in which a sync takes no time, if there is one.
 func memoryDir(t *testing.T) string {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

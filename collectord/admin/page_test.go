@@ -79,7 +79,7 @@ func anOutage() Page {
 	}
 	p.PutAside = []PutAside{{"wal/quarantine/next-1", "torn"}}
 	p.Clients = []ClientSeen{{"inhaler-6", nil, 0}, {"inhaler-7", to(p.At.Add(-3 * time.Hour)), 1234}, {"inhaler-8", to(p.At.Add(-time.Second)), 99}}
-	p.Status.Summary = p.inWords()
+	p.Status.Summary = p.summarize()
 	return p
 }
 
@@ -143,7 +143,7 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 
 // Nothing that a stranger named becomes markup, or pushes the rest away, in any place.
 func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
-	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxShown)
+	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxTextChars)
 	p := anOutage()
 	many := func(n int) map[string]uint64 {
 		by := map[string]uint64{evil: 1}
@@ -169,7 +169,7 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {
 		t.Error("what strangers named is markup")
 	}
-	if strings.Contains(page, strings.Repeat("x", maxShown+1)) {
+	if strings.Contains(page, strings.Repeat("x", maxTextChars+1)) {
 		t.Error("a text of a stranger is not cut off")
 	}
 	if len(page) > 256<<10 {

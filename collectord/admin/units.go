@@ -114,8 +114,8 @@ func latencyOrDash(seconds *float64) string {
 
 // secondsText formats a number of seconds as durationText does.
 func secondsText(seconds float64) string {
-	const most = 1e9 // about 30 years
-	return durationText(time.Duration(min(seconds, most) * float64(time.Second)))
+	const maxSeconds = 1e9 // about 30 years
+	return durationText(time.Duration(min(seconds, maxSeconds) * float64(time.Second)))
 }
 
 // count is countText for all integer types in the template.
@@ -132,11 +132,11 @@ func count(n any) string {
 // shortened replaces the middle of a long text by an ellipsis, so that it fits on the
 // page. The end stays because an error's cause is there.
 func shortened(text string) string {
-	if utf8.RuneCountInString(text) <= maxShown {
+	if utf8.RuneCountInString(text) <= maxTextChars {
 		return text
 	}
 	runes := []rune(text)
-	return string(runes[:maxShown/3]) + "…" + string(runes[len(runes)-maxShown*2/3+1:])
+	return string(runes[:maxTextChars/3]) + "…" + string(runes[len(runes)-maxTextChars*2/3+1:])
 }
 
 // plural formats a number with a noun, in the plural unless the number is 1.

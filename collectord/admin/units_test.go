@@ -47,7 +47,7 @@ func TestUnitsAreThosePeopleRead(t *testing.T) {
 		{sentence("so it is"), "So it is"},
 		{sentence(""), ""},
 		{shortened("short"), "short"},
-		{shortened(strings.Repeat("a", maxShown) + "the end"), strings.Repeat("a", 100) + "…" + strings.Repeat("a", 192) + "the end"},
+		{shortened(strings.Repeat("a", maxTextChars) + "the end"), strings.Repeat("a", 100) + "…" + strings.Repeat("a", 192) + "the end"},
 	} {
 		if got := strings.ReplaceAll(c.got, nbsp, " "); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

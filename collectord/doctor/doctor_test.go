@@ -56,8 +56,8 @@ func TestClockIsJudged(t *testing.T) {
 		c.clock.Now = now
 		expect(t, what, c.clock.Checks(), c.name, c.level, c.text)
 	}
-	expect(t, "NTP", []Check{ntp(0)}, "clock.ntp", OK, "is synchronized")
-	expect(t, "no NTP", []Check{ntp(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
+	expect(t, "NTP", []Check{ntpCheck(0)}, "clock.ntp", OK, "is synchronized")
+	expect(t, "no NTP", []Check{ntpCheck(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
 }
 
 func TestDiskIsJudged(t *testing.T) {
@@ -111,12 +111,12 @@ func TestDiskIsJudged(t *testing.T) {
 }
 
 func TestSyncsAreJudgedAndMeasured(t *testing.T) {
-	expect(t, "fast", []Check{Syncs(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
-	expect(t, "slow", []Check{Syncs(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
-	expect(t, "at times", []Check{Syncs(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
+	expect(t, "fast", []Check{SyncCheck(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
+	expect(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
+	expect(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
 	dir := t.TempDir()
 	median, p99, n, err := MeasureSyncs(dir)
-	if err != nil || n < leastSyncs || median <= 0 || p99 < median {
+	if err != nil || n < minSyncs || median <= 0 || p99 < median {
 		t.Errorf("%v, %v of %d: %v", median, p99, n, err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

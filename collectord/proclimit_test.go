@@ -8,10 +8,10 @@ import (
 func TestPlacesAreLentAndGivenBack(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
-	p := &places{cores: 2}
+	p := &procLimit{cores: 2}
 	var back []func()
 	for _, want := range []int{3, 4, 4} {
-		back = append(back, p.lend())
+		back = append(back, p.raise())
 		if got := runtime.GOMAXPROCS(0); got != want {
 			t.Errorf("%d places with %d lent, want %d", got, len(back), want)
 		}
