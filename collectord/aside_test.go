@@ -16,9 +16,9 @@ import (
 	"collectord/wal"
 )
 
-// strangeData makes a data directory with the usages 0 to 6, in which there is not
+// makeDamagedData makes a data directory with the usages 0 to 6, in which there is not
 // what should be in several places. 2 and 3 can't be read.
-func strangeData(t *testing.T, dir string) {
+func makeDamagedData(t *testing.T, dir string) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
 	made := filepath.Join(t.TempDir(), "data")
@@ -51,17 +51,17 @@ func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
-	strangeData(t, dir)
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
+	makeDamagedData(t, dir)
+	if out := strings.Join(mustRunWal(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
 		t.Errorf("ls: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
+	if out := strings.Join(mustRunWal(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
 		t.Errorf("verify: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 2, config, "cat"), "\n"); strings.Count(out, "patientId") != 5 {
+	if out := strings.Join(mustRunWal(t, 2, config, "cat"), "\n"); strings.Count(out, "patientId") != 5 {
 		t.Errorf("cat: %s", out)
 	}
-	wantStatus(t, 0, config, "repair")
+	mustRunWal(t, 0, config, "repair")
 	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 5 records") || !strings.Contains(out, "put aside") {
 		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 	}
@@ -71,7 +71,7 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")
-	strangeData(t, dir)
+	makeDamagedData(t, dir)
 	verbose := func() string {
 		answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz?verbose", admin))
 		if err != nil {
@@ -95,10 +95,10 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 		d.stop()
 	}
 	d := start(t, config, port, admin)
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); !strings.Contains(out, "wal acknowledge") || !strings.Contains(out, "wal/quarantine/next-") {
+	if out := strings.Join(mustRunWal(t, 0, config, "ls"), "\n"); !strings.Contains(out, "wal acknowledge") || !strings.Contains(out, "wal/quarantine/next-") {
 		t.Errorf("ls: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
+	if out := strings.Join(mustRunWal(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
 		t.Errorf("acknowledge: %s", out)
 	}
 	until(t, "nothing is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
@@ -109,7 +109,7 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 		d.stop()
 		d = start(t, config, port, admin)
 	}
-	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); !strings.Contains(out, "nothing is put aside") {
+	if out := strings.Join(mustRunWal(t, 0, config, "acknowledge"), "\n"); !strings.Contains(out, "nothing is put aside") {
 		t.Errorf("acknowledge: %s", out)
 	}
 	d.stop()
@@ -160,7 +160,7 @@ func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
-	strangeData(t, dir)
+	makeDamagedData(t, dir)
 	if root {
 		err = filepath.WalkDir(filepath.Join(dir, "data"), func(path string, _ os.DirEntry, err error) error {
 			return errors.Join(err, os.Lchown(path, 65534, 65534))

@@ -10,8 +10,8 @@ import (
 	"collectord/shipper/audit"
 )
 
-// archived returns the objects of a folder archive, in order.
-func archived(t *testing.T, dir string) []string {
+// archivedObjects returns the objects of a folder archive, in order.
+func archivedObjects(t *testing.T, dir string) []string {
 	t.Helper()
 	objects, err := filepath.Glob(filepath.Join(dir, "data", "archive", "dt=*", "*", "*.ndjson.zst"))
 	if err != nil || len(objects) == 0 {
@@ -25,7 +25,7 @@ func archived(t *testing.T, dir string) []string {
 func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	if out := must0(t, "audit", "--config", config); !strings.Contains(out, ", 0 heartbeats\n") {
 		t.Errorf("audit says %s", out)
@@ -44,7 +44,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	}
 
 	// In a folder, too, it is known now what was confirmed.
-	objects := archived(t, dir)
+	objects := archivedObjects(t, dir)
 	if err := os.Remove(objects[1]); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 missing range (10 records)\n") || strings.Contains(out, "NOT KNOWN") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	finding, _, _ := auditJSONOf(t, config)
+	finding, _, _ := runAuditJSON(t, config)
 	known := filepath.Join(dir, "known")
 	line := finding.LogID + " 11-20 alice deleted by hand, ticket 4711\n"
 	if err := os.WriteFile(known, []byte("# incidents\n"+line+strings.Replace(line, "11-20", "31-40", 1)), 0o600); err != nil {
@@ -95,7 +95,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 func TestAuditOfNothingExitsWith2(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	archive := "file://" + filepath.Join(dir, "data", "archive")
 	empty := filepath.Join(dir, "data", "empty")

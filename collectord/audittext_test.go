@@ -51,8 +51,8 @@ func TestAuditSaysWhatIsNotKnown(t *testing.T) {
 	put(forged.String(), bucket.Metadata{}, "x")
 	forged.FirstSeq, forged.LastSeq = 21, 30
 	put(forged.String(), bucket.Metadata{}, "x")
-	beat(t, store, "fine  00000009", 4, time.Second, bucket.Heartbeat{})
-	beat(t, store, "-", 5, time.Second, bucket.Heartbeat{})
+	putHeartbeat(t, store, "fine  00000009", 4, time.Second, bucket.Heartbeat{})
+	putHeartbeat(t, store, "-", 5, time.Second, bucket.Heartbeat{})
 
 	out, _, status := runCollectord(t, "audit", "--config", config, "s3://bucket/x")
 	out = regexp.MustCompile(` +`).ReplaceAllString(out, " ")
@@ -72,7 +72,7 @@ func TestAuditSaysWhatIsNotKnown(t *testing.T) {
 	if strings.Contains(out, "0001-01-01") || strings.Contains(out, "10000-") {
 		t.Errorf("%s", out)
 	}
-	lines, _, _ := fleetOf(t, config, "s3://bucket/x")
+	lines, _, _ := runFleet(t, config, "s3://bucket/x")
 	if text := strings.Join(lines, "\n"); !strings.Contains(text, "\nfine \"fine 00000009\" 00000004 ") || !strings.Contains(text, "\nfine - 00000005 ") {
 		t.Errorf("%s", text)
 	}

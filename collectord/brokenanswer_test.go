@@ -14,7 +14,7 @@ func TestOneObjectThatCannotBeReadEndsNoCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := sealFour(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n  heartbeat: 0s\n")
+	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n  heartbeat: 0s\n")
 	d.stop()
 	broken := ""
 	for key := range f.Objects() {

@@ -68,7 +68,7 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 				t.Errorf("result %s", out)
 			}
 			records, _ := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			if out, _, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 0 records") {
 				t.Errorf("a second ship exits with %d: %s", status, out)
 			}
@@ -105,8 +105,8 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 	}
 }
 
-// sealFour runs a daemon that ships four objects of ten records.
-func sealFour(t *testing.T, dir, shipper string) (config string, d *daemon) {
+// shipFourObjects runs a daemon that ships four objects of ten records.
+func shipFourObjects(t *testing.T, dir, shipper string) (config string, d *daemon) {
 	t.Helper()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n"+shipper)
 	d = start(t, config, port, admin)
@@ -125,7 +125,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := sealFour(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed below rises at once
+	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed below rises at once
 	must0(t, "audit", "--config", config, "--deep")
 	d.stop()
 	for key := range f.Objects() {
@@ -138,7 +138,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 		!strings.Contains(stderr, "1 missing range (10 records)") || strings.Contains(out, "NOT KNOWN") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	finding, sum, status := auditJSONOf(t, config)
+	finding, sum, status := runAuditJSON(t, config)
 	if status != 2 || finding.Kind != audit.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
 		sum.Right || sum.Found[audit.Missing].Records != 10 || sum.Objects != 3 || sum.Unconfirmed != 0 {
 		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
@@ -149,7 +149,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "shipper: {heartbeat: 0s}\n")
+	config, d := shipFourObjects(t, dir, "shipper: {heartbeat: 0s}\n")
 	// Looking at what a daemon writes does not disturb it.
 	unfinished := filepath.Join(dir, "data", "archive", "_collectord", "tmp", "put-1")
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
@@ -174,13 +174,13 @@ func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "NOT YET  seq 11 to 20 (10 records) of edge-1, log ") || !strings.Contains(out, "NOT KNOWN  what the hosts of 1 log had confirmed") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	if finding, sum, status := auditJSONOf(t, config); status != 0 || finding.Kind != audit.NotYet || sum.Unconfirmed != 1 || finding.Reason == "" {
+	if finding, sum, status := runAuditJSON(t, config); status != 0 || finding.Kind != audit.NotYet || sum.Unconfirmed != 1 || finding.Reason == "" {
 		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
 	}
 }
 
-// auditJSONOf reads the only finding, and the sum, of audit --json about one log.
-func auditJSONOf(t *testing.T, config string) (finding audit.Finding, sum auditSummary, status int) {
+// runAuditJSON reads the only finding, and the sum, of audit --json about one log.
+func runAuditJSON(t *testing.T, config string) (finding audit.Finding, sum auditSummary, status int) {
 	t.Helper()
 	out, _, status := runCollectord(t, "audit", "--config", config, "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -227,28 +227,28 @@ func TestShipSaysWhatIsLeft(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said := make(chan string, 1)
+	output := make(chan string, 1)
 	go func() {
 		var b bytes.Buffer
 		one := make([]byte, 1)
-		for told := false; ; {
+		for interrupted := false; ; {
 			n, err := r.Read(one)
 			if b.Write(one[:n]); err != nil {
 				break
 			}
-			if !told && bytes.Contains(b.Bytes(), []byte("can't ship")) {
-				told = true
+			if !interrupted && bytes.Contains(b.Bytes(), []byte("can't ship")) {
+				interrupted = true
 				_ = cmd.Process.Signal(os.Interrupt)
 			}
 		}
-		said <- b.String()
+		output <- b.String()
 	}()
 	err := cmd.Wait()
 	w.Close()
-	if text := <-said; cmd.ProcessState.ExitCode() != 2 || !strings.Contains(text, "50 records") || !strings.Contains(text, "interrupted") {
+	if text := <-output; cmd.ProcessState.ExitCode() != 2 || !strings.Contains(text, "50 records") || !strings.Contains(text, "interrupted") {
 		t.Errorf("interrupted, it ends with %v: %s", err, text)
 	}
-	if lines := wantStatus(t, 0, config, "cat"); len(lines) != 50 {
+	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 50 {
 		t.Errorf("%d records in the log", len(lines))
 	}
 }
@@ -279,7 +279,7 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		_ = cmd.Process.Kill()
 		t.Fatal("it goes on")
 	}

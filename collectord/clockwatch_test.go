@@ -56,10 +56,10 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 func TestTheDaemonComparesItsClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	fake := fakeStorage(t, dated(-time.Hour))
-	someKeys(t, dir)
-	unshipped(t, dir)
-	fromTomorrow(t, dir)
+	fake := fakeStorage(t, withDateAhead(-time.Hour))
+	writeKeys(t, dir)
+	makeUnshippedLog(t, dir)
+	setModifiedTomorrow(t, dir)
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	d := start(t, config, port, admin)
 	until(t, "the clock is in trouble", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
@@ -75,8 +75,8 @@ func TestTheDaemonComparesItsClock(t *testing.T) {
 func TestTheStartChecksTheStorage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	fake := fakeStorage(t, refusing(404, "NoSuchBucket"))
-	someKeys(t, dir)
+	fake := fakeStorage(t, refusingAll(404, "NoSuchBucket"))
+	writeKeys(t, dir)
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	d := start(t, config, port, admin)
 	until(t, "the step is logged", func() bool { return strings.Contains(d.log(), "trouble=storage_check") })
@@ -97,7 +97,7 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()
 		defer fake.Close()
-		fake.Behave(refusing(403, "AccessDenied"))
+		fake.Behave(refusingAll(403, "AccessDenied"))
 		store, err := bucket.Open(bucket.Destination{URL: "s3://bucket/p", S3: bucket.S3Options{
 			Endpoint: "http://192.0.2.1", Region: "x", PathStyle: "on", CredentialsFile: keys, Dial: fake.Dial,
 		}})

@@ -10,16 +10,16 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// everyCommand visits a tree, as cobra makes it when one of its commands is run.
-func everyCommand(c *cobra.Command, visit func(*cobra.Command)) {
+// visitCommands visits a tree, as cobra makes it when one of its commands is run.
+func visitCommands(c *cobra.Command, visit func(*cobra.Command)) {
 	visit(c)
 	for _, sub := range c.Commands() {
-		everyCommand(sub, visit)
+		visitCommands(sub, visit)
 	}
 }
 
 func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
-	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+	visitCommands(rootCommand(nil), func(c *cobra.Command) {
 		name := c.CommandPath()
 		switch err := c.ValidateArgs([]string{"verfy"}); {
 		case !c.HasSubCommands():
@@ -43,7 +43,7 @@ func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
 // TestExamplesCanBeTyped looks up the commands and flags of every example.
 func TestExamplesCanBeTyped(t *testing.T) {
 	examples := 0
-	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+	visitCommands(rootCommand(nil), func(c *cobra.Command) {
 		for line := range strings.Lines(c.Example) {
 			words := strings.Fields(strings.NewReplacer("'", "", ">", " # ", "|", " # ").Replace(line))
 			if len(words) == 0 || words[0] != "collectord" || c.Root().Name() != "collectord" || strings.HasPrefix(c.CommandPath(), "collectord completion") {
@@ -77,7 +77,7 @@ func TestExamplesCanBeTyped(t *testing.T) {
 // those keys, and their texts from being cut.
 func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
 	root := rootCommand(nil)
-	everyCommand(root, func(c *cobra.Command) {
+	visitCommands(root, func(c *cobra.Command) {
 		path := c.CommandPath()
 		daemon := path == runPath || path == "collectord doctor" || strings.HasPrefix(path, "collectord config ")
 		if got := c.Flag("udp-allow") != nil; got != daemon && path != "collectord config" {

@@ -48,7 +48,7 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 	_, other := newToken(t, "ward-4")
 	write(t, dir+"/token", token)
 	write(t, dir+"/tokens", line+"\n"+other+"\n")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, adminPort)
 	if _, stderr, status := runCollectord(t, "send", d.url(), "--count", "3", "--token-file", dir+"/token"); status != 0 {
 		t.Fatal(stderr)
@@ -63,7 +63,7 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 		t.Errorf("%s%s", out, stderr)
 	}
 	until(t, "the heartbeat shows both", func() bool {
-		names := fmt.Sprint(heartbeatOf(t, dir))
+		names := fmt.Sprint(heartbeatClients(t, dir))
 		return strings.Contains(names, "ward-3 3 true") && strings.Contains(names, "ward-4 0 false")
 	})
 	_, third := newToken(t, "ward-5")
@@ -72,14 +72,14 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the heartbeat shows the reload", func() bool {
-		names := fmt.Sprint(heartbeatOf(t, dir))
+		names := fmt.Sprint(heartbeatClients(t, dir))
 		return strings.Contains(names, "ward-3 3 true") && strings.Contains(names, "ward-5 0 false") && !strings.Contains(names, "ward-4")
 	})
 	d.stop()
 }
 
-// heartbeatOf lists the clients of the only heartbeat in the archive.
-func heartbeatOf(t *testing.T, dir string) (clients []string) {
+// heartbeatClients lists the clients of the only heartbeat in the archive.
+func heartbeatClients(t *testing.T, dir string) (clients []string) {
 	t.Helper()
 	folder := dir + "/data/archive/" + bucket.HeartbeatPrefix
 	names, _ := os.ReadDir(folder) // there is none at first

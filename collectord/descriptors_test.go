@@ -15,21 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limited is a command that runs with a limit of open files, as ulimit takes it.
-func limited(run *exec.Cmd, ulimit string) *exec.Cmd {
+// withOpenFileLimit is a command that runs with a limit of open files, as ulimit takes it.
+func withOpenFileLimit(run *exec.Cmd, ulimit string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", "ulimit " + ulimit + " && exec \"$0\" \"$@\""}, run.Args...)...)
 }
 
-// idleConnections connects n clients to a port and sends text on each.
-func idleConnections(t *testing.T, port, n int, text string) {
+// dialIdle connects n clients to a port and sends text on each.
+func dialIdle(t *testing.T, port, n int, text string) {
 	t.Helper()
 	for range n {
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), testLimit)
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		_ = c.SetWriteDeadline(time.Now().Add(testLimit))
+		_ = c.SetWriteDeadline(time.Now().Add(testTimeout))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
@@ -46,11 +46,11 @@ func (d *daemon) openFiles() int {
 	return len(all)
 }
 
-// sealsAndShips posts over a new connection, has the segment sealed, and waits
+// postSealAndShip posts over a new connection, has the segment sealed, and waits
 // until it is shipped.
-func (d *daemon) sealsAndShips(when string) {
+func (d *daemon) postSealAndShip(when string) {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	before := d.metrics()["collectord_usages_shipped_total"]
 	// Clients that have been idle for less than a second make no room.
 	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
@@ -65,20 +65,20 @@ func (d *daemon) sealsAndShips(when string) {
 func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
-	d := startAs(t, limited(command(t, "run", "--config", config), "-n 256"), port, admin)
+	d := startCommand(t, withOpenFileLimit(command(t, "run", "--config", config), "-n 256"), port, admin)
 	d.untilLogged("fewer connections may be open than http.max_connections")
 	const usage = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
-	idleConnections(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	idleConnections(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
-	idleConnections(t, port, 153, usage)
-	idleConnections(t, admin, 150, "GET /met")
+	dialIdle(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	dialIdle(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
+	dialIdle(t, port, 153, usage)
+	dialIdle(t, admin, 150, "GET /met")
 	for i := range 5 {
-		d.sealsAndShips(fmt.Sprintf("round %d", i))
-		idleConnections(t, port, 50, usage)
+		d.postSealAndShip(fmt.Sprintf("round %d", i))
+		dialIdle(t, port, 50, usage)
 	}
 	m := d.metrics()
-	if most := m["collectord_http_connections_max"]; most < 64 || most > 200 {
-		t.Errorf("%v connections may be open", most)
+	if limit := m["collectord_http_connections_max"]; limit < 64 || limit > 200 {
+		t.Errorf("%v connections may be open", limit)
 	}
 	if open := d.openFiles(); open > 256-ownDescriptors {
 		t.Errorf("%d descriptors are open", open)
@@ -94,13 +94,13 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", "http: {max_connections: 1000, ")
+	replaceInFile(t, config, "http: {", "http: {max_connections: 1000, ")
 	// The soft limit is raised to the hard limit.
-	d := startAs(t, limited(command(t, "run", "--config", config), "-Sn 64"), port, admin)
+	d := startCommand(t, withOpenFileLimit(command(t, "run", "--config", config), "-Sn 64"), port, admin)
 	if m := d.metrics(); m["collectord_http_connections_max"] != 1000 || m["process_max_fds"] < 1024 {
 		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
 	}
-	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	dialIdle(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	until(t, "all are open", func() bool { return d.connections() == 400 })
 	var was unix.Rlimit
 	limit := func(open int) {
@@ -120,9 +120,9 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	}
 	d.untilLogged("fewer connections may be open than http.max_connections")
 	until(t, "connections have made room", func() bool { return d.openFiles() <= lower-ownDescriptors })
-	d.sealsAndShips("with a lower limit")
+	d.postSealAndShip("with a lower limit")
 
-	warm := &http.Client{Timeout: testLimit}
+	warm := &http.Client{Timeout: testTimeout}
 	defer warm.CloseIdleConnections()
 	if got := postAs(t, warm, d.url(), ""); got != http.StatusCreated {
 		t.Fatal(got)
@@ -133,6 +133,6 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	}
 	d.untilLogged("too many open files")
 	limit(lower)
-	d.sealsAndShips("once there are descriptors again")
+	d.postSealAndShip("once there are descriptors again")
 	d.stop()
 }

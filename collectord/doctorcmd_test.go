@@ -22,8 +22,8 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fake := fakeStorage(t, s3test.Behaviour{})
-	someKeys(t, dir)
-	put(t, dir+"/tokens", []byte(oneToken))
+	writeKeys(t, dir)
+	writeWithDirs(t, dir+"/tokens", []byte(oneToken))
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	text, err := os.ReadFile(config)
 	if err != nil {

@@ -150,9 +150,9 @@ func download(t *testing.T, config string) (records []storedRecord, objects int)
 	return records, objects
 }
 
-// verify asserts that each acknowledged usage is stored exactly once, with the id
+// verifyAcknowledged asserts that each acknowledged usage is stored exactly once, with the id
 // its client was told, and no usage twice. It returns how many came by UDP.
-func verify(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) {
+func verifyAcknowledged(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) {
 	t.Helper()
 	seen := map[int]bool{}
 	ids := map[string]bool{}
@@ -195,7 +195,7 @@ func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
 			<-posted
 			d.stop()
 			records, objects := download(t, config)
-			udp := verify(t, acks, records)
+			udp := verifyAcknowledged(t, acks, records)
 			t.Logf("%d acknowledged, %d records (%d by UDP) in %d objects", len(acks.ids), len(records), udp, objects)
 			if len(acks.ids) != n || udp != n || len(records) != 2*n {
 				t.Errorf("%d acknowledged, %d by UDP, %d records in all", len(acks.ids), udp, len(records))
@@ -227,7 +227,7 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 			d.post(acks, *killRounds*n, *killRounds*n+100, 8, false)
 			d.stop()
 			records, objects := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			t.Logf("%d kills, %d acknowledged, %d records in %d objects", *killRounds, acks.count(), len(records), objects)
 		})
 	}
@@ -244,7 +244,7 @@ func TestSIGUSR1ShipsWhatIsThere(t *testing.T) {
 	}
 	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 10 })
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if objects != 1 {
 		t.Errorf("%d objects, want 1", objects)
 	}
@@ -293,7 +293,7 @@ func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
 	d.post(acks, 0, 10, 2, false)
 	d.stop()
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 }
 
 func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {

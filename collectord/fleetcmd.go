@@ -204,8 +204,8 @@ func (p *fleetReport) json(out io.Writer, took time.Duration) error {
 // destinationsOf names the destinations, or the first one and a count if there are
 // many.
 func destinationsOf(stores []bucket.Store) string {
-	const most = 3
-	if len(stores) > most {
+	const maxShown = 3
+	if len(stores) > maxShown {
 		return fmt.Sprintf("%s and %d other destinations", stores[0], len(stores)-1)
 	}
 	return commaList(storeNames(stores))

@@ -15,8 +15,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// fleetOfFolder is the configuration of a host whose archive is a folder, and that.
-func fleetOfFolder(t *testing.T) (dir, config string, archive bucket.Store) {
+// configureFolder is the configuration of a host whose archive is a folder, and that.
+func configureFolder(t *testing.T) (dir, config string, archive bucket.Store) {
 	t.Helper()
 	dir = t.TempDir()
 	config, _, _ = configure(t, dir, "shipper: {destination: 'file://"+dir+"/archive'}\n")
@@ -33,15 +33,15 @@ func clientSeen(name string, before time.Duration) bucket.Client {
 // asked for.
 func TestFleetNamesSilentDevices(t *testing.T) {
 	t.Parallel()
-	dir, config, archive := fleetOfFolder(t)
+	dir, config, archive := configureFolder(t)
 	clients := []bucket.Client{clientSeen("pump-1", time.Minute), clientSeen("pump-2", 10*24*time.Hour+30*time.Minute), {Name: "spare"}}
 	for i := range 7 {
 		clients = append(clients, clientSeen(fmt.Sprint("pump-3", i), 5*24*time.Hour+30*time.Minute))
 	}
-	beat(t, archive, "edge-1", 1, 0, bucket.Heartbeat{ClientsKnown: 40, Clients: clients, RunSeconds: 9*24*3600 + 1800, DayUsages: 250, DaySeconds: 4*3600 + 60})
-	beat(t, archive, "edge-2", 2, 0, bucket.Heartbeat{ClientsKnown: 1, Clients: clients[:1], DayUsages: 100, DaySeconds: 25 * 3600})
+	putHeartbeat(t, archive, "edge-1", 1, 0, bucket.Heartbeat{ClientsKnown: 40, Clients: clients, RunSeconds: 9*24*3600 + 1800, DayUsages: 250, DaySeconds: 4*3600 + 60})
+	putHeartbeat(t, archive, "edge-2", 2, 0, bucket.Heartbeat{ClientsKnown: 1, Clients: clients[:1], DayUsages: 100, DaySeconds: 25 * 3600})
 	page := filepath.Join(dir, "fleet.html")
-	lines, stderr, status := fleetOf(t, config, "--html", page)
+	lines, stderr, status := runFleet(t, config, "--html", page)
 	if status != 2 || stderr != "collectord: the fleet is not right: 1 host with silent devices\n" || lines[0] != "NOT RIGHT: 1 host with silent devices" {
 		t.Errorf("%d: %s %q", status, stderr, lines)
 	}
@@ -57,14 +57,14 @@ func TestFleetNamesSilentDevices(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "<summary>9 silent</summary>") || !strings.Contains(string(text), "<li>pump-36 for 5d00h</li>") || strings.Contains(string(text), "pump-1 ") {
 		t.Errorf("%v: %s", err, text)
 	}
-	lines, _, _ = fleetOf(t, config, "--json")
+	lines, _, _ = runFleet(t, config, "--json")
 	var h audit.Host
 	if err := json.Unmarshal([]byte(lines[0]), &h); err != nil || h.State != audit.SilentDevice || len(h.SilentDevices) != 9 || h.SilentDevices[1].Name != "spare" ||
 		h.SilentDevices[1].LastSeen != nil || h.SilentDevices[0].SilentSeconds < 10*24*3600 || strings.Contains(lines[0], "pump-1") {
 		t.Errorf("%v: %s", err, lines[0])
 	}
 	for wait, want := range map[string]int{"216h": 2, "239h": 2, "241h": 0, "0": 0} {
-		if lines, _, status := fleetOf(t, config, "--device-silent-for", wait); status != want {
+		if lines, _, status := runFleet(t, config, "--device-silent-for", wait); status != want {
 			t.Errorf("--device-silent-for %s exits with %d: %q", wait, status, lines)
 		}
 	}
@@ -93,7 +93,7 @@ func TestTheFleetPageHoldsNothingButItsOwnMarkup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := uncontrolled(string(page)); err != nil {
+		if err := terminalHazard(string(page)); err != nil {
 			t.Errorf("%v in %q", err, page)
 		}
 		_, body, _ := strings.Cut(string(page), "</style>")
@@ -112,8 +112,8 @@ func TestTheFleetPageHoldsNothingButItsOwnMarkup(t *testing.T) {
 // goes on to look right would hide that.
 func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 	t.Parallel()
-	dir, config, archive := fleetOfFolder(t)
-	beat(t, archive, "edge-1", 1, 0, bucket.Heartbeat{})
+	dir, config, archive := configureFolder(t)
+	putHeartbeat(t, archive, "edge-1", 1, 0, bucket.Heartbeat{})
 	page := filepath.Join(dir, "fleet.html")
 	written := func(want string) {
 		t.Helper()
@@ -126,7 +126,7 @@ func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 			t.Errorf("%v, mode %v", err, info.Mode())
 		}
 	}
-	if lines, stderr, status := fleetOf(t, config, "--html", page); status != 0 {
+	if lines, stderr, status := runFleet(t, config, "--html", page); status != 0 {
 		t.Fatalf("%d: %s %q", status, stderr, lines)
 	}
 	written("RIGHT: no host is silent or in trouble")
@@ -135,7 +135,7 @@ func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer before.Close()
-	if _, stderr, status := fleetOf(t, config, "--html", page, "file:///nowhere"); status != 1 || strings.Count(stderr, "\n") != 1 {
+	if _, stderr, status := runFleet(t, config, "--html", page, "file:///nowhere"); status != 1 || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("%d: %s", status, stderr)
 	}
 	written("ERROR, NO VERDICT: ")
@@ -144,7 +144,7 @@ func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 			t.Errorf("who was reading the one before gets %q, %v", text[:n], err)
 		}
 	}
-	if _, stderr, status := fleetOf(t, config, "--html", dir+"/nowhere/fleet.html"); status != 1 || stderr == "" {
+	if _, stderr, status := runFleet(t, config, "--html", dir+"/nowhere/fleet.html"); status != 1 || stderr == "" {
 		t.Errorf("%d: %s", status, stderr)
 	}
 	names, err := os.ReadDir(dir)

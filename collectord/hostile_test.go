@@ -48,14 +48,14 @@ func makeHostileArchive(t *testing.T, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := bucket.Key{Node: stranger, LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1, Hour: 490_000}
+	k := bucket.Key{Node: hostileText, LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1, Hour: 490_000}
 	put(k.String(), enc.EncodeAll(line, nil))
 	k.FirstSeq, k.LastSeq = 5, 6
-	put(k.String(), []byte(stranger)) // damaged, after a gap
+	put(k.String(), []byte(hostileText)) // damaged, after a gap
 	k.Run = 3
 	put(k.String(), enc.EncodeAll([]byte("\x1b[31m\u202e\x9b{}\n"), nil)) // forked
-	put(bucket.Partition(490_000)+stranger+bucket.Suffix, []byte("x"))
-	for i, reason := range []string{stranger, "evicted"} {
+	put(bucket.Partition(490_000)+hostileText+bucket.Suffix, []byte("x"))
+	for i, reason := range []string{hostileText, "evicted"} {
 		k.FirstSeq, k.LastSeq, k.Run = uint64(3+i), uint64(3+i), 2
 		note, err := bucket.NewLossNote(k, reason, time.Unix(1_795_000_000, 0), false)
 		if err != nil {
@@ -65,16 +65,16 @@ func makeHostileArchive(t *testing.T, root string) {
 		put(k.LossKey(), text)
 	}
 	long := time.Unix(0, 0)
-	for log, node := range []string{stranger, strings.ToValidUTF8(stranger, ""), strings.Repeat(stranger, 2)} { // the first has no JSON
+	for log, node := range []string{hostileText, strings.ToValidUTF8(hostileText, ""), strings.Repeat(hostileText, 2)} { // the first has no JSON
 		k = bucket.Key{Node: node, LogID: uint64(log) + 1, Run: 2}
-		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: stranger, Trouble: []bucket.Trouble{{Name: stranger, Message: stranger}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: stranger, LastSeen: &long}, {Name: "<b>" + stranger}}, RunSeconds: 1e18, At: time.Now()})
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: hostileText, Trouble: []bucket.Trouble{{Name: hostileText, Message: hostileText}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: hostileText, LastSeen: &long}, {Name: "<b>" + hostileText}}, RunSeconds: 1e18, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, _ := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 		put(k.HeartbeatKey(), text)
 	}
-	put(bucket.HeartbeatPrefix+stranger, []byte("x"))
+	put(bucket.HeartbeatPrefix+hostileText, []byte("x"))
 }
 
 // makeHostileLog makes a log with hostile usages and damage, and strange names all over.
@@ -104,12 +104,12 @@ func makeHostileLog(t *testing.T, dir string) (segment string) {
 	if err := os.WriteFile(damaged, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	name := strings.ReplaceAll(stranger, "/", "")
+	name := strings.ReplaceAll(hostileText, "/", "")
 	for _, in := range []string{"wal", "wal/quarantine", "wal/lost", "spool"} {
 		if err := os.MkdirAll(filepath.Join(dir, in, name), 0o750); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, in, name+".json"), stranger)
+		write(t, filepath.Join(dir, in, name+".json"), hostileText)
 	}
 	return segment
 }
@@ -117,18 +117,18 @@ func makeHostileLog(t *testing.T, dir string) (segment string) {
 // hostileStatus is what a daemon says in whose every text there is something hostile.
 func hostileStatus(t *testing.T) string {
 	t.Helper()
-	of := map[string]uint64{stranger: 1}
+	of := map[string]uint64{hostileText: 1}
 	at := time.Now()
 	s := admin.Status{
-		Version: stranger, Node: stranger, LogID: stranger, Verdict: stranger, Summary: stranger, Unready: []string{stranger},
-		Reasons:      []admin.Reason{{Text: stranger}, {Verdict: stranger, Name: stranger, Text: stranger, Advice: stranger}},
-		Sources:      []admin.SourceStatus{{Source: stranger, Rejected: of, Dropped: of}},
-		Destination:  admin.Destination{Where: stranger, FailingSince: &at, Error: &admin.ErrorStatus{Kind: stranger, Text: stranger, Advice: stranger}},
+		Version: hostileText, Node: hostileText, LogID: hostileText, Verdict: hostileText, Summary: hostileText, Unready: []string{hostileText},
+		Reasons:      []admin.Reason{{Text: hostileText}, {Verdict: hostileText, Name: hostileText, Text: hostileText, Advice: hostileText}},
+		Sources:      []admin.SourceStatus{{Source: hostileText, Rejected: of, Dropped: of}},
+		Destination:  admin.Destination{Where: hostileText, FailingSince: &at, Error: &admin.ErrorStatus{Kind: hostileText, Text: hostileText, Advice: hostileText}},
 		Uploads:      admin.UploadStatus{Failures: of},
-		Troubles:     []admin.Trouble{{Name: stranger, Message: stranger, Error: stranger, Advice: stranger}},
-		PutAside:     []admin.PutAside{{Path: stranger, Reason: stranger}},
+		Troubles:     []admin.Trouble{{Name: hostileText, Message: hostileText, Error: hostileText, Advice: hostileText}},
+		PutAside:     []admin.PutAside{{Path: hostileText, Reason: hostileText}},
 		Ledger:       admin.LedgerStatus{HTTP: admin.SourceLedger{Rejected: of, Dropped: of}},
-		ClientsKnown: 20, Clients: slices.Repeat([]admin.ClientSeen{{Name: stranger}}, 20),
+		ClientsKnown: 20, Clients: slices.Repeat([]admin.ClientSeen{{Name: hostileText}}, 20),
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -155,9 +155,9 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	}))
 	defer server.Close()
 
-	answering(http.StatusOK, hostileStatus(t))(t, dir)
+	serveStatus(http.StatusOK, hostileStatus(t))(t, dir)
 
-	plain, name := []string{"--config", config}, strings.TrimRight(stranger, "\x00")
+	plain, name := []string{"--config", config}, strings.TrimRight(hostileText, "\x00")
 	invocations := map[string][][]string{
 		"collectord audit":           {plain, {"--config", config, "--deep"}, {"--config", config, "--deep", "--json"}, {"--config", strange}, {name}},
 		"collectord cat":             {plain, {"--config", config, "--usages", "--dedupe"}, {"--from", name}, {"--id", name}},
@@ -200,9 +200,9 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		t.Fatalf("the commands are %q: each is to be run here", all)
 	}
 
-	ran := func(what, out string) {
+	checkSafe := func(what, out string) {
 		t.Helper()
-		if err := uncontrolled(out); err != nil {
+		if err := terminalHazard(out); err != nil {
 			t.Errorf("%s: %v in %q", what, err, out)
 		}
 	}
@@ -218,18 +218,18 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 			args = append(strings.Fields(strings.TrimPrefix(path, "collectord ")), args...)
 			what := fmt.Sprintf("%q", args)
 			out, stderr, _ := runCollectord(t, args...)
-			ran(what+" (standard error)", stderr)
+			checkSafe(what+" (standard error)", stderr)
 			if !slices.Contains(printsRecords, path) {
-				ran(what, out)
+				checkSafe(what, out)
 				continue
 			}
 			if strings.Contains(out, `"a":`) && !strings.Contains(out, hostileUsage) {
 				t.Errorf("%s changes a usage on its way to a pipe: %q", what, out)
 			}
-			if on := onATerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
+			if on := runOnTerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
 				t.Errorf("%s prints at a terminal %q", what, on)
 			} else {
-				ran(what+" (terminal)", on)
+				checkSafe(what+" (terminal)", on)
 			}
 		}
 	}
@@ -246,13 +246,13 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	if err != nil || strings.Count(string(page), `\u202e`) < 6 {
 		t.Errorf("%v: %s", err, page)
 	}
-	ran("the page", string(page))
+	checkSafe("the page", string(page))
 }
 
-// onATerminal runs a command whose standard output is a terminal.
-func onATerminal(t *testing.T, args ...string) string {
+// runOnTerminal runs a command whose standard output is a terminal.
+func runOnTerminal(t *testing.T, args ...string) string {
 	t.Helper()
-	outside, inside := terminal(t)
+	outside, inside := openTerminal(t)
 	cmd := command(t, args...)
 	cmd.Stdout = inside
 	printed := make(chan string, 1)

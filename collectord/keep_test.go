@@ -73,7 +73,7 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 		if destination != "" {
 			settings = fmt.Sprintf("shipper: {destination: '%s', s3: {endpoint: 'http://x:1'}}\n", destination)
 		}
-		cfg, err := loadText(t, settings)
+		cfg, err := loadConfig(t, settings)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const says = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
+	const finding = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
 	for shipper, want := range map[string]bool{
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}}":           true,
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}, keep: 0s}": false,
@@ -103,7 +103,7 @@ func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
 		if err := os.WriteFile(config, []byte("data_dir: "+filepath.Join(dir, "data")+"\nshipper: "+shipper+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, says) != want || !strings.Contains(out, "sealed") {
+		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, finding) != want || !strings.Contains(out, "sealed") {
 			t.Errorf("%s: %s", shipper, out)
 		}
 	}

@@ -32,7 +32,7 @@ func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
 	post := func() {
 		t.Helper()
 		began := time.Now()
-		_ = conn.SetDeadline(began.Add(testLimit))
+		_ = conn.SetDeadline(began.Add(testTimeout))
 		posted++
 		if _, err := fmt.Fprintf(conn, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 			t.Fatal(err)

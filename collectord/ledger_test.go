@@ -22,9 +22,9 @@ import (
 
 var ledgerFor = flag.Duration("ledger-for", 5*time.Second, "how long the ledger is watched under load, faults and restarts")
 
-// watch scrapes without a pause until the daemon is gone or stop is closed, and
+// checkLedgerUntil scrapes without a pause until the daemon is gone or stop is closed, and
 // asserts that every scrape balances and that no counter goes back.
-func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
+func (d *daemon) checkLedgerUntil(stop <-chan struct{}) (scrapes int) {
 	before := map[string]float64{}
 	for {
 		select {
@@ -36,11 +36,11 @@ func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
 		if err != nil {
 			return scrapes // killed
 		}
-		if _, told := m["collectord_usages_pending"]; !told {
+		if _, ok := m["collectord_usages_pending"]; !ok {
 			continue // starting
 		}
 		scrapes++
-		d.balances(m)
+		d.checkLedger(m)
 		for series, v := range m {
 			name, _, _ := strings.Cut(series, "{")
 			counts := strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_bucket")
@@ -52,8 +52,8 @@ func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
 	}
 }
 
-// balances asserts the three identities of the ledger.
-func (d *daemon) balances(m map[string]float64) {
+// checkLedger asserts the three identities of the ledger.
+func (d *daemon) checkLedger(m map[string]float64) {
 	d.t.Helper()
 	sum := func(name, source string) (n float64) {
 		for series, v := range m {
@@ -84,15 +84,15 @@ func (d *daemon) balances(m map[string]float64) {
 // load is what clients send: usages that are good over HTTP and UDP, and
 // anything else.
 type load struct {
-	next  atomic.Int64 // number of the next usage
-	acks  acknowledged
-	other atomic.Int64 // answers but 201
+	next       atomic.Int64 // number of the next usage
+	acks       acknowledged
+	notCreated atomic.Int64 // answers but 201
 }
 
 // run sends until stop is closed or the daemon is gone.
 func (l *load) run(d *daemon, stop <-chan struct{}) {
 	const workers = 6
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	bad := []struct{ mediaType, body string }{
 		{"application/json", `{"a":`},
@@ -130,7 +130,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				resp, err := client.Post(d.url(), mediaType, strings.NewReader(body))
 				if err != nil {
 					select {
-					case <-d.gone:
+					case <-d.ended:
 						return
 					default:
 						continue
@@ -140,7 +140,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				resp.Body.Close()
 				id, found := bytes.CutPrefix(answer, []byte(`{"id":"`))
 				if resp.StatusCode != http.StatusCreated || !found || err != nil || len(id) < 36 {
-					l.other.Add(1)
+					l.notCreated.Add(1)
 					continue
 				}
 				l.acks.mu.Lock()
@@ -157,20 +157,20 @@ func longUsage(i int, via string) string {
 	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 150))
 }
 
-// archive is a folder that can be away.
-type archive struct {
+// folderOutage is a folder that can be away.
+type folderOutage struct {
 	t    *testing.T
 	path string
 }
 
-func (a archive) leave() {
+func (a folderOutage) begin() {
 	a.t.Helper()
 	if err := errors.Join(os.Rename(a.path, a.path+".away"), os.WriteFile(a.path, nil, 0o600)); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a archive) come() {
+func (a folderOutage) end() {
 	a.t.Helper()
 	if err := errors.Join(os.Remove(a.path), os.Rename(a.path+".away", a.path)); err != nil {
 		a.t.Fatal(err)
@@ -197,7 +197,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	storage := archive{t, filepath.Join(dir, "archive")}
+	storage := folderOutage{t, filepath.Join(dir, "archive")}
 	l := &load{acks: acknowledged{ids: map[int]string{}}}
 	// inLog counts what is in the log of a daemon that has ended. One that was killed under
 	// load may have been in the middle of a write.
@@ -216,29 +216,29 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		return float64(strings.Count(out, "\n"))
 	}
 	const ways = 4
-	var left float64 // by the process before
+	var pendingBefore float64 // by the process before
 	var ends [ways]int
 	scrapes, full := 0, 0.0
 	for began, round := time.Now(), 0; time.Since(began) < *ledgerFor || round < ways; round++ {
 		d := start(t, config, port, admin)
-		until(t, "it tells of itself", func() bool { _, told := d.metrics()["collectord_usages_pending"]; return told })
-		if found := d.metrics()["collectord_usages_recovered_total"]; found != left {
-			t.Errorf("round %d: %v usages are found in the log, the process before left %v", round, found, left)
+		until(t, "it tells of itself", func() bool { _, ok := d.metrics()["collectord_usages_pending"]; return ok })
+		if found := d.metrics()["collectord_usages_recovered_total"]; found != pendingBefore {
+			t.Errorf("round %d: %v usages are found in the log, the process before left %v", round, found, pendingBefore)
 		}
 		stopLoad, stopWatch, watched, loaded := make(chan struct{}), make(chan struct{}), make(chan int, 1), make(chan struct{})
-		go func() { watched <- d.watch(stopWatch) }()
+		go func() { watched <- d.checkLedgerUntil(stopWatch) }()
 		go func() { defer close(loaded); l.run(d, stopLoad) }()
 		refused := func() float64 {
 			return d.metrics()[`collectord_usages_rejected_total{reason="log_full",source="http"}`]
 		}
 		shipped := func() float64 { return d.metrics()["collectord_usages_shipped_total"] }
 		until(t, "something is shipped", func() bool { return shipped() > 0 })
-		storage.leave()
+		storage.begin()
 		until(t, "the log is full", func() bool { return refused() > 0 })
 		full += refused()
 		way := round % ways
 		if way != 1 {
-			storage.come()
+			storage.end()
 		}
 		if way == 0 && round%8 == 0 { // not each time: the shipper comes back in its own time
 			before := shipped()
@@ -249,13 +249,13 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		case 0: // under load
 			d.kill()
 			close(stopLoad)
-			left = inLog(true)
+			pendingBefore = inLog(true)
 		case 1: // at rest: the last scrape tells what is left
 			close(stopLoad)
 			<-loaded
 			received, since := -1.0, time.Now()
 			until(t, "nothing waits, nor comes", func() bool { // datagrams are read some milliseconds later
-				if queued, _ := inKernel(t, port); queued > 0 {
+				if queued, _ := kernelQueue(t, port); queued > 0 {
 					received = -1
 				}
 				m := d.metrics()
@@ -265,12 +265,12 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 				waiting := m[`collectord_usages_waiting{source="http"}`] + m[`collectord_usages_waiting{source="udp"}`]
 				return waiting == 0 && time.Since(since) > 200*time.Millisecond
 			})
-			left = d.metrics()["collectord_usages_pending"]
+			pendingBefore = d.metrics()["collectord_usages_pending"]
 			d.kill()
-			if n := inLog(false); n != left {
-				t.Errorf("round %d: %v usages in the log, the last scrape says %v", round, n, left)
+			if n := inLog(false); n != pendingBefore {
+				t.Errorf("round %d: %v usages in the log, the last scrape says %v", round, n, pendingBefore)
 			}
-			storage.come()
+			storage.end()
 		default: // as it should be, under load or not
 			if way == 3 {
 				close(stopLoad)
@@ -280,15 +280,15 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			if way == 2 {
 				close(stopLoad)
 			}
-			told := stoppedWith.FindStringSubmatch(d.log())
-			if told == nil {
+			lastLine := stoppedWith.FindStringSubmatch(d.log())
+			if lastLine == nil {
 				t.Fatalf("round %d: no last line", round)
 			}
-			if left, err = strconv.ParseFloat(told[1], 64); err != nil {
+			if pendingBefore, err = strconv.ParseFloat(lastLine[1], 64); err != nil {
 				t.Fatal(err)
 			}
-			if n := inLog(false); n != left {
-				t.Errorf("round %d: %v usages in the log, the last line says %v", round, n, left)
+			if n := inLog(false); n != pendingBefore {
+				t.Errorf("round %d: %v usages in the log, the last line says %v", round, n, pendingBefore)
 			}
 		}
 		close(stopWatch)
@@ -299,13 +299,13 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		}
 	}
 	d := start(t, config, port, admin)
-	until(t, "all is shipped", func() bool { m := d.metrics(); p, told := m["collectord_usages_pending"]; return told && p == 0 })
+	until(t, "all is shipped", func() bool { m := d.metrics(); p, ok := m["collectord_usages_pending"]; return ok && p == 0 })
 	d.stop()
 	records, objects := download(t, config)
-	udp := verify(t, &l.acks, records)
+	udp := verifyAcknowledged(t, &l.acks, records)
 	if _, err := os.Stat(filepath.Join(dir, "data", "wal", "quarantine")); torn == 0 && !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("something is in the quarantine: %v", err)
 	}
 	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d answers else, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
-		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.other.Load(), full, len(records), udp, objects)
+		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.notCreated.Load(), full, len(records), udp, objects)
 }

@@ -31,7 +31,7 @@ func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
 		m = d.metrics()
 		return m[`collectord_shipper_failures_total{kind="not_a_store"}`] > 0
 	})
-	d.balances(m)
+	d.checkLedger(m)
 	if m["collectord_usages_shipped_total"] != 0 || m["collectord_usages_pending"] != n {
 		t.Errorf("%v shipped, %v pending", m["collectord_usages_shipped_total"], m["collectord_usages_pending"])
 	}
@@ -57,7 +57,7 @@ func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if len(records) != n || objects != 1 {
 		t.Errorf("%d records in %d objects", len(records), objects)
 	}

@@ -102,7 +102,7 @@ func TestAStartFitsAScreen(t *testing.T) {
 		ports := freePorts(t, 2)
 		at := fmt.Sprintf("127.0.0.1:%d", ports[0])
 		args = append([]string{"run", "--data-dir", dir + "/data", "--http-listen", at, "--udp-listen", at, "--admin-listen", fmt.Sprintf("127.0.0.1:%d", ports[1])}, args...)
-		d := startAs(t, command(t, args...), ports[0], ports[1])
+		d := startCommand(t, command(t, args...), ports[0], ports[1])
 		start = d.log()
 		d.stop()
 		return start, d.log()

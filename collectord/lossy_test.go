@@ -96,7 +96,7 @@ func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := command(t, "run", "--config", config)
-	d := startAs(t, exec.Command("ip", append([]string{"netns", "exec", ours.name}, run.Args...)...), 0, 0)
+	d := startCommand(t, exec.Command("ip", append([]string{"netns", "exec", ours.name}, run.Args...)...), 0, 0)
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", admin)
 	}}}
@@ -146,7 +146,7 @@ func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
 		return m["collectord_udp_datagrams_total"]+m["collectord_udp_kernel_drops_total"]+onTheWay() == sent &&
 			m[`collectord_usages_waiting{source="udp"}`] == 0
 	})
-	d.balances(m)
+	d.checkLedger(m)
 	lost, read, kernel := onTheWay(), m["collectord_udp_datagrams_total"], m["collectord_udp_kernel_drops_total"]
 	if part := lost / sent; part < 0.099 || part > 0.101 {
 		t.Errorf("%v of %v were lost on the way", lost, sent)

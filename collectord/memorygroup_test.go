@@ -56,12 +56,12 @@ func inGroup(group string, run *exec.Cmd) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", `echo $$ >"$0"/cgroup.procs && exec "$@"`, group}, run.Args...)...)
 }
 
-// groupKills is how often the kernel killed a process for want of memory.
-func groupKills(t *testing.T, group string) int {
+// oomKills is how often the kernel killed a process for want of memory.
+func oomKills(t *testing.T, group string) int {
 	t.Helper()
 	for _, name := range []string{"memory.events", "memory.oom_control"} {
 		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
-			return number(t, filepath.Join(group, name), `oom_kill (\d+)`)
+			return readNumber(t, filepath.Join(group, name), `oom_kill (\d+)`)
 		}
 	}
 	t.Fatal("the kernel does not count its kills")
@@ -74,15 +74,15 @@ func groupMemory(t *testing.T, group string) (all, files, sockets int) {
 	t.Helper()
 	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {
 		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
-			all = number(t, filepath.Join(group, name), `(\d+)`)
+			all = readNumber(t, filepath.Join(group, name), `(\d+)`)
 		}
 	}
 	separate := filepath.Join(group, "memory.kmem.tcp.usage_in_bytes")
 	if _, err := os.Stat(separate); err == nil {
-		sockets = number(t, separate, `(\d+)`)
+		sockets = readNumber(t, separate, `(\d+)`)
 		all += sockets
 	} else {
-		sockets = number(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
+		sockets = readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
 	}
-	return all, number(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
+	return all, readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
 }

@@ -74,7 +74,7 @@ func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
 	_, line := newToken(t, "ward-3")
 	write(t, dir+"/tokens", line+"\n")
-	edit(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	until(t, "it tells of itself", func() bool { return len(d.metrics()) > 100 })
 	documented := documentedMetrics(t)
@@ -171,8 +171,8 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 	}
 	until(t, "it is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
 	expect("at start", "200 ok", "200 ok")
-	storage := archive{t, dir + "/archive"}
-	storage.leave()
+	storage := folderOutage{t, dir + "/archive"}
+	storage.begin()
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 10, 2, false)
 	until(t, "shipping has failed", func() bool {
@@ -195,6 +195,6 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 	if got := d.metrics()["collectord_oldest_unshipped_seconds"]; got <= 0 {
 		t.Errorf("oldest unshipped: %v s", got)
 	}
-	storage.come()
+	storage.end()
 	d.stop()
 }

@@ -17,9 +17,9 @@ import (
 	"testing"
 )
 
-// nginxBefore runs nginx with what its only location says, and returns its URL and
+// startNginxWithLocation runs nginx with what its only location says, and returns its URL and
 // its log.
-func nginxBefore(t *testing.T, location string) (endpoint, log string) {
+func startNginxWithLocation(t *testing.T, location string) (endpoint, log string) {
 	t.Helper()
 	dir := t.TempDir()
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
@@ -99,14 +99,14 @@ func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	through, _ := nginxBefore(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")
+	through, _ := startNginxWithLocation(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+strings.Replace(settings, f.URL, through, 1)+"\n")
 	d := start(t, config, port, admin)
 	const requests, each = 20, 10
 	d.postLarge(requests, each)
 	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == requests*each })
 	m := d.metrics()
-	d.balances(m)
+	d.checkLedger(m)
 	if n := m[`collectord_shipper_failures_total{kind="too_large"}`]; n < 3 || n > 16 {
 		t.Errorf("refused %v times; %s", n, d.log())
 	}

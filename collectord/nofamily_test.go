@@ -36,7 +36,7 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 				}
 				return
 			}
-			d := startAs(t, inside(run...), 3000, 3001)
+			d := startCommand(t, inside(run...), 3000, 3001)
 			to := "localhost:3000"
 			if what == "IPv4" {
 				to = c.there // a host's own file of names may know localhost by IPv4 only
@@ -58,7 +58,7 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 			both := append(run, "--http-listen", "off", "--udp-listen", ":3000")
 			wild := inside(both...)
 			wild.Env = append(os.Environ(), "COLLECTORD_UDP_ALLOW=0.0.0.0/0,::/0")
-			d = startAs(t, wild, 3000, 3001)
+			d = startCommand(t, wild, 3000, 3001)
 			if out, err := inside("send", "udp://"+to, "--count", "10").CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}

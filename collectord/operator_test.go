@@ -22,9 +22,9 @@ type situation struct {
 	stdin  string
 	setUp  func(t *testing.T, dir string) // before the command, or nil
 
-	exit  int    // status
-	says  string // text that stdout or stderr contains
-	never string // text that neither contains, or ""
+	wantExit       int    // status
+	wantOutput     string // text that stdout or stderr contains
+	unwantedOutput string // text that neither contains, or ""
 }
 
 // situations returns the parts of the script, each from a file of its own.
@@ -59,7 +59,7 @@ func (s situation) run(t *testing.T) {
 		s.setUp(t, dir)
 	}
 	cmd := command(t, strings.Fields(fill(s.args))...)
-	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	cmd.Dir = dir
@@ -80,14 +80,14 @@ func (s situation) run(t *testing.T) {
 	if err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
-	if got := cmd.ProcessState.ExitCode(); got != s.exit {
-		t.Errorf("collectord %s: exit status %d, want %d", s.args, got, s.exit)
+	if got := cmd.ProcessState.ExitCode(); got != s.wantExit {
+		t.Errorf("collectord %s: exit status %d, want %d", s.args, got, s.wantExit)
 	}
-	if want := fill(s.says); !strings.Contains(string(out), want) {
+	if want := fill(s.wantOutput); !strings.Contains(string(out), want) {
 		t.Errorf("collectord %s: the output lacks %q", s.args, want)
 	}
-	if s.never != "" && strings.Contains(string(out), fill(s.never)) {
-		t.Errorf("collectord %s: the output contains %q", s.args, fill(s.never))
+	if s.unwantedOutput != "" && strings.Contains(string(out), fill(s.unwantedOutput)) {
+		t.Errorf("collectord %s: the output contains %q", s.args, fill(s.unwantedOutput))
 	}
 	if t.Failed() {
 		t.Logf("output:\n%s", out)

@@ -31,7 +31,7 @@ func serveStorage(t *testing.T, f *s3test.Server, address string) (stop func()) 
 	return stop
 }
 
-func (d *daemon) ask(path string) string {
+func (d *daemon) getAdmin(path string) string {
 	d.t.Helper()
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", d.admin, path))
 	if err != nil {
@@ -47,7 +47,7 @@ func (d *daemon) ask(path string) string {
 
 func (d *daemon) status() (s admin.Status) {
 	d.t.Helper()
-	if err := json.Unmarshal([]byte(d.ask(admin.StatusPath)), &s); err != nil {
+	if err := json.Unmarshal([]byte(d.getAdmin(admin.StatusPath)), &s); err != nil {
 		d.t.Fatal(err)
 	}
 	return s
@@ -63,7 +63,7 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 	m := startManager(t, filepath.Join(dir, "notify"))
 	config, port, adminPort := configure(t, dir, "wal: {seal_after: 100ms}\nshutdown: {grace: 0s}\nshipper:\n  heartbeat: 0s\n  retry_min: 50ms\n  retry_max: 100ms\n  "+strings.Replace(where, f.URL, "http://"+address, 1)+"\n")
 	d := m.run(nil, config, port, adminPort)
-	line := func() string { status, _ := m.heard(); return status }
+	line := func() string { status, _ := m.lastStatus(); return status }
 	check := func(want string, exit int) {
 		t.Helper()
 		out, stderr, status := runCollectord(t, "status", "--check", "--config", config)
@@ -91,11 +91,11 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 		return strings.HasPrefix(line(), "can't ship to s3://bucket/prod/ at") && strings.Contains(line(), cause)
 	})
 	took := time.Since(posted)
-	if verbose := d.ask("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: warning; can't ship") || !strings.Contains(verbose, "\ndestination s3://bucket/prod/ at http://"+address+": failing since ") ||
+	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: warning; can't ship") || !strings.Contains(verbose, "\ndestination s3://bucket/prod/ at http://"+address+": failing since ") ||
 		!strings.Contains(verbose, "\ntrouble shipping: ") || !strings.Contains(verbose, "advice: nothing listens at "+address) {
 		t.Errorf("readyz?verbose: %s", verbose)
 	}
-	if got := d.ask("/readyz"); got != "ok\n" {
+	if got := d.getAdmin("/readyz"); got != "ok\n" {
 		t.Errorf("readyz: %s", got)
 	}
 	if metrics := d.metrics(); metrics["collectord_shipper_failing_since_timestamp_seconds"] <= metrics["collectord_shipper_last_success_timestamp_seconds"] ||
@@ -117,7 +117,7 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 	if metrics := d.metrics(); metrics["collectord_shipper_failing_since_timestamp_seconds"] != 0 || metrics[`collectord_trouble{name="shipping"}`] != 0 {
 		t.Error("the metrics go on with it")
 	}
-	if verbose := d.ask("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: fine; ") || strings.Contains(verbose, "trouble") {
+	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: fine; ") || strings.Contains(verbose, "trouble") {
 		t.Errorf("readyz?verbose: %s", verbose)
 	}
 	check("FINE: ", 0)
@@ -137,7 +137,7 @@ func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
 	run := m.command(nil, config)
 	socket := "unix:" + filepath.Join(dir, "admin.sock")
 	run.Args = append(run.Args, "--admin-listen", socket+fmt.Sprintf(",127.0.0.1:%d", adminPort))
-	d := startAs(t, run, port, adminPort)
+	d := startCommand(t, run, port, adminPort)
 	until(t, "it is known", func() bool { return d.status().Destination.FailingSince != nil })
 	out, stderr, status := runCollectord(t, "status", "--check", "--config", config, "--admin-listen", socket)
 	if status != exitNotRight || !strings.HasPrefix(out, "FAILING: can't ship to s3://bucket/prod/ at ") || stderr != "" {
@@ -147,7 +147,7 @@ func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
 		t.Errorf("status: %s", out)
 	}
 	until(t, "the service manager is told so", func() bool {
-		line, _ := m.heard()
+		line, _ := m.lastStatus()
 		return strings.HasPrefix(line, "can't ship to s3://bucket/prod/ at ") && strings.Contains(line, "all is shipped")
 	})
 	d.stop()

@@ -23,12 +23,12 @@ import (
 // crowd is how many clients of a kind are slow at a time: nearly all that
 // http.max_connections lets in here.
 const (
-	crowd      = 1000
-	crowdLimit = 1024
+	crowdSize = 1000
+	maxCrowd  = 1024
 )
 
-// slowness is a way to hold a connection and give nothing for it.
-type slowness struct {
+// slowKind is a way to hold a connection and give nothing for it.
+type slowKind struct {
 	name    string
 	first   string             // sent at once
 	each    func(i int) string // if set: sent at once by client i
@@ -37,21 +37,21 @@ type slowness struct {
 	secure  *tls.Config        // over TLS, if not nil
 }
 
-// everySlowness has all ways tried to be slow; by default a few are, since each
+// allSlowKinds has all ways tried to be slow; by default a few are, since each
 // takes seconds.
-var everySlowness = flag.Bool("every-slowness", false, "try all ways to be a slow client")
+var allSlowKinds = flag.Bool("every-slowness", false, "try all ways to be a slow client")
 
-func slownesses() []slowness {
+func slowKinds() []slowKind {
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-	some := []slowness{
+	some := []slowKind{
 		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
 		{name: "dribbling a body", first: head + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
 		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
 	}
-	if !*everySlowness {
+	if !*allSlowKinds {
 		return some
 	}
-	return append(some, []slowness{
+	return append(some, []slowKind{
 		{name: "saying nothing"},
 		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
@@ -82,8 +82,8 @@ func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := start(t, config, port, admin)
-	for _, kind := range slownesses() {
-		d.withstand(kind, &http.Client{Timeout: testLimit}, d.url())
+	for _, kind := range slowKinds() {
+		d.serveDespite(kind, &http.Client{Timeout: testTimeout}, d.url())
 	}
 	// What DESIGN.md allows with every limit reached.
 	if peak := d.memory().peak; peak > 128<<20 {
@@ -92,18 +92,18 @@ func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 	d.stop()
 }
 
-// withstand lets a crowd of slow clients at the daemon until the last of them is
+// serveDespite lets a crowd of slow clients at the daemon until the last of them is
 // cut off, while another posts.
-func (d *daemon) withstand(kind slowness, client *http.Client, url string) {
+func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 	t := d.t
 	t.Helper()
 	began := time.Now()
-	slow := kind.begin(t, d, crowd)
+	slow := kind.begin(t, d, crowdSize)
 	var took []time.Duration
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		for held := float64(crowd); held > 1; { // the fast client has one
+		for held := float64(crowdSize); held > 1; { // the fast client has one
 			m, err := d.scrape()
 			if err != nil {
 				return
@@ -150,28 +150,28 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d, began := start(t, config, port, admin), time.Now()
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
 	crowdOf.ServerName = "127.0.0.1"
 	const hello = "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
-	for _, kind := range []slowness{
+	for _, kind := range []slowKind{
 		{name: "saying nothing"},
 		{name: "dribbling a hello after 12 KiB", first: hello + strings.Repeat("x", 12<<10), dribble: "x"},
 		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: crowdOf},
 	} {
 		client := ca.client("edge-7")
-		client.Timeout = testLimit
-		d.withstand(kind, client, url)
+		client.Timeout = testTimeout
+		d.serveDespite(kind, client, url)
 	}
 	m := d.metrics()
-	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowd {
+	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowdSize {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
 	// One line a kind, and a sum every 30 s.
-	if n, most := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > most {
-		t.Errorf("%d lines on handshakes, at most %d are fine", n, most)
+	if n, limit := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > limit {
+		t.Errorf("%d lines on handshakes, at most %d are fine", n, limit)
 	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
@@ -179,8 +179,8 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	d.stop()
 }
 
-// slow are clients that hold on.
-type slow struct {
+// slowClients are clients that hold on.
+type slowClients struct {
 	conns     []net.Conn
 	connected int
 	over      atomic.Bool
@@ -188,9 +188,9 @@ type slow struct {
 }
 
 // begin connects n clients and has them be slow.
-func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
+func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 	t.Helper()
-	s := &slow{}
+	s := &slowClients{}
 	for i, busy := 0, time.Now(); i < n; i++ {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
 		if err != nil {
@@ -216,7 +216,7 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 			first = k.each(i)
 		}
 		if _, err := io.WriteString(c, first); err != nil {
-			if time.Since(busy) > testLimit {
+			if time.Since(busy) > testTimeout {
 				t.Fatalf("%s: client %d: %v", k.name, i, err)
 			}
 			i-- // on a busy machine its time was over before that
@@ -236,7 +236,7 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 	return s
 }
 
-func (s *slow) end() {
+func (s *slowClients) end() {
 	s.over.Store(true)
 	for _, c := range s.conns {
 		c.Close()
@@ -287,29 +287,29 @@ func (d *daemon) memory() (f footprint) {
 // that are idle make room, and who is turned away is told when to come back.
 func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowd {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowdSize {
 		t.Fatalf("a limit of %d open files is too low for this test: %v", limit.Cur, err)
 	}
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd))
 	d := start(t, config, port, admin)
-	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
-	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
+	idle := slowKind{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
+	slow := idle.begin(t, d, 2*crowdSize) // the first of them make room once they have been idle for a second
 	// While the crowd is being turned away, not everyone is listened to first.
 	for i, c := range slow.conns {
-		_ = c.SetReadDeadline(time.Now().Add(testLimit))
+		_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("client %d is neither answered nor cut off", i)
 		}
 	}
-	until(t, "all places are taken", func() bool { return d.connections() >= crowd })
-	const most = 20 // are cut off without an answer, by a daemon that got no processor for a while
+	until(t, "all places are taken", func() bool { return d.connections() >= crowdSize })
+	const maxCut = 20 // are cut off without an answer, by a daemon that got no processor for a while
 	var refused, stored, cut int
 	until(t, "idle connections make room", func() bool {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 		resp, err := client.Post(d.url(), "application/json", strings.NewReader(`{"a":1}`))
 		if err != nil {
-			if cut++; cut <= most {
+			if cut++; cut <= maxCut {
 				return false
 			}
 			t.Fatal(err) // cut off without an answer
@@ -326,10 +326,10 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 		}
 		return stored >= 100
 	})
-	if n := d.connections(); n > crowdLimit {
+	if n := d.connections(); n > maxCrowd {
 		t.Errorf("%d connections are open", n)
 	}
-	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowd, refused, d.memory())
+	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowdSize, refused, d.memory())
 	slow.end()
 	d.stop()
 }

@@ -27,10 +27,10 @@ var updateScreenshot = flag.Duration("update-screenshot", 0, "make docs/status-p
 // -update-screenshot, of a daemon that ships what clients send it to a real storage. Once,
 // that storage hangs for a while.
 func TestChromiumPicturesTheStatusPage(t *testing.T) {
-	const picture, most = "../docs/status-page.png", 150 << 10
+	const picture, maxBytes = "../docs/status-page.png", 150 << 10
 	if *updateScreenshot == 0 {
 		info, err := os.Stat(picture)
-		if err != nil || info.Size() > most {
+		if err != nil || info.Size() > maxBytes {
 			t.Errorf("%s is missing or too large: run this test with -update-screenshot 1h (%v)", picture, err)
 		}
 		return
@@ -50,19 +50,19 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 		if err := storage.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		d.rejected("no JSON", http.StatusBadRequest)
+		d.postRejected("no JSON", http.StatusBadRequest)
 		rate := fmt.Sprint(int(150 + 60*math.Sin(40*share) + 30*math.Sin(170*share)))
 		for _, target := range []string{fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("udp://127.0.0.1:%d", port)} {
 			_ = command(t, "send", "--rate", rate, "--duration", "7s", target).Run() // slower where the machine is busy
 		}
 	}
 	b := startBrowser(t)
-	b.look(1100, 1, "prefers-color-scheme", "light")
-	b.visit(pageOf(admin))
-	b.isAnswered("Fine", nil)
+	b.emulate(1100, 1, "prefers-color-scheme", "light")
+	b.visit(statusPageURL(admin))
+	b.checkVerdict("Fine", nil)
 	b.screenshot(picture)
 	paletted(t, picture)
-	if info, err := os.Stat(picture); err != nil || info.Size() > most {
+	if info, err := os.Stat(picture); err != nil || info.Size() > maxBytes {
 		t.Errorf("the picture is too large (%v)", err)
 	}
 }

@@ -106,7 +106,7 @@ func (a *authority) client(name string) *http.Client {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	c := &http.Client{Timeout: testLimit, Transport: &http.Transport{TLSClientConfig: config}}
+	c := &http.Client{Timeout: testTimeout, Transport: &http.Transport{TLSClientConfig: config}}
 	a.t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -161,7 +161,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 	}
 	write(t, dir+"/tokens", "# clients\n"+line+"\n"+limitedLine+"\n"+fromJSON.Line+"\n")
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	for _, c := range []struct {
 		token string
@@ -220,7 +220,7 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 				scheme = "https"
 				more += "tls: {cert: " + dir + "/cert, key: " + dir + "/key, client_ca: " + ca.path + "}, "
 			}
-			edit(t, config, "http: {", more)
+			replaceInFile(t, config, "http: {", more)
 			d := start(t, config, port, admin)
 			url := fmt.Sprintf("%s://127.0.0.1:%d/api/usages", scheme, port)
 			stop := make(chan struct{})
@@ -265,8 +265,8 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			m := d.metrics()
-			if m[`collectord_usages_rejected_total{reason="unauthorized",source="http"}`] != 0 || m[accepted] != float64(posted.Load()) || m["collectord_config_last_reload_successful"] != 1 {
-				t.Errorf("%v accepted of %d", m[accepted], posted.Load())
+			if m[`collectord_usages_rejected_total{reason="unauthorized",source="http"}`] != 0 || m[acceptedHTTP] != float64(posted.Load()) || m["collectord_config_last_reload_successful"] != 1 {
+				t.Errorf("%v accepted of %d", m[acceptedHTTP], posted.Load())
 			}
 			if secure { // new connections see the newest certificate
 				c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), ca.client("edge-7").Transport.(*http.Transport).TLSClientConfig)
@@ -295,7 +295,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	first := time.Now().Add(1000 * time.Hour).Truncate(time.Second)
 	ca.issue("collector", dir+"/cert", dir+"/key", first)
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: 7, tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key}, ", dir))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: 7, tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key}, ", dir))
 	d := start(t, config, port, admin)
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	open := ca.client("")
@@ -330,7 +330,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	second := first.Add(time.Hour)
 	ca.issue("collector", dir+"/cert", dir+"/key", second)
 	write(t, dir+"/tokens", lineB+"\nb oops\n"+lineB+"\n")
-	edit(t, config, "max_connections: 7", "max_connections: 8")
+	replaceInFile(t, config, "max_connections: 7", "max_connections: 8")
 	reload(false, dir+"/tokens line 2")
 	if !strings.Contains(d.log(), "tokens line 3): has the name of line 1") {
 		t.Error("not all mistakes are told at once")
@@ -363,7 +363,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	}
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(-48*time.Hour))
 	reload(true, " expired on ")
-	unmarked(t, d, a, b)
+	checkNotLogged(t, d, a, b)
 	d.stop()
 }
 
@@ -373,7 +373,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	_, other := newToken(t, "b")
 	write(t, dir+"/tokens", line+"\n"+other+"\n")
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	var dials atomic.Int32
 	client := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
@@ -401,13 +401,13 @@ func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {listen: '127.0.0.1:", "http: {listen: '0.0.0.0:")
+	replaceInFile(t, config, "http: {listen: '127.0.0.1:", "http: {listen: '0.0.0.0:")
 	out, err := command(t, "run", "--config", config).CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != exitBadConfig || !strings.Contains(string(out), "http.tokens_file or http.tls.client_ca") || !strings.Contains(string(out), fmt.Sprintf("0.0.0.0:%d", port)) {
 		t.Errorf("%v: %s", err, out)
 	}
-	edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d := start(t, config, port, admin)
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	stranger := newAuthority(t, t.TempDir())
@@ -423,8 +423,8 @@ func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 	}
 	const uncertified = `collectord_tls_handshake_failures_total{reason="client_certificate"}`
 	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // it heard of it before that
-	if m := d.metrics(); m[uncertified] != 1 || m[accepted] != 1 {
-		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[accepted])
+	if m := d.metrics(); m[uncertified] != 1 || m[acceptedHTTP] != 1 {
+		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[acceptedHTTP])
 	}
 	d.stop()
 }
@@ -437,7 +437,7 @@ func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
 	write(t, dir+"/tokens", line+"\n"+token+"\nb sha256:12\n")
 	write(t, dir+"/cert", "no certificate")
 	config, _, _ := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %[1]s/ca}, ", dir))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %[1]s/ca}, ", dir))
 	for command1, status := range map[string]int{"config check": exitNotRight, "run": exitBadConfig} {
 		out, err := command(t, append(strings.Fields(command1), "--config", config)...).CombinedOutput()
 		var exit *exec.ExitError
@@ -455,7 +455,7 @@ func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
 	}
 	write(t, dir+"/tokens", "# nobody yet\n")
 	config, _, _ = configure(t, dir, "")
-	edit(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
+	replaceInFile(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
 	out, err := command(t, "config", "check", "--config", config).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "has no token: no client may send") || !strings.Contains(string(out), "takes tokens that can be read on their way") {
 		t.Errorf("%v: %s", err, out)
@@ -471,7 +471,7 @@ func TestSecretsMayBeCredentials(t *testing.T) {
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", "http: {tokens_file: tokens, tls: {cert: "+dir+"/cert, key: key}, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: tokens, tls: {cert: "+dir+"/cert, key: key}, ")
 	d := start(t, config, port, admin)
 	if got := postAs(t, ca.client(""), fmt.Sprintf("https://127.0.0.1:%d/api/usages", port), token); got != 201 {
 		t.Error(got)

@@ -47,7 +47,7 @@ func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 		changes["http-reuse always"] = "http-reuse always\n    default-server pool-purge-delay 120s"
 	}
 	dir := t.TempDir()
-	text := shipped(t, "haproxy.cfg", regexp.MustCompile(`(?m)^ +server collector([123]) 10\.0\.0\.1[123]:3000\n`), collectors, changes)
+	text := packagedConfig(t, "haproxy.cfg", regexp.MustCompile(`(?m)^ +server collector([123]) 10\.0\.0\.1[123]:3000\n`), collectors, changes)
 	p.run(dir, "haproxy.cfg", text, func(config string) *exec.Cmd {
 		return exec.Command("haproxy", "-db", "-f", config)
 	})
@@ -63,7 +63,7 @@ func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 		changes["keepalive 60s"] = "keepalive 120s"
 	}
 	dir := t.TempDir()
-	text := shipped(t, "Caddyfile", regexp.MustCompile(` 10\.0\.0\.1([123]):3000`), collectors, changes)
+	text := packagedConfig(t, "Caddyfile", regexp.MustCompile(` 10\.0\.0\.1([123]):3000`), collectors, changes)
 	p.run(dir, "Caddyfile", text, func(config string) *exec.Cmd {
 		cmd := exec.Command(program, "run", "--adapter", "caddyfile", "--config", config)
 		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
@@ -72,9 +72,9 @@ func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 	return p
 }
 
-// shipped is a configuration in packaging with these collectors in the places of its
+// packagedConfig is a configuration in packaging with these collectors in the places of its
 // three, each of which is there twice, and with changes.
-func shipped(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
+func packagedConfig(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join("../packaging", name))
 	if err != nil {
@@ -125,11 +125,11 @@ func (p *proxy) run(dir, name, config string, command func(path string) *exec.Cm
 			p.t.Logf("%s: %.4000s", name, text)
 		}
 	})
-	p.answers()
+	p.waitReady()
 }
 
-// repeats is how often the proxy sent a request again.
-func (p *proxy) repeats() (n int) {
+// countRepeats is how often the proxy sent a request again.
+func (p *proxy) countRepeats() (n int) {
 	p.t.Helper()
 	nginx := regexp.MustCompile(`^[-\d]+(?:(?:, | : )[-\d]+)*\|`)
 	others := regexp.MustCompile(`(?:/\d+){3}/\+?(\d+) \d+/\d+ |"retries":(\d+)`)
@@ -144,8 +144,8 @@ func (p *proxy) repeats() (n int) {
 	return n
 }
 
-// answers waits until the proxy does.
-func (p *proxy) answers() {
+// waitReady waits until the proxy does.
+func (p *proxy) waitReady() {
 	p.t.Helper()
 	until(p.t, "the proxy answers", func() bool {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", p.port))

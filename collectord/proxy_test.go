@@ -56,7 +56,7 @@ func startNginxWith(t *testing.T, keepalive string, changes map[string]string, c
 	}
 	maps.Copy(replaced, changes)
 	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (max_fails=0|fail_timeout=1s);\n`)
-	text := shipped(t, "nginx.conf", server, collectors, replaced)
+	text := packagedConfig(t, "nginx.conf", server, collectors, replaced)
 	main := fmt.Sprintf(`daemon off;
 worker_processes 2;
 pid %[1]s/pid;
@@ -91,7 +91,7 @@ http {
 			t.Logf("nginx: %.4000s", text)
 		}
 	})
-	p.answers()
+	p.waitReady()
 	return p
 }
 
@@ -110,7 +110,7 @@ func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (st
 	p.t.Helper()
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	for c := range clients {
 		wg.Go(func() {
@@ -147,7 +147,7 @@ func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (st
 	return n.Load()
 }
 
-func after(d time.Duration) <-chan struct{} {
+func closedAfter(d time.Duration) <-chan struct{} {
 	done := make(chan struct{})
 	time.AfterFunc(d, func() { close(done) })
 	return done
@@ -159,13 +159,13 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	d.rewrite(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
+	d.rewriteConfig(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
 	d.untilLogged("http.idle_timeout: 75s -> 3s")
 	p := startNginx(t, "1s", d)
-	stored := p.load(16, 0, after(3*time.Second))
+	stored := p.load(16, 0, closedAfter(3*time.Second))
 	// And with pauses about as long as nginx and as collectord keep connections.
-	stored += p.load(32, time.Second, after(4*time.Second))
-	stored += p.load(32, 3*time.Second, after(8*time.Second))
+	stored += p.load(32, time.Second, closedAfter(4*time.Second))
+	stored += p.load(32, 3*time.Second, closedAfter(8*time.Second))
 	repeated := 0
 	for _, line := range p.lines() {
 		if line != "201|201" && line != "200|200" {
@@ -203,7 +203,7 @@ func TestNginxHidesRestarts(t *testing.T) {
 	}
 	close(stop)
 	stored := <-answered
-	repeated := p.repeats()
+	repeated := p.countRepeats()
 	records, ids := 0, map[string]bool{}
 	for i, d := range daemons {
 		d.stop()
@@ -219,9 +219,9 @@ func TestNginxHidesRestarts(t *testing.T) {
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
 }
 
-// silence is a port that takes no connection and refuses none, as a host does that
+// unresponsivePort is a port that takes no connection and refuses none, as a host does that
 // is gone.
-func silence(t *testing.T) (port int) {
+func unresponsivePort(t *testing.T) (port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -245,14 +245,14 @@ func silence(t *testing.T) (port int) {
 // its share, and from then on about one a second.
 func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
-	collectors := []*daemon{{t: t, port: silence(t)}}
+	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
 	for range 2 {
 		config, port, admin := configure(t, t.TempDir(), "")
 		collectors = append(collectors, start(t, config, port, admin))
 	}
 	p := startNginx(t, "60s", collectors...)
 	const clients, seconds = 16, 6
-	stored := p.load(clients, 0, after(seconds*time.Second))
+	stored := p.load(clients, 0, closedAfter(seconds*time.Second))
 	delayed := 0
 	for _, line := range p.lines() {
 		delayed += strings.Count(line, "504, ")
@@ -277,7 +277,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	}
 	rewrite := func(i int, from, to, key string) {
 		t.Helper()
-		daemons[i].rewrite(configs[i], from, to)
+		daemons[i].rewriteConfig(configs[i], from, to)
 		daemons[i].untilLogged(key)
 	}
 	rewrite(2, full, free, "wal.min_free: ")
@@ -299,8 +299,8 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		return resp.StatusCode, problem.Code, resp.Header.Get("Retry-After")
 	}
 	usage := strings.Repeat(usageText(0, "http")+"\n", 100)
-	most := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
-	for i, body := range []string{most, usage, usage, usage, most} {
+	large := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
+	for i, body := range []string{large, usage, usage, usage, large} {
 		if status, code, _ := do("POST", "/api/usages", body); status != http.StatusCreated {
 			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
 		}
@@ -350,9 +350,9 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	}
 }
 
-// attacks are requests that one server may see end elsewhere than another, each
+// smugglingRequests are requests that one server may see end elsewhere than another, each
 // with a request hidden in or behind it.
-func attacks() map[string]string {
+func smugglingRequests() map[string]string {
 	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
 	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunks := "2\r\n{}\r\n0\r\n\r\n" + hidden
@@ -375,8 +375,8 @@ func attacks() map[string]string {
 	}
 }
 
-// statuses sends raw bytes and returns the answers' until the other side closes.
-func statuses(t *testing.T, port int, request string) (all []int, closed bool) {
+// sendRaw sends raw bytes and returns the answers' until the other side closes.
+func sendRaw(t *testing.T, port int, request string) (all []int, closed bool) {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -404,17 +404,17 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	p := startNginx(t, "1s", d)
-	for name, request := range attacks() {
+	for name, request := range smugglingRequests() {
 		before := d.metrics()
-		all, closed := statuses(t, d.port, request)
+		all, closed := sendRaw(t, d.port, request)
 		m := d.metrics()
-		if len(all) != 1 || all[0] < 400 || !closed || m[accepted] != before[accepted] {
-			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[accepted]-before[accepted])
+		if len(all) != 1 || all[0] < 400 || !closed || m[acceptedHTTP] != before[acceptedHTTP] {
+			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[acceptedHTTP]-before[acceptedHTTP])
 		}
 		// nginx may mend what it passes on, but both count the same requests.
 		lines := len(p.lines())
 		before = d.metrics()
-		all, _ = statuses(t, p.port, request)
+		all, _ = sendRaw(t, p.port, request)
 		until(t, "nginx has logged its answers", func() bool { return len(p.lines()) >= lines+len(all) })
 		passed := 0
 		for _, line := range p.lines()[lines:] {
@@ -422,7 +422,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 				passed++
 			}
 		}
-		if got := requests(d.metrics()) - requests(before); got != float64(passed) {
+		if got := totalRequests(d.metrics()) - totalRequests(before); got != float64(passed) {
 			t.Errorf("%s: nginx answered %v and passed on %d requests, collectord saw %v", name, all, passed, got)
 		}
 		t.Logf("%-22s through nginx: answered %v, %d passed on", name+",", all, passed)
@@ -430,7 +430,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 	d.stop()
 }
 
-func requests(m map[string]float64) (n float64) {
+func totalRequests(m map[string]float64) (n float64) {
 	series := regexp.MustCompile(`^collectord_http_requests_total\{`)
 	for name, v := range m {
 		if series.MatchString(name) {

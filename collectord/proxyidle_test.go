@@ -27,9 +27,9 @@ type sender struct {
 	again bool // its next request repeats the last
 }
 
-// senders are n of them, of all kinds, whose numbers begin at from.
-func senders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testLimit}
+// makeSenders are n of them, of all kinds, whose numbers begin at from.
+func makeSenders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testTimeout}
 	t.Cleanup(client.CloseIdleConnections)
 	for i := range n {
 		s := &sender{
@@ -89,8 +89,8 @@ func (s *sender) send() error {
 	return nil
 }
 
-// burst has all of them send at once, so that each has a connection to the collector.
-func burst(t *testing.T, when string, all []*sender) {
+// sendAll has all of them send at once, so that each has a connection to the collector.
+func sendAll(t *testing.T, when string, all []*sender) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i, s := range all {
@@ -103,8 +103,8 @@ func burst(t *testing.T, when string, all []*sender) {
 	wg.Wait()
 }
 
-// upstream returns the proxy's ends of the open connections to a port.
-func upstream(t *testing.T, port int) map[string]bool {
+// upstreamConns returns the proxy's ends of the open connections to a port.
+func upstreamConns(t *testing.T, port int) map[string]bool {
 	t.Helper()
 	table, err := os.ReadFile("/proc/thread-self/net/tcp")
 	if err != nil {
@@ -120,16 +120,16 @@ func upstream(t *testing.T, port int) map[string]bool {
 	return open
 }
 
-// endsWithAllOnce stops the collector: each acknowledged usage is stored once, under
+// stopAndVerifyOnce stops the collector: each acknowledged usage is stored once, under
 // the id that its own client was told, and nothing else is.
-func endsWithAllOnce(t *testing.T, d *daemon, config string, acks *acknowledged) {
+func stopAndVerifyOnce(t *testing.T, d *daemon, config string, acks *acknowledged) {
 	t.Helper()
 	d.stop()
 	if out, err := command(t, "ship", "--config", config).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if len(records) != len(acks.ids) {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(records), len(acks.ids))
 	}
@@ -154,22 +154,22 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 			for _, p := range ports {
 				listen += fmt.Sprintf(", '127.0.0.1:%d'", p)
 			}
-			edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: ["+listen+"]")
+			replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: ["+listen+"]")
 			d := start(t, config, port, admin)
 			acks := &acknowledged{ids: map[int]string{}}
 			var running sync.WaitGroup
 			for i, pause := range pauses {
 				p := front(t, false, &daemon{t: t, port: ports[i]})
-				all := senders(t, p, acks, i<<24, clients)
+				all := makeSenders(t, p, acks, i<<24, clients)
 				running.Go(func() {
 					began, bursts, kept := time.Now(), 1, 0
-					burst(t, fmt.Sprintf("%v, at first", pause), all)
+					sendAll(t, fmt.Sprintf("%v, at first", pause), all)
 					for bursts < 2000 && time.Since(began)+pause < lasts {
-						before := upstream(t, ports[i])
+						before := upstreamConns(t, ports[i])
 						<-time.After(pause)
-						burst(t, fmt.Sprintf("after %v", pause), all)
+						sendAll(t, fmt.Sprintf("after %v", pause), all)
 						bursts++
-						for end := range upstream(t, ports[i]) {
+						for end := range upstreamConns(t, ports[i]) {
 							if before[end] {
 								kept++
 							}
@@ -182,7 +182,7 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 				})
 			}
 			running.Wait()
-			endsWithAllOnce(t, d, config, acks)
+			stopAndVerifyOnce(t, d, config, acks)
 			t.Logf("%d usages, each stored once", len(acks.ids))
 		})
 	}
@@ -196,18 +196,18 @@ func TestProxiesThatHoldConnectionsForLongFailNoRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0}\n")
-			edit(t, config, "http: {", "http: {idle_timeout: 1s, ")
+			replaceInFile(t, config, "http: {", "http: {idle_timeout: 1s, ")
 			d := start(t, config, port, admin)
 			p := front(t, true, d)
 			acks := &acknowledged{ids: map[int]string{}}
-			all := senders(t, p, acks, 0, clients)
+			all := makeSenders(t, p, acks, 0, clients)
 			for i := range bursts {
 				pause := time.Second + time.Duration(i*7%bursts)*5*time.Millisecond
-				burst(t, fmt.Sprintf("after %v", pause), all)
+				sendAll(t, fmt.Sprintf("after %v", pause), all)
 				<-time.After(pause)
 			}
-			endsWithAllOnce(t, d, config, acks)
-			t.Logf("%d usages, each stored once; %d requests repeated by the proxy", len(acks.ids), p.repeats())
+			stopAndVerifyOnce(t, d, config, acks)
+			t.Logf("%d usages, each stored once; %d requests repeated by the proxy", len(acks.ids), p.countRepeats())
 		})
 	}
 }

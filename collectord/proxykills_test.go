@@ -29,7 +29,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	var configs []string
 	for i := range 3 {
 		config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshutdown: {grace: 2m}\nshipper:\n  "+bucket+"\n")
-		edit(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
+		replaceInFile(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
 		configs = append(configs, config)
 		collectors = append(collectors, start(t, config, port, admin))
 	}
@@ -71,7 +71,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			end()
 			goesOn("a collector is gone, and usages are taken")
 			collectors[i] = start(t, configs[i], d.port, d.admin)
-			until(t, "it has its share again", func() bool { return collectors[i].metrics()[accepted] > 300 })
+			until(t, "it has its share again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
 		}
 		signal := func(s syscall.Signal) {
 			if err := collectors[i].cmd.Process.Signal(s); err != nil {
@@ -84,7 +84,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	}
 	over.Store(true)
 	clients.Wait()
-	repeats := p.repeats()
+	repeats := p.countRepeats()
 	for _, d := range collectors {
 		d.stop()
 	}
@@ -112,8 +112,8 @@ func hidesKills(t *testing.T, startFront startProxy) {
 		}
 		stored[rec.Usage.N] = rec.ID
 	}
-	for _, told := range []map[int]string{acks.ids, r.acks.ids} {
-		for n, id := range told {
+	for _, ids := range []map[int]string{acks.ids, r.acks.ids} {
+		for n, id := range ids {
 			if stored[n] != id || id[14] != '8' { // derived from a key
 				t.Errorf("usage %d was acknowledged as %s and is stored as %q", n, id, stored[n])
 			}

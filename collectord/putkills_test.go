@@ -60,14 +60,14 @@ func (k *killer) aim(d *daemon, moment, puts int) {
 	k.daemon, k.moment, k.puts = d, moment, puts
 }
 
-func (k *killer) aims(moment int) bool {
+func (k *killer) isAimedAt(moment int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.daemon != nil && k.moment == moment
 }
 
-// at tells the killer where an upload is and reports whether it killed.
-func (k *killer) at(moment int) bool {
+// killAt tells the killer where an upload is and reports whether it killed.
+func (k *killer) killAt(moment int) bool {
 	k.mu.Lock()
 	d := k.daemon
 	if d == nil || moment != k.moment {
@@ -88,20 +88,20 @@ func (k *killer) at(moment int) bool {
 		return true
 	}
 	_ = d.cmd.Process.Kill()
-	<-d.gone
+	<-d.ended
 	return true
 }
 
-var keyForm = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
+var objectKeyPattern = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
 
-// seqsOf are the seqs in the keys of objects.
-func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
+// storedSeqs are the seqs in the keys of objects.
+func storedSeqs(t *testing.T, f *s3test.Server) (all [][2]int) {
 	t.Helper()
 	for key := range f.Objects() {
 		if strings.Contains(key, "/_collectord/") {
 			continue
 		}
-		m := keyForm.FindStringSubmatch(key)
+		m := objectKeyPattern.FindStringSubmatch(key)
 		if m == nil {
 			t.Errorf("key %s", key)
 			continue
@@ -129,11 +129,11 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	var k killer
 	f.Behave(s3test.Behaviour{
 		Fault: func(_ http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/dt=") || !k.aims(beforeStoring) {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/dt=") || !k.isAimedAt(beforeStoring) {
 				return false
 			}
 			body, err := io.ReadAll(r.Body)
-			if err != nil || k.at(beforeStoring) {
+			if err != nil || k.killAt(beforeStoring) {
 				return true
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -143,10 +143,10 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 			if !strings.Contains(key, "/dt=") {
 				return false
 			}
-			if k.at(beforeAnswering) {
+			if k.killAt(beforeAnswering) {
 				return true
 			}
-			k.at(afterAnswering)
+			k.killAt(afterAnswering)
 			return false
 		},
 	})
@@ -156,7 +156,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		k.aim(d, round%moments, 1+rand.IntN(3))
 		until(t, "the daemon is killed", func() bool {
 			select {
-			case <-d.gone:
+			case <-d.ended:
 				return true
 			default:
 			}
@@ -167,7 +167,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		})
 		<-d.exited
 		stored := false
-		for _, r := range seqsOf(t, f) {
+		for _, r := range storedSeqs(t, f) {
 			if _, err := os.Stat(filepath.Join(dir, "data", "wal", fmt.Sprintf("%020d-%020d", r[0], r[1]))); err == nil {
 				stored = true
 			}
@@ -183,9 +183,9 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	d.post(acks, n, n+3, 1, false)
 	d.stop()
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	next := 1
-	for _, r := range seqsOf(t, f) {
+	for _, r := range storedSeqs(t, f) {
 		if r[0] != next {
 			t.Errorf("after seq %d comes %d", next-1, r[0])
 		}

@@ -15,7 +15,7 @@ import (
 	"collectord/config"
 )
 
-func loadText(t *testing.T, text string) (*config.Config, error) {
+func loadConfig(t *testing.T, text string) (*config.Config, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "collectord.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -26,7 +26,7 @@ func loadText(t *testing.T, text string) (*config.Config, error) {
 }
 
 func TestAReloadIsAllOrNothing(t *testing.T) {
-	first, err := loadText(t, "")
+	first, err := loadConfig(t, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +68,8 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 	}
 }
 
-// rewrite replaces a part of a daemon's configuration file and has it reloaded.
-func (d *daemon) rewrite(config, from, to string) {
+// rewriteConfig replaces a part of a daemon's configuration file and has it reloaded.
+func (d *daemon) rewriteConfig(config, from, to string) {
 	d.t.Helper()
 	text, err := os.ReadFile(config)
 	if err != nil || !strings.Contains(string(text), from) {
@@ -105,27 +105,27 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	}
 	before := d.metrics()["collectord_config_last_reload_success_timestamp_seconds"]
 
-	d.rewrite(config, "http: {", "http: {max_record: 1KiB, ")
+	d.rewriteConfig(config, "http: {", "http: {max_record: 1KiB, ")
 	d.untilLogged("http.max_record: 1MiB -> 1KiB")
 	if got := status(); got != http.StatusRequestEntityTooLarge {
 		t.Errorf("beyond the new http.max_record: %d", got)
 	}
-	d.rewrite(config, "seal_after: 1h", "seal_after: 100ms")
+	d.rewriteConfig(config, "seal_after: 1h", "seal_after: 100ms")
 	until(t, "the segment is sealed by its new age, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
-	d.rewrite(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
+	d.rewriteConfig(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
 	until(t, "the bound is lowered", func() bool { return d.metrics()["collectord_wal_max_bytes"] == 48<<20 })
 	m := d.metrics()
 	if m["collectord_config_last_reload_successful"] != 1 || m["collectord_config_last_reload_success_timestamp_seconds"] <= before {
 		t.Errorf("the reload is told as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
 	}
 
-	d.rewrite(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
+	d.rewriteConfig(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
 	d.untilLogged("the nearest is wal.seal_after")
 	m = d.metrics()
 	if m["collectord_config_last_reload_successful"] != 0 || m["collectord_wal_max_bytes"] != 48<<20 {
 		t.Errorf("after a bad file: %v, wal.max_bytes %v", m["collectord_config_last_reload_successful"], m["collectord_wal_max_bytes"])
 	}
-	d.rewrite(config, ", seal_befor: 1s", ", segment_size: 4MiB")
+	d.rewriteConfig(config, ", seal_befor: 1s", ", segment_size: 4MiB")
 	d.untilLogged("wal.segment_size: 64MiB -> 4MiB")
 	if m = d.metrics(); m["collectord_wal_max_bytes"] != 32<<20 || m["collectord_config_last_reload_successful"] != 1 {
 		t.Errorf("after it was mended: wal.max_bytes %v", m["collectord_wal_max_bytes"])
@@ -137,24 +137,24 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 	for name, socket := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": fmt.Sprintf("@collectord-test-%d", os.Getpid())} {
 		t.Run(name, func(t *testing.T) {
 			m := startManager(t, socket)
-			next := func() (said string) {
+			next := func() (state string) {
 				t.Helper()
 				until(t, "the service manager is told more", func() bool {
 					m.mu.Lock()
 					defer m.mu.Unlock()
-					if len(m.said) > 0 {
-						said, m.said = m.said[0], m.said[1:]
+					if len(m.messages) > 0 {
+						state, m.messages = m.messages[0], m.messages[1:]
 					}
-					return said != ""
+					return state != ""
 				})
-				return said
+				return state
 			}
 			config, port, admin := configure(t, t.TempDir(), "")
 			d := m.run(nil, config, port, admin)
 			if got := next(); got != "READY=1" {
 				t.Errorf("at the start: %q", got)
 			}
-			d.rewrite(config, "log: {", "log: {level: debug, ")
+			d.rewriteConfig(config, "log: {", "log: {level: debug, ")
 			var micros int64
 			if got := next(); true {
 				if n, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d", &micros); n != 1 || err != nil || micros <= 0 {
@@ -164,7 +164,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 			if got := next(); got != "READY=1" {
 				t.Errorf("after a reload: %q", got)
 			}
-			d.rewrite(config, "level: debug", "level: loud")
+			d.rewriteConfig(config, "level: debug", "level: loud")
 			if got := next() + " " + next(); !strings.HasPrefix(got, "RELOADING=1\n") || !strings.HasSuffix(got, " READY=1") {
 				t.Errorf("at a reload that fails: %q", got)
 			}

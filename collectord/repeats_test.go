@@ -127,7 +127,7 @@ func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
 	d := start(t, config, port, admin)
 	r := &repeater{
 		t: t, url: d.url(), acks: acknowledged{ids: map[int]string{}},
-		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testLimit},
+		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testTimeout},
 	}
 	stop := make(chan struct{})
 	end := sync.OnceFunc(func() { close(stop) })

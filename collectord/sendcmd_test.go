@@ -24,12 +24,12 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// sent runs collectord send --json and returns what it says, and its status.
-func sent(t *testing.T, args ...string) (s send.Summary, status int) {
+// runSend runs collectord send --json and returns what it says, and its status.
+func runSend(t *testing.T, args ...string) (s send.Summary, status int) {
 	t.Helper()
 	c := command(t, append([]string{"send", "--json"}, args...)...)
-	var out, said bytes.Buffer
-	c.Stdout, c.Stderr = &out, &said
+	var out, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &out, &stderr
 	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -39,10 +39,10 @@ func sent(t *testing.T, args ...string) (s send.Summary, status int) {
 		return s, status
 	}
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
-		t.Fatalf("%v: %v: %s%s", args, err, out.Bytes(), said.Bytes())
+		t.Fatalf("%v: %v: %s%s", args, err, out.Bytes(), stderr.Bytes())
 	}
-	if strings.Contains(said.String(), "\r") {
-		t.Errorf("%v: a progress bar in a pipe: %q", args, said.String())
+	if strings.Contains(stderr.String(), "\r") {
+		t.Errorf("%v: a progress bar in a pipe: %q", args, stderr.String())
 	}
 	return s, status
 }
@@ -75,7 +75,7 @@ func TestSendBringsExactlyWhatItCounts(t *testing.T) {
 		udp + " --count 1000 --batch 14 --rate 200000 --connections 3":         1000,
 		udp + " --rate 5000 --batch 7 --payload " + file:                       100,
 	} {
-		s, status := sent(t, strings.Fields(args)...)
+		s, status := runSend(t, strings.Fields(args)...)
 		all += usages
 		got := int(s.UsagesAcknowledged)
 		if strings.HasPrefix(args, "udp") {
@@ -99,7 +99,7 @@ func TestSendKeepsItsRateOrSaysWhatItOwes(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
-	s, status := sent(t, fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "4000", "--duration", "500ms", "--connections", "8")
+	s, status := runSend(t, fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "4000", "--duration", "500ms", "--connections", "8")
 	// Nothing is left out on a machine that has anything left.
 	if s.UsagesAcknowledged+s.UsagesUnsent != 2000 || (status == 0) != (s.UsagesUnsent == 0) {
 		t.Errorf("exit status %d: %+v", status, s)
@@ -164,7 +164,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, status := sent(t, "http://"+ln.Addr().String(), "--count", strconv.Itoa(n), "--batch", "2", "--connections", "16", "--retry-for", "1m", "--seed", "1")
+		s, status := runSend(t, "http://"+ln.Addr().String(), "--count", strconv.Itoa(n), "--batch", "2", "--connections", "16", "--retry-for", "1m", "--seed", "1")
 		done <- result{s, status}
 	}()
 	for _, share := range []int64{3, 6} { // each time the daemon forgets the keys
@@ -257,7 +257,7 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 }
 
 // A terminal of our own (pts(4)).
-func terminal(t *testing.T) (outside, inside *os.File) {
+func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -288,7 +288,7 @@ func terminal(t *testing.T) (outside, inside *os.File) {
 func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	outside, inside := terminal(t)
+	outside, inside := openTerminal(t)
 	c := command(t, "send", fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "1000", "--count", "700")
 	c.Stderr = inside
 	drawn := make(chan string, 1)
@@ -361,7 +361,7 @@ func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
 		web + " --ca-file " + bad:                                   exitError,
 		"localhost:3000":                                            exitError,
 	} {
-		if _, status := sent(t, strings.Fields(args)...); status != want {
+		if _, status := runSend(t, strings.Fields(args)...); status != want {
 			t.Errorf("%s exits with %d, want %d", args, status, want)
 		}
 	}

@@ -14,9 +14,9 @@ import (
 func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "shutdown: {drain: 0}\n")
+	config, d := shipFourObjects(t, dir, "shutdown: {drain: 0}\n")
 	d.stop()
-	objects := archived(t, dir)
+	objects := archivedObjects(t, dir)
 	archive := filepath.Join(dir, "data", "archive")
 	want := map[string][]byte{}
 	for _, path := range objects {
@@ -27,7 +27,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		want["prod/"+strings.TrimPrefix(path, archive+"/")] = content
 	}
 	f, settings := fakeS3(t, dir)
-	edit(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
+	replaceInFile(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
 	f.Put(keyOf(want), []byte("something else")) // has one of the names
 
 	d = start(t, config, d.port, d.admin)
@@ -52,7 +52,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		!strings.Contains(stderr, filepath.Base(damaged)+": damaged after") {
 		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 	}
-	if left := archived(t, dir); len(left) != 1 || left[0] != damaged {
+	if left := archivedObjects(t, dir); len(left) != 1 || left[0] != damaged {
 		t.Errorf("left are %q", left)
 	}
 	write(t, damaged, string(whole))

@@ -70,7 +70,7 @@ func TestAStopDoesNotWaitForAFolderThatHangs(t *testing.T) {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		t.Error("the stop waits for the folder")
 	}
 	close(store.free)
@@ -102,6 +102,6 @@ func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	d = start(t, config, port, adminPort)
-	until(t, "the usage is shipped", func() bool { return objects(t, dir) == 1 })
+	until(t, "the usage is shipped", func() bool { return countObjects(t, dir) == 1 })
 	d.stop()
 }

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// handled are signals of a process that may take a minute to stop, and the status with
+// newTestSignals are signals of a process that may take a minute to stop, and the status with
 // which it ended, once it has.
-func handled(lost bool) (s *signals, ended chan int) {
+func newTestSignals(lost bool) (s *signals, ended chan int) {
 	ended = make(chan int, 1)
 	s = &signals{stopRequests: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
 	limit := func() time.Duration { return time.Minute }
@@ -36,7 +36,7 @@ func TestTwoSignals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, ended := handled(false)
+				s, ended := newTestSignals(false)
 				go s.handle()
 				s.stopRequests <- syscall.SIGTERM
 				synctest.Wait()
@@ -62,7 +62,7 @@ func TestTwoSignals(t *testing.T) {
 func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 	for lost, want := range map[bool]int{false: 0, true: exitError} {
 		synctest.Test(t, func(t *testing.T) {
-			s, ended := handled(lost)
+			s, ended := newTestSignals(lost)
 			go s.handle()
 			s.stopRequests <- syscall.SIGTERM
 			began := time.Now()
@@ -76,7 +76,7 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 // What is to be logged at the end may block, and so may what tells what is lost.
 func TestAProcessThatEndsAtOnceWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, ended := handled(false)
+		s, ended := newTestSignals(false)
 		free := make(chan struct{})
 		defer close(free)
 		s.last.Store(&lastActions{log: func(string) {}, lost: func() bool { <-free; return false }})
@@ -106,7 +106,7 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 
 // The command of the daemon ends even where it does not get as far as to start.
 func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
-	s, ended := handled(false)
+	s, ended := newTestSignals(false)
 	s.stopLimit.Store(nil)
 	s.stopRequests <- syscall.SIGTERM
 	if status := execute([]string{"run", "--no-such-flag"}, s); status != exitError {
@@ -114,7 +114,7 @@ func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		t.Error("nobody receives the signal")
 	}
 }
@@ -123,11 +123,11 @@ func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
 func TestASecondSignalEndsShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	goodArchive(t, dir)
+	makeArchive(t, dir)
 	_, settings := fakeS3(t, dir)
 	config, _, _ := configure(t, dir, "shipper:\n  "+strings.Replace(settings, "keep: 200ms", "keep: 1h", 1)+"\n")
 	_, out := smallPipe(t)
-	fillUp(t, out)
+	fillPipe(t, out)
 	r, w := smallPipe(t)
 	cmd := command(t, "ship", "--config", config, "--archive", dir+"/data/archive")
 	cmd.Stdout, cmd.Stderr = out, w
@@ -137,7 +137,7 @@ func TestASecondSignalEndsShip(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill(); <-ended }()
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	for lines := bufio.NewReader(r); ; {
 		line, err := lines.ReadString('\n')
 		if err != nil {

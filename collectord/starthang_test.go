@@ -52,7 +52,7 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 				"-e", fmt.Sprintf("inject=openat:delay_enter=%d:when=1", hang.Microseconds()),
 			}
 			began := time.Now()
-			d = startAs(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
+			d = startCommand(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 			if took := time.Since(began); took > hang {
 				t.Fatalf("it serves after %v: nothing hung, or it waited", took)
 			}

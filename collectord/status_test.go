@@ -17,8 +17,8 @@ func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "300000")
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := m.run(nil, config, port, admin)
-	until(t, "there are signs of life", func() bool { _, signs := m.heard(); return signs > 3 })
-	if status, _ := m.heard(); !strings.Contains(status, "usages/s") {
+	until(t, "there are signs of life", func() bool { _, signs := m.lastStatus(); return signs > 3 })
+	if status, _ := m.lastStatus(); !strings.Contains(status, "usages/s") {
 		t.Errorf("status: %q", status)
 	}
 	d.stop()
@@ -48,11 +48,11 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 		t.Helper()
 		select {
 		case <-asked:
-		case <-time.After(testLimit):
+		case <-time.After(testTimeout):
 			t.Fatal("nobody asks whether the loops turn")
 		}
 	}
-	signs := func() int { _, n := m.heard(); return n }
+	signs := func() int { _, n := m.lastStatus(); return n }
 	until(t, "there are signs of life", func() bool { return signs() > 3 })
 	stuck.Store(true)
 	turn() // what was asked before it was stuck is answered by the second after it

@@ -18,7 +18,7 @@ import (
 
 var pagePictures = flag.String("page-pictures", "", "write what Chromium shows of the status page to this directory")
 
-func pageOf(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
+func statusPageURL(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
 
 // scene is a state of the daemon, and what its page has to say of it.
 type scene struct {
@@ -28,8 +28,8 @@ type scene struct {
 	start   func(t *testing.T) (url string) // returns once the daemon is in the state
 }
 
-// aspects are how the page is looked at.
-var aspects = []struct {
+// viewports are how the page is looked at.
+var viewports = []struct {
 	name     string
 	width    int
 	features []string
@@ -59,18 +59,18 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 			}
 			b.t = t
 			url := s.start(t)
-			for _, a := range aspects {
-				b.look(a.width, 1, a.features...)
+			for _, a := range viewports {
+				b.emulate(a.width, 1, a.features...)
 				b.visit(url)
-				b.isAnswered(s.verdict, s.says)
-				b.isQuiet(url)
-				b.fits(a.width)
-				b.isReadable()
+				b.checkVerdict(s.verdict, s.says)
+				b.checkNoErrors(url)
+				b.checkWidth(a.width)
+				b.checkContrast()
 				if *pagePictures != "" {
 					b.screenshot(filepath.Join(*pagePictures, strings.ReplaceAll(s.name+" "+a.name, " ", "-")+".png"))
 				}
 			}
-			b.isForScreenReaders(s.name != "starting")
+			b.checkAccessibility(s.name != "starting")
 			b.t = t
 		})
 	}
@@ -79,8 +79,8 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 // startFine is a daemon whose usages are in a storage, and whose plots have begun.
 func startFine(t *testing.T) (url string) {
 	d, _ := startWithStorage(t)
-	until(t, "something is drawn", func() bool { return !strings.Contains(d.ask("/"), "Nothing is known yet") })
-	return pageOf(d.admin)
+	until(t, "something is drawn", func() bool { return !strings.Contains(d.getAdmin("/"), "Nothing is known yet") })
+	return statusPageURL(d.admin)
 }
 
 func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
@@ -90,7 +90,7 @@ func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  retry_min: 100ms\n  "+settings)
 	d = start(t, config, port, admin)
 	d.post(&acknowledged{ids: map[int]string{}}, 0, 300, 10, false)
-	d.rejected("no JSON", http.StatusBadRequest)
+	d.postRejected("no JSON", http.StatusBadRequest)
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
 	return d, storage
 }
 
-// rejected posts something that is answered a status.
-func (d *daemon) rejected(body string, status int) {
+// postRejected posts something that is answered a status.
+func (d *daemon) postRejected(body string, status int) {
 	d.t.Helper()
 	resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
 	if err != nil {
@@ -122,7 +122,7 @@ func startOutage(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	until(t, "shipping fails", func() bool { return d.metrics()[`collectord_shipper_failures_total{kind="network"}`] >= 1 })
-	return pageOf(d.admin)
+	return statusPageURL(d.admin)
 }
 
 // startFull is one whose log is full, since no storage listens.
@@ -143,7 +143,7 @@ func startFull(t *testing.T) (url string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	return pageOf(admin)
+	return statusPageURL(admin)
 }
 
 // startStarting is one whose disk hangs at the start.
@@ -156,24 +156,24 @@ func startStarting(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, port: port, admin: admin, cmd: exec.Command("strace", "-f", "-qq", "-o", filepath.Join(dir, "trace"),
-		"-P", filepath.Join(dir, "data", "wal"), "-e", "trace=openat", "-e", fmt.Sprintf("inject=openat:delay_enter=%d", testLimit.Microseconds()),
+		"-P", filepath.Join(dir, "data", "wal"), "-e", "trace=openat", "-e", fmt.Sprintf("inject=openat:delay_enter=%d", testTimeout.Microseconds()),
 		path, "run", "--config", config)}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	d.begin(func() {})
+	d.startProcess(func() {})
 	t.Cleanup(func() { // strace alone would leave the daemon behind
 		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
-		<-d.gone
+		<-d.ended
 		until(t, "the daemon is gone", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
 	})
 	until(t, "it serves its page", func() bool {
-		resp, err := http.Get(pageOf(admin))
+		resp, err := http.Get(statusPageURL(admin))
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return true
 	})
-	return pageOf(admin)
+	return statusPageURL(admin)
 }
 
 // TestChromiumRefreshesTheStatusPage waits for the page to load itself again, unless paused.
@@ -182,10 +182,10 @@ func TestChromiumRefreshesTheStatusPage(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	start(t, config, port, admin)
 	b := startBrowser(t)
-	b.visit(pageOf(admin))
-	b.loads(3)
-	b.isQuiet(pageOf(admin))
-	resp, err := http.Get(pageOf(admin) + "?paused")
+	b.visit(statusPageURL(admin))
+	b.waitLoaded(3)
+	b.checkNoErrors(statusPageURL(admin))
+	resp, err := http.Get(statusPageURL(admin) + "?paused")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,9 +36,9 @@ func smallPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// fillUp writes to a pipe until there is no room. The pipe is opened again for
+// fillPipe writes to a pipe until there is no room. The pipe is opened again for
 // that: whether a write waits belongs to what others share.
-func fillUp(t *testing.T, w *os.File) {
+func fillPipe(t *testing.T, w *os.File) {
 	t.Helper()
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -56,14 +56,14 @@ func fillUp(t *testing.T, w *os.File) {
 	}
 }
 
-// startInto runs the daemon with a pipe for standard error, of which it reads
+// startWithStderr runs the daemon with a pipe for standard error, of which it reads
 // until the daemon says that it is running.
-func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
+func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Stderr = w
-	d.begin(func() {})
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	d.startProcess(func() {})
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
@@ -76,31 +76,31 @@ func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *dae
 	}
 }
 
-// endsWithin is ten times what a daemon takes to end that waits for nothing but its log.
-const endsWithin = 10 * logFlushTimeout
+// exitTimeout is ten times what a daemon takes to end that waits for nothing but its log.
+const exitTimeout = 10 * logFlushTimeout
 
-// ends waits until the daemon has ended, and returns its exit status.
-func (d *daemon) ends(after string) int {
+// waitExit waits until the daemon has ended, and returns its exit status.
+func (d *daemon) waitExit(after string) int {
 	d.t.Helper()
 	select {
 	case <-d.exited:
 		return d.cmd.ProcessState.ExitCode()
-	case <-time.After(endsWithin):
-		d.t.Fatalf("the daemon still runs %v after %s", endsWithin, after)
+	case <-time.After(exitTimeout):
+		d.t.Fatalf("the daemon still runs %v after %s", exitTimeout, after)
 		return 0
 	}
 }
 
-// impatient is a client that does not wait for what may hang.
-func impatient(t *testing.T) *http.Client {
+// newTimeoutClient is a client that does not wait for what may hang.
+func newTimeoutClient(t *testing.T) *http.Client {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{}, Timeout: endsWithin}
+	c := &http.Client{Transport: &http.Transport{}, Timeout: exitTimeout}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
 
-// serves posts with a token and without, and scrapes.
-func (d *daemon) serves(client *http.Client, token string) {
+// checkServing posts with a token and without, and scrapes.
+func (d *daemon) checkServing(client *http.Client, token string) {
 	d.t.Helper()
 	if got := postAs(d.t, client, d.url(), token); got != http.StatusCreated {
 		d.t.Fatalf("a usage is answered %d", got)
@@ -118,8 +118,8 @@ func (d *daemon) serves(client *http.Client, token string) {
 	}
 }
 
-// objects counts what is in the archive.
-func objects(t *testing.T, dir string) (n int) {
+// countObjects counts what is in the archive.
+func countObjects(t *testing.T, dir string) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(dir+"/data/archive", func(path string, _ os.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".ndjson.zst") {
@@ -136,34 +136,34 @@ func objects(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// chatty configures a daemon that needs a token and logs what it does.
-func chatty(t *testing.T, dir, more string) (config string, port, admin int, token string) {
+// configureDebug configures a daemon that needs a token and logs what it does.
+func configureDebug(t *testing.T, dir, more string) (config string, port, admin int, token string) {
 	t.Helper()
 	token, line := newToken(t, "ward-3")
 	write(t, dir+"/tokens", line+"\n")
 	config, port, admin = configure(t, dir, more)
-	edit(t, config, "log: {format: text}", "log: {format: text, level: debug}")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "log: {format: text}", "log: {format: text, level: debug}")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	return config, port, admin, token
 }
 
 func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
-	client := impatient(t)
-	fillUp(t, w)
-	before := objects(t, dir)
+	d := startWithStderr(t, r, w, config, port, admin)
+	client := newTimeoutClient(t)
+	fillPipe(t, w)
+	before := countObjects(t, dir)
 	until(t, "objects are stored", func() bool {
-		d.serves(client, token)
-		return objects(t, dir) > before+5
+		d.checkServing(client, token)
+		return countObjects(t, dir) > before+5
 	})
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends("SIGTERM"); status != 0 {
+	if status := d.waitExit("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -173,12 +173,12 @@ func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	nowhere := fmt.Sprintf("shipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: x}}\n", freePorts(t, 1)[0])
-	config, port, admin, token := chatty(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0, when_full: drop_oldest}\nshutdown: {grace: 0s}\n"+nowhere)
-	edit(t, config, "data_dir", "# no credentials are needed to fail\ndata_dir")
+	config, port, admin, token := configureDebug(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0, when_full: drop_oldest}\nshutdown: {grace: 0s}\n"+nowhere)
+	replaceInFile(t, config, "data_dir", "# no credentials are needed to fail\ndata_dir")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
-	client := impatient(t)
-	fillUp(t, w)
+	d := startWithStderr(t, r, w, config, port, admin)
+	client := newTimeoutClient(t)
+	fillPipe(t, w)
 	usage := `{"a":"` + strings.Repeat("a", 500<<10) + `"}`
 	for i := range 30 {
 		request, err := http.NewRequest(http.MethodPost, d.url(), strings.NewReader(usage))
@@ -199,27 +199,27 @@ func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
 	}
 	until(t, "usages are evicted", func() bool { return d.metrics()["collectord_usages_evicted_total"] > 0 })
 	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several had to go
-	d.serves(client, token)
+	d.checkServing(client, token)
 }
 
 func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
+	d := startWithStderr(t, r, w, config, port, admin)
 	w.Close()
 	r.Close()
-	client := impatient(t)
+	client := newTimeoutClient(t)
 	until(t, "lines are lost", func() bool {
-		d.serves(client, token)
+		d.checkServing(client, token)
 		return d.metrics()[`collectord_log_lines_dropped_total{reason="failed"}`] > 0
 	})
-	d.serves(client, token)
+	d.checkServing(client, token)
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends("SIGTERM"); status != 0 {
+	if status := d.waitExit("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -234,11 +234,11 @@ func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 			r, w := smallPipe(t)
 			if kind == "socket" {
-				r, w = sockets(t)
+				r, w = socketPair(t)
 			}
-			d := startInto(t, r, w, config, port, admin)
+			d := startWithStderr(t, r, w, config, port, admin)
 			if kind == "pipe" {
-				fillUp(t, w)
+				fillPipe(t, w)
 			} else {
 				for err := error(nil); err == nil; {
 					err = unix.Sendto(int(w.Fd()), []byte("\n"), unix.MSG_DONTWAIT, nil)
@@ -247,15 +247,15 @@ func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 			if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
 				t.Fatal(err)
 			}
-			if status := d.ends("SIGABRT"); status == 0 {
+			if status := d.waitExit("SIGABRT"); status == 0 {
 				t.Error("exit status 0")
 			}
 		})
 	}
 }
 
-// sockets are connected to each other.
-func sockets(t *testing.T) (r, w *os.File) {
+// socketPair are connected to each other.
+func socketPair(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -305,7 +305,7 @@ func readSlowly(t *testing.T, config string) (printed string, longest time.Durat
 	r, w := smallPipe(t)
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 	d.cmd.Stderr = w
-	d.begin(func() {})
+	d.startProcess(func() {})
 	w.Close()
 	var text bytes.Buffer
 	pause := 300 * time.Millisecond
@@ -321,7 +321,7 @@ func readSlowly(t *testing.T, config string) (printed string, longest time.Durat
 			t.Fatal(err)
 		}
 	}
-	if status := d.ends("its last line"); status != exitBadConfig {
+	if status := d.waitExit("its last line"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
 	return text.String(), longest
@@ -331,11 +331,11 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
 	_, w := smallPipe(t)
-	fillUp(t, w)
+	fillPipe(t, w)
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 	d.cmd.Stderr = w
-	d.begin(func() {})
-	if status := d.ends("its start"); status != exitBadConfig {
+	d.startProcess(func() {})
+	if status := d.waitExit("its start"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -355,16 +355,16 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	for name, stderr := range map[string]*os.File{"a full disk": full, "a pipe without a reader": gone} {
 		d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 		d.cmd.Stderr = stderr
-		d.begin(func() {})
-		if status := d.ends("its start"); status != exitBadConfig {
+		d.startProcess(func() {})
+		if status := d.waitExit("its start"); status != exitBadConfig {
 			t.Errorf("%s: exit status %d", name, status)
 		}
 	}
 }
 
-// holdUp has whoever opens a file wait: it has a lease (fcntl(2)). opened reports whether
+// holdLease has whoever opens a file wait: it has a lease (fcntl(2)). opened reports whether
 // somebody does.
-func holdUp(t *testing.T, path string) (opened func() bool) {
+func holdLease(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -386,7 +386,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
-	edit(t, config, "udp: {", "udp: {sockets: 16, ")
+	replaceInFile(t, config, "udp: {", "udp: {sockets: 16, ")
 	stuck, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -403,7 +403,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	}
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
-	d.begin(func() {})
+	d.startProcess(func() {})
 	until(t, "it listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
@@ -416,15 +416,15 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.ends("a second signal")
+	d.waitExit("a second signal")
 }
 
 func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, _ := chatty(t, dir, "wal: {min_free: 0}\n")
+	config, port, admin, _ := configureDebug(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
-	opened := holdUp(t, dir+"/tokens")
+	opened := holdLease(t, dir+"/tokens")
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -464,7 +464,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	}
 	read, next, missing := 0, 0, 0
 	lines := bufio.NewScanner(r)
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	for next < n && lines.Scan() {
 		var i int
 		text := lines.Text()
@@ -503,13 +503,13 @@ func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(v.queue, nil))
 	log.Info("before")
 	v.queue.flush(logFlushTimeout)
-	out.fail(10) // in the middle of the next line
+	out.limitTo(10) // in the middle of the next line
 	log.Info("lost")
 	v.queue.flush(logFlushTimeout)
 	if got := v.queue.snapshot().Failed; got != 1 {
 		t.Errorf("%d lines are counted", got)
 	}
-	out.fail(-1)
+	out.limitTo(-1)
 	log.Info("after")
 	v.queue.flush(logFlushTimeout)
 	lines := strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
@@ -524,23 +524,23 @@ type failingWriter struct {
 	mu      sync.Mutex
 	written strings.Builder
 	limited bool
-	room    int
+	left    int
 }
 
-// fail leaves room for n bytes; less than 0 is no bound.
-func (f *failingWriter) fail(n int) {
+// limitTo leaves room for n bytes; less than 0 is no bound.
+func (f *failingWriter) limitTo(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.limited, f.room = n >= 0, n
+	f.limited, f.left = n >= 0, n
 }
 
 func (f *failingWriter) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.limited && len(b) > f.room {
-		f.written.Write(b[:f.room])
-		n := f.room
-		f.room = 0
+	if f.limited && len(b) > f.left {
+		f.written.Write(b[:f.left])
+		n := f.left
+		f.left = 0
 		return n, syscall.ENOSPC
 	}
 	return f.written.Write(b)

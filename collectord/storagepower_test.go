@@ -30,8 +30,8 @@ var storageCuts = flag.String("storagecuts", "2s,35s,host", "how long after ever
 // object is too large to be read back without a reason.
 const usagesPerCut, objectsPerCut = 2_000, 20
 
-// startOfAMachine is how long a storage whose power was cut is away at least.
-const startOfAMachine = 15 * time.Second
+// rebootTime is how long a storage whose power was cut is away at least.
+const rebootTime = 15 * time.Second
 
 // powerCuts cuts the power of a storage, and of another of its kind for each way.
 func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
@@ -59,7 +59,7 @@ func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replaces bool) (cut storages.Cut) {
 	t.Helper()
 	needs(t, "mkfs.ext4", "mount", "umount", "losetup")
-	working <- struct{}{}
+	busySlots <- struct{}{}
 	disk := newExt4(t)
 	data := filepath.Join(disk.path, "storage")
 	if err := os.Mkdir(data, 0o750); err != nil {
@@ -70,32 +70,32 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	must(t, "sync", "-f", disk.path) // not those of others, whose power is cut meanwhile
 
 	dir := t.TempDir()
-	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipTo(t, dir, s)))
+	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipperSettings(t, dir, s)))
 	d := start(t, config, port, admin)
 	postObjects(t, d)
-	<-working
+	<-busySlots
 	<-time.After(wait)
 	disk.losePower()
 	s.Kill()
 	if host {
 		d.kill()
 	}
-	disk.down()
-	<-time.After(startOfAMachine)
-	disk.up()
-	cut.Gone, cut.Missing = startAgain(t, s)
-	present, damaged := intact(t, s)
+	disk.detach()
+	<-time.After(rebootTime)
+	disk.attach()
+	cut.Gone, cut.Missing = restartStorage(t, s)
+	present, damaged := readBucket(t, s)
 	gone := usagesPerCut - len(present)
 	t.Logf("power cut %v after everything was confirmed, of the host, too: %t: %d of %d usages are gone, %d objects damaged", wait, host, gone, usagesPerCut, damaged)
 	if damaged > 0 {
 		cut.Gone = fmt.Sprintf(" (%d objects damaged)", damaged)
 	}
-	cut.Gone = marked(gone) + cut.Gone
+	cut.Gone = boldCount(gone) + cut.Gone
 	if host {
 		d = start(t, config, port, admin)
 	}
-	untilLooked(t, d)
-	present, damaged = intact(t, s)
+	waitKeptChecked(t, d)
+	present, damaged = readBucket(t, s)
 	twice := 0
 	for _, times := range present {
 		if times > 1 {
@@ -124,7 +124,7 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	if damaged > 0 {
 		cut.Missing += fmt.Sprintf(" (%d damaged objects are left)", damaged)
 	}
-	cut.Missing = marked(missing) + cut.Missing
+	cut.Missing = boldCount(missing) + cut.Missing
 	return cut
 }
 
@@ -159,10 +159,10 @@ func postObjects(t *testing.T, d *daemon) {
 	}
 }
 
-// startAgain starts a storage after a power cut, and returns what is to be said about it
+// restartStorage starts a storage after a power cut, and returns what is to be said about it
 // in the cells of the table. One that does not start is replaced by an empty one, and one
 // that has lost its bucket gets it back.
-func startAgain(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
+func restartStorage(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	t.Helper()
 	if err := s.Start(); err != nil {
 		t.Logf("it does not start after the power cut: %v", err)
@@ -177,9 +177,9 @@ func startAgain(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	return about, aboutTheEnd
 }
 
-// untilLooked waits until the host has looked at all that it keeps, and again at what it
+// waitKeptChecked waits until the host has looked at all that it keeps, and again at what it
 // shipped again.
-func untilLooked(t *testing.T, d *daemon) {
+func waitKeptChecked(t *testing.T, d *daemon) {
 	t.Helper()
 	for deadline := time.Now().Add(2**storageKeep + 20*time.Minute); time.Now().Before(deadline); <-time.After(time.Second) {
 		if m := d.metrics(); m["collectord_usages_pending"] == 0 && m["collectord_wal_kept_segments"] == 0 {
@@ -189,17 +189,17 @@ func untilLooked(t *testing.T, d *daemon) {
 	t.Errorf("the host keeps %.0f segments, and has %.0f usages to ship: %s", d.metrics()["collectord_wal_kept_segments"], d.metrics()["collectord_usages_pending"], d.log())
 }
 
-// marked is a number of usages as the table has it.
-func marked(n int) string {
+// boldCount is a number of usages as the table has it.
+func boldCount(n int) string {
 	if n > 0 {
 		return "**" + thousands(n) + "**"
 	}
 	return "0"
 }
 
-// intact reads the whole bucket. A storage that lost its power may have lost the
+// readBucket reads the whole bucket. A storage that lost its power may have lost the
 // bucket, or list what it can't return. It returns how often each usage is there.
-func intact(t *testing.T, s *storages.Server) (present map[int]int, damaged int) {
+func readBucket(t *testing.T, s *storages.Server) (present map[int]int, damaged int) {
 	t.Helper()
 	present = map[int]int{}
 	var keys []string

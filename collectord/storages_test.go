@@ -25,9 +25,9 @@ import (
 
 var storageKills = flag.Int("storagekills", 6, "how often the daemon, the storage or both are killed, for each storage")
 
-// working holds one for each storage that is being asked, killed or filled. Waiting for
+// busySlots holds one for each storage that is being asked, killed or filled. Waiting for
 // something to be written, or looked at, is all that is done by more of them at a time.
-var working = make(chan struct{}, 3)
+var busySlots = make(chan struct{}, 3)
 
 // TestStorages asks each storage, kills it, and cuts its power.
 func TestStorages(t *testing.T) {
@@ -39,10 +39,10 @@ func TestStorages(t *testing.T) {
 				t.Parallel()
 				goWithout(t, k.Missing())
 				row := &rows[i]
-				working <- struct{}{}
-				*row = askStorage(t, k)
+				busySlots <- struct{}{}
+				*row = probeStorage(t, k)
 				t.Run("killed", func(t *testing.T) { row.Kills = killStorage(t, k) })
-				<-working
+				<-busySlots
 				powerCuts(t, k, row)
 			})
 		}
@@ -77,8 +77,8 @@ func startStorage(t *testing.T, k storages.Storage, dir string) *storages.Server
 	return s
 }
 
-// shipTo are a daemon's settings for a storage: those of docs/storages.md.
-func shipTo(t *testing.T, dir string, s *storages.Server) string {
+// shipperSettings are a daemon's settings for a storage: those of docs/storages.md.
+func shipperSettings(t *testing.T, dir string, s *storages.Server) string {
 	t.Helper()
 	change := map[string]string{"http://storage.example:9000": s.Endpoint(), "us-east-1": documentedRegion(t, s.Name)}
 	credentials := filepath.Join(dir, "credentials")
@@ -87,7 +87,7 @@ func shipTo(t *testing.T, dir string, s *storages.Server) string {
 		t.Fatal(err)
 	}
 	change["/etc/collectord/credentials"] = "'" + credentials + "'"
-	_, text, ok := strings.Cut(fromStorages(t, "yaml", "destination: s3://usages/edge-1"), "shipper:\n")
+	_, text, ok := strings.Cut(storagesBlock(t, "yaml", "destination: s3://usages/edge-1"), "shipper:\n")
 	for from, to := range change {
 		ok = ok && strings.Count(text, from) == 1
 		text = strings.Replace(text, from, to, 1)
@@ -114,7 +114,7 @@ func documentedRegion(t *testing.T, name string) string {
 	return string(m[1])
 }
 
-func askStorage(t *testing.T, k storages.Storage) storages.Row {
+func probeStorage(t *testing.T, k storages.Storage) storages.Row {
 	t.Helper()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
@@ -132,7 +132,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	dir := t.TempDir()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 2m, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipTo(t, dir, s))
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 2m, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipperSettings(t, dir, s))
 	acks := &acknowledged{ids: map[int]string{}}
 	const each = 500
 	d := start(t, config, port, admin)
@@ -158,7 +158,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	d.post(acks, *storageKills*each, *storageKills*each+100, 8, false)
 	untilShipped(t, d)
 	d.stop()
-	verify(t, acks, catRecords(t, config))
+	verifyAcknowledged(t, acks, catRecords(t, config))
 	if out := must0(t, "audit", "--deep", "--from-start", "--config", config); !strings.HasPrefix(out, "RIGHT") {
 		t.Errorf("audit: %s", out)
 	}

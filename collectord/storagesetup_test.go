@@ -19,9 +19,9 @@ import (
 
 // What docs/storages.md tells people to set up is set up here as it is written.
 
-// fromStorages is the only code block of a language in docs/storages.md that holds a
+// storagesBlock is the only code block of a language in docs/storages.md that holds a
 // word.
-func fromStorages(t *testing.T, language, word string) string {
+func storagesBlock(t *testing.T, language, word string) string {
 	t.Helper()
 	document, err := os.ReadFile(docsStorages)
 	if err != nil {
@@ -115,26 +115,26 @@ func startHost(t *testing.T, s *storages.Server, policy string) host {
 	restricted := *s
 	restricted.Key, restricted.Secret = name, secret
 	dir := t.TempDir()
-	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  retry_min: 50ms\n  retry_max: 200ms\n"+shipTo(t, dir, &restricted))
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  retry_min: 50ms\n  retry_max: 200ms\n"+shipperSettings(t, dir, &restricted))
 	return host{start(t, config, port, admin), config, restricted.Client()}
 }
 
 // hostPolicy is the policy of IAM in docs/storages.md.
 func hostPolicy(t *testing.T) string {
 	t.Helper()
-	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); fromStorages(t, "sh", "mc admin") != want {
+	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); storagesBlock(t, "sh", "mc admin") != want {
 		t.Errorf("%s has other commands than\n%s", docsStorages, want)
 	}
-	return fromStorages(t, "json", "s3:prefix")
+	return storagesBlock(t, "json", "s3:prefix")
 }
 
-// try is what a thief tries.
-type try struct{ method, path, query, copied string }
+// theftAttempt is what a thief tries.
+type theftAttempt struct{ method, path, query, copied string }
 
 // TestAStolenHostReadsNoOtherHostsUsages ships, audits and reads with the policies in
 // docs/storages.md, and tries what a thief would with the same keys.
 func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
-	policy, identity := hostPolicy(t), fromStorages(t, "json", "Read:usages/edge-1/*")
+	policy, identity := hostPolicy(t), storagesBlock(t, "json", "Read:usages/edge-1/*")
 	for _, c := range []struct {
 		storage, policy string
 		bucket          bool // what is of others is in another
@@ -164,14 +164,14 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 			h.post(acks, 0, 300, 8, false)
 			untilShipped(t, h.daemon)
 			h.kill()
-			verify(t, acks, catRecords(t, h.config))
+			verifyAcknowledged(t, acks, catRecords(t, h.config))
 			must0(t, "audit", "--deep", "--from-start", "--config", h.config)
 
 			keys, err := h.client.Keys("usages", "edge-1/dt=")
 			if err != nil || len(keys) == 0 {
 				t.Fatal(keys, err)
 			}
-			tries := []try{
+			tries := []theftAttempt{
 				{method: "GET", path: "/"},
 				{method: "GET", path: "/usages", query: "policy"},
 				{method: "PUT", path: "/usages", query: "policy"},
@@ -191,7 +191,7 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 				{method: "PUT", path: "/usages/edge-1/copied", copied: others + "/edge-2/dt=2026-11-23/hour=08/other.ndjson.zst"},
 			}
 			if !c.deletes {
-				tries = append(tries, try{method: "DELETE", path: "/usages/" + keys[0]})
+				tries = append(tries, theftAttempt{method: "DELETE", path: "/usages/" + keys[0]})
 			}
 			for _, try := range tries {
 				query, err := url.ParseQuery(try.query)
@@ -255,7 +255,7 @@ func TestThePolicyOfAHostGrantsNothingMore(t *testing.T) {
 // storage.
 func nginxLocation(t *testing.T, s *storages.Server) string {
 	t.Helper()
-	text := fromStorages(t, "nginx", "proxy_pass")
+	text := storagesBlock(t, "nginx", "proxy_pass")
 	_, location, ok := strings.Cut(text, "location / {")
 	location, _, closed := strings.Cut(location, "}")
 	if !ok || !closed || strings.Count(location, "http://127.0.0.1:9001") != 1 {
@@ -285,9 +285,9 @@ func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 					kept = append(kept, line)
 				}
 			}
-			through, log := nginxBefore(t, strings.Join(kept, ""))
+			through, log := startNginxWithLocation(t, strings.Join(kept, ""))
 			dir := t.TempDir()
-			settings := strings.Replace(shipTo(t, dir, s), s.Endpoint(), through, 1)
+			settings := strings.Replace(shipperSettings(t, dir, s), s.Endpoint(), through, 1)
 			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n"+settings)
 			d := start(t, config, port, admin)
 			const requests, each = 20, 8

@@ -22,21 +22,21 @@ type strangers struct {
 	running sync.WaitGroup
 }
 
-// strangersHold connects n strangers, of each kind as many.
-func strangersHold(d *daemon, n int, kinds []slowness) *strangers {
+// startStrangers connects n strangers, of each kind as many.
+func startStrangers(d *daemon, n int, kinds []slowKind) *strangers {
 	s := &strangers{d: d, over: make(chan struct{})}
 	for i := range n {
 		s.running.Go(func() {
-			for s.once(kinds[i%len(kinds)]) {
+			for s.holdOnce(kinds[i%len(kinds)]) {
 			}
 		})
 	}
-	d.t.Cleanup(s.leave)
+	d.t.Cleanup(s.stop)
 	return s
 }
 
-// once holds a connection until it is cut off, and reports whether to go on.
-func (s *strangers) once(kind slowness) bool {
+// holdOnce holds a connection until it is cut off, and reports whether to go on.
+func (s *strangers) holdOnce(kind slowKind) bool {
 	const pace = 500 * time.Millisecond
 	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port)); err == nil {
 		defer c.Close()
@@ -71,7 +71,7 @@ func (s *strangers) once(kind slowness) bool {
 	}
 }
 
-func (s *strangers) leave() {
+func (s *strangers) stop() {
 	select {
 	case <-s.over:
 	default:
@@ -80,9 +80,9 @@ func (s *strangers) leave() {
 	s.running.Wait()
 }
 
-func strangerKinds(header string) []slowness {
+func strangerKinds(header string) []slowKind {
 	head := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-	return []slowness{
+	return []slowKind{
 		{name: "nothing"},
 		{name: "half a header", first: head},
 		{name: "a header byte by byte", first: head, dribble: "X"},
@@ -98,13 +98,13 @@ func strangerKinds(header string) []slowness {
 // A client that was there before keeps its connection.
 func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	const (
-		crowd   = 2000
-		clients = 100
-		most    = clients / 5 // need more than one attempt, since the machine may be busy
+		crowd      = 2000
+		clients    = 100
+		maxRepeats = clients / 5 // need more than one attempt, since the machine may be busy
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	ways := []string{"tokens"}
-	if *everySlowness {
+	if *allSlowKinds {
 		ways = append(ways, "anonymous", "TLS")
 	}
 	for _, name := range ways {
@@ -132,7 +132,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				transport = of.Clone
 				secure := of.TLSClientConfig.Clone()
 				secure.ServerName = "127.0.0.1"
-				kinds = []slowness{
+				kinds = []slowKind{
 					{name: "nothing"},
 					{name: "half a hello", first: hello + strings.Repeat("x", 2<<10)},
 					{name: "a hello byte by byte", first: hello, dribble: "x"},
@@ -140,7 +140,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 					{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: secure},
 				}
 			}
-			edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit)+more)
+			replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd)+more)
 			d := start(t, config, port, admin)
 			url := fmt.Sprintf("%s://127.0.0.1:%d/api/usages", scheme, port)
 
@@ -152,7 +152,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				dials.Add(1)
 				return dial(ctx, network, addr)
 			}
-			warm := &http.Client{Transport: steady, Timeout: testLimit}
+			warm := &http.Client{Transport: steady, Timeout: testTimeout}
 			defer warm.CloseIdleConnections()
 			var last atomic.Int64
 			var idled atomic.Bool // for so long that it may have made room: the machine was busy
@@ -169,7 +169,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				}
 			}
 			post()
-			s := strangersHold(d, crowd, kinds)
+			s := startStrangers(d, crowd, kinds)
 			until(t, "all places are taken", func() bool {
 				post()
 				return d.connections() >= 1000
@@ -180,13 +180,13 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			for from := range 5 {
 				running.Go(func() {
 					for i := from; i < clients; i += 5 {
-						client := &http.Client{Transport: transport(), Timeout: testLimit}
+						client := &http.Client{Transport: transport(), Timeout: testTimeout}
 						began := time.Now()
 						for attempt := 1; postAs(t, client, url, token) != http.StatusCreated; attempt++ {
 							if attempt == 1 {
 								again.Add(1)
 							}
-							if time.Since(began) > testLimit {
+							if time.Since(began) > testTimeout {
 								t.Errorf("client %d was not served in %d attempts", i, attempt)
 								break
 							}
@@ -199,7 +199,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				})
 			}
 			running.Wait()
-			if n := again.Load(); n > most {
+			if n := again.Load(); n > maxRepeats {
 				t.Errorf("%d of %d clients were not served at the first attempt", n, clients)
 			}
 			m := d.metrics()
@@ -207,23 +207,23 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				t.Errorf("the client that was there before had to connect %d times", dials.Load())
 			}
 			// Those that make room are open until the machine has the time to close them.
-			until(t, "few more connections are open than may be", func() bool { return d.metrics()["collectord_http_connections"] <= crowdLimit+128 })
+			until(t, "few more connections are open than may be", func() bool { return d.metrics()["collectord_http_connections"] <= maxCrowd+128 })
 			made := 0.0
 			for name, n := range m {
 				if strings.HasPrefix(name, "collectord_http_connections_made_room_total") {
 					made += n
 				}
 			}
-			if made == 0 || m["collectord_http_connections_max"] != crowdLimit {
+			if made == 0 || m["collectord_http_connections_max"] != maxCrowd {
 				t.Errorf("%v connections made room, of at most %v", made, m["collectord_http_connections_max"])
 			}
 			d.untilLogged("http.max_connections is reached")
 			// One line, and a sum every 30 s. On a busy machine it may seem to be over in between.
 			lines := strings.Count(d.log(), "trouble=connections") - 2*strings.Count(d.log(), "no connection makes room")
-			if n, most := lines, 1+int(time.Since(began)/(30*time.Second)); n > most {
-				t.Errorf("%d lines about connections, at most %d are fine", n, most)
+			if n, limit := lines, 1+int(time.Since(began)/(30*time.Second)); n > limit {
+				t.Errorf("%d lines about connections, at most %d are fine", n, limit)
 			}
-			s.leave()
+			s.stop()
 			d.untilLogged("no connection makes room or is turned away any more")
 			post()
 			d.stop()

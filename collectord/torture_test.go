@@ -62,7 +62,7 @@ func notInstalled(programs ...string) string {
 	return ""
 }
 
-// goWithout fails the test for what is missing, unless that is allowed.
+// skipMissing fails the test for what is missing, unless that is allowed.
 func goWithout(t *testing.T, missing string) {
 	t.Helper()
 	switch {
@@ -91,7 +91,7 @@ type disk struct {
 	cuts        int  // of its power
 }
 
-func (d *disk) up() {
+func (d *disk) attach() {
 	d.t.Helper()
 	must(d.t, "mount", append(d.mount, d.path)...)
 	if info, err := os.Stat(d.unsynced()); err == nil && info.Size() > 0 && !d.unjournaled {
@@ -99,10 +99,10 @@ func (d *disk) up() {
 	}
 }
 
-// down unmounts the disk, and waits until the kernel has forgotten what it knows of its
+// detach unmounts the disk, and waits until the kernel has forgotten what it knows of its
 // image: as long as another mount namespace has a copy of the mount, it would return all
 // that was ever written.
-func (d *disk) down() {
+func (d *disk) detach() {
 	d.t.Helper()
 	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
 	if image := d.mount[len(d.mount)-1]; slices.Contains(d.mount, "loop") {
@@ -124,14 +124,14 @@ func newDisk(t *testing.T, mount ...string) *disk {
 	if err := os.Mkdir(d.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d.up()
+	d.attach()
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.path).Run() })
 	return d
 }
 
-// onDisk mounts a disk and returns a daemon's directory whose data is on it and
+// newDataDisk mounts a disk and returns a daemon's directory whose data is on it and
 // whose archive is not.
-func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
+func newDataDisk(t *testing.T, mount ...string) (d *disk, dir string) {
 	t.Helper()
 	d = newDisk(t, mount...)
 	dir = filepath.Dir(d.path)
@@ -193,7 +193,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		t.Fatal(err)
 	}
 	must(t, create[0], append(create[1:], image)...)
-	disk, dir := onDisk(t, "-o", "loop", image)
+	disk, dir := newDataDisk(t, "-o", "loop", image)
 	disk.unjournaled = repair != nil
 	sync := "seal_after: 100ms"
 	if interval > 0 { // nothing else is to sync in time
@@ -225,7 +225,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		default:
 		}
 		d.kill()
-		disk.down()
+		disk.detach()
 		if repair != nil { // which exits with 1 when it mended something
 			out, err := exec.Command(repair[0], append(repair[1:], image)...).CombinedOutput()
 			var exit *exec.ExitError
@@ -233,13 +233,13 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
-		disk.up()
+		disk.attach()
 	}
 	d := start(t, config, port, admin)
 	d.post(acks, *powerRounds*n, *powerRounds*n+100, 8, false)
 	d.stop()
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	t.Logf("%d power losses, %d acknowledged, %d records in %d objects; %d answers came during the losses",
 		*powerRounds, acks.count(), len(records), objects, late)
 }
@@ -283,7 +283,7 @@ func (d *disk) free() {
 
 func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 	needs(t, "mount", "umount")
-	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
@@ -345,7 +345,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 			kept = append(kept, r)
 		}
 	}
-	verify(t, acks, kept)
+	verifyAcknowledged(t, acks, kept)
 	t.Logf("filled and freed %d times, %d acknowledged, %d records", rounds, acks.count(), len(kept))
 }
 
@@ -353,7 +353,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 // is away, and expects a daemon that may drop the oldest to go on.
 func TestFullDiskEvictsTheOldest(t *testing.T) {
 	needs(t, "mount", "umount")
-	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	const common = "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0, when_full: drop_oldest}\n"
 	nobody := freePorts(t, 1)[0]
 	credentials := filepath.Join(dir, "credentials")
@@ -380,7 +380,7 @@ func TestFullDiskEvictsTheOldest(t *testing.T) {
 	d = start(t, config, port, admin)
 	d.stop()
 	records, _ := download(t, config)
-	stored, noted := ranges(t, dir+"/archive/dt=*/hour=*/*"), ranges(t, dir+"/archive/_collectord/lost/*")
+	stored, noted := seqRanges(t, dir+"/archive/dt=*/hour=*/*"), seqRanges(t, dir+"/archive/_collectord/lost/*")
 	var lost uint64
 	for _, r := range noted {
 		lost += r[1] - r[0] + 1
@@ -399,8 +399,8 @@ func TestFullDiskEvictsTheOldest(t *testing.T) {
 	t.Logf("%d acknowledged on a full disk, %d stored, %d evicted and noted in %d notes", acks.count(), len(records), lost, len(noted))
 }
 
-// ranges reads the first and last seqs that names of objects tell.
-func ranges(t *testing.T, glob string) (all [][2]uint64) {
+// seqRanges reads the first and last seqs that names of objects tell.
+func seqRanges(t *testing.T, glob string) (all [][2]uint64) {
 	t.Helper()
 	names, err := filepath.Glob(glob)
 	if err != nil {
@@ -527,7 +527,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 			m = d.metrics()
 			return m["collectord_usages_pending"] == 0 && m["collectord_wal_loss_notes"] == 0
 		})
-		d.balances(m)
+		d.checkLedger(m)
 		if m["collectord_usages_quarantined_total"]+m["collectord_usages_evicted_total"] > 0 {
 			t.Errorf("%s: losses are counted, and there are none: %v", inject, m)
 		}
@@ -540,9 +540,9 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	after.post(acks, n+2_000_000, n+2_000_010, 2, false)
 	after.stop()
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	for _, notes := range []string{dir + "/archive/_collectord/lost/*", dir + "/data/wal/lost/*-*"} {
-		if noted := ranges(t, notes); len(noted) > 0 {
+		if noted := seqRanges(t, notes); len(noted) > 0 {
 			t.Errorf("records are noted as lost, and none are: %v", noted)
 		}
 	}

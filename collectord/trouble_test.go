@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// quietLog is a logger whose lines are kept without their time.
-func quietLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func() []string) {
+// newTestLog is a logger whose lines are kept without their time.
+func newTestLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func() []string) {
 	text := &lockedText{}
 	h = newTroubleHandler(slog.NewTextHandler(text, &slog.HandlerOptions{
 		Level: level,
@@ -60,7 +60,7 @@ func expectLines(t *testing.T, got []string, want ...string) {
 
 func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelInfo)
+		log, _, lines := newTestLog(slog.LevelInfo)
 		fail := func(n int) {
 			for range n {
 				log.Error("can't ship", "trouble", "shipping", "error", errors.New("away"), "records", 10)
@@ -90,7 +90,7 @@ func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
 
 func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelInfo)
+		log, _, lines := newTestLog(slog.LevelInfo)
 		for range 1000 {
 			log.Warn("can't read", "trouble", "udp_read")
 			log.Info("read again", "trouble", "udp_read")
@@ -106,7 +106,7 @@ func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
 
 func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, h, lines := quietLog(slog.LevelInfo)
+		log, h, lines := newTestLog(slog.LevelInfo)
 		other := log.With("part", "x").WithGroup("g")
 		for range 3 {
 			log.Error("a", "trouble", "a")
@@ -125,7 +125,7 @@ func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
 
 func TestAnEndThatTheLevelHidesIsNotedAllTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelError)
+		log, _, lines := newTestLog(slog.LevelError)
 		log.Error("a", "trouble", "a")
 		log.Info("over", "trouble", "a")
 		<-time.After(time.Minute)

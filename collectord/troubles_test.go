@@ -29,7 +29,7 @@ func namesOfTroubles(all []admin.Trouble) (names []string) {
 
 func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, h, lines := quietLog(slog.LevelError)
+		log, h, lines := newTestLog(slog.LevelError)
 		began := time.Now()
 		fail := func() {
 			log.With("part", "x").Error("can't ship: everything is kept and tried again", "trouble", "shipping", "segment", 7,
@@ -78,7 +78,7 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 
 // TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver and not by each failure.
 func TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver(t *testing.T) {
-	log, h, _ := quietLog(slog.LevelError)
+	log, h, _ := newTestLog(slog.LevelError)
 	woken := func() bool {
 		select {
 		case <-h.troubles.changed:

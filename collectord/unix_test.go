@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// overUnix is a client that speaks to a unix socket.
-func overUnix(t *testing.T, path string) *http.Client {
+// unixClient is a client that speaks to a unix socket.
+func unixClient(t *testing.T, path string) *http.Client {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
 	t.Cleanup(c.CloseIdleConnections)
@@ -27,10 +27,10 @@ func overUnix(t *testing.T, path string) *http.Client {
 func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {listen: ", fmt.Sprintf("http: {socket_mode: 0620, socket_group: %d, listen: [unix:%s/http, unix:%[2]s/more, ", os.Getegid(), dir))
-	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nudp", port), fmt.Sprintf("'127.0.0.1:%d']}\nudp", port))
-	edit(t, config, "admin: {listen: ", "admin: {listen: [unix:"+dir+"/admin, ")
-	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nlog", admin), fmt.Sprintf("'127.0.0.1:%d']}\nlog", admin))
+	replaceInFile(t, config, "http: {listen: ", fmt.Sprintf("http: {socket_mode: 0620, socket_group: %d, listen: [unix:%s/http, unix:%[2]s/more, ", os.Getegid(), dir))
+	replaceInFile(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nudp", port), fmt.Sprintf("'127.0.0.1:%d']}\nudp", port))
+	replaceInFile(t, config, "admin: {listen: ", "admin: {listen: [unix:"+dir+"/admin, ")
+	replaceInFile(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nlog", admin), fmt.Sprintf("'127.0.0.1:%d']}\nlog", admin))
 	d := start(t, config, port, admin)
 	for name, mode := range map[string]fs.FileMode{"http": 0o620, "more": 0o620, "admin": 0o600} {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -38,7 +38,7 @@ func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
-	if got := postAs(t, overUnix(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
+	if got := postAs(t, unixClient(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
 		t.Errorf("answered %d", got)
 	}
 	d.stop()
@@ -76,7 +76,7 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	socket := dir + "/http"
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: 'unix:"+socket+"'")
+	replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: 'unix:"+socket+"'")
 	d := start(t, config, port, admin)
 	another, _, _ := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(another)
@@ -95,7 +95,7 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 		}
 	}
 	refused(exitError, "another process listens on it")
-	client := overUnix(t, socket)
+	client := unixClient(t, socket)
 	if got := postAs(t, client, "http://x/api/usages", ""); got != http.StatusCreated {
 		t.Errorf("the first is no longer reached: %d", got)
 	}

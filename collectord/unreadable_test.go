@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// straced runs the daemon under strace, which makes reading some files of its log
+// startStraced runs the daemon under strace, which makes reading some files of its log
 // fail with EIO, and waits until it is running. end ends it as SIGTERM does.
-func straced(t *testing.T, dir, config string, port, admin int, files ...string) (d *daemon, end func()) {
+func startStraced(t *testing.T, dir, config string, port, admin int, files ...string) (d *daemon, end func()) {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -26,7 +26,7 @@ func straced(t *testing.T, dir, config string, port, admin int, files ...string)
 	for _, f := range files {
 		args = append(args, "-P", filepath.Join(dir, "data", "wal", f))
 	}
-	d = startAs(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
+	d = startCommand(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 	return d, func() {
 		t.Helper()
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
@@ -75,7 +75,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.post(acks, 0, n, 4, false)
 			d.kill()
 
-			d, end := straced(t, dir, config, port, admin, r.file)
+			d, end := startStraced(t, dir, config, port, admin, r.file)
 			until(t, "it takes usages: a start that fails is done again", func() bool {
 				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 				if err == nil {
@@ -86,7 +86,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.post(acks, n, n+10, 2, false)
 			until(t, "the log says what can't be read: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
 			end()
-			if notes := ranges(t, dir+"/archive/_collectord/lost/*"); len(notes) > 0 {
+			if notes := seqRanges(t, dir+"/archive/_collectord/lost/*"); len(notes) > 0 {
 				t.Errorf("noted as lost before a restart has read it again: %v", notes)
 			}
 
@@ -103,7 +103,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			}
 
 			if r.second != "" {
-				d, end = straced(t, dir, config, port, admin, r.second)
+				d, end = startStraced(t, dir, config, port, admin, r.second)
 				until(t, "the loss is noted", func() bool { return strings.Contains(d.log(), "after a restart either") })
 				d.post(acks, n+10, n+20, 2, false)
 				end()
@@ -113,7 +113,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				d.stop()
 			}
 			if r.lost {
-				if notes := ranges(t, dir+"/archive/_collectord/lost/*"); fmt.Sprint(notes) != fmt.Sprintf("[[1 %d]]", n) {
+				if notes := seqRanges(t, dir+"/archive/_collectord/lost/*"); fmt.Sprint(notes) != fmt.Sprintf("[[1 %d]]", n) {
 					t.Errorf("noted as lost: %v", notes)
 				}
 				for i := range n {
@@ -121,7 +121,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				}
 			}
 			records, _ := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			if out, stderr, status := runCollectord(t, "audit", "--config", config, "--deep", "--from-start"); status != 0 {
 				t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 			}

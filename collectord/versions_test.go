@@ -61,13 +61,13 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
 	d.post(acks, 100, 200, 4, false)
 	d.kill()
 
-	edit(t, config, "file:///dev/null/away", "file://"+dir+"/data/archive")
-	state := treeOf(t, filepath.Join(dir, "data"))
+	replaceInFile(t, config, "file:///dev/null/away", "file://"+dir+"/data/archive")
+	state := readTree(t, filepath.Join(dir, "data"))
 	old := exec.Command(before, "run", "--config", config)
-	out, err := runUntil(t, old, func() bool { return objects(t, dir) >= 2 })
+	out, err := runUntil(t, old, func() bool { return countObjects(t, dir) >= 2 })
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitBadConfig {
-		if now := treeOf(t, filepath.Join(dir, "data")); now != state || !strings.Contains(out, "later version") {
+		if now := readTree(t, filepath.Join(dir, "data")); now != state || !strings.Contains(out, "later version") {
 			t.Errorf("%s does not leave what this version wrote alone, or does not say so:\n%s", name, out)
 		}
 		t.Logf("%s leaves it alone: %s", name, out)
@@ -83,7 +83,7 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "all is shipped", func() bool { return objects(t, dir) >= 3 })
+	until(t, "all is shipped", func() bool { return countObjects(t, dir) >= 3 })
 	d.stop()
 	if n := strings.Count(must0(t, "cat", "--config", config), "\n"); n != 201 {
 		t.Errorf("%d usages are in the archive, want 201", n)
@@ -118,8 +118,8 @@ func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err erro
 	return text.String(), err
 }
 
-// treeOf is every name in a directory with what it holds.
-func treeOf(t *testing.T, dir string) (all string) {
+// readTree is every name in a directory with what it holds.
+func readTree(t *testing.T, dir string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

@@ -44,13 +44,13 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 		}
 		return all
 	}
-	export := func(segment, want string, status int, said ...string) {
+	export := func(segment, want string, status int, wantStderr ...string) {
 		t.Helper()
 		out, stderr, got := runWal(t, config, "export", segment)
 		if numbers(out) != want || got != status {
 			t.Errorf("export %s exits with %d and prints %q: %s", segment, got, numbers(out), stderr)
 		}
-		for _, s := range said {
+		for _, s := range wantStderr {
 			if !strings.Contains(stderr, s) {
 				t.Errorf("export %s does not say %q: %s", segment, s, stderr)
 			}

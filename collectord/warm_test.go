@@ -21,7 +21,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 		requests    = connections * posts * rounds
 	)
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", "http: {header_timeout: 1m, ") // for whoever waits until all are connected
+	replaceInFile(t, config, "http: {", "http: {header_timeout: 1m, ") // for whoever waits until all are connected
 	d := start(t, config, port, admin)
 	body := usageText(1, "http")
 	request := fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)

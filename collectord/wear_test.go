@@ -25,7 +25,7 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "image")
 			must(t, "truncate", "-s", "1G", image)
 			must(t, "mkfs.ext4", append(options, "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)...)
-			disk, dir := onDisk(t, "-o", "loop", image)
+			disk, dir := newDataDisk(t, "-o", "loop", image)
 			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 'file://"+disk.path+"/archive'}\n")
 			d := start(t, config, port, admin)
 			shipped := 0.0

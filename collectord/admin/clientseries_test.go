@@ -18,7 +18,7 @@ func TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp(t *testing.T) {
 		{Name: "ward-3", OwnSeries: true, Usages: 7, LastSeen: time.Unix(1_795_000_000, 0)},
 		{Name: "many", Usages: 12, LastSeen: time.Unix(1_795_000_001, 0)},
 	}}
-	o := healthy()
+	o := healthyOptions()
 	o.Snapshot = func() (s Snapshot, ok bool) {
 		s.Clients = counts
 		return s, true

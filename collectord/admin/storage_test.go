@@ -13,7 +13,7 @@ func TestMetricsShowWhatTheStorageWasFoundToDo(t *testing.T) {
 		`{checksum="unknown",conditional_put="unknown",encryption="unknown"} 1`: {},
 		`{checksum="md5",conditional_put="no",encryption="AES256"} 1`:           {ConditionalPut: "no", Checksum: "md5", Encryption: "AES256"},
 	} {
-		o := healthy()
+		o := healthyOptions()
 		o.Snapshot = func() (s Snapshot, ok bool) {
 			s.Shipper.Storage = found
 			return s, true

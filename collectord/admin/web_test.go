@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
+// testTimeout is how long a test waits for what has to happen: for much longer than a
 // busy machine needs.
-const testLimit = time.Minute
+const testTimeout = time.Minute
 
-// listenOn serves on ln until the test ends.
-func listenOn(t *testing.T, o Options, ln net.Listener) {
+// serveOn serves on ln until the test ends.
+func serveOn(t *testing.T, o Options, ln net.Listener) {
 	t.Helper()
 	s := New(o)
 	ended := make(chan error, 1)
@@ -94,7 +94,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			listenOn(t, healthy(), ln)
+			serveOn(t, healthyOptions(), ln)
 			client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, r.network, ln.Addr().String())
 			}}}
@@ -123,7 +123,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 }
 
 func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
-	url := serve(t, healthy())
+	url := serve(t, healthyOptions())
 	addr := strings.TrimPrefix(url, "http://")
 	var silent []net.Conn
 	for i := range 3 * DefaultMaxConnections {
@@ -141,14 +141,14 @@ func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	// The oldest were dismissed.
-	_ = silent[0].SetReadDeadline(time.Now().Add(testLimit))
+	_ = silent[0].SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the oldest silent connection: %v", err)
 	}
 }
 
 func TestWhatNoScraperSendsIsRefused(t *testing.T) {
-	addr := strings.TrimPrefix(serve(t, healthy()), "http://")
+	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	for name, c := range map[string]struct {
 		text string
 		want int
@@ -164,7 +164,7 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(testLimit)) // without the body, which never comes
+			_ = conn.SetDeadline(time.Now().Add(testTimeout)) // without the body, which never comes
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}
@@ -181,7 +181,7 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 }
 
 func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
-	o := healthy()
+	o := healthyOptions()
 	o.Snapshot = func() (Snapshot, bool) { return Snapshot{}, false }
 	o.Ready = func() []string { return []string{"starting"} }
 	url := serve(t, o)
@@ -195,7 +195,7 @@ func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
 // A page can have a browser send requests, though not read the answers: none starts
 // what costs time, changes something, or is told that it may do more.
 func TestPagesOfOtherSitesStartNothing(t *testing.T) {
-	addr := strings.TrimPrefix(serve(t, healthy()), "http://")
+	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	const page = "Sec-Fetch-Site: cross-site\r\n"
 	for name, c := range map[string]struct {
 		line, headers string
@@ -226,7 +226,7 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(testLimit))
+			_ = conn.SetDeadline(time.Now().Add(testTimeout))
 			line, host := c.line+" HTTP/1.1", "Host: localhost\r\n"
 			if strings.HasSuffix(c.line, "HTTP/1.0") {
 				line, host = c.line, ""
@@ -255,7 +255,7 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(healthy())
+	s := New(healthyOptions())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ln) }()
 	c, err := net.Dial("tcp", ln.Addr().String())
@@ -284,7 +284,7 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 // answered all the same.
 func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
 	entered, hang := make(chan struct{}), make(chan struct{})
-	o := healthy()
+	o := healthyOptions()
 	o.Live = func() error { entered <- struct{}{}; <-hang; return nil }
 	url := serve(t, o)
 	defer close(hang)
@@ -305,7 +305,7 @@ func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
 }
 
 func TestProfilesAreBounded(t *testing.T) {
-	s := New(healthy())
+	s := New(healthyOptions())
 	ask := func(query string) int {
 		w := httptest.NewRecorder()
 		s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/"+query, nil))
@@ -337,7 +337,7 @@ func TestProfilesAreBounded(t *testing.T) {
 
 // The HTTP server sends people here for them.
 func TestServesIsWhatIsServed(t *testing.T) {
-	url := serve(t, healthy())
+	url := serve(t, healthyOptions())
 	for path, want := range map[string]bool{
 		"/metrics": true, "/livez": true, "/readyz": true, "/status": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,
 		"/debug/pprofx": false, "/metric": false, "/metrics/": false, "/debug": false,

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// expect compares one check with its level and a part of what was found or advised.
-func expect(t *testing.T, what string, all []Check, name string, level Level, text string) {
+// wantCheck compares one check with its level and a part of what was found or advised.
+func wantCheck(t *testing.T, what string, all []Check, name string, level Level, text string) {
 	t.Helper()
 	i := slices.IndexFunc(all, func(c Check) bool { return c.Name == name })
 	if i < 0 {
@@ -54,10 +54,10 @@ func TestClockIsJudged(t *testing.T) {
 		"a second before a one": {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
 	} {
 		c.clock.Now = now
-		expect(t, what, c.clock.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, c.clock.Checks(), c.name, c.level, c.text)
 	}
-	expect(t, "NTP", []Check{ntpCheck(0)}, "clock.ntp", OK, "is synchronized")
-	expect(t, "no NTP", []Check{ntpCheck(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
+	wantCheck(t, "NTP", []Check{ntpCheck(0)}, "clock.ntp", OK, "is synchronized")
+	wantCheck(t, "no NTP", []Check{ntpCheck(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
 }
 
 func TestDiskIsJudged(t *testing.T) {
@@ -93,7 +93,7 @@ func TestDiskIsJudged(t *testing.T) {
 	} {
 		d := plenty
 		c.change(&d)
-		expect(t, what, d.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, d.Checks(), c.name, c.level, c.text)
 	}
 	for what, c := range map[string]struct {
 		q    userQuota
@@ -111,9 +111,9 @@ func TestDiskIsJudged(t *testing.T) {
 }
 
 func TestSyncsAreJudgedAndMeasured(t *testing.T) {
-	expect(t, "fast", []Check{SyncCheck(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
-	expect(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
-	expect(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
+	wantCheck(t, "fast", []Check{SyncCheck(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
+	wantCheck(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
+	wantCheck(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
 	dir := t.TempDir()
 	median, p99, n, err := MeasureSyncs(dir)
 	if err != nil || n < minSyncs || median <= 0 || p99 < median {
@@ -160,7 +160,7 @@ func TestLimitsOfTheKernelAreJudged(t *testing.T) {
 	} {
 		k := plenty
 		c.change(&k)
-		expect(t, what, k.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, k.Checks(), c.name, c.level, c.text)
 	}
 }
 

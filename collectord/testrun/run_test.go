@@ -84,7 +84,7 @@ func TestNothingOutlivesTheTestProgram(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(2 * time.Minute); !gone(id); <-time.After(5 * time.Millisecond) {
+			for deadline := time.Now().Add(2 * time.Minute); !hasEnded(id); <-time.After(5 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					syscall.Kill(id, syscall.SIGKILL)
 					t.Errorf("%s: process %d runs on", how, id)
@@ -95,8 +95,8 @@ func TestNothingOutlivesTheTestProgram(t *testing.T) {
 	}
 }
 
-// gone reports whether a process has ended; one that nobody waited for has.
-func gone(id int) bool {
+// hasEnded reports whether a process has ended; one that nobody waited for has.
+func hasEnded(id int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(id) + "/stat")
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist)

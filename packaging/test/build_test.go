@@ -29,13 +29,13 @@ func build(source, out, version, umask string, architectures ...string) error {
 	c := exec.Command("sh", append([]string{"-c", `umask "$1" && shift && exec packaging/package "$@"`, "sh", umask, out}, architectures...)...)
 	c.Dir = source
 	c.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1764000000")
-	if said, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("packaging/package: %w: %s", err, said)
+	if output, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("packaging/package: %w: %s", err, output)
 	}
 	return nil
 }
 
-var workshop string // removed by TestMain
+var buildDir string // removed by TestMain
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "collectord-packages-")
@@ -43,15 +43,15 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	workshop = dir
+	buildDir = dir
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
 }
 
 var built = map[string]func() error{
-	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, earlier), earlier, "022") }),
-	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, later), later, "022", runtime.GOARCH) }),
+	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(buildDir, earlier), earlier, "022") }),
+	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(buildDir, later), later, "022", runtime.GOARCH) }),
 }
 
 // packages are the files of one kind, of all architectures.
@@ -63,7 +63,7 @@ func packages(t *testing.T, version, kind string) []string {
 	if err := built[version](); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(workshop, version, "*."+kind))
+	files, err := filepath.Glob(filepath.Join(buildDir, version, "*."+kind))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("packages: %q %v", files, err)
 	}
@@ -95,7 +95,7 @@ func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
 	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
 	// Another directory, other times of the files, another umask.
 	elsewhere := t.TempDir()
-	must(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
+	mustExec(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
 	out := filepath.Join(elsewhere, "out")
 	if err := build(elsewhere, out, earlier, "077"); err != nil {
 		t.Fatal(err)
@@ -119,14 +119,14 @@ func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
 func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
 	t.Parallel()
 	t.Run("lintian", func(t *testing.T) {
-		needs(t, "lintian")
+		requirePrograms(t, "lintian")
 		args := append([]string{"--allow-root", "--fail-on", "error,warning"}, packages(t, earlier, "deb")...)
-		if said := must(t, "lintian", args...); said != "" {
-			t.Log(said)
+		if output := mustExec(t, "lintian", args...); output != "" {
+			t.Log(output)
 		}
 	})
 	t.Run("rpmlint", func(t *testing.T) {
-		needs(t, "rpmlint", "cpio")
+		requirePrograms(t, "rpmlint", "cpio")
 		// rpmlint unpacks a package with absolute paths, which would be those of
 		// this host.
 		dir := t.TempDir()
@@ -145,17 +145,17 @@ func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
 		c := exec.Command("rpmlint", append([]string{"--config", config}, packages(t, earlier, "rpm")...)...)
 		c.Dir = dir
 		c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-		said, err := c.CombinedOutput()
-		if err != nil || bytes.Contains(said, []byte(": E: ")) {
-			t.Errorf("%v: %s", err, said)
+		output, err := c.CombinedOutput()
+		if err != nil || bytes.Contains(output, []byte(": E: ")) {
+			t.Errorf("%v: %s", err, output)
 		}
-		t.Logf("%s", said)
+		t.Logf("%s", output)
 	})
 }
 
 func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	t.Parallel()
-	needs(t, "systemd-analyze")
+	requirePrograms(t, "systemd-analyze")
 	unit, err := os.ReadFile("../systemd/collectord.service")
 	if err != nil {
 		t.Fatal(err)
@@ -169,14 +169,14 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	// An unknown key is a warning, and leaves the exit status at 0.
-	if said := must(t, "systemd-analyze", "verify", "--man=no", path); said != "" {
-		t.Errorf("systemd-analyze verify: %s", said)
+	if output := mustExec(t, "systemd-analyze", "verify", "--man=no", path); output != "" {
+		t.Errorf("systemd-analyze verify: %s", output)
 	}
-	said, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
+	output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
 	if err != nil {
-		t.Errorf("systemd-analyze security: %v: %s", err, said)
+		t.Errorf("systemd-analyze security: %v: %s", err, output)
 	}
-	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	t.Log(lines[len(lines)-1])
 }
 
@@ -184,10 +184,10 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 // docs/monitoring.md tells people to install.
 func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 	t.Parallel()
-	needs(t, "dpkg-deb", "rpm")
+	requirePrograms(t, "dpkg-deb", "rpm")
 	files := map[string]string{
-		"deb": must(t, "dpkg-deb", "--contents", deb(t, earlier)),
-		"rpm": must(t, "rpm", "--query", "--list", "--package", packageFile(t, earlier, "rpm", runtime.GOARCH)),
+		"deb": mustExec(t, "dpkg-deb", "--contents", deb(t, earlier)),
+		"rpm": mustExec(t, "rpm", "--query", "--list", "--package", packageFile(t, earlier, "rpm", runtime.GOARCH)),
 	}
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil || len(pages) < 10 {

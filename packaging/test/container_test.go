@@ -26,7 +26,7 @@ import (
 // container is one that runs as docs/deploy.md shows it.
 type container struct {
 	podman
-	wire
+	testNetwork
 	token  string
 	client http.Client
 }
@@ -93,8 +93,8 @@ func (c *container) post(host, usage string) (id string, err error) {
 	return stored.ID, json.Unmarshal(body, &stored)
 }
 
-// confined checks what the kernel says of the daemon.
-func (c *container) confined() {
+// checkConfinement checks what the kernel says of the daemon.
+func (c *container) checkConfinement() {
 	c.t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", c.pid())
 	status, err := os.ReadFile(proc + "status")
@@ -142,13 +142,13 @@ func (c *container) confined() {
 func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	p := newPodman(t)
 	p.build("collectord", "022")
-	w := newWire(t)
-	endpoint, authority := storage(t, w.here)
+	w := newTestNetwork(t)
+	endpoint, authority := startMinIO(t, w.here)
 
 	// What docs/deploy.md shows, with the addresses of this test. The authority takes
 	// the place of the image's own ones, which proves where those are looked for.
-	p.shell(fromDeploy(t, "podman run --rm"))
-	command := fromDeploy(t, "podman run --detach",
+	p.shell(deployBlock(t, "podman run --rm"))
+	command := deployBlock(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
 		"--network ns:"+w.namespace+" --read-only-tmpfs=false --volume "+authority+":/etc/ssl/certs/ca-certificates.crt:ro",
 		"COLLECTORD_UDP_ALLOW=10.0.0.0/8", "COLLECTORD_UDP_ALLOW="+w.here+"/32 --env COLLECTORD_SHIPPER_KEEP=0s", "https://minio.example:9000", endpoint)
@@ -158,7 +158,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(string(token), "\n")
-	c := &container{podman: p, wire: w, token: first, client: http.Client{Timeout: 30 * time.Second}}
+	c := &container{podman: p, testNetwork: w, token: first, client: http.Client{Timeout: 30 * time.Second}}
 	t.Cleanup(c.client.CloseIdleConnections)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -167,8 +167,8 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		}
 	})
 	c.shell(command, keys...)
-	within(t, "it is ready", c.ready)
-	c.confined()
+	waitUntil(t, "it is ready", c.ready)
+	c.checkConfinement()
 
 	stranger := *c
 	stranger.token = "cd_" + strings.Repeat("A", 43)
@@ -188,7 +188,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	within(t, "the datagrams are in the log", func() bool { return c.metric(`collectord_usages_appended_total{source="udp"}`) == datagrams })
+	waitUntil(t, "the datagrams are in the log", func() bool { return c.metric(`collectord_usages_appended_total{source="udp"}`) == datagrams })
 
 	var (
 		mu       sync.Mutex // guards stored
@@ -222,15 +222,15 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(stored) }
 	for range *restarts {
 		was := count()
-		within(t, "usages are stored", func() bool { return count() > was+200 })
+		waitUntil(t, "usages are stored", func() bool { return count() > was+200 })
 		old := c.pid()
 		if err := unix.Kill(old, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		within(t, "it is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
+		waitUntil(t, "it is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
 	}
 	was := count()
-	within(t, "usages are stored after the last kill", func() bool { return count() > was+200 })
+	waitUntil(t, "usages are stored after the last kill", func() bool { return count() > was+200 })
 	began := time.Now()
 	c.do("stop", "collectord") // also under load
 	took := time.Since(began)
@@ -276,12 +276,12 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 
 	// Started again it heeds a token that is taken away, as docs/deploy.md says.
 	c.do("start", "collectord")
-	within(t, "it is ready again", c.ready)
+	waitUntil(t, "it is ready again", c.ready)
 	if _, err := c.post(c.there, `{}`); err != nil {
 		t.Error(err)
 	}
 	c.shell("echo '# nobody' > secrets/new && mv secrets/new secrets/tokens && podman kill --signal HUP collectord")
-	within(t, "the token is refused", func() bool {
+	waitUntil(t, "the token is refused", func() bool {
 		_, err := c.post(c.there, `{}`)
 		return err != nil && strings.Contains(err.Error(), "unauthorized")
 	})

@@ -67,11 +67,11 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	if t.Failed() {
 		t.Log(printed)
 	}
-	if said := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); said != "2" {
-		t.Errorf("exit status %s", said)
+	if exit := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); exit != "2" {
+		t.Errorf("exit status %s", exit)
 	}
-	if said := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(said, `"trouble":"storage_check"`) || !strings.Contains(said, `"step":"connection"`) {
-		t.Errorf("the journal: %s", said)
+	if log := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(log, `"trouble":"storage_check"`) || !strings.Contains(log, `"step":"connection"`) {
+		t.Errorf("the journal: %s", log)
 	}
 	// A new configuration is checked with what the service sees.
 	m.write("/etc/collectord/new.yaml", "data_dir: /home/usages\nhttp: {listen: 'localhost:3000'}\n")
@@ -93,10 +93,10 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 		}
 	}
 	// As docs/doctor.md says.
-	said := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
+	output := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
 		--property=LoadCredential=s3-credentials:/etc/collectord/keys --setenv=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p \
 		--setenv=COLLECTORD_SHIPPER_S3_ENDPOINT=http://127.0.0.1:1 --setenv=COLLECTORD_SHIPPER_S3_REGION=x /usr/bin/collectord doctor 2>&1 || true`)
-	if !strings.Contains(said, "s3-credentials can be read") || !strings.Contains(said, "checked as user collectord") {
-		t.Errorf("by systemd-run: %s", said)
+	if !strings.Contains(output, "s3-credentials can be read") || !strings.Contains(output, "checked as user collectord") {
+		t.Errorf("by systemd-run: %s", output)
 	}
 }

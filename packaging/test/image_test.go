@@ -66,8 +66,8 @@ func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
 	}
 	t.Logf("%d authorities, %s bytes", len(names), p.do("image", "inspect", "--format", "{{.Size}}", "collectord"))
 
-	if said := p.do("run", "--rm", "--network", "none", "collectord", "version"); !strings.HasPrefix(said, "collectord "+earlier+" ") {
-		t.Errorf("version: %s", said)
+	if output := p.do("run", "--rm", "--network", "none", "collectord", "version"); !strings.HasPrefix(output, "collectord "+earlier+" ") {
+		t.Errorf("version: %s", output)
 	}
 	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	p.build("other", "022", "GOARCH="+other)
@@ -89,36 +89,36 @@ func TestImageRefusesToListenOpenlyUntilToldSo(t *testing.T) {
 	p := newPodman(t)
 	p.build("collectord", "022")
 	const http, udp = "http.listen (COLLECTORD_HTTP_LISTEN)", "udp.listen (COLLECTORD_UDP_LISTEN)"
-	for _, c := range []struct{ told, refused []string }{
+	for _, c := range []struct{ env, refused []string }{
 		{nil, []string{http, "COLLECTORD_HTTP_TOKENS_FILE", "COLLECTORD_HTTP_ANONYMOUS=true", udp, "COLLECTORD_UDP_ALLOW", "COLLECTORD_UDP_LISTEN=off"}},
 		{[]string{"COLLECTORD_HTTP_ANONYMOUS=true"}, []string{udp}},
 		{[]string{"COLLECTORD_UDP_LISTEN=off"}, []string{http}},
 		{[]string{"COLLECTORD_HTTP_ANONYMOUS=true", "COLLECTORD_UDP_ALLOW=192.0.2.0/24"}, nil},
 	} {
 		args := []string{"run", "--name", "refused", "--network", "none", "--read-only", "--cap-drop", "all"}
-		for _, variable := range c.told {
+		for _, variable := range c.env {
 			args = append(args, "--env", variable)
 		}
 		p.do(append(args, "--detach", "collectord")...)
-		said := ""
-		within(t, "it runs or ends", func() bool {
+		logs := ""
+		waitUntil(t, "it runs or ends", func() bool {
 			state := p.do("inspect", "--format", "{{.State.Status}}", "refused")
 			out, err := p.command("logs", "refused").CombinedOutput()
-			said = string(out)
-			return err == nil && (state == "exited" || strings.Contains(said, "collectord is running"))
+			logs = string(out)
+			return err == nil && (state == "exited" || strings.Contains(logs, "collectord is running"))
 		})
 		p.do("stop", "refused")
 		status := p.do("inspect", "--format", "{{.State.ExitCode}}", "refused")
 		if want := map[bool]string{true: "0", false: "78"}[c.refused == nil]; status != want {
-			t.Errorf("told %v it exits with %s, want %s: %s", c.told, status, want, said)
+			t.Errorf("told %v it exits with %s, want %s: %s", c.env, status, want, logs)
 		}
 		for _, want := range c.refused {
-			if !strings.Contains(said, want) {
-				t.Errorf("told %v it does not name %s: %s", c.told, want, said)
+			if !strings.Contains(logs, want) {
+				t.Errorf("told %v it does not name %s: %s", c.env, want, logs)
 			}
 		}
-		if len(c.told) == 1 && strings.Contains(said, map[string]string{http: udp, udp: http}[c.refused[0]]) {
-			t.Errorf("told %v it names what is settled: %s", c.told, said)
+		if len(c.env) == 1 && strings.Contains(logs, map[string]string{http: udp, udp: http}[c.refused[0]]) {
+			t.Errorf("told %v it names what is settled: %s", c.env, logs)
 		}
 		p.do("rm", "--volumes", "refused")
 	}

@@ -39,9 +39,9 @@ type load struct {
 	failed map[string]int // by kind
 }
 
-// begin starts clients that keep their connections, clients that don't, and a
+// startLoad starts clients that keep their connections, clients that don't, and a
 // sender of datagrams.
-func begin(m *machine) *load {
+func startLoad(m *machine) *load {
 	l := &load{m: m, stop: make(chan struct{}), failed: map[string]int{}}
 	for i := range 16 {
 		transport := &http.Transport{DialContext: m.dial, DisableKeepAlives: i%2 == 0}
@@ -77,14 +77,14 @@ func (l *load) run(client *machine) {
 		if err == nil {
 			l.stored = append(l.stored, id)
 		} else {
-			l.failed[kind(err)]++
+			l.failed[errorKind(err)]++
 		}
 		l.mu.Unlock()
 	}
 }
 
-// kind tells errors apart without the numbers in them.
-func kind(err error) string {
+// errorKind tells errors apart without the numbers in them.
+func errorKind(err error) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
@@ -122,15 +122,15 @@ func (l *load) end() int {
 	return n
 }
 
-// report tells what there is to tell, and fails the test where a request failed,
+// stopAndReport tells what there is to tell, and fails the test where a request failed,
 // something that was answered 201 is not in the archive, or a datagram is neither
 // there nor counted.
-func (l *load) report(what string) {
+func (l *load) stopAndReport(what string) {
 	t, m := l.m.t, l.m
 	t.Helper()
 	failed := l.end()
 	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
-	within(t, "all is shipped", func() bool { return m.metric("collectord_usages_pending") == 0 })
+	waitUntil(t, "all is shipped", func() bool { return m.metric("collectord_usages_pending") == 0 })
 	there := map[string]bool{}
 	datagrams := 0
 	for line := range strings.Lines(m.do("collectord", "cat")) {
@@ -198,33 +198,33 @@ func TestUpgradeUnderLoadFailsNoRequest(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
 	deb(t, later) // built before there is load
-	l := begin(m)
+	l := startLoad(m)
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
-	within(t, "the load runs", func() bool { return stored() > 500 })
+	waitUntil(t, "the load runs", func() bool { return stored() > 500 })
 	m.install(later)
 	was := stored()
-	within(t, "the load goes on", func() bool { return stored() > was+500 })
-	l.report("one upgrade")
+	waitUntil(t, "the load goes on", func() bool { return stored() > was+500 })
+	l.stopAndReport("one upgrade")
 }
 
 func TestRestartsUnderLoadFailNoRequest(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
-	l := begin(m)
+	l := startLoad(m)
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
 	for range *restarts {
 		was := stored()
-		within(t, "the load goes on", func() bool { return stored() > was+200 })
+		waitUntil(t, "the load goes on", func() bool { return stored() > was+200 })
 		m.do("systemctl", "restart", "collectord")
 	}
-	l.report(strconv.Itoa(*restarts) + " restarts")
+	l.stopAndReport(strconv.Itoa(*restarts) + " restarts")
 }
 
 // watchdog shortens the time that the daemon has to show that it is alive, so that
 // a test can wait for it.
 func (m *machine) watchdog() {
 	m.t.Helper()
-	if was := m.unit("WatchdogUSec"); was != "1min" {
+	if was := m.unitProperty("WatchdogUSec"); was != "1min" {
 		m.t.Errorf("WatchdogUSec=%s", was)
 	}
 	m.write("/etc/systemd/system/collectord.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
@@ -240,7 +240,7 @@ func TestFrozenDaemonIsRestartedByTheWatchdog(t *testing.T) {
 	id := m.store(`{"patientId":"100"}`)
 	frozen := m.pid()
 	m.do("kill", "-STOP", strconv.Itoa(frozen))
-	within(t, "it is restarted", func() bool { return m.pid() != frozen && m.unit("ActiveState") == "active" })
+	waitUntil(t, "it is restarted", func() bool { return m.pid() != frozen && m.unitProperty("ActiveState") == "active" })
 	m.ship(id)
 }
 
@@ -273,7 +273,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		}
 		stop = sync.OnceFunc(func() { _ = c.Process.Kill(); _ = c.Wait() })
 		t.Cleanup(stop)
-		within(t, "the storage is ready", func() bool {
+		waitUntil(t, "the storage is ready", func() bool {
 			answer, err := m.Get("http://127.0.0.1:9000/minio/health/ready")
 			if err != nil {
 				return false
@@ -291,7 +291,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
 	}
 	send()
-	within(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
+	waitUntil(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
 
 	running := m.pid()
 	stop()
@@ -300,12 +300,12 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	for range 3 {
 		send()
 		before := failures()
-		within(t, "uploads fail", func() bool { return failures() > before+1 })
+		waitUntil(t, "uploads fail", func() bool { return failures() > before+1 })
 	}
 	t.Logf("the bucket was away for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
 	storage()
-	within(t, "what waited is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
-	if m.pid() != running || m.unit("NRestarts") != "0" {
-		t.Errorf("it was restarted: %s restarts", m.unit("NRestarts"))
+	waitUntil(t, "what waited is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
+	if m.pid() != running || m.unitProperty("NRestarts") != "0" {
+		t.Errorf("it was restarted: %s restarts", m.unitProperty("NRestarts"))
 	}
 }

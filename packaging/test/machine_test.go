@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needs fails the test where something is missing, unless that is allowed.
-func needs(t *testing.T, programs ...string) {
+// requirePrograms fails the test where something is missing, unless that is allowed.
+func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	missing := ""
 	for _, p := range programs {
@@ -27,11 +27,11 @@ func needs(t *testing.T, programs ...string) {
 			missing = p
 		}
 	}
-	goWithout(t, missing)
+	skipMissing(t, missing)
 }
 
-// goWithout fails the test for what is missing, unless that is allowed.
-func goWithout(t *testing.T, missing string) {
+// skipMissing fails the test for what is missing, unless that is allowed.
+func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	switch {
 	case missing == "":
@@ -42,7 +42,7 @@ func goWithout(t *testing.T, missing string) {
 	}
 }
 
-func must(t *testing.T, name string, args ...string) string {
+func mustExec(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -51,11 +51,11 @@ func must(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// within polls until a condition holds, and fails the test after a minute.
-func within(t *testing.T, what string, holds func() bool) {
+// waitUntil polls until a condition holds, and fails the test after a minute.
+func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	for !holds() {
+	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within a minute: %s", what)
 		}
@@ -73,13 +73,13 @@ type machine struct {
 
 var machines atomic.Int64 // so that each has a name of its own
 
-// cgroups makes a cgroup of that name in each hierarchy that a systemd manages:
+// makeCgroups makes a cgroup of that name in each hierarchy that a systemd manages:
 // two in the same one would take the other's processes for theirs.
-func cgroups(t *testing.T, name string) (dirs []string) {
+func makeCgroups(t *testing.T, name string) (dirs []string) {
 	t.Helper()
 	ours, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		goWithout(t, err.Error())
+		skipMissing(t, err.Error())
 	}
 	for line := range strings.Lines(string(ours)) {
 		_, hierarchy, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -95,7 +95,7 @@ func cgroups(t *testing.T, name string) (dirs []string) {
 		}
 		dir := filepath.Join(mount, path, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			goWithout(t, "cgroup of its own: "+err.Error())
+			skipMissing(t, "cgroup of its own: "+err.Error())
 		}
 		t.Cleanup(func() { _ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").Run() })
 		dirs = append(dirs, dir)
@@ -116,7 +116,7 @@ func boot(t *testing.T, root string) *machine {
 	nspawn := exec.Command("sh", "-c", `
 		for group in $1; do echo $$ >$group/cgroup.procs || exit; done
 		exec systemd-nspawn -D "$2" --machine="$3" --boot --register=no --keep-unit --private-network --console=read-only`,
-		"sh", strings.Join(cgroups(t, name), " "), root, name)
+		"sh", strings.Join(makeCgroups(t, name), " "), root, name)
 	nspawn.Stdout, nspawn.Stderr = console, console
 	if err := nspawn.Start(); err != nil {
 		t.Fatal(err)
@@ -134,17 +134,17 @@ func boot(t *testing.T, root string) *machine {
 			<-ended
 		}
 	})
-	within(t, "the machine starts", func() bool {
+	waitUntil(t, "the machine starts", func() bool {
 		select {
 		case <-ended:
-			said, _ := os.ReadFile(console.Name())
-			goWithout(t, "machine of its own: "+string(said))
+			output, _ := os.ReadFile(console.Name())
+			skipMissing(t, "machine of its own: "+string(output))
 		default:
 		}
 		m.leader = initBelow(nspawn.Process.Pid)
 		return m.leader != 0
 	})
-	within(t, "the machine is up", func() bool {
+	waitUntil(t, "the machine is up", func() bool {
 		out, _ := m.try("systemctl", "is-system-running")
 		return strings.HasPrefix(out, "running") || strings.HasPrefix(out, "degraded")
 	})
@@ -199,15 +199,15 @@ func (m *machine) shell(line string) string {
 	return m.do("sh", "-c", line)
 }
 
-// unit is a property of the service.
-func (m *machine) unit(property string) string {
+// unitProperty is a property of the service.
+func (m *machine) unitProperty(property string) string {
 	m.t.Helper()
 	return m.do("systemctl", "show", "--property="+property, "--value", "collectord.service")
 }
 
 func (m *machine) pid() int {
 	m.t.Helper()
-	n, err := strconv.Atoi(m.unit("MainPID"))
+	n, err := strconv.Atoi(m.unitProperty("MainPID"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func (m *machine) pid() int {
 // hostPid is the daemon's number as seen from here.
 func (m *machine) hostPid() int {
 	m.t.Helper()
-	inside := m.unit("MainPID")
+	inside := m.unitProperty("MainPID")
 	entries, err := filepath.Glob("/proc/[0-9]*/status")
 	if err != nil {
 		m.t.Fatal(err)
@@ -255,7 +255,7 @@ func (m *machine) crash() {
 // awaitState waits until the service is active, failed or whatever is wanted.
 func (m *machine) awaitState(want string) {
 	m.t.Helper()
-	within(m.t, "the service is "+want, func() bool { return m.unit("ActiveState") == want })
+	waitUntil(m.t, "the service is "+want, func() bool { return m.unitProperty("ActiveState") == want })
 }
 
 // write replaces a file in the machine.

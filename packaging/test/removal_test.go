@@ -46,16 +46,16 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 
 	// Installed again it starts, and ships what was left.
 	m.install(earlier)
-	if state := m.unit("ActiveState"); state != "active" {
+	if state := m.unitProperty("ActiveState"); state != "active" {
 		t.Fatalf("it is %s", state)
 	}
 	m.ship(shipped, a, b)
-	within(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
+	waitUntil(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
 
 	// Removed, and installed again with the configuration that stayed.
 	t.Log(m.do("dpkg", "--remove", "collectord"))
 	m.install(later)
-	if state := m.unit("ActiveState"); state != "active" {
+	if state := m.unitProperty("ActiveState"); state != "active" {
 		t.Fatalf("it is %s", state)
 	}
 
@@ -124,9 +124,9 @@ func TestPurgeKnowsWhatMustNotBeLost(t *testing.T) {
 	} {
 		m.write("/var/lib/collectord/wal/LOG", "collectord-log 1")
 		m.write("/var/lib/collectord/"+c.file, c.content)
-		said := m.chroot("/bin/sh", "/root/postrm", "purge")
+		output := m.chroot("/bin/sh", "/root/postrm", "purge")
 		if kept := m.exists("/var/lib/collectord/" + c.file); kept != c.kept {
-			t.Errorf("%s: kept is %v: %s", name, kept, said)
+			t.Errorf("%s: kept is %v: %s", name, kept, output)
 		}
 		if err := os.RemoveAll(filepath.Join(m.root, "/var/lib/collectord")); err != nil {
 			t.Fatal(err)

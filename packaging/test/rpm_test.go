@@ -15,10 +15,10 @@ import (
 func rpmTree(t *testing.T, preset string) *machine {
 	t.Helper()
 	root := tree(t)
-	needs(t, "rpm")
+	requirePrograms(t, "rpm")
 	m := &machine{t: t, root: root}
 	m.write("/etc/systemd/system-preset/10-test.preset", preset+" collectord.service\n")
-	t.Log(must(t, "rpm", "--root", root, "-ivh", "--nodeps", packageFile(t, earlier, "rpm", runtime.GOARCH)))
+	t.Log(mustExec(t, "rpm", "--root", root, "-ivh", "--nodeps", packageFile(t, earlier, "rpm", runtime.GOARCH)))
 	return m
 }
 
@@ -44,7 +44,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.ship(first)
 	old := m.pid()
 	m.do("kill", "-9", strconv.Itoa(old))
-	within(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unit("ActiveState") == "active" })
+	waitUntil(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
 
 	if got := m.shell("rpm -q --qf '[%{filenames} %{fileflags:fflags}\n]' collectord 2>/dev/null | grep ' .'"); !strings.Contains(got, "/etc/collectord/collectord.yaml cn") {
 		t.Errorf("files whose changes are kept: %s", got)
@@ -57,7 +57,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.write("/root/collectord.rpm", string(content))
 	old = m.pid()
 	t.Log(m.do("rpm", "-U", "--nodeps", "/root/collectord.rpm"))
-	if m.pid() == old || m.unit("ActiveState") != "active" {
+	if m.pid() == old || m.unitProperty("ActiveState") != "active" {
 		t.Error("the upgrade did not restart it")
 	}
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+later+" ") {

@@ -42,16 +42,16 @@ const (
 
 // situation is something that happens to a host, and what each place says of it.
 type situation struct {
-	name  string
-	begin func()
-	end   func()
-	fleet []string // arguments
-	exits map[string]int
-	says  map[string][]string
+	name     string
+	begin    func()
+	end      func()
+	fleet    []string // arguments
+	wantExit map[string]int
+	wantText map[string][]string
 }
 
-// places are where operators look.
-func places() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
+// views are where operators look.
+func views() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
 
 // TestSituationsAreSeenInEachPlace plays what can happen to a host through, on a real
 // systemd with the package, a MinIO and a Prometheus in which a minute takes a second.
@@ -59,9 +59,9 @@ func TestSituationsAreSeenInEachPlace(t *testing.T) {
 	if *situations == "" {
 		t.Skip("without -situations: make situations")
 	}
-	needs(t, "mkfs.ext4", "mount")
+	requirePrograms(t, "mkfs.ext4", "mount")
 	h := newHost(t)
-	started := &situation{name: "all is fine", exits: map[string]int{}, says: map[string][]string{
+	started := &situation{name: "all is fine", wantExit: map[string]int{}, wantText: map[string][]string{
 		"doctor": {"RIGHT: 0 errors"}, "status": {"FINE: "}, "page": {"Fine"}, "alert": {"none"}, "journal": {"nothing"}, "fleet": {"RIGHT: "},
 	}}
 	h.play(t, started)
@@ -72,7 +72,7 @@ func TestSituationsAreSeenInEachPlace(t *testing.T) {
 		h.play(t, s)
 		if s.end != nil { // there is none for the last
 			s.end()
-			h.calm(s.name)
+			h.waitCalm(s.name)
 		}
 	}
 }
@@ -82,8 +82,8 @@ func (h *host) situations() []*situation {
 	failing := map[string]int{"doctor": 2, "status": 2, "fleet": 2}
 	return []*situation{
 		{
-			name: "an outage", begin: h.stopStorage, end: h.startStorage, exits: map[string]int{"doctor": 2, "status": 1, "fleet": 1},
-			says: map[string][]string{
+			name: "an outage", begin: h.stopStorage, end: h.startStorage, wantExit: map[string]int{"doctor": 2, "status": 1, "fleet": 1},
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "connection", "connection refused", "-> start the storage"},
 				"status":  {"WARNING: can't ship to " + shippingTo, "connection refused", "next attempt"},
 				"page":    {"Warning", "can't ship to " + shippingTo, "connection refused"},
@@ -93,8 +93,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a wrong bucket", begin: func() { h.shipTo("s3://usage") }, end: func() { h.shipTo(shippingTo) }, exits: failing,
-			says: map[string][]string{
+			name: "a wrong bucket", begin: func() { h.shipTo("s3://usage") }, end: func() { h.shipTo(shippingTo) }, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "bucket", "-> create the bucket"},
 				"status":  {"FAILING: can't ship to s3://usage/ ", "bucket", "what to do"},
 				"page":    {"Failing", "can't ship to s3://usage/ ", "bucket"},
@@ -105,8 +105,8 @@ func (h *host) situations() []*situation {
 		},
 		{
 			name: "an expired key", begin: func() { h.stopStorage(); h.user = "another"; h.startStorage() },
-			end: func() { h.stopStorage(); h.user = "operator"; h.startStorage() }, exits: failing,
-			says: map[string][]string{
+			end: func() { h.stopStorage(); h.user = "operator"; h.startStorage() }, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "credentials", "-> "},
 				"status":  {"FAILING: can't ship to " + shippingTo, "key", "what to do"},
 				"page":    {"Failing", "can't ship to " + shippingTo, "key"},
@@ -117,8 +117,8 @@ func (h *host) situations() []*situation {
 		},
 		{
 			name: "a silent device", begin: func() { h.silent.Store(true) }, end: func() { h.silent.Store(false) },
-			fleet: []string{"--device-silent-for", "10s"}, exits: map[string]int{"fleet": 2},
-			says: map[string][]string{
+			fleet: []string{"--device-silent-for", "10s"}, wantExit: map[string]int{"fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"RIGHT: 0 errors"},
 				"status":  {"FINE: ", "inhaler-2"},
 				"page":    {"Fine", "inhaler-2"},
@@ -128,8 +128,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a silent host", begin: h.crash, end: h.restart, exits: map[string]int{"doctor": anyExit, "status": 2, "fleet": 2},
-			says: map[string][]string{
+			name: "a silent host", begin: h.crash, end: h.restart, wantExit: map[string]int{"doctor": anyExit, "status": 2, "fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"no daemon is running"},
 				"status":  {"no daemon"},
 				"page":    {"connection refused"},
@@ -152,8 +152,8 @@ func (h *host) situations() []*situation {
 				h.port = 9000
 				h.startStorage()
 			},
-			exits: failing,
-			says: map[string][]string{
+			wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: ", "clock", "ahead of the storage's", "-> "},
 				"status":  {"FAILING: ", "clock"},
 				"page":    {"Failing", "clock"},
@@ -163,8 +163,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a full disk", begin: h.fillDisk, end: h.freeDisk, exits: failing,
-			says: map[string][]string{
+			name: "a full disk", begin: h.fillDisk, end: h.freeDisk, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: ", "free; the log may grow", "-> make room on this disk", "no space left on device"},
 				"status":  {"FAILING: ", "no space left", "wal.min_free is", "make room on the disk", "log_full"},
 				"page":    {"Failing", "no space left"},
@@ -174,8 +174,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a damaged segment", begin: h.damageSegment, exits: map[string]int{"status": 1, "fleet": 2},
-			says: map[string][]string{
+			name: "a damaged segment", begin: h.damageSegment, wantExit: map[string]int{"status": 1, "fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"put_aside"},
 				"status":  {"WARNING: ", "put aside", "wal/quarantine/", "what to do"},
 				"page":    {"Warning", "put aside", "wal/quarantine/"},
@@ -191,24 +191,24 @@ func (h *host) situations() []*situation {
 func (h *host) play(t *testing.T, s *situation) {
 	t.Helper()
 	h.began, h.fleetArgs = time.Now(), s.fleet
-	h.receives()
+	h.waitReceiving()
 	if s.begin != nil {
 		s.begin()
 	}
-	said := map[string]string{}
+	documented := map[string]string{}
 	var missing []string
 	for deadline := time.Now().Add(90 * time.Second); ; <-time.After(time.Second) {
 		missing = nil
-		for _, place := range places() {
-			text, exit := h.look(place)
-			said[place] = fmt.Sprintf("exit status %d\n%s", exit, text)
-			for _, words := range s.says[place] {
+		for _, place := range views() {
+			text, exit := h.readView(place)
+			documented[place] = fmt.Sprintf("exit status %d\n%s", exit, text)
+			for _, words := range s.wantText[place] {
 				if !strings.Contains(text, words) {
 					missing = append(missing, fmt.Sprintf("%s does not say %q", place, words))
 				}
 			}
-			if want := s.exits[place]; exit != want && want != anyExit {
-				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", place, exit, s.exits[place]))
+			if want := s.wantExit[place]; exit != want && want != anyExit {
+				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", place, exit, s.wantExit[place]))
 			}
 		}
 		if len(missing) == 0 || time.Now().After(deadline) {
@@ -216,32 +216,32 @@ func (h *host) play(t *testing.T, s *situation) {
 		}
 	}
 	transcript := fmt.Sprintf("==== %s (after %v)\n", s.name, time.Since(h.began).Round(time.Second))
-	for _, place := range places() {
-		lines := strings.Split(said[place], "\n")
+	for _, place := range views() {
+		lines := strings.Split(documented[place], "\n")
 		transcript += "-- " + place + ": " + strings.Join(lines[:min(len(lines), 14)], "\n     ") + "\n"
 	}
-	t.Logf("\n%s-- systemd: %s", transcript, h.unit("StatusText"))
+	t.Logf("\n%s-- systemd: %s", transcript, h.unitProperty("StatusText"))
 	if len(missing) > 0 {
 		t.Errorf("%s: %s", s.name, strings.Join(missing, "; "))
 	}
 }
 
-// receives waits until another usage was stored, and heartbeats are written as they come.
-func (h *host) receives() {
+// waitReceiving waits until another usage was stored, and heartbeats are written as they come.
+func (h *host) waitReceiving() {
 	h.t.Helper()
 	was := h.metric("collectord_usages_appended_total")
-	within(h.t, "usages come in", func() bool { return h.metric("collectord_usages_appended_total") > was })
-	within(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
+	waitUntil(h.t, "usages come in", func() bool { return h.metric("collectord_usages_appended_total") > was })
+	waitUntil(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
 }
 
-// calm waits until the host and the fleet are fine again.
-func (h *host) calm(after string) {
+// waitCalm waits until the host and the fleet are fine again.
+func (h *host) waitCalm(after string) {
 	h.t.Helper()
 	h.fleetArgs = nil
 	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(time.Second) {
-		status, failed := h.look("status")
-		fleet, wrong := h.look("fleet")
-		alerts, _ := h.look("alert")
+		status, failed := h.readView("status")
+		fleet, wrong := h.readView("fleet")
+		alerts, _ := h.readView("alert")
 		switch {
 		case failed == 0 && wrong == 0 && alerts == "none":
 			return
@@ -251,8 +251,8 @@ func (h *host) calm(after string) {
 	}
 }
 
-// look is what a place says now, and with which exit status.
-func (h *host) look(place string) (text string, exit int) {
+// readView is what a place says now, and with which exit status.
+func (h *host) readView(place string) (text string, exit int) {
 	h.t.Helper()
 	switch place {
 	case "doctor":
@@ -269,7 +269,7 @@ func (h *host) look(place string) (text string, exit int) {
 	case "journal":
 		return h.journal(), 0
 	}
-	text, exit = h.outside(append([]string{"fleet", "--silent-for", "5s"}, h.fleetArgs...)...)
+	text, exit = h.runElsewhere(append([]string{"fleet", "--silent-for", "5s"}, h.fleetArgs...)...)
 	return linesOf(text, `\S`), exit
 }
 
@@ -382,9 +382,9 @@ func (h *host) firing() string {
 	return strings.Join(lines, "\n")
 }
 
-// outside runs the program on another host: all that it shares with the machine is the
+// runElsewhere runs the program on another host: all that it shares with the machine is the
 // network.
-func (h *host) outside(args ...string) (text string, exit int) {
+func (h *host) runElsewhere(args ...string) (text string, exit int) {
 	h.t.Helper()
 	c := exec.Command(filepath.Join(h.root, "usr/bin/collectord"), args...)
 	c.Dir = h.t.TempDir()

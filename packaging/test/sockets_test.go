@@ -27,7 +27,7 @@ WantedBy=sockets.target
 	m.do("systemctl", "daemon-reload")
 	m.do("systemctl", "stop", "collectord")
 	m.do("systemctl", "start", "collectord.socket")
-	if state := m.unit("ActiveState"); state != "inactive" {
+	if state := m.unitProperty("ActiveState"); state != "inactive" {
 		t.Fatalf("it is %s", state)
 	}
 	ids := []string{m.store(`{"patientId":"100"}`)}
@@ -36,14 +36,14 @@ WantedBy=sockets.target
 	if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, `"passed_sockets":4`) {
 		t.Error("it does not say what was passed to it")
 	}
-	if got := m.unit("StatusText"); !strings.Contains(got, "usages/s") {
+	if got := m.unitProperty("StatusText"); !strings.Contains(got, "usages/s") {
 		t.Errorf("status: %s", got)
 	}
 	m.do("systemctl", "stop", "collectord")
 	ids = append(ids, m.store(`{"patientId":"101"}`)) // starts it again
 	running := m.pid()
 	m.do("kill", "-9", strconv.Itoa(running))
-	within(t, "it is dead", func() bool { return m.pid() != running })
+	waitUntil(t, "it is dead", func() bool { return m.pid() != running })
 	m.CloseIdleConnections()
 	ids = append(ids, m.store(`{"patientId":"102"}`)) // waits for it
 	m.ship(ids...)

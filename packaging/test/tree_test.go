@@ -44,17 +44,17 @@ var debian = sync.OnceValues(func() (string, error) {
 func tree(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		goWithout(t, "root")
+		skipMissing(t, "root")
 	}
-	needs(t, "debootstrap", "systemd-nspawn", "nsenter", "mount")
+	requirePrograms(t, "debootstrap", "systemd-nspawn", "nsenter", "mount")
 	base, err := debian()
 	if err != nil {
-		goWithout(t, "Debian: "+err.Error())
+		skipMissing(t, "Debian: "+err.Error())
 	}
 	dir := t.TempDir()
 	mount := func(args ...string) {
 		if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
-			goWithout(t, "overlay mount: "+string(out))
+			skipMissing(t, "overlay mount: "+string(out))
 		}
 	}
 	mount("-t", "tmpfs", "-o", "size=2g,mode=0755", "collectord-test", dir)
