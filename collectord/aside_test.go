@@ -47,7 +47,7 @@ func makeDamagedData(t *testing.T, dir string) {
 	}
 }
 
-func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
+func TestRepairAndShipSkipWhatCantBeRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
@@ -67,7 +67,7 @@ func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
 	}
 }
 
-func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
+func TestAsideSegmentsAreReportedUntilAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")

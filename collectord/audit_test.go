@@ -20,9 +20,9 @@ func archivedObjects(t *testing.T, dir string) []string {
 	return objects
 }
 
-// TestAHostThatIsTakenOutOfServiceSaysSo goes through the life of a host, as cron would
+// TestAHostTakenOutOfServiceIsReported goes through the life of a host, as cron would
 // see it.
-func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
+func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, d := shipFourObjects(t, dir, "")

@@ -10,9 +10,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAuditSaysWhatIsNotKnown of times that nobody can have meant, and of nodes that are
+// TestAuditReportsWhatIsUnknown of times that nobody can have meant, and of nodes that are
 // called like nothing, or like more than a name.
-func TestAuditSaysWhatIsNotKnown(t *testing.T) {
+func TestAuditReportsWhatIsUnknown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
@@ -78,7 +78,7 @@ func TestAuditSaysWhatIsNotKnown(t *testing.T) {
 	}
 }
 
-func TestNamesOfNodesAreQuotedUnlessAHostCanHaveThem(t *testing.T) {
+func TestInvalidNodeNamesAreQuoted(t *testing.T) {
 	for name, want := range map[string]string{
 		"edge-1.ward_3": "edge-1.ward_3", "": `""`, "a b": `"a b"`, "größe": `"größe"`, "a\nb\u202e": `"a\nb\u202e"`, `"a"`: `"\"a\""`,
 	} {

@@ -145,8 +145,8 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestAuditOfAFolderSaysWhatItCannotKnow: a folder has no metadata.
-func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
+// TestAuditOfAFolderReportsWhatItCannotKnow: a folder has no metadata.
+func TestAuditOfAFolderReportsWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, d := shipFourObjects(t, dir, "shipper: {heartbeat: 0s}\n")
@@ -205,7 +205,7 @@ func TestAuditOfNothingMakesNothing(t *testing.T) {
 	}
 }
 
-func TestShipSaysWhatIsLeft(t *testing.T) {
+func TestShipReportsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {grace: 0s}\nshipper: {retry_min: 10ms, destination: 's3://usages/p', s3: {endpoint: 'http://127.0.0.1:9', region: us-east-1}}\n")

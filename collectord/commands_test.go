@@ -18,7 +18,7 @@ func visitCommands(c *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
-func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
+func TestHelpOfEachCommandListsItsSubcommands(t *testing.T) {
 	visitCommands(rootCommand(nil), func(c *cobra.Command) {
 		name := c.CommandPath()
 		switch err := c.ValidateArgs([]string{"verfy"}); {

@@ -91,7 +91,7 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 
 // The limit may be lowered while the daemon runs: connections make room then,
 // without any that comes. With no descriptor left at all the log waits for one.
-func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
+func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
 	replaceInFile(t, config, "http: {", "http: {max_connections: 1000, ")

@@ -64,8 +64,8 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 	d.stop()
 }
 
-// TestTheLogIsJudged by what its names tell.
-func TestTheLogIsJudged(t *testing.T) {
+// TestTheLogIsChecked by what its names tell.
+func TestTheLogIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
 		log   logState
@@ -90,8 +90,8 @@ func TestTheLogIsJudged(t *testing.T) {
 	}
 }
 
-// TestAuthoritiesAreJudged: old ones among others are no reason to stop.
-func TestAuthoritiesAreJudged(t *testing.T) {
+// TestAuthoritiesAreChecked: old ones among others are no reason to stop.
+func TestAuthoritiesAreChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	past, soon, later := now.Add(-time.Hour), now.Add(24*time.Hour), now.Add(100*24*time.Hour)
 	for what, c := range map[string]struct {

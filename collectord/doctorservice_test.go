@@ -10,9 +10,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestTheDoctorTakesThePlaceOfTheService checks what is run, of what the kernel shows of a
+// TestTheDoctorRunsInTheServicesPlace checks what is run, of what the kernel shows of a
 // daemon.
-func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
+func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	p := runningProcess{
 		pid:     77,
 		status:  []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n"),
@@ -55,8 +55,8 @@ func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
 	}
 }
 
-// TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown: only the service sees them.
-func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
+// TestTheDoctorChecksNoCredentialsOfAStoppedService: only the service sees them.
+func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 	for _, name := range []string{"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID"} {
 		t.Setenv(name, "")
 	}
@@ -86,8 +86,8 @@ func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
 	}
 }
 
-// TestFlagsOfTheDoctorAreToldApart: those of the configuration replace the daemon's.
-func TestFlagsOfTheDoctorAreToldApart(t *testing.T) {
+// TestDoctorFlagsAreDistinguished: those of the configuration replace the daemon's.
+func TestDoctorFlagsAreDistinguished(t *testing.T) {
 	c, _, err := rootCommand(nil).Find([]string{"doctor"})
 	if err == nil {
 		err = c.ParseFlags([]string{"--json", "--node", "a b", "--udp-allow", "10.0.0.0/8,::1/128", "--config", "x.yaml"})

@@ -265,7 +265,7 @@ func TestBadConfigurationStartsNothing(t *testing.T) {
 	}
 }
 
-func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
+func TestAPortInUseIsNamedAndItsHolderUnharmed(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)

@@ -70,9 +70,9 @@ func TestFleetNamesSilentDevices(t *testing.T) {
 	}
 }
 
-// TestTheFleetPageHoldsNothingButItsOwnMarkup: strangers choose names, versions, troubles
+// TestTheFleetPageContainsOnlyItsOwnMarkup: strangers choose names, versions, troubles
 // and devices.
-func TestTheFleetPageHoldsNothingButItsOwnMarkup(t *testing.T) {
+func TestTheFleetPageContainsOnlyItsOwnMarkup(t *testing.T) {
 	t.Parallel()
 	const evil = `"><script>alert(1)</script><img src=//x onerror='x'>&lt;b&gt;` + "\x1b\u202e\n"
 	h := &audit.Host{

@@ -137,9 +137,9 @@ func hostileStatus(t *testing.T) string {
 	return string(text)
 }
 
-// TestNothingThatStrangersWroteControlsTheTerminal runs every command that there is on
+// TestHostileTextControlsNoTerminal runs every command that there is on
 // a hostile bucket, log, configuration and server.
-func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
+func TestHostileTextControlsNoTerminal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")

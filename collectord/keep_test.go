@@ -14,9 +14,9 @@ import (
 	"collectord/wal"
 )
 
-// TestShipLooksOnceMore ships what a killed daemon left to a storage that loses objects
+// TestShipListsUnconfirmedObjectsOnceMore ships what a killed daemon left to a storage that loses objects
 // soon after it has confirmed them.
-func TestShipLooksOnceMore(t *testing.T) {
+func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 	for name, c := range map[string]struct {
 		loses  int64 // so many objects
 		args   []string
@@ -83,8 +83,8 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	}
 }
 
-// TestWalLsSaysThatASealedSegmentMayBeShipped where the storage is looked at once more.
-func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
+// TestWalLsExplainsThatASealedSegmentMayBeShipped where the storage is looked at once more.
+func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 	dir := t.TempDir()
 	l, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})
 	if err == nil {

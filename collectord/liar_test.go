@@ -10,10 +10,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestALoginPageIsNotTakenForTheStorage runs the daemon, and then collectord ship,
+// TestALoginPageIsNotMistakenForTheStorage runs the daemon, and then collectord ship,
 // where a login page answers in the storage's place. Nothing is removed, and once
 // the storage is back every usage is in it, once.
-func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
+func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 	t.Parallel()
 	const n = 20
 	dir := t.TempDir()

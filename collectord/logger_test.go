@@ -95,7 +95,7 @@ func TestErrorsOfCommandsAreErrorsToTheJournal(t *testing.T) {
 	}
 }
 
-func TestAStartFitsAScreen(t *testing.T) {
+func TestStartupLogFitsAScreen(t *testing.T) {
 	const screen = 24 * 80
 	run := func(args ...string) (start, all string) {
 		dir := t.TempDir()

@@ -18,7 +18,7 @@ import (
 // secretMarker is in everything that a client sends, and a secret, in the test below.
 const secretMarker = "mArKeR"
 
-func TestNothingThatWasSentIsLogged(t *testing.T) {
+func TestNoPayloadIsLogged(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms, min_free: 0}\nshipper:\n  "+startMinIO(t, dir)+"\n")
@@ -220,7 +220,7 @@ func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 	}
 }
 
-func TestConfigCheckTellsFiveMistakesAtOnce(t *testing.T) {
+func TestConfigCheckReportsFiveMistakesAtOnce(t *testing.T) {
 	path := t.TempDir() + "/collectord.yaml"
 	text := "http:\n  listn: localhost:3000\n  max_record: 1 megabyte\nwal:\n  seal_after: 60\nudp:\n  allow: [10.0.0.0]\nshipper:\n  concurrency: 1e3\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

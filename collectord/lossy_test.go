@@ -72,10 +72,10 @@ func (n network) dial(addr string) (conn net.Conn) {
 	return conn
 }
 
-// TestALossyNetworkIsNotTakenForLossesOfOurs sends from one network to another
+// TestALossyNetworkIsNotMistakenForLostUsages sends from one network to another
 // that loses every tenth datagram on the way: those are no drops of the socket,
 // nor of the log, and each of the others is in the ledger.
-func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
+func TestALossyNetworkIsNotMistakenForLostUsages(t *testing.T) {
 	needs(t, "ip", "iptables")
 	dir := t.TempDir()
 	ours, theirs := newNetwork(t, "ours"), newNetwork(t, "theirs")

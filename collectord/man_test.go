@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
+func TestManualPageDescribesEveryCommandAndItsFlags(t *testing.T) {
 	page := manual(rootCommand(nil))
 	var check func(*cobra.Command)
 	check = func(c *cobra.Command) {

@@ -12,7 +12,7 @@ import (
 )
 
 // Whoever has too few rights is told what to do.
-func TestTooFewRights(t *testing.T) {
+func TestMissingPermissions(t *testing.T) {
 	t.Parallel()
 	path, err := binary()
 	if err != nil {

@@ -36,9 +36,9 @@ func situations() map[string][]situation {
 	return all
 }
 
-// TestOperatorIsTold runs the script: every command and mistake of it has the exit
+// TestOperatorOutput runs the script: every command and mistake of it has the exit
 // status and the line that docs and people rely on.
-func TestOperatorIsTold(t *testing.T) {
+func TestOperatorOutput(t *testing.T) {
 	for part, script := range situations() {
 		t.Run(part, func(t *testing.T) {
 			for _, s := range script {

@@ -53,8 +53,8 @@ func (d *daemon) status() (s admin.Status) {
 	return s
 }
 
-// TestAStorageThatIsKilledIsSeenWherePeopleLook, and that it is back.
-func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
+// TestAKilledStorageIsReportedEverywhere, and that it is back.
+func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
@@ -124,8 +124,8 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 	d.stop()
 }
 
-// TestAWrongBucketIsSeenWithNothingToShip by a command that asks over a unix socket.
-func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
+// TestAWrongBucketIsReportedWithNothingToShip by a command that asks over a unix socket.
+func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)

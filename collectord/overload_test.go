@@ -67,10 +67,10 @@ func slowKinds() []slowKind {
 	}...)
 }
 
-// TestAThousandSlowClientsStopNobodyAndCostLittle lets a thousand clients of each
+// TestAThousandSlowClientsBlockNoOtherAndCostLittle lets a thousand clients of each
 // kind at the daemon, as its defaults allow but for shorter times, while another
 // client wants its usages stored.
-func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
+func TestAThousandSlowClientsBlockNoOtherAndCostLittle(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(config)
@@ -144,7 +144,7 @@ func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 
 // A thousand clients that never finish their handshake, or do nothing after it,
 // stop nobody either.
-func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
+func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)

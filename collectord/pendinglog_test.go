@@ -16,7 +16,7 @@ import (
 
 // While the log opens, the HTTP server says so, and keeps usages waiting rather
 // than refusing them: a restart is not to be noticed.
-func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
+func TestWhileStartingUsagesWaitAndHealthReportsIt(t *testing.T) {
 	pending := newPendingLog()
 	web := httpserver.New(pending, httpserver.Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

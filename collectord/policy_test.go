@@ -150,7 +150,7 @@ func postAs(t *testing.T, client *http.Client, url, token string) int {
 
 // What token new prints is a token that works once its line is in the file, and
 // its name is in the bucket.
-func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
+func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "ward-3")
 	limited, limitedLine := newToken(t, "ward-4", "--rate", "1")
@@ -203,7 +203,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 
 // Clients of all kinds post without a pause while tokens, certificates and
 // authorities are changed and read again, and none of them sees an error.
-func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
+func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
@@ -286,7 +286,7 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 
 // Nothing of a reload with a broken file takes effect: neither the other files nor
 // the limits beside them. What is mended does, on open connections, too.
-func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
+func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	a, lineA := newToken(t, "a")
@@ -396,7 +396,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 }
 
 // A server beyond this host is open to authenticated clients.
-func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
+func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
@@ -431,7 +431,7 @@ func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 
 // Files that the configuration names are checked with it, all at once, by the
 // check and by a start.
-func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
+func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "a")
 	write(t, dir+"/tokens", line+"\n"+token+"\nb sha256:12\n")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestWhoHasAPortIsNamed(t *testing.T) {
+func TestThePortHolderIsNamed(t *testing.T) {
 	tcp4, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestWhoHasAPortIsNamed(t *testing.T) {
 	}
 }
 
-func TestAddressesOfTheKernelAreRead(t *testing.T) {
+func TestProcNetAddressesAreParsed(t *testing.T) {
 	for text, want := range map[string]string{
 		"0100007F:0BB8":                         "127.0.0.1:3000",
 		"00000000000000000000000001000000:0BB8": "[::1]:3000",

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestPlacesAreLentAndGivenBack(t *testing.T) {
+func TestProcLimitIsRaisedAndLowered(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
 	p := &procLimit{cores: 2}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestProgressIsDrawnOnTerminalsAlone(t *testing.T) {
+func TestProgressIsDrawnOnlyOnTerminals(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/out")
 	if err != nil {
 		t.Fatal(err)

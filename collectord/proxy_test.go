@@ -243,7 +243,7 @@ func unresponsivePort(t *testing.T) (port int) {
 
 // A host that is gone delays the requests that are there first, at most those of
 // its share, and from then on about one a second.
-func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
+func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
 	for range 2 {

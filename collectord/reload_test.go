@@ -133,7 +133,7 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	d.stop()
 }
 
-func TestTheServiceManagerIsTold(t *testing.T) {
+func TestTheServiceManagerIsNotified(t *testing.T) {
 	for name, socket := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": fmt.Sprintf("@collectord-test-%d", os.Getpid())} {
 		t.Run(name, func(t *testing.T) {
 			m := startManager(t, socket)
@@ -182,7 +182,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 	}
 }
 
-func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
+func TestSIGHUPWhileStoppingIsIgnored(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
 	var d *daemon

@@ -117,9 +117,9 @@ func (r *repeater) deliver(k int) {
 	}
 }
 
-// TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID kills the daemon under
+// TestUsagesRepeatedUntilAnsweredHaveOneID kills the daemon under
 // clients that repeat each batch until it is answered.
-func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
+func TestUsagesRepeatedUntilAnsweredHaveOneID(t *testing.T) {
 	t.Parallel()
 	const clients = 16
 	dir := t.TempDir()

@@ -47,7 +47,7 @@ func runSend(t *testing.T, args ...string) (s send.Summary, status int) {
 	return s, status
 }
 
-func TestSendBringsExactlyWhatItCounts(t *testing.T) {
+func TestSendDeliversExactlyWhatItCounts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -95,7 +95,7 @@ func TestSendBringsExactlyWhatItCounts(t *testing.T) {
 	}
 }
 
-func TestSendKeepsItsRateOrSaysWhatItOwes(t *testing.T) {
+func TestSendKeepsItsRateOrReportsItsDelay(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -188,7 +188,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 	}
 }
 
-func TestInterruptedSendTellsWhatIsStored(t *testing.T) {
+func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -285,7 +285,7 @@ func openTerminal(t *testing.T) (outside, inside *os.File) {
 	return outside, inside
 }
 
-func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
+func TestSendDrawsAProgressBarOnATerminalAndClearsIt(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	outside, inside := openTerminal(t)
@@ -305,7 +305,7 @@ func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
 	d.stop()
 }
 
-func TestSendTellsNobodyItsToken(t *testing.T) {
+func TestSendNeverPrintsItsToken(t *testing.T) {
 	const secret = "cd_secret-of-this-test"
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -338,7 +338,7 @@ func TestSendTellsNobodyItsToken(t *testing.T) {
 	d.stop()
 }
 
-func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
+func TestSendExitStatusIsByOutcome(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -419,7 +419,7 @@ exit $status
 	}
 }
 
-func TestSendExplainsEveryNameOfItsJSON(t *testing.T) {
+func TestSendHelpExplainsItsJSON(t *testing.T) {
 	help := sendCommand().Long
 	names := regexp.MustCompile(`"([a-z0-9_]+)":`)
 	text, err := json.Marshal(send.Summary{ID: "x", Latency: &send.Latency{}})

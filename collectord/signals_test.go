@@ -74,7 +74,7 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 }
 
 // What is to be logged at the end may block, and so may what tells what is lost.
-func TestAProcessThatEndsAtOnceWaitsForNothing(t *testing.T) {
+func TestExitWithoutOutputWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, ended := newTestSignals(false)
 		free := make(chan struct{})
@@ -105,7 +105,7 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 }
 
 // The command of the daemon ends even where it does not get as far as to start.
-func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
+func TestASignalEndsTheRunCommandInEveryPhase(t *testing.T) {
 	s, ended := newTestSignals(false)
 	s.stopLimit.Store(nil)
 	s.stopRequests <- syscall.SIGTERM

@@ -211,7 +211,7 @@ func sendUntil(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 	}
 }
 
-func TestNothingIsRefusedThroughRestarts(t *testing.T) {
+func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	t.Parallel()
 	const restarts, clients, enough, drain = 8, 8, 400, 300 * time.Millisecond
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
@@ -373,7 +373,7 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 }
 
 // A wildcard is in the way of an address with its port, and the other way round.
-func TestSocketsInTheWayAreGivenBackFirst(t *testing.T) {
+func TestConflictingSocketsAreClosedFirst(t *testing.T) {
 	for from, to := range map[string]string{"127.0.0.1": "0.0.0.0", "0.0.0.0": "127.0.0.1"} {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()
@@ -409,7 +409,7 @@ func TestSocketsInTheWayAreGivenBackFirst(t *testing.T) {
 }
 
 // Clients of a daemon that can't start are refused: they might wait for ever.
-func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
+func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()

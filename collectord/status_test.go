@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
+func TestTheDaemonNotifiesTheWatchdog(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	t.Setenv("WATCHDOG_USEC", "300000")
 	config, port, admin := configure(t, t.TempDir(), "")
@@ -24,7 +24,7 @@ func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
 	d.stop()
 }
 
-func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
+func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	var stuck atomic.Bool
 	asked := make(chan struct{}, 100)
@@ -77,7 +77,7 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 	<-ended
 }
 
-func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
+func TestTheWatchdogIsIgnoredForAnotherProcess(t *testing.T) {
 	const pid = 4711
 	for _, c := range []struct {
 		usec, pid string

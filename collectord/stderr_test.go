@@ -147,7 +147,7 @@ func configureDebug(t *testing.T, dir, more string) (config string, port, admin 
 	return config, port, admin, token
 }
 
-func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
+func TestAnUnreadLogPipeStopsNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
@@ -169,7 +169,7 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 }
 
 // What makes room in a full log logs it.
-func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
+func TestAnUnreadLogPipeDoesNotStopEviction(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	nowhere := fmt.Sprintf("shipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: x}}\n", freePorts(t, 1)[0])
@@ -202,7 +202,7 @@ func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
 	d.checkServing(client, token)
 }
 
-func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
+func TestALogReaderThatExitsIsSurvived(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
@@ -226,7 +226,7 @@ func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
 
 // The Go runtime writes traces by itself; the watchdog's SIGABRT is for one. The
 // journal is a socket.
-func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
+func TestAnUnreadStackTraceDoesNotKeepTheProcess(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"pipe", "socket"} {
 		t.Run(kind, func(t *testing.T) {
@@ -419,7 +419,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	d.waitExit("a second signal")
 }
 
-func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
+func TestAHangingReloadDoesNotDelayAStop(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin, _ := configureDebug(t, dir, "wal: {min_free: 0}\n")

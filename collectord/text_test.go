@@ -49,7 +49,7 @@ func TestTextOfStrangersIsQuoted(t *testing.T) {
 	}
 }
 
-func TestNothingControlsTheTerminalHoweverItIsWritten(t *testing.T) {
+func TestEveryWriterQuotesControlCharacters(t *testing.T) {
 	text := []byte("日本語 ö\t" + strings.ReplaceAll(hostileText, "RIGHT", "x") + "\xf0\x9f\n")
 	var whole bytes.Buffer
 	if n, err := (&visibleWriter{out: &whole}).Write(text); n != len(text) || err != nil || terminalHazard(whole.String()) != nil || !strings.HasPrefix(whole.String(), "日本語 ö\t") {

@@ -58,7 +58,7 @@ func expectLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
+func TestARepeatedFailureIsLoggedOnceThenSummarizedThenEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _, lines := newTestLog(slog.LevelInfo)
 		fail := func(n int) {
@@ -88,7 +88,7 @@ func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
 	})
 }
 
-func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
+func TestAFlappingTroubleIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _, lines := newTestLog(slog.LevelInfo)
 		for range 1000 {
@@ -104,7 +104,7 @@ func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
 	})
 }
 
-func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
+func TestTroublesAreLimitedSeparatelyAndFlushedAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, h, lines := newTestLog(slog.LevelInfo)
 		other := log.With("part", "x").WithGroup("g")
@@ -123,7 +123,7 @@ func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
 	})
 }
 
-func TestAnEndThatTheLevelHidesIsNotedAllTheSame(t *testing.T) {
+func TestAHiddenTroubleEndIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _, lines := newTestLog(slog.LevelError)
 		log.Error("a", "trouble", "a")

@@ -27,7 +27,7 @@ func namesOfTroubles(all []admin.Trouble) (names []string) {
 	return names
 }
 
-func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
+func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, h, lines := newTestLog(slog.LevelError)
 		began := time.Now()
@@ -76,8 +76,8 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 	})
 }
 
-// TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver and not by each failure.
-func TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver(t *testing.T) {
+// TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds and not by each failure.
+func TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds(t *testing.T) {
 	log, h, _ := newTestLog(slog.LevelError)
 	woken := func() bool {
 		select {

@@ -50,7 +50,7 @@ func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
 }
 
 // root can give a socket to a group that it is not in, others to one of theirs.
-func TestASocketIsGivenToItsGroup(t *testing.T) {
+func TestAUnixSocketBelongsToItsGroup(t *testing.T) {
 	group := 12345
 	if os.Geteuid() != 0 {
 		groups, err := os.Getgroups()

@@ -46,9 +46,9 @@ func versionBefore(t *testing.T) (path, name string) {
 	return filepath.Join(dir, "before"), name
 }
 
-// TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone is an upgrade that is undone: the
+// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt is an upgrade that is undone: the
 // daemon before runs on the data_dir of this one, and this one after it.
-func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
+func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	needs(t, "git", "tar")
 	before, name := versionBefore(t)
 	dir := t.TempDir()

@@ -9,7 +9,7 @@ import (
 	"collectord/config"
 )
 
-func TestDatagramsOfBothFamiliesAreListenedForOnOnePort(t *testing.T) {
+func TestDatagramsOfBothFamiliesAreReceivedOnOnePort(t *testing.T) {
 	port := uint16(freePorts(t, 1)[0])
 	cfg := &config.Config{UDP: config.UDP{Sockets: 2, ReceiveBuffer: 1 << 16, MaxDatagram: 1 << 10}}
 	for _, ip := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {

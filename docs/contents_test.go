@@ -119,9 +119,9 @@ func TestTheKindsOfFailuresAreDocumented(t *testing.T) {
 	}
 }
 
-// TestTheFiguresOfTheReadmeAreThoseOfTheBenchmarks looks for each of them in
+// TestReadmeFiguresAreThoseOfTheBenchmarks looks for each of them in
 // docs/benchmarks.md.
-func TestTheFiguresOfTheReadmeAreThoseOfTheBenchmarks(t *testing.T) {
+func TestReadmeFiguresAreThoseOfTheBenchmarks(t *testing.T) {
 	all := documents(t)
 	_, figures, _ := strings.Cut(all["README.md"].text, "\n## Figures\n")
 	figures, _, _ = strings.Cut(figures, "\n## ")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestEachLinkOfTheDocumentsLeadsSomewhere(t *testing.T) {
+func TestEveryLinkOfTheDocumentsHasATarget(t *testing.T) {
 	all := documents(t)
 	for _, d := range all {
 		for _, l := range d.links {

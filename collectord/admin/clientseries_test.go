@@ -10,9 +10,9 @@ import (
 	"collectord/collectord/auth"
 )
 
-// TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp: never is 0, which an alert has to
+// TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries: never is 0, which an alert has to
 // tell from long ago.
-func TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp(t *testing.T) {
+func TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries(t *testing.T) {
 	counts := auth.ClientCounts{Rest: 12, Evicted: 3, Clients: []auth.Client{
 		{Name: "never", OwnSeries: true},
 		{Name: "ward-3", OwnSeries: true, Usages: 7, LastSeen: time.Unix(1_795_000_000, 0)},

@@ -26,7 +26,7 @@ func sameInterval(a, b interval) bool {
 		same(a.backlog, b.backlog) && same(a.objects, b.objects)
 }
 
-func TestAnIntervalIsWhatHappenedInIt(t *testing.T) {
+func TestAnIntervalCountsItsOwnEvents(t *testing.T) {
 	now := time.Now()
 	h, commits := newHistory(now.Add(-sampleInterval)), histogram.New(uint64(time.Millisecond), 1, 10)
 	commits.ObserveTime(2 * time.Second)

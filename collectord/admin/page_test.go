@@ -98,7 +98,7 @@ func withoutTags(page string) string {
 	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
 }
 
-func TestThePageAnswersWhetherItIsFine(t *testing.T) {
+func TestThePageShowsTheVerdict(t *testing.T) {
 	full, zone := finePage(), finePage().At.Format("MST")
 	full.Verdict, full.Unready, full.Backlog.SecondsUntilFull = Failing, []string{"the log is full"}, ptr(0.0)
 	full.Reasons = []Reason{{Failing, "log", "the log is full", ""}}
@@ -142,7 +142,7 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 }
 
 // Nothing that a stranger named becomes markup, or pushes the rest away, in any place.
-func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
+func TestNamesFromStrangersAreEscapedAndTruncated(t *testing.T) {
 	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxTextChars)
 	p := outagePage()
 	many := func(n int) map[string]uint64 {
@@ -181,7 +181,7 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 }
 
 // The style that the page has is the only one that its policy allows.
-func TestThePolicyAllowsNothingButThePagesOwnStyle(t *testing.T) {
+func TestTheContentPolicyAllowsOnlyThePagesOwnStyle(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for target, refreshes := range map[string]string{"/": "10", "/?paused": ""} {
 		resp, err := http.Get(url + target)

@@ -93,7 +93,7 @@ func TestMetricsShowTheLedger(t *testing.T) {
 	}
 }
 
-func TestHealthChecksTellWhatIsWrong(t *testing.T) {
+func TestHealthChecksReportWhatIsWrong(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for _, path := range []string{"/livez", "/readyz"} {
 		if status, body := get(t, url+path); status != http.StatusOK || body != "ok\n" {

@@ -7,8 +7,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestMetricsShowWhatTheStorageWasFoundToDo, and that it was not asked yet.
-func TestMetricsShowWhatTheStorageWasFoundToDo(t *testing.T) {
+// TestMetricsShowStorageCapabilities, and that it was not asked yet.
+func TestMetricsShowStorageCapabilities(t *testing.T) {
 	for want, found := range map[string]bucket.Capabilities{
 		`{checksum="unknown",conditional_put="unknown",encryption="unknown"} 1`: {},
 		`{checksum="md5",conditional_put="no",encryption="AES256"} 1`:           {ConditionalPut: "no", Checksum: "md5", Encryption: "AES256"},

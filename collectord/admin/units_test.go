@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestUnitsAreThosePeopleRead(t *testing.T) {
+func TestUnitsAreReadable(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct{ got, want string }{
 		{bytesText(0), "0 B"},

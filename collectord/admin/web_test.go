@@ -122,7 +122,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 	}
 }
 
-func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
+func TestIdleAdminClientsDoNotBlockScrapes(t *testing.T) {
 	url := serve(t, healthyOptions())
 	addr := strings.TrimPrefix(url, "http://")
 	var silent []net.Conn
@@ -147,7 +147,7 @@ func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
 	}
 }
 
-func TestWhatNoScraperSendsIsRefused(t *testing.T) {
+func TestUnexpectedAdminRequestsAreRefused(t *testing.T) {
 	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	for name, c := range map[string]struct {
 		text string
@@ -180,7 +180,7 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
+func TestWhileStartingOnlyReadinessFails(t *testing.T) {
 	o := healthyOptions()
 	o.Snapshot = func() (Snapshot, bool) { return Snapshot{}, false }
 	o.Ready = func() []string { return []string{"starting"} }
@@ -282,7 +282,7 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 
 // Every connection there may be has a request that does not end: probes and scrapers are
 // answered all the same.
-func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
+func TestLongAdminRequestsDoNotBlockProbes(t *testing.T) {
 	entered, hang := make(chan struct{}), make(chan struct{})
 	o := healthyOptions()
 	o.Live = func() error { entered <- struct{}{}; <-hang; return nil }
@@ -336,7 +336,7 @@ func TestProfilesAreBounded(t *testing.T) {
 }
 
 // The HTTP server sends people here for them.
-func TestServesIsWhatIsServed(t *testing.T) {
+func TestServesMatchesTheHandlers(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for path, want := range map[string]bool{
 		"/metrics": true, "/livez": true, "/readyz": true, "/status": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,

@@ -29,7 +29,7 @@ func wantCheck(t *testing.T, what string, all []Check, name string, level Level,
 	}
 }
 
-func TestClockIsJudged(t *testing.T) {
+func TestClockIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
 		clock Clock
@@ -60,7 +60,7 @@ func TestClockIsJudged(t *testing.T) {
 	wantCheck(t, "no NTP", []Check{ntpCheck(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
 }
 
-func TestDiskIsJudged(t *testing.T) {
+func TestDiskIsChecked(t *testing.T) {
 	plenty := Disk{Type: 0xef53, Free: 100 << 30, Inodes: 1e6, Files: 2e6, QuotaFree: -1, MaxBytes: 4 << 30, MinFree: 256 << 20}
 	for what, c := range map[string]struct {
 		change func(*Disk)
@@ -110,7 +110,7 @@ func TestDiskIsJudged(t *testing.T) {
 	}
 }
 
-func TestSyncsAreJudgedAndMeasured(t *testing.T) {
+func TestSyncsAreCheckedAndMeasured(t *testing.T) {
 	wantCheck(t, "fast", []Check{SyncCheck(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
 	wantCheck(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
 	wantCheck(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
@@ -133,7 +133,7 @@ func TestSyncsAreJudgedAndMeasured(t *testing.T) {
 	}
 }
 
-func TestLimitsOfTheKernelAreJudged(t *testing.T) {
+func TestKernelLimitsAreChecked(t *testing.T) {
 	plenty := Kernel{OpenFiles: 65536, Reserved: 300, Connections: 10000, ReceiveMax: 16 << 20, ReceiveBuffer: 8 << 20, Backlog: 4096, Memory: math.MaxInt64, MemoryNeeded: 100 << 20}
 	for what, c := range map[string]struct {
 		change func(*Kernel)

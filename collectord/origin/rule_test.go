@@ -37,7 +37,7 @@ const (
 
 // What a request with these headers gets on a loopback listener without tokens,
 // and what everywhere else.
-func TestOnlyTheHostsOwnPagesAndWhatIsNoPageMaySend(t *testing.T) {
+func TestOnlySameHostPagesAndNonBrowsersMaySend(t *testing.T) {
 	rows := []struct {
 		host                string
 		headers             []string
@@ -205,7 +205,7 @@ func TestARuleAddsExactOriginsAndHosts(t *testing.T) {
 	}
 }
 
-func TestAnAbsoluteTargetTakesThePlaceOfHost(t *testing.T) {
+func TestAnAbsoluteTargetReplacesHost(t *testing.T) {
 	for _, row := range [][3]string{
 		{"/api/usages", "localhost:3000", "localhost:3000"},
 		{"/x://evil.test/", "localhost", "localhost"},

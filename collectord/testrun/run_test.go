@@ -44,9 +44,9 @@ func program(how string) int {
 	select {}
 }
 
-// TestNothingOutlivesTheTestProgram kills a test program, and lets one end, while
+// TestChildProcessesEndWithTheTestProgram kills a test program, and lets one end, while
 // processes that it started run.
-func TestNothingOutlivesTheTestProgram(t *testing.T) {
+func TestChildProcessesEndWithTheTestProgram(t *testing.T) {
 	for _, how := range []string{"is killed", "ends"} {
 		inherited, err := os.Open("/dev/null") // as a lock that the caller of go test holds
 		if err != nil {

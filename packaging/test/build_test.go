@@ -90,7 +90,7 @@ func deb(t *testing.T, version string) string {
 	return packageFile(t, version, "deb", runtime.GOARCH)
 }
 
-func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
+func TestPackagesAreReproducible(t *testing.T) {
 	t.Parallel()
 	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
 	// Another directory, other times of the files, another umask.
@@ -116,7 +116,7 @@ func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
 	}
 }
 
-func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
+func TestPackagesPassTheLinters(t *testing.T) {
 	t.Parallel()
 	t.Run("lintian", func(t *testing.T) {
 		requirePrograms(t, "lintian")

@@ -30,8 +30,8 @@ func (m *machine) doctor(args string) (all checkup, printed string) {
 	return all, printed
 }
 
-// TestDoctorLooksFromInsideTheService: it has its credentials, user, environment and sandbox.
-func TestDoctorLooksFromInsideTheService(t *testing.T) {
+// TestDoctorChecksFromInsideTheService: it has its credentials, user, environment and sandbox.
+func TestDoctorChecksFromInsideTheService(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
 	m.write("/etc/collectord/keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")

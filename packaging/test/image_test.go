@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
+func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 	t.Parallel()
 	p := newPodman(t)
 	id := p.build("collectord", "022")
@@ -84,7 +84,7 @@ func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
 	}
 }
 
-func TestImageRefusesToListenOpenlyUntilToldSo(t *testing.T) {
+func TestImageNeedsAccessControlOrAnExplicitOptOut(t *testing.T) {
 	t.Parallel()
 	p := newPodman(t)
 	p.build("collectord", "022")

@@ -41,8 +41,8 @@ func release(t *testing.T, repository, umask string) string {
 	return filepath.Join(out, releasedVersion)
 }
 
-// TestAReleaseIsWholeAndTheSameBytesAgain builds one version twice, in two directories.
-func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
+// TestAReleaseIsCompleteAndReproducible builds one version twice, in two directories.
+func TestAReleaseIsCompleteAndReproducible(t *testing.T) {
 	t.Parallel()
 	requirePrograms(t, "git", "dpkg-deb", "sha256sum")
 	if os.Getenv("NFPM") == "" {

@@ -53,9 +53,9 @@ type situation struct {
 // views are where operators look.
 func views() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
 
-// TestSituationsAreSeenInEachPlace plays what can happen to a host through, on a real
+// TestSituationsAreSeenInEachView plays what can happen to a host through, on a real
 // systemd with the package, a MinIO and a Prometheus in which a minute takes a second.
-func TestSituationsAreSeenInEachPlace(t *testing.T) {
+func TestSituationsAreSeenInEachView(t *testing.T) {
 	if *situations == "" {
 		t.Skip("without -situations: make situations")
 	}
