@@ -3,11 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"collectord/collectord/units"
 	"collectord/shipper/audit"
 )
 
@@ -162,11 +162,7 @@ func formatRecords(n uint64) string {
 	if n == 1 {
 		return "1 record"
 	}
-	digits := strconv.FormatUint(n, 10)
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits + " records"
+	return units.Count(n) + " records"
 }
 
 // describeNoteTime describes the time of a loss note.

@@ -9,6 +9,7 @@ import (
 
 	"collectord/collectord/auth"
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 )
 
 // configuration checks the settings and describes their effect.
@@ -82,7 +83,7 @@ func (x *examiner) effects() []doctor.Check {
 		doctor.Fine("config.http_clients", orOff(http, "http.listen")),
 		doctor.Fine("config.udp_clients", orOff(udp, "udp.listen")),
 		doctor.Fine("config.destination", to),
-		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", size(cfg.WAL.MaxBytes), cfg.DataDir, full)),
+		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", units.Bytes(cfg.WAL.MaxBytes), cfg.DataDir, full)),
 		doctor.Fine("config.durability", durable),
 	}
 }

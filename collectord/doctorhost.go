@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 	"collectord/config"
 )
 
@@ -122,7 +123,7 @@ func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 
 func folderSpace(cfg *config.Config, disk doctor.Disk, same bool) doctor.Check {
 	const name, advice = "storage.folder_space", "collectord never deletes there: move what is old elsewhere, before the disk is full (collectord ship --archive brings it to another destination)"
-	found := size(disk.Free) + " free"
+	found := units.Bytes(disk.Free) + " free"
 	if same {
 		found += ", on the disk of data_dir: when it is full the log stops, too"
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 	"collectord/wal"
 )
 
@@ -113,7 +114,7 @@ func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
 	if s.live {
 		daemon = doctor.Fine("log.daemon", "a daemon is running (process "+s.process+"; collectord status)")
 	}
-	all := []doctor.Check{daemon, doctor.Fine("log.segments", fmt.Sprintf("%s with %s, %s in all", plural(s.sealed, "sealed segment"), formatRecords(s.records), size(s.bytes)))}
+	all := []doctor.Check{daemon, doctor.Fine("log.segments", fmt.Sprintf("%s with %s, %s in all", plural(s.sealed, "sealed segment"), formatRecords(s.records), units.Bytes(s.bytes)))}
 	const name = "log.oldest"
 	switch age := now.Sub(s.oldest); {
 	case s.sealed == 0:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"collectord/collectord/units"
 	"collectord/shipper/audit"
 	"collectord/shipper/bucket"
 )
@@ -44,7 +45,7 @@ func (p *fleetReport) cells(h *audit.Host) []string {
 			devices = fmt.Sprintf("%d of %d silent", n, b.ClientsKnown)
 		}
 		cells = append(cells, orDash(truncate(b.Version, 20)), heard, strconv.FormatUint(b.Pending, 10), oldest, usagesPerDay(b), devices,
-			formatAge(b.SecondsUntilFull), size(b.FreeBytes))
+			formatAge(b.SecondsUntilFull), units.Bytes(b.FreeBytes))
 	} else {
 		cells = append(cells, "-", heard, "-", oldest, "-", "-", "-", "-")
 	}

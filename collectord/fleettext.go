@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -186,17 +185,4 @@ func formatAge(seconds *int64) string {
 		return fmt.Sprintf("%s%dh%02dm", sign, n/hour, n%hour/minute)
 	}
 	return fmt.Sprintf("%s%dd%02dh", sign, n/day, n%day/hour)
-}
-
-// size formats a number of bytes with a binary unit.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	value, at := float64(n), 0
-	for value >= 1024 && at < len(units)-1 {
-		value, at = value/1024, at+1
-	}
-	if at == 0 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	return fmt.Sprintf("%.1f %s", value, units[at])
 }

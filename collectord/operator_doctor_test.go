@@ -39,7 +39,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "who may send", args: "doctor", config: listens, wantOutput: "anyone on this host may send"},
 		{name: "who may send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "who shows one of 1 token may send"},
 		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", wantOutput: "no client can send: udp.listen is off"},
-		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1.0 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
+		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
 		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", wantOutput: "a power loss takes what was answered in the last 250ms"},
 
 		// Ports.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"collectord/collectord/admin"
+	"collectord/collectord/units"
 )
 
 // writeStatus writes a Status as text: the verdict first, then the rows.
@@ -96,7 +97,7 @@ func (r *statusRows) traffic(s *admin.Status) {
 	}
 	r.row("connections", fmt.Sprintf("%d of %d", c.Open, c.Max), tls, countText("made room", c.ClosedForRoom), countText("turned away", c.Refused), expires)
 	r.clients(s)
-	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, size(int64(s.Commits.Bytes))),
+	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, units.Bytes(int64(s.Commits.Bytes))),
 		quantilesText("commit", s.Commits.P50, s.Commits.P99), quantilesText("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), countText("errors", s.Commits.Errors))
 }
 
@@ -128,7 +129,7 @@ func (r *statusRows) log(s *admin.Status) {
 	if b.Usages == 0 {
 		r.row("backlog", "none: all is shipped")
 	} else {
-		r.row("backlog", fmt.Sprintf("%d usages", b.Usages), size(b.Bytes), "the oldest for "+admin.ShortDuration(toDuration(b.OldestSeconds)))
+		r.row("backlog", fmt.Sprintf("%d usages", b.Usages), units.Bytes(b.Bytes), "the oldest for "+admin.ShortDuration(toDuration(b.OldestSeconds)))
 	}
 	until := "not filling"
 	if b.SecondsUntilFull != nil {
@@ -137,12 +138,12 @@ func (r *statusRows) log(s *admin.Status) {
 		}
 	}
 	f := &s.Fill
-	r.row("log", fmt.Sprintf("%d %% of %s used", 100*f.UsedBytes/max(1, f.MaxBytes), size(f.MaxBytes)), until, "segments "+size(f.LogBytes), sizeText("spool", f.SpoolBytes), sizeText("quarantine", f.QuarantineBytes))
+	r.row("log", fmt.Sprintf("%d %% of %s used", 100*f.UsedBytes/max(1, f.MaxBytes), units.Bytes(f.MaxBytes)), until, "segments "+units.Bytes(f.LogBytes), sizeText("spool", f.SpoolBytes), sizeText("quarantine", f.QuarantineBytes))
 	if f.FreeBytes != nil {
-		r.row("disk", size(*f.FreeBytes)+" free")
+		r.row("disk", units.Bytes(*f.FreeBytes)+" free")
 	}
 	if s.Kept.Segments > 0 || s.Kept.CutShort > 0 {
-		r.row("kept", plural(s.Kept.Segments, "segment"), size(s.Kept.Bytes), countText("removed early", s.Kept.CutShort))
+		r.row("kept", plural(s.Kept.Segments, "segment"), units.Bytes(s.Kept.Bytes), countText("removed early", s.Kept.CutShort))
 	}
 }
 
@@ -168,7 +169,7 @@ func (r *statusRows) storage(s *admin.Status) {
 		r.row("next attempt", next)
 	}
 	u := &s.Uploads
-	r.row("uploads", fmt.Sprintf("%d objects", u.Objects), size(int64(min(u.Bytes, math.MaxInt64))), size(int64(u.BytesPerSecond))+"/s", fmt.Sprintf("%d in flight", u.InFlight),
+	r.row("uploads", fmt.Sprintf("%d objects", u.Objects), units.Bytes(int64(min(u.Bytes, math.MaxInt64))), units.Bytes(int64(u.BytesPerSecond))+"/s", fmt.Sprintf("%d in flight", u.InFlight),
 		quantilesText("each", u.P50, u.P99), countsText("failed", u.Failures), countText("shipped again", u.Reshipped), countText("vanished", u.Vanished))
 }
 
@@ -235,7 +236,7 @@ func sizeText(title string, n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return title + " " + size(n)
+	return title + " " + units.Bytes(n)
 }
 
 // quantilesText formats the median and the 99th percentile of a duration.

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"collectord/collectord/units"
 )
 
 // refresh is the interval at which the status page reloads itself.
@@ -39,7 +41,7 @@ var pageStyle string
 
 //nolint:gochecknoglobals // parsed once, never changed
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"bytes": anyBytes, "count": count, "number": shortNumber, "rate": rateText, "latency": latencyOrDash, "seconds": secondsText,
+	"bytes": anyBytes, "count": count, "number": units.Number, "rate": rateText, "latency": latencyOrDash, "seconds": secondsText,
 	"short": shortened, "cause": cause, "plural": plural, "upper": strings.ToUpper, "sentence": sentence,
 }).Parse(pageText))
 
@@ -103,8 +105,8 @@ func plots(hour []interval) []plot {
 		newPlot("Commit latency", latencyText,
 			of("p50", "main", func(i *interval) float64 { return i.p50 }),
 			of("p99", "second", func(i *interval) float64 { return i.p99 })),
-		newPlot("Backlog in usages", shortNumber, of("", "main", func(i *interval) float64 { return i.backlog })),
-		newPlot("Objects a minute", shortNumber, objects),
+		newPlot("Backlog in usages", units.Number, of("", "main", func(i *interval) float64 { return i.backlog })),
+		newPlot("Objects a minute", units.Number, objects),
 	}
 }
 

@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"time"
+
+	"collectord/collectord/units"
 )
 
 // Bounds of a disk.
@@ -68,7 +70,7 @@ func fileSystem(kind int64) Check {
 func (d Disk) space() Check {
 	const name = "data_dir.space"
 	growth := max(0, d.MaxBytes-d.Used)
-	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", size(d.Free), size(growth), size(d.MinFree))
+	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", units.Bytes(d.Free), units.Bytes(growth), units.Bytes(d.MinFree))
 	switch {
 	case d.Free <= d.MinFree:
 		return Fail(name, found+": usages are rejected now", "make room on this disk, or lower wal.min_free")
@@ -100,9 +102,9 @@ func (d Disk) quota() Check {
 	case d.QuotaFree == 0:
 		return Fail(name, "the quota of this user is used up", advice)
 	case d.QuotaFree < growth:
-		return Warn(name, fmt.Sprintf("the quota of this user leaves %s, and the log may grow by %s", size(d.QuotaFree), size(growth)), advice)
+		return Warn(name, fmt.Sprintf("the quota of this user leaves %s, and the log may grow by %s", units.Bytes(d.QuotaFree), units.Bytes(growth)), advice)
 	}
-	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", size(d.QuotaFree)))
+	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", units.Bytes(d.QuotaFree)))
 }
 
 // SyncCheck checks the latency of n syncs.
@@ -119,17 +121,4 @@ func rounded(d time.Duration) time.Duration {
 		return d.Round(10 * time.Microsecond)
 	}
 	return d.Round(time.Millisecond)
-}
-
-// size formats a number of bytes for people.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n)/1024, 0
-	for v >= 1023.95 && unit < len(units)-1 {
-		v, unit = v/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[unit])
 }

@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"math"
+
+	"collectord/collectord/units"
 )
 
 // Kernel is the kernel's limits for the process, and what the daemon needs.
@@ -76,9 +78,9 @@ func (k Kernel) memory() Check {
 	case k.Memory == math.MaxInt64:
 		return Fine(name, "no cgroup limits it")
 	case k.Memory < k.MemoryNeeded:
-		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", size(k.Memory), size(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	case k.Memory < k.MemoryNeeded*memoryHalves/2:
-		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", size(k.Memory), size(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	}
-	return Fine(name, fmt.Sprintf("the cgroup is limited to %s, enough for %s", size(k.Memory), size(k.MemoryNeeded)))
+	return Fine(name, fmt.Sprintf("the cgroup is limited to %s, enough for %s", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)))
 }
