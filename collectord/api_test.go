@@ -23,14 +23,15 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What docs/openapi.yaml and docs/clients.md promise. Run it with make api-test.
+// These tests check the promises of docs/openapi.yaml and docs/clients.md. Run them with
+// make api-test.
 
 var requestCount = flag.Int("requests", 300, "requests that are made up for each operation of the API")
 
 var apiSeed = flag.Int("api-seed", 1, "which requests are made up")
 
-// TestTheAPIIsAsDocumented has schemathesis make up requests by docs/openapi.yaml, valid
-// and invalid ones, and compare each answer with it.
+// TestTheAPIIsAsDocumented runs schemathesis. It generates valid and invalid requests from
+// docs/openapi.yaml, and compares each answer with that file.
 func TestTheAPIIsAsDocumented(t *testing.T) {
 	schemathesis := filepath.Join(storages.Tools(), "api", "bin", "schemathesis")
 	if _, err := os.Stat(schemathesis); err != nil {
@@ -62,7 +63,7 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 			configFile, port, admin := configureHTTP(t, dir, settings)
 			start(t, configFile, port, admin)
 			cmd := exec.CommandContext(t.Context(), schemathesis, append(args, "--url", fmt.Sprintf("http://127.0.0.1:%d", port))...)
-			cmd.Dir = dir // where it leaves files
+			cmd.Dir = dir // it leaves files here
 			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS="+filepath.Join(root, "packaging/api/hooks.py"), "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -89,7 +90,7 @@ func configureHTTP(t *testing.T, dir, more string) (path string, port, admin int
 	return path, port, admin
 }
 
-// writeTokenFile makes a token, and the file that lets it in.
+// writeTokenFile makes a token and a tokens file with its line.
 func writeTokenFile(t *testing.T, dir, name string) (token, file string) {
 	t.Helper()
 	token, line := newToken(t, name)
@@ -98,8 +99,8 @@ func writeTokenFile(t *testing.T, dir, name string) (token, file string) {
 	return token, file
 }
 
-// TestClientExamples runs each program of docs/clients.md behind a proxy that loses one
-// answer, and answers the repeat with 503.
+// TestClientExamples runs each program of docs/clients.md behind a proxy. The proxy loses
+// one answer and answers the repeated request with 503.
 func TestClientExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/clients.md")
 	if err != nil {
@@ -149,7 +150,7 @@ func TestClientExamples(t *testing.T) {
 			}
 			slices.Sort(got)
 			if want := []string{"100", "101", "102", "103", "104"}; !slices.Equal(got, want) {
-				t.Errorf("stored are %v, want %v", got, want)
+				t.Errorf("stored %v, want %v", got, want)
 			}
 			if n := lossy.about103.Load(); n != 3 {
 				t.Errorf("patient 103 was sent %d times, want 3", n)
@@ -158,8 +159,8 @@ func TestClientExamples(t *testing.T) {
 	}
 }
 
-// lossyProxy passes requests and datagrams on. It loses the first answer about patient
-// 103, and answers the second request itself.
+// lossyProxy forwards requests and datagrams. It loses the first answer about patient 103,
+// and answers the second request itself.
 type lossyProxy struct {
 	url      string
 	about103 atomic.Int32 // requests about patient 103

@@ -16,8 +16,8 @@ import (
 	"collectord/wal"
 )
 
-// makeDamagedData makes a data directory with the usages 0 to 6, in which there is not
-// what should be in several places. 2 and 3 can't be read.
+// makeDamagedData makes a data directory with the usages 0 to 6, and with foreign or
+// damaged files in several places. Usages 2 and 3 can't be read.
 func makeDamagedData(t *testing.T, dir string) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
@@ -87,7 +87,7 @@ func TestAsideSegmentsAreReportedUntilAcknowledged(t *testing.T) {
 	for range 2 { // also after a restart
 		d := start(t, config, port, admin)
 		if m := d.metrics(); m["collectord_wal_put_aside"] < 3 {
-			t.Errorf("%v things are put aside", m["collectord_wal_put_aside"])
+			t.Errorf("%v files are put aside", m["collectord_wal_put_aside"])
 		}
 		if body := verbose(); !strings.Contains(body, "next") || !strings.Contains(body, "LOG") {
 			t.Errorf("readyz?verbose: %s", body)
@@ -101,7 +101,7 @@ func TestAsideSegmentsAreReportedUntilAcknowledged(t *testing.T) {
 	if out := strings.Join(mustRunWal(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
 		t.Errorf("acknowledge: %s", out)
 	}
-	until(t, "nothing is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
+	until(t, "no file is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
 	for range 2 { // also after a restart
 		if body := verbose(); strings.Contains(body, "quarantine") {
 			t.Errorf("readyz?verbose: %s", body)
@@ -133,7 +133,7 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 		return answer.StatusCode
 	}
 	if status := post(); status != http.StatusServiceUnavailable {
-		t.Errorf("it answers %d while the disk of the log is not there", status)
+		t.Errorf("status %d while the log's disk is missing", status)
 	}
 	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 	if err != nil {
@@ -153,8 +153,8 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 
 func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 	t.Parallel()
-	root := os.Geteuid() == 0                        // otherwise a mode stands for another owner
-	dir, err := os.MkdirTemp("", "collectord-test-") // which others may enter
+	root := os.Geteuid() == 0                        // without root a file mode stands in for another owner
+	dir, err := os.MkdirTemp("", "collectord-test-") // other users can enter it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,6 +188,6 @@ func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 2 records") {
-		t.Errorf("ship exits with %d after the owner was set right: %s%s", status, out, stderr)
+		t.Errorf("ship exits with %d after the owner was corrected: %s%s", status, out, stderr)
 	}
 }

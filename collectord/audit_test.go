@@ -10,7 +10,7 @@ import (
 	"collectord/shipper/audit"
 )
 
-// archivedObjects returns the objects of a folder archive, in order.
+// archivedObjects returns the objects of a folder archive, sorted by key.
 func archivedObjects(t *testing.T, dir string) []string {
 	t.Helper()
 	objects, err := filepath.Glob(filepath.Join(dir, "data", "archive", "dt=*", "*", "*.ndjson.zst"))
@@ -20,15 +20,15 @@ func archivedObjects(t *testing.T, dir string) []string {
 	return objects
 }
 
-// TestAHostTakenOutOfServiceIsReported goes through the life of a host, as cron would
-// see it.
+// TestAHostTakenOutOfServiceIsReported runs the commands that cron runs over the life of
+// a host.
 func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	if out := must0(t, "audit", "--config", config); !strings.Contains(out, ", 0 heartbeats\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--expect", "edge-1,edge-2"); status != 2 ||
 		!strings.HasPrefix(out, "NOT RIGHT: 1 absent node\n\nABSENT  edge-2\n  no objects of this node, and no heartbeat\n") {
@@ -40,10 +40,10 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	}
 	out := must0(t, "audit", "--config", config, "--expect", "edge-1", "--from-start")
 	if !strings.HasPrefix(out, "RIGHT: ") || !strings.Contains(out, ", 1 heartbeat\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 
-	// In a folder, too, it is known now what was confirmed.
+	// The notes in a folder now contain what was confirmed.
 	objects := archivedObjects(t, dir)
 	if err := os.Remove(objects[1]); err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 		"\nACCEPTS NOTHING  line 3 of the accepted incidents: seq 31 to 40 of log ",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("audit does not say %q: %s", want, out)
+			t.Errorf("audit does not print %q: %s", want, out)
 		}
 	}
 	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--config", config, "--accept", known, "--json")), "\n")
@@ -80,12 +80,12 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 		t.Errorf("a bad line: %d, %s%s", status, out, stderr)
 	}
 
-	// A log that begins above 1 says so.
+	// The audit reports a log that begins above seq 1.
 	if err := os.Remove(objects[0]); err != nil {
 		t.Fatal(err)
 	}
 	if out := must0(t, "audit", "--config", config); !strings.Contains(out, "\nEARLIER  seq 1 to 20 (20 records) of edge-1, log ") || !strings.Contains(out, "\n  20 earlier records are not here: expired, or lost\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 	if out, _, status := runCollectord(t, "audit", "--config", config, "--from-start"); status != 2 || !strings.Contains(out, "MISSING  seq 1 to 20") {
 		t.Errorf("audit --from-start exits with %d: %s", status, out)
@@ -119,7 +119,7 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1,edge-2"); status != 1 || out != "" ||
 		!strings.Contains(stderr, "--expect edge-2: with --node only edge-1 is audited: leave out --node") {
-		t.Errorf("what is not audited can't be expected: %d, %s%s", status, out, stderr)
+		t.Errorf("a host outside the audited destinations was expected: %d, %s%s", status, out, stderr)
 	}
 	must0(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
 	must0(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once

@@ -10,8 +10,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAuditReportsWhatIsUnknown of times that nobody can have meant, and of nodes that are
-// called like nothing, or like more than a name.
+// TestAuditReportsWhatIsUnknown prints impossible times, and node names that are empty or
+// look like other output.
 func TestAuditReportsWhatIsUnknown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

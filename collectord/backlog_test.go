@@ -25,18 +25,18 @@ import (
 
 var backlogMiB = flag.Int("backlog", 5<<10, "MiB that pile up while the storage is away")
 
-// maxDrainMemory is the bound of a daemon with every limit reached at once.
+// maxDrainMemory bounds the memory of a daemon with every limit reached at once.
 const maxDrainMemory = 128 << 20
 
 func readNumber(t *testing.T, path, pattern string) int {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0 // the process has gone
+		return 0 // the process has ended
 	}
 	m := regexp.MustCompile(pattern).FindSubmatch(b)
 	if m == nil {
-		t.Fatalf("%s holds no %s", path, pattern)
+		t.Fatalf("%s lacks %s", path, pattern)
 	}
 	n, err := strconv.Atoi(string(m[1]))
 	if err != nil {
@@ -45,8 +45,8 @@ func readNumber(t *testing.T, path, pattern string) int {
 	return n
 }
 
-// TestABacklogIsDrainedInLittleMemory builds a backlog with the storage down and
-// drains it in a memory cgroup, with usages coming in meanwhile.
+// TestABacklogIsDrainedInLittleMemory builds a backlog while the storage is down. It drains
+// the backlog in a memory cgroup while more usages arrive.
 func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 	needs(t, "sh")
 	dir := t.TempDir()
@@ -107,7 +107,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		more += 20
 		m := d.metrics()
 		if pending = m["collectord_usages_pending"]; pending < 100_000 && m["collectord_wal_sealed_segments"] == 0 {
-			pending = 0 // what is left is in the active segment
+			pending = 0 // the rest is in the active segment
 		}
 		rss := readNumber(t, status, `VmRSS:\s+(\d+) kB`) / 1024
 		peak = max(peak, rss)
@@ -138,8 +138,8 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		took.Round(time.Second), piled["collectord_wal_bytes"]/(1<<20)/took.Seconds(), maxDrainMemory>>20, highest, records, objects, more, strings.Join(curve, "\n"))
 }
 
-// countStored adds up what the metadata of all objects says, which must be one
-// range of seqs without a hole.
+// countStored adds up the record counts in the metadata of all objects. Their seqs must be
+// one range without a hole.
 func countStored(t *testing.T, config string) (records, objects, first int) {
 	t.Helper()
 	store := storeOf(t, config)
@@ -164,8 +164,7 @@ func countStored(t *testing.T, config string) (records, objects, first int) {
 	return records, len(all), int(all[0].FirstSeq)
 }
 
-// makeBatch is NDJSON of n usages that compress as real ones do, rather than to
-// nothing.
+// makeBatch returns n usages as NDJSON. They compress as well as real ones, not better.
 func makeBatch(from, n int) []byte {
 	var b bytes.Buffer
 	for i := range n {

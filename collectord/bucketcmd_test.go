@@ -32,7 +32,7 @@ func runCollectord(t *testing.T, args ...string) (stdout, stderr string, status 
 	return out.String(), errOut.String(), status
 }
 
-// must0 runs a command that has to succeed, in silence.
+// must0 runs a command that has to succeed and to print nothing on standard error.
 func must0(t *testing.T, args ...string) (stdout string) {
 	t.Helper()
 	stdout, stderr, status := runCollectord(t, args...)
@@ -42,8 +42,8 @@ func must0(t *testing.T, args ...string) (stdout string) {
 	return stdout
 }
 
-// TestShipEmptiesAHostThatWasKilled ships what a killed daemon left, and looks
-// at it with the other commands.
+// TestShipEmptiesAHostThatWasKilled ships the log of a killed daemon, and checks the archive
+// with the other commands.
 func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 	for name, settings := range destinations() {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed below rises at once
+	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed_below rises at once
 	must0(t, "audit", "--config", config, "--deep")
 	d.stop()
 	for key := range f.Objects() {
@@ -145,18 +145,18 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestAuditOfAFolderReportsWhatItCannotKnow: a folder has no metadata.
+// TestAuditOfAFolderReportsWhatItCannotKnow audits a folder, which has no metadata.
 func TestAuditOfAFolderReportsWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, d := shipFourObjects(t, dir, "shipper: {heartbeat: 0s}\n")
-	// Looking at what a daemon writes does not disturb it.
+	// Reading the archive of a running daemon does not disturb it.
 	unfinished := filepath.Join(dir, "data", "archive", "_collectord", "tmp", "put-1")
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out := must0(t, "audit", "--config", config, "--deep"); !strings.Contains(out, "NOT KNOWN  the SHA-256 of the lines of 4 objects") {
-		t.Errorf("a deep audit says: %s", out)
+		t.Errorf("a deep audit prints: %s", out)
 	}
 	must0(t, "cat", "--config", config)
 	if _, err := os.Stat(unfinished); err != nil {
@@ -179,7 +179,7 @@ func TestAuditOfAFolderReportsWhatItCannotKnow(t *testing.T) {
 	}
 }
 
-// runAuditJSON reads the only finding, and the sum, of audit --json about one log.
+// runAuditJSON returns the only finding and the sum of audit --json about one log.
 func runAuditJSON(t *testing.T, config string) (finding audit.Finding, sum auditSummary, status int) {
 	t.Helper()
 	out, _, status := runCollectord(t, "audit", "--config", config, "--json")
@@ -201,7 +201,7 @@ func TestAuditOfNothingMakesNothing(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(config), "data")); err == nil {
-		t.Error("looking at what is not there has made it")
+		t.Error("a command that only reads made the directory")
 	}
 }
 
@@ -220,7 +220,7 @@ func TestShipReportsWhatIsLeft(t *testing.T) {
 		t.Errorf("ship without a storage exits with %d: %s%s, %v", status, out, stderr, err)
 	}
 
-	// Told to stop it stops, and says what is left; the log is whole.
+	// After a signal it stops and reports what is left. The log stays intact.
 	cmd := command(t, "ship", "--config", config, "--patience", "0")
 	r, w := io.Pipe()
 	cmd.Stderr = w
@@ -259,7 +259,7 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
-	d.post(acks, 0, 5000, 16, false) // more than a pipe holds
+	d.post(acks, 0, 5000, 16, false) // more than fits into a pipe
 	d.stop()
 	cmd := command(t, "cat", "--config", config)
 	var stderr bytes.Buffer
@@ -281,9 +281,9 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	case <-ended:
 	case <-time.After(testTimeout):
 		_ = cmd.Process.Kill()
-		t.Fatal("it goes on")
+		t.Fatal("cat continues after its output was closed")
 	}
 	if stderr.Len() > 0 {
-		t.Errorf("it says %s", stderr.String())
+		t.Errorf("standard error: %s", stderr.String())
 	}
 }

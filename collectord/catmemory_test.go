@@ -14,8 +14,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestCatTakesLittleMemoryWhateverIsInTheBucket has objects whose decoders and lines are
-// as large as is allowed, or larger, among small ones.
+// TestCatTakesLittleMemoryWhateverIsInTheBucket reads small objects, and objects whose
+// zstd windows and lines have the maximum size or more.
 func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -54,7 +54,7 @@ func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 	var stderr bytes.Buffer
 
 	cmd.Stdout, cmd.Stderr = &lines, &stderr
-	_ = cmd.Run() // its status follows
+	_ = cmd.Run() // its status is checked below
 	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != 5*(1+1+20_000+1) || !strings.Contains(stderr.String(), "5 objects are damaged") || !strings.Contains(stderr.String(), "a line is longer than") {
 		t.Errorf("cat exits with %d after %d lines: %s", status, lines.lines, stderr.String())
 	}
@@ -64,8 +64,8 @@ func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 	t.Logf("cat took %d MiB", lines.peakMiB)
 }
 
-// outputMeter counts what a process prints, and the most memory that it has had by then:
-// what wait(2) gives includes that of its parent.
+// outputMeter counts the output of a process, and reads its peak memory while it prints.
+// The peak that wait(2) returns includes the parent's.
 type outputMeter struct {
 	pid            func() int
 	lines, peakMiB int
@@ -75,11 +75,11 @@ type outputMeter struct {
 func (p *outputMeter) Write(text []byte) (int, error) {
 	p.lines += bytes.Count(text, []byte("\n"))
 	if p.writes++; p.writes%16 == 0 || len(text) < 16<<10 {
-		// It may have ended, and what it printed be read only now.
+		// The process may have ended before its output is read here.
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
 		_, after, _ := strings.Cut(string(status), "VmHWM:")
 		kib := 0
-		_, _ = fmt.Sscan(after, &kib) // else it stays 0
+		_, _ = fmt.Sscan(after, &kib) // it stays 0 otherwise
 		p.peakMiB = max(p.peakMiB, kib/1024)
 	}
 	return len(text), nil

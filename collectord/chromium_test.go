@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// attemptsPage is a page that posts to an address in every way that a page has, each
-// with its name in the usage, and then reports.
+// attemptsPage is a page that posts to an address in every way a page can. Each usage has
+// the name of its way. At the end the page reports.
 const attemptsPage = `<!doctype html><meta charset="utf-8"><title>attempts</title><body><script>
 const query = new URLSearchParams(location.search), to = query.get("to"), report = query.get("report")
 const blob = how => new Blob([JSON.stringify({via: how})])
@@ -73,8 +73,8 @@ func browse(t *testing.T, site *attackSite, rules, page string) string {
 	}
 }
 
-// attackSite is a site that serves the attempts. What else is asked of it goes to a
-// collector, unchanged, as if the site's name had come to mean that.
+// attackSite is a site that serves the page of attempts. It forwards all other requests
+// unchanged to a collector, as after DNS rebinding.
 type attackSite struct {
 	port    int
 	reports chan string
@@ -113,9 +113,9 @@ func serveAttackSite(t *testing.T, address string, collector int) *attackSite {
 	return p
 }
 
-// What a real browser sends for a page of another site is not stored, wherever the
-// page is and however it names the collector; what it sends for the collector's own
-// pages is.
+// The requests that a real browser sends for a page of another site are not stored,
+// wherever the page is and however it names the collector. Requests from the collector's
+// own pages are stored.
 func TestChromiumStoresNothingForOtherPages(t *testing.T) {
 	goWithout(t, notInstalled("chromium", "nginx"))
 	const rules = "MAP evil.test 127.0.0.2, MAP usages.test 127.0.0.1"
@@ -155,7 +155,7 @@ func TestChromiumStoresNothingForOtherPages(t *testing.T) {
 			report := browse(t, site, rules, fill(c.page)+"?"+url.Values{
 				"to": {fill(c.to) + "/api/usages"}, "report": {fmt.Sprintf("http://127.0.0.2:%d", site.port)},
 			}.Encode())
-			const each = 10 // the question before JSON is a request, too
+			const each = 10 // the preflight for JSON is a request, too
 			until(t, "all attempts are answered", func() bool { return totalRequests(d.metrics()) >= before+each })
 			m := d.metrics()
 			d.stop()

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Each client of the world posts as its manual says, and finds its usages stored.
+// Common HTTP clients post as their manuals say, and all usages are stored.
 func TestStandardClientsAreServed(t *testing.T) {
 	goWithout(t, notInstalled("curl", "ab", "wrk", "python3"))
 	dir := t.TempDir()
@@ -142,8 +142,8 @@ assert r.status == 401 and b"unauthorized" in r.read(), r.status
 	d.stop()
 }
 
-// makeCheckout makes what commands of the documents find in the tree: the program and the
-// configuration of make run.
+// makeCheckout makes a directory with the files that the documents' commands need: the
+// program and the configuration of make run.
 func makeCheckout(t *testing.T, dir, config string) {
 	t.Helper()
 	built, err := binary()
@@ -234,7 +234,7 @@ func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	if strings.Contains(d.log(), "level=WARN") {
-		t.Error("it warns")
+		t.Error("the client warns")
 	}
 	d.stop()
 }

@@ -14,7 +14,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestTheDaemonWarnsWhileTheClockIsWrong plays a clock that goes wrong and right again.
+// TestTheDaemonWarnsWhileTheClockIsWrong sets the clock wrong, and right again.
 func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	var text bytes.Buffer
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
@@ -52,7 +52,7 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	step("and back as far as there were none", func() { now = now.Add(-time.Minute) }, false, "")
 }
 
-// TestTheDaemonComparesItsClock with the storage's, and with its log.
+// TestTheDaemonComparesItsClock compares it with the storage's clock and with the log.
 func TestTheDaemonComparesItsClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -62,8 +62,8 @@ func TestTheDaemonComparesItsClock(t *testing.T) {
 	setModifiedTomorrow(t, dir)
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	d := start(t, config, port, admin)
-	until(t, "the clock is in trouble", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
-	until(t, "that is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
+	until(t, "the metric reports a wrong clock", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
+	until(t, "the wrong clock is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
 	until(t, "the clocks are compared", func() bool {
 		far := d.metrics()["collectord_clock_offset_seconds"]
 		return far > 3500 && far < 3700
@@ -71,7 +71,8 @@ func TestTheDaemonComparesItsClock(t *testing.T) {
 	d.stop()
 }
 
-// TestTheStartChecksTheStorage with nothing to ship, and neither waits for it nor ends.
+// TestTheStartChecksTheStorage starts with nothing to ship. The daemon neither waits for
+// the check nor ends because of it.
 func TestTheStartChecksTheStorage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -88,7 +89,7 @@ func TestTheStartChecksTheStorage(t *testing.T) {
 	d.stop()
 }
 
-// TestTheStorageIsCheckedUntilNothingFails, ever more seldom.
+// TestTheStorageIsCheckedUntilNothingFails has growing intervals between the checks.
 func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
@@ -108,14 +109,14 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 		began := time.Now()
 		time.AfterFunc(20*time.Minute, func() { fake.Behave(s3test.Behaviour{}) })
 		checkStorage(t.Context(), store, time.Minute, slog.New(slog.NewTextHandler(&text, nil)))
-		// After 10, 20 and 40 seconds, and then every 60.
+		// The intervals are 10, 20 and 40 seconds, and then always 60.
 		if n := strings.Count(text.String(), "level=WARN"); n != 22 || !strings.HasSuffix(text.String(), "trouble=storage_check destination=\"s3://bucket/p/ at http://192.0.2.1\"\n") || strings.Count(text.String(), "level=INFO") != 1 || time.Since(began) > 25*time.Minute {
 			t.Errorf("after %v: %s", time.Since(began), text.String())
 		}
 	})
 }
 
-// TestAFolderHasNoStepsToCheck, since there is nobody to ask.
+// TestAFolderHasNoStepsToCheck has no storage service behind its destination.
 func TestAFolderHasNoStepsToCheck(t *testing.T) {
 	store, err := bucket.Open(bucket.Destination{URL: "file://" + t.TempDir()})
 	if err != nil {

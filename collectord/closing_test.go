@@ -16,13 +16,13 @@ import (
 	"time"
 )
 
-// TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored writes requests into
-// idle connections just when the collector closes them, without keys. Whoever gets no
-// answer may send again, as every proxy does, and nothing is stored twice.
+// TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored writes requests without keys
+// into idle connections while the collector closes them. A request without an answer was
+// not stored, so a proxy may repeat it.
 func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) {
 	for name, c := range map[string]struct {
 		rounds      int
-		stopsDaemon bool          // the daemon does, or its idle_timeout passes
+		stopsDaemon bool          // otherwise its idle_timeout passes
 		from, until time.Duration // when the requests are written
 	}{
 		"idle for too long": {rounds: 15, from: 990 * time.Millisecond, until: 1290 * time.Millisecond},
@@ -49,7 +49,7 @@ func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) 
 				for i, conn := range conns {
 					running.Go(func() {
 						<-time.After(c.from + (c.until-c.from)*time.Duration(i)/clients)
-						_ = conn.post(acks, (round*2+1)*clients+i) // or it is closed
+						_ = conn.post(acks, (round*2+1)*clients+i) // fails if the connection is closed
 						conn.Close()
 					})
 				}
@@ -71,13 +71,14 @@ func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) 
 	}
 }
 
-// rawClient writes each request with one call, and reads its answer.
+// rawClient writes each request with one system call and reads its answer.
 type rawClient struct {
 	net.Conn
 	answers *bufio.Reader
 }
 
-// dialIdleClients are n of them whose first request, numbered from, was answered.
+// dialIdleClients connects n clients, whose first requests begin at usage from and are
+// answered.
 func dialIdleClients(t *testing.T, d *daemon, acks *acknowledged, from, n int) (all []*rawClient) {
 	t.Helper()
 	for range n {

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withOpenFileLimit is a command that runs with a limit of open files, as ulimit takes it.
+// withOpenFileLimit returns a command that runs with a limit of open files, in ulimit's
+// syntax.
 func withOpenFileLimit(run *exec.Cmd, ulimit string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", "ulimit " + ulimit + " && exec \"$0\" \"$@\""}, run.Args...)...)
 }
@@ -36,7 +37,7 @@ func dialIdle(t *testing.T, port, n int, text string) {
 	}
 }
 
-// openFiles is how many descriptors the daemon has.
+// openFiles returns the number of the daemon's open descriptors.
 func (d *daemon) openFiles() int {
 	d.t.Helper()
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
@@ -46,13 +47,13 @@ func (d *daemon) openFiles() int {
 	return len(all)
 }
 
-// postSealAndShip posts over a new connection, has the segment sealed, and waits
-// until it is shipped.
+// postSealAndShip posts over a new connection, waits until the segment is sealed, and until
+// it is shipped.
 func (d *daemon) postSealAndShip(when string) {
 	d.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	before := d.metrics()["collectord_usages_shipped_total"]
-	// Clients that have been idle for less than a second make no room.
+	// The server does not close connections that have been idle for less than a second.
 	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		d.t.Fatal(err)
@@ -60,10 +61,10 @@ func (d *daemon) postSealAndShip(when string) {
 	until(d.t, when+": the segment is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] > before })
 }
 
-// With 256 descriptors, and more clients than that on each listener, the log is
-// written, sealed and shipped, and metrics are served.
+// With 256 descriptors and more idle clients on each listener, the daemon still writes,
+// seals and ships its log, and serves metrics.
 func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := startCommand(t, withOpenFileLimit(command(t, "run", "--config", config), "-n 256"), port, admin)
 	d.untilLogged("fewer connections may be open than http.max_connections")
@@ -78,21 +79,21 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 	}
 	m := d.metrics()
 	if limit := m["collectord_http_connections_max"]; limit < 64 || limit > 200 {
-		t.Errorf("%v connections may be open", limit)
+		t.Errorf("the limit of connections is %v", limit)
 	}
 	if open := d.openFiles(); open > 256-ownDescriptors {
 		t.Errorf("%d descriptors are open", open)
 	}
 	if strings.Contains(d.log(), "too many open files") {
-		t.Error("a descriptor was missing")
+		t.Error("the daemon ran out of descriptors")
 	}
 	d.stop()
 }
 
-// The limit may be lowered while the daemon runs: connections make room then,
-// without any that comes. With no descriptor left at all the log waits for one.
+// An operator may lower the limit while the daemon runs. The daemon then closes idle
+// connections, also without a new one. With no free descriptor the log waits for one.
 func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
 	replaceInFile(t, config, "http: {", "http: {max_connections: 1000, ")
 	// The soft limit is raised to the hard limit.
@@ -119,7 +120,7 @@ func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.untilLogged("fewer connections may be open than http.max_connections")
-	until(t, "connections have made room", func() bool { return d.openFiles() <= lower-ownDescriptors })
+	until(t, "idle connections are closed", func() bool { return d.openFiles() <= lower-ownDescriptors })
 	d.postSealAndShip("with a lower limit")
 
 	warm := &http.Client{Timeout: testTimeout}

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// browser is a Chromium that is driven with the DevTools protocol over two pipes
-// (--remote-debugging-pipe): JSON, each message ended by a zero byte.
+// browser is a Chromium that is controlled with the DevTools protocol over two pipes
+// (--remote-debugging-pipe). Messages are JSON and end with a zero byte.
 type browser struct {
 	t        *testing.T
 	commands io.WriteCloser
@@ -91,7 +91,7 @@ func startBrowser(t *testing.T) *browser {
 	return b
 }
 
-// listen passes answers on and keeps events, until the browser is gone.
+// listen forwards answers and stores events until the browser ends.
 func (b *browser) listen(from io.Reader) {
 	messages := bufio.NewReaderSize(from, 1<<20)
 	for {
@@ -117,7 +117,7 @@ func (b *browser) listen(from io.Reader) {
 	}
 }
 
-// call sends a command and reads its result. Only one is on its way at a time.
+// call sends a command and reads its result. Only one call is in progress at a time.
 func (b *browser) call(method string, params, result any) {
 	b.t.Helper()
 	b.lastID++
@@ -169,7 +169,7 @@ func (b *browser) visit(url string) {
 	b.waitLoaded(1)
 }
 
-// waitLoaded waits until so many pages have loaded since the visit began.
+// waitLoaded waits until n pages have loaded since the visit began.
 func (b *browser) waitLoaded(n int) {
 	b.t.Helper()
 	until(b.t, "the page has loaded", func() bool {
@@ -191,8 +191,8 @@ func (b *browser) eventsOf(method string) (params []json.RawMessage) {
 	return params
 }
 
-// eval evaluates JavaScript in the page; its Content-Security-Policy does not keep the
-// debugger from it.
+// eval evaluates JavaScript in the page. The page's Content-Security-Policy does not apply
+// to the debugger.
 func (b *browser) eval(script string, result any) {
 	b.t.Helper()
 	var answer struct {

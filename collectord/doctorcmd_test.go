@@ -16,8 +16,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNamesOfChecksAreStable compares them with those that programs rely on, of a running
-// daemon with everything configured, whose ports are its own.
+// TestNamesOfChecksAreStable compares the names of all checks with the documented ones,
+// which programs rely on. A daemon with everything configured runs and has the ports.
 func TestNamesOfChecksAreStable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -59,12 +59,12 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 		t.Errorf("the checks are\n%s\nwant\n%s", strings.Join(names, " "), strings.Join(want, " "))
 	}
 	if i := slices.IndexFunc(s3test.Tree(t, filepath.Join(dir, "data")), func(name string) bool { return strings.Contains(name, "doctor") }); i >= 0 {
-		t.Error("a file of the doctor is left in data_dir")
+		t.Error("the doctor left a file in data_dir")
 	}
 	d.stop()
 }
 
-// TestTheLogIsChecked by what its names tell.
+// TestTheLogIsChecked checks logs by the names of their files.
 func TestTheLogIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
@@ -90,7 +90,7 @@ func TestTheLogIsChecked(t *testing.T) {
 	}
 }
 
-// TestAuthoritiesAreChecked: old ones among others are no reason to stop.
+// TestAuthoritiesAreChecked accepts expired authorities among valid ones.
 func TestAuthoritiesAreChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	past, soon, later := now.Add(-time.Hour), now.Add(24*time.Hour), now.Add(100*24*time.Hour)
@@ -112,16 +112,16 @@ func TestAuthoritiesAreChecked(t *testing.T) {
 	}
 }
 
-// TestTheDoctorDoesNotWaitForADiskThatHangs of data_dir, or of a folder.
+// TestTheDoctorDoesNotWaitForADiskThatHangs covers data_dir and a destination folder.
 func TestTheDoctorDoesNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan struct{})
 		defer close(answers)
 		if _, answered := withDiskTimeout(func() error { <-answers; return nil }); answered {
-			t.Error("a disk that hangs has answered")
+			t.Error("a disk that hangs was measured")
 		}
 		if n, answered := withDiskTimeout(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
-			t.Error("a slow disk has not answered")
+			t.Error("a slow disk was not measured")
 		}
 	})
 	x := examiner{log: logState{err: errors.New(noAnswerText("/data"))}}

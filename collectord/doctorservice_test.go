@@ -10,8 +10,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestTheDoctorRunsInTheServicesPlace checks what is run, of what the kernel shows of a
-// daemon.
+// TestTheDoctorRunsInTheServicesPlace checks the command line that the doctor builds from
+// the kernel's view of a daemon.
 func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	p := runningProcess{
 		pid:     77,
@@ -42,7 +42,7 @@ func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 		p.status = []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n")
 	}
 	if argv, _ := (runningProcess{pid: 1}).command(nil, nil); !slices.Contains(argv, "--reuid=65534") {
-		t.Errorf("of a process whose user is not known: %q", argv)
+		t.Errorf("for a process with an unknown user: %q", argv)
 	}
 	for properties, want := range map[string]int{"LoadState=loaded\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
 		pid, loaded := parseServiceStatus(properties)
@@ -55,7 +55,8 @@ func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	}
 }
 
-// TestTheDoctorChecksNoCredentialsOfAStoppedService: only the service sees them.
+// TestTheDoctorChecksNoCredentialsOfAStoppedService applies because only a running service
+// can read its credentials.
 func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 	for _, name := range []string{"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID"} {
 		t.Setenv(name, "")
@@ -86,7 +87,8 @@ func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 	}
 }
 
-// TestDoctorFlagsAreDistinguished: those of the configuration replace the daemon's.
+// TestDoctorFlagsAreDistinguished separates the doctor's own flags from flags of the
+// configuration, which replace the daemon's.
 func TestDoctorFlagsAreDistinguished(t *testing.T) {
 	c, _, err := rootCommand(nil).Find([]string{"doctor"})
 	if err == nil {

@@ -17,8 +17,8 @@ import (
 	"collectord/config"
 )
 
-// bindSocket binds a socket as a socket unit does: to 0.0.0.0, to [::] alone, or
-// to [::] for both families.
+// bindSocket binds a socket as a socket unit does: to 0.0.0.0, to [::] for IPv6 only, or to
+// [::] for both families.
 func bindSocket(t *testing.T, datagrams bool, what string, port int) *os.File {
 	t.Helper()
 	kind := unix.SOCK_STREAM
@@ -50,7 +50,7 @@ func bindSocket(t *testing.T, datagrams bool, what string, port int) *os.File {
 	return os.NewFile(uintptr(fd), what)
 }
 
-// reachableFamilies returns the families in which a TCP port answers.
+// reachableFamilies returns the address families in which a TCP port accepts connections.
 func reachableFamilies(port int) string {
 	var all []string
 	for _, host := range []string{"127.0.0.1", "::1"} {
@@ -63,8 +63,8 @@ func reachableFamilies(port int) string {
 	return strings.Join(all, " ")
 }
 
-// configureListen writes the addresses for HTTP and UDP into a configuration, with
-// PORT for the port.
+// configureListen writes the listen addresses for HTTP and UDP into a configuration. PORT
+// in them stands for the port.
 func configureListen(t *testing.T, more, listen string) (path string, port, admin int) {
 	t.Helper()
 	path, port, admin = configure(t, t.TempDir(), "wal: {min_free: 0}\n"+more)
@@ -74,7 +74,8 @@ func configureListen(t *testing.T, more, listen string) (path string, port, admi
 	return path, port, admin
 }
 
-// sendDatagramsOver sends one in each family, and expects those that are reached.
+// sendDatagramsOver sends a datagram in each family, and waits for those of the reachable
+// families.
 func sendDatagramsOver(t *testing.T, d *daemon, families string) {
 	t.Helper()
 	const series = `collectord_usages_appended_total{source="udp"}`
@@ -114,7 +115,7 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 			config, port, admin := configureListen(t, "", listen)
 			replaceInFile(t, config, fmt.Sprintf("admin: {listen: '127.0.0.1:%d'", admin), "admin: {listen: '"+strings.ReplaceAll(listen, "PORT", fmt.Sprint(admin))+"'")
-			if want.families == ipv6 { // the other tests scrape over IPv4
+			if want.families == ipv6 { // metrics of the other tests use IPv4
 				replaceInFile(t, config, "admin: {listen: '", fmt.Sprintf("admin: {listen: '127.0.0.1:%d,", admin))
 			}
 			d := m.run(nil, config, port, admin)
@@ -129,14 +130,14 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 				t.Errorf("%d warnings", got)
 			}
 
-			// The next one goes on with all of its sockets, and a client that came
-			// while none was there is answered.
+			// The next daemon uses all sockets of the one before. A client that connected
+			// between the two is answered.
 			families := len(strings.Fields(want.families))
 			stored := 3*families + families // UDP has two of each
 			if want.families == ipv6 {
 				stored++
 			}
-			until(t, "the sockets are kept", func() bool { return m.storedCount() == stored })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == stored })
 			d.stop()
 			early, err := net.Dial("tcp", net.JoinHostPort(strings.Fields(want.families)[0], fmt.Sprint(port)))
 			if err != nil {
@@ -149,17 +150,17 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 			d = m.run(nil, config, port, admin)
 			answer := make([]byte, 12)
 			if n, err := early.Read(answer); err != nil || n == 0 {
-				t.Errorf("a client that came between two daemons is answered %q: %v", answer[:n], err)
+				t.Errorf("a client that connected between two daemons is answered %q: %v", answer[:n], err)
 			}
 			if !strings.Contains(d.log(), fmt.Sprintf("passed_sockets=%d", stored)) || m.storedCount() != stored {
-				t.Errorf("of %d sockets not all were used, and %d are kept", stored, m.storedCount())
+				t.Errorf("not all of %d sockets are used; %d are stored", stored, m.storedCount())
 			}
 		})
 	}
 }
 
-// TestPassedSocketsAreMatchedByFamily goes through what a socket unit, or the
-// store, can hold, and what can be configured. Whatever it is, the daemon starts.
+// TestPassedSocketsAreMatchedByFamily combines the sockets that a unit or the store can pass
+// with the addresses that can be configured. The daemon starts with every combination.
 func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 	t.Parallel()
 	type result struct {
@@ -182,7 +183,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 		{unit, "[::]", "0.0.0.0:PORT", result{ipv4, 0, 3}},
 		{unit, "dual", ":PORT", result{both, 2, 0}},
 		{unit, "dual", "0.0.0.0:PORT,[::]:PORT", result{both, 2, 0}},
-		// The unit keeps its socket open whatever the configuration says.
+		// The unit keeps its socket open, whatever the configuration is.
 		{unit, "dual", "[::]:PORT", result{both, 2, 0}},
 		{unit, "dual", "0.0.0.0:PORT", result{both, 2, 0}},
 
@@ -199,7 +200,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 			sockets := map[string]*os.File{c.from: bindSocket(t, false, c.passed, port), c.from + "8": bindSocket(t, true, c.passed, port)}
 			before := 0
 			if c.from == stored {
-				// SO_REUSEPORT, as the daemon before has set it, lets others join.
+				// The daemon before has set SO_REUSEPORT, which lets other sockets bind the address.
 				if err := unix.SetsockoptInt(int(sockets[stored+"8"].Fd()), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 					t.Fatal(err)
 				}
@@ -221,19 +222,19 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 			}
 			sendDatagramsOver(t, d, c.want.families)
 			if want := fmt.Sprintf("passed_sockets=%d ", c.want.passed); strings.Contains(strings.ReplaceAll(d.log(), "\n", " "), want) != (c.want.passed > 0) {
-				t.Errorf("the log should say %s where that is not 0", want)
+				t.Errorf("the log lacks %s, or has it although it is 0", want)
 			}
-			until(t, fmt.Sprintf("%d sockets are kept", before+c.want.bound+1), func() bool { return m.storedCount() == before+c.want.bound+1 }) // and that of admin
+			until(t, fmt.Sprintf("%d sockets are stored", before+c.want.bound+1), func() bool { return m.storedCount() == before+c.want.bound+1 }) // and that of admin
 			if c.passed == "dual" && c.from == unit && !strings.HasPrefix(c.listen, ":") && !strings.Contains(c.listen, ",") &&
 				!strings.Contains(d.log(), "takes both IPv4 and IPv6") {
-				t.Error("that more is taken than is configured is not logged")
+				t.Error("the unit's additional family is not logged")
 			}
 			d.stop()
 		})
 	}
 }
 
-// Another program on ::1 would get the usages of clients that prefer IPv6.
+// Another program that listens on ::1 would get the usages of clients that prefer IPv6.
 func TestAPortThatIsTakenInOneFamilyIsAnError(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		config, port, _ := configureListen(t, "", "localhost:PORT")
@@ -264,7 +265,7 @@ func TestPort0IsOnePortForBothFamilies(t *testing.T) {
 	}
 }
 
-// bindExcept binds what is not in lacking, by the error for it.
+// bindExcept binds all addresses except those in lacking, which get the error there.
 func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListener, error) {
 	return func(a config.Address) ([]*net.TCPListener, error) {
 		if err := lacking[a.IP.Addr().String()]; err != nil {
@@ -278,8 +279,8 @@ func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListen
 	}
 }
 
-// TestAMissingFamilyIsLeftOut does what a host without the family does. That a
-// real one does so, a test with namespaces shows.
+// TestAMissingFamilyIsLeftOut simulates a host without an address family.
+// TestDefaultConfigurationStartsWithOneFamily uses a real one, in a namespace.
 func TestAMissingFamilyIsLeftOut(t *testing.T) {
 	at := func(ip, name string) config.Address {
 		return config.Address{Network: "tcp", IP: netip.AddrPortFrom(netip.MustParseAddr(ip), 1), Name: name}

@@ -19,7 +19,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// putHeartbeat puts a heartbeat of a host, whose age is h.At's distance from now.
+// putHeartbeat stores a host's heartbeat that is as old as h.At.
 func putHeartbeat(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 	t.Helper()
 	h.At, h.Version, h.FreeBytes = time.Now().Add(-age), "1.2.3", 3<<30
@@ -42,7 +42,7 @@ func openURL(t *testing.T, url string, o bucket.S3Options) bucket.Store {
 	return s
 }
 
-// runFleet runs fleet and returns what it prints, with single spaces, and its status.
+// runFleet runs fleet and returns its lines with single spaces, and its exit status.
 func runFleet(t *testing.T, config string, args ...string) (lines []string, stderr string, status int) {
 	t.Helper()
 	out, stderr, status := runCollectord(t, append([]string{"fleet", "--config", config}, args...)...)
@@ -56,7 +56,8 @@ func wantLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// TestFleetShowsEachHostAndWhatIsWrongFirst has a prefix for each host, and one for several.
+// TestFleetShowsEachHostAndWhatIsWrongFirst has hosts with their own prefixes, and a prefix
+// shared by several hosts.
 func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -154,7 +155,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	if text := strings.Join(lines, "\n"); !strings.Contains(text, "\nNOT KNOWN when 1 unheard host last wrote") || !strings.Contains(text, "\nACCEPTS NOTHING line 3 ") || strings.Contains(text, "(--holes)") {
 		t.Errorf("%s", text)
 	}
-	// An error is no verdict.
+	// An error must not look like a verdict.
 	for _, args := range [][]string{{"--silent-for", "-1h"}, {"--device-silent-for", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
 		if lines, stderr, status := runFleet(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
 			t.Errorf("%q: %d, %q", args, status, lines)
@@ -162,8 +163,8 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	}
 }
 
-// TestAFailingDestinationIsAnErrorAndHidesNoOther: fleet and audit say what is in the
-// others, name the one that failed, and exit with 1: neither right nor not right.
+// TestAFailingDestinationIsAnErrorAndHidesNoOther has fleet and audit report on the other
+// destinations and name the failed one. They exit with 1, which is no verdict.
 func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -216,7 +217,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	if status != 1 || !strings.HasPrefix(out, `{"finding":"error","reason":"list _collectord`) || !strings.Contains(out, `"right":false`) {
 		t.Errorf("%d: %s", status, out)
 	}
-	// Alone it is only an error, and cat reads all or nothing.
+	// A single failing destination is only an error. cat prints nothing if one fails.
 	for _, args := range [][]string{{"fleet", "s3://bucket/wards/edge-2"}, {"audit", "s3://bucket/wards/edge-2"}, {"cat", "s3://bucket/wards/edge-3", "file:///nowhere"}} {
 		if out, stderr, status := runCollectord(t, append(args, "--config", config)...); status != 1 || out != "" || stderr == "" {
 			t.Errorf("%q: %d: %s\n%s", args, status, stderr, out)
@@ -224,7 +225,8 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	}
 }
 
-// TestFleetOfARealHost ships from a daemon to a folder, and takes the host out of service.
+// TestFleetOfARealHost runs a daemon that ships to a folder, and takes the host out of
+// service.
 func TestFleetOfARealHost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -253,14 +255,14 @@ func TestFleetOfARealHost(t *testing.T) {
 	}
 }
 
-// TestFleetTakesLittleMemory has 3,000 hosts in every trouble that there may be, some of
-// them in prefixes of their own.
+// TestFleetTakesLittleMemory has 3,000 hosts with every possible trouble, some of them with
+// their own prefixes.
 func TestFleetTakesLittleMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "")
 	const n = 3000
-	var troubles []bucket.Trouble // as many, and as long, as may be
+	var troubles []bucket.Trouble // the maximum number, with the maximum length
 	for range 10 {
 		troubles = append(troubles, bucket.Trouble{Name: strings.Repeat("x", 63), Message: strings.Repeat("x", 200)})
 	}

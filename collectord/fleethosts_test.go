@@ -17,8 +17,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestFleetOfFiveHundredHostsOnMinIO measures a table and a page, with 40 devices for each
-// host.
+// TestFleetOfFiveHundredHostsOnMinIO measures the table and the page of 500 hosts with 40
+// devices each.
 func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 	const hosts, promised = 500, 2 * time.Second
 	dir := t.TempDir()
@@ -27,7 +27,7 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 	store := openURL(t, "s3://usages/prod", bucket.S3Options{
 		Endpoint: regexp.MustCompile(`http://[0-9.:]+`).FindString(settings), Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials",
 	})
-	until(t, "MinIO takes objects", func() bool { // which it does a moment after it says that it is ready
+	until(t, "MinIO takes objects", func() bool { // MinIO reports that it is ready slightly too early
 		o, err := bucket.NewHeartbeat(bucket.Key{Node: "edge-0", LogID: 1 << 32, Run: 1}, bucket.Heartbeat{ConfirmedBelow: 1, At: time.Now()})
 		return err == nil && store.Put(t.Context(), o) == nil
 	})
@@ -42,7 +42,7 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 		}
 		putHeartbeat(t, store, fmt.Sprint("edge-", i), uint64(i+1), 0, h)
 	}
-	if _, err := binary(); err != nil { // which takes long the first time
+	if _, err := binary(); err != nil { // the first build takes long
 		t.Fatal(err)
 	}
 	var took []time.Duration
@@ -60,8 +60,8 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 
 var hostileHosts = flag.Int("hostile-hosts", 20_000, "heartbeats of strangers that fleet reads")
 
-// TestFleetOfHostileHeartbeats takes memory that is bounded: each is as
-// large as one may be that is believed, and has clients of its own.
+// TestFleetOfHostileHeartbeats checks that memory is bounded. Each heartbeat has the maximum
+// size that fleet accepts, and different clients.
 func TestFleetOfHostileHeartbeats(t *testing.T) {
 	hosts := *hostileHosts
 	limitMiB := 64 + hosts*12/1000 // MiB
@@ -92,7 +92,7 @@ func TestFleetOfHostileHeartbeats(t *testing.T) {
 	lines := outputMeter{pid: func() int { return cmd.Process.Pid }}
 	cmd.Stdout = &lines
 	began := time.Now()
-	_ = cmd.Run() // its status follows
+	_ = cmd.Run() // its status is checked below
 	t.Logf("fleet of %d hostile heartbeats took %d MiB and %v", hosts, lines.peakMiB, time.Since(began))
 	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != hosts+1 || lines.peakMiB == 0 || lines.peakMiB > limitMiB {
 		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.peakMiB)

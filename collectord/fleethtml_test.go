@@ -15,7 +15,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// configureFolder is the configuration of a host whose archive is a folder, and that.
+// configureFolder returns the configuration of a host whose archive is a folder, and the
+// folder.
 func configureFolder(t *testing.T) (dir, config string, archive bucket.Store) {
 	t.Helper()
 	dir = t.TempDir()
@@ -23,14 +24,14 @@ func configureFolder(t *testing.T) (dir, config string, archive bucket.Store) {
 	return dir, config, openURL(t, "file://"+dir+"/archive", bucket.S3Options{})
 }
 
-// clientSeen is a client that was seen so long before the heartbeat.
+// clientSeen returns a client that was last seen that long before the heartbeat.
 func clientSeen(name string, before time.Duration) bucket.Client {
 	at := time.Now().Add(-before)
 	return bucket.Client{Name: name, LastSeen: &at, Usages: 7}
 }
 
-// TestFleetNamesSilentDevices in the text, in JSON and on the page, unless they are not
-// asked for.
+// TestFleetNamesSilentDevices checks the text, the JSON and the page, with and without
+// --device-silent-for.
 func TestFleetNamesSilentDevices(t *testing.T) {
 	t.Parallel()
 	dir, config, archive := configureFolder(t)
@@ -70,8 +71,8 @@ func TestFleetNamesSilentDevices(t *testing.T) {
 	}
 }
 
-// TestTheFleetPageContainsOnlyItsOwnMarkup: strangers choose names, versions, troubles
-// and devices.
+// TestTheFleetPageContainsOnlyItsOwnMarkup covers all texts that strangers choose: names,
+// versions, troubles and devices.
 func TestTheFleetPageContainsOnlyItsOwnMarkup(t *testing.T) {
 	t.Parallel()
 	const evil = `"><script>alert(1)</script><img src=//x onerror='x'>&lt;b&gt;` + "\x1b\u202e\n"
@@ -99,7 +100,7 @@ func TestTheFleetPageContainsOnlyItsOwnMarkup(t *testing.T) {
 		_, body, _ := strings.Cut(string(page), "</style>")
 		for _, tag := range regexp.MustCompile(`<[^>]*>?`).FindAllString(body, -1) {
 			if !regexp.MustCompile(`^</?(h1|p|div|table|thead|tbody|tr|th|td|details|summary|ul|li|head|body|html)( (class="(right|wrong|error|scroll|state|trouble)"|scope="col"))?>$`).MatchString(tag) {
-				t.Errorf("%s is none of the page's own", tag)
+				t.Errorf("the page contains the foreign tag %s", tag)
 			}
 		}
 		if !strings.Contains(body, "&lt;script&gt;alert(1)") || !strings.Contains(string(page), `content="default-src 'none'; style-src 'unsafe-inline'"`) {
@@ -108,8 +109,8 @@ func TestTheFleetPageContainsOnlyItsOwnMarkup(t *testing.T) {
 	}
 }
 
-// TestTheFleetPageIsReplacedAsAWhole, also by what says that nothing is known: a page that
-// goes on to look right would hide that.
+// TestTheFleetPageIsReplacedAsAWhole also covers a failed run. Its page reports the error,
+// since an old page that looks right would hide it.
 func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 	t.Parallel()
 	dir, config, archive := configureFolder(t)
@@ -141,7 +142,7 @@ func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 	written("ERROR, NO VERDICT: ")
 	if text := make([]byte, 100); true {
 		if n, err := before.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "<!doctype html>") {
-			t.Errorf("who was reading the one before gets %q, %v", text[:n], err)
+			t.Errorf("a reader of the page before gets %q, %v", text[:n], err)
 		}
 	}
 	if _, stderr, status := runFleet(t, config, "--html", dir+"/nowhere/fleet.html"); status != 1 || stderr == "" {

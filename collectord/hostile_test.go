@@ -25,11 +25,11 @@ import (
 	"collectord/wal"
 )
 
-// hostileUsage is valid JSON, and controls a terminal all the same.
+// hostileUsage is valid JSON that would control a terminal.
 const hostileUsage = "{\"a\":\"\x7f\u009b31m\u202e\u2066\"}"
 
-// makeHostileArchive makes a folder of which every name and value was written by a
-// stranger: objects, loss notes, and what only looks like either.
+// makeHostileArchive makes a folder in which every name and value is hostile: objects,
+// loss notes, and files that only look like either.
 func makeHostileArchive(t *testing.T, root string) {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
@@ -65,7 +65,7 @@ func makeHostileArchive(t *testing.T, root string) {
 		put(k.LossKey(), text)
 	}
 	long := time.Unix(0, 0)
-	for log, node := range []string{hostileText, strings.ToValidUTF8(hostileText, ""), strings.Repeat(hostileText, 2)} { // the first has no JSON
+	for log, node := range []string{hostileText, strings.ToValidUTF8(hostileText, ""), strings.Repeat(hostileText, 2)} { // the first is not valid JSON
 		k = bucket.Key{Node: node, LogID: uint64(log) + 1, Run: 2}
 		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: hostileText, Trouble: []bucket.Trouble{{Name: hostileText, Message: hostileText}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: hostileText, LastSeen: &long}, {Name: "<b>" + hostileText}}, RunSeconds: 1e18, At: time.Now()})
 		if err != nil {
@@ -77,7 +77,7 @@ func makeHostileArchive(t *testing.T, root string) {
 	put(bucket.HeartbeatPrefix+hostileText, []byte("x"))
 }
 
-// makeHostileLog makes a log with hostile usages and damage, and strange names all over.
+// makeHostileLog makes a log with hostile usages, damage, and hostile file names.
 func makeHostileLog(t *testing.T, dir string) (segment string) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
@@ -114,7 +114,7 @@ func makeHostileLog(t *testing.T, dir string) (segment string) {
 	return segment
 }
 
-// hostileStatus is what a daemon says in whose every text there is something hostile.
+// hostileStatus returns a daemon's status in which every text is hostile.
 func hostileStatus(t *testing.T) string {
 	t.Helper()
 	of := map[string]uint64{hostileText: 1}
@@ -137,8 +137,8 @@ func hostileStatus(t *testing.T) string {
 	return string(text)
 }
 
-// TestHostileTextControlsNoTerminal runs every command that there is on
-// a hostile bucket, log, configuration and server.
+// TestHostileTextControlsNoTerminal runs every command on a hostile bucket, log,
+// configuration and server.
 func TestHostileTextControlsNoTerminal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -197,7 +197,7 @@ func TestHostileTextControlsNoTerminal(t *testing.T) {
 		return paths
 	}
 	if all := commands(rootCommand(nil)); !slices.Equal(slices.Sorted(slices.Values(all)), slices.Sorted(maps.Keys(invocations))) {
-		t.Fatalf("the commands are %q: each is to be run here", all)
+		t.Fatalf("the commands are %q: this test has to run each of them", all)
 	}
 
 	checkSafe := func(what, out string) {
@@ -206,7 +206,7 @@ func TestHostileTextControlsNoTerminal(t *testing.T) {
 			t.Errorf("%s: %v in %q", what, err, out)
 		}
 	}
-	// What changes the log comes last.
+	// Commands that change the log come last.
 	order := slices.SortedFunc(maps.Keys(invocations), func(a, b string) int {
 		last := func(path string) int {
 			return slices.Index([]string{"collectord wal repair", "collectord ship"}, path)
@@ -224,16 +224,16 @@ func TestHostileTextControlsNoTerminal(t *testing.T) {
 				continue
 			}
 			if strings.Contains(out, `"a":`) && !strings.Contains(out, hostileUsage) {
-				t.Errorf("%s changes a usage on its way to a pipe: %q", what, out)
+				t.Errorf("%s changes a usage that it writes to a pipe: %q", what, out)
 			}
 			if on := runOnTerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
-				t.Errorf("%s prints at a terminal %q", what, on)
+				t.Errorf("%s prints to a terminal %q", what, on)
 			} else {
 				checkSafe(what+" (terminal)", on)
 			}
 		}
 	}
-	// The commands did meet what is hostile.
+	// The commands did read the hostile texts.
 	out, _, status := runCollectord(t, "audit", "--config", config, "--deep")
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: ") || !strings.Contains(out, `\u202e`) || !strings.Contains(out, "FORKED") || !strings.Contains(out, "LOST") || !strings.Contains(out, "FOREIGN") {
 		t.Errorf("audit exits with %d: %s", status, out)
@@ -257,10 +257,10 @@ func runOnTerminal(t *testing.T, args ...string) string {
 	cmd.Stdout = inside
 	printed := make(chan string, 1)
 	go func() {
-		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		all, _ := io.ReadAll(outside) // until all descriptors of the other end are closed
 		printed <- string(all)
 	}()
-	_ = cmd.Run() // its status was seen
+	_ = cmd.Run() // its status was checked before
 	inside.Close()
 	return strings.ReplaceAll(<-printed, "\r\n", "\n")
 }

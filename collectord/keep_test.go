@@ -14,8 +14,8 @@ import (
 	"collectord/wal"
 )
 
-// TestShipListsUnconfirmedObjectsOnceMore ships what a killed daemon left to a storage that loses objects
-// soon after it has confirmed them.
+// TestShipListsUnconfirmedObjectsOnceMore ships the log of a killed daemon to a storage
+// that loses objects soon after it has confirmed them.
 func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 	for name, c := range map[string]struct {
 		loses  int64 // so many objects
@@ -37,7 +37,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 			left.Store(c.loses)
 			f.Behave(s3test.Behaviour{Stored: func(key string) bool {
 				if strings.Contains(key, "/dt=") && left.Add(-1) >= 0 {
-					f.Put(key, nil) // it is confirmed all the same
+					f.Put(key, nil) // so that it is confirmed
 				}
 				return false
 			}})
@@ -50,7 +50,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 				t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 			}
 			there := 0
-			until(t, "what is lost is gone", func() bool {
+			until(t, "the lost objects are deleted", func() bool {
 				there = 0
 				for key := range f.Objects() {
 					if strings.Contains(key, "/dt=") {
@@ -66,7 +66,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 	}
 }
 
-// TestAFolderIsSyncedAndNothingIsKeptForIt checks what the settings come to.
+// TestAFolderIsSyncedAndNothingIsKeptForIt checks the effective settings per destination.
 func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	for destination, want := range map[string]time.Duration{"": 0, "file:///archive": 0, "s3://bucket/prefix": 5 * time.Minute} {
 		settings := ""
@@ -83,7 +83,8 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	}
 }
 
-// TestWalLsExplainsThatASealedSegmentMayBeShipped where the storage is looked at once more.
+// TestWalLsExplainsThatASealedSegmentMayBeShipped if the storage is checked again after
+// shipper.keep.
 func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 	dir := t.TempDir()
 	l, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})

@@ -22,8 +22,8 @@ import (
 
 var ledgerFor = flag.Duration("ledger-for", 5*time.Second, "how long the ledger is watched under load, faults and restarts")
 
-// checkLedgerUntil scrapes without a pause until the daemon is gone or stop is closed, and
-// asserts that every scrape balances and that no counter goes back.
+// checkLedgerUntil scrapes without a pause until the daemon ends or stop is closed. It
+// asserts that every scrape balances and that no counter decreases.
 func (d *daemon) checkLedgerUntil(stop <-chan struct{}) (scrapes int) {
 	before := map[string]float64{}
 	for {
@@ -45,7 +45,7 @@ func (d *daemon) checkLedgerUntil(stop <-chan struct{}) (scrapes int) {
 			name, _, _ := strings.Cut(series, "{")
 			counts := strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_bucket")
 			if counts && v < before[series] {
-				d.t.Errorf("%s went back from %v to %v", series, before[series], v)
+				d.t.Errorf("%s decreased from %v to %v", series, before[series], v)
 			}
 		}
 		before = m
@@ -81,15 +81,14 @@ func (d *daemon) checkLedger(m map[string]float64) {
 	}
 }
 
-// load is what clients send: usages that are good over HTTP and UDP, and
-// anything else.
+// load is the traffic of clients: valid usages over HTTP and UDP, and invalid requests.
 type load struct {
 	next       atomic.Int64 // number of the next usage
 	acks       acknowledged
 	notCreated atomic.Int64 // answers but 201
 }
 
-// run sends until stop is closed or the daemon is gone.
+// run sends until stop is closed or the daemon ends.
 func (l *load) run(d *daemon, stop <-chan struct{}) {
 	const workers = 6
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: testTimeout}
@@ -119,7 +118,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				default:
 				}
 				i := int(l.next.Add(3)) - 3
-				// A closed port or a full buffer is part of the game.
+				// A closed port and a full buffer are expected.
 				_, _ = udp.Write([]byte(longUsage(i+1, "udp") + "\n" + longUsage(i+2, "udp")))
 				mediaType, body := "application/json", longUsage(i, "http")
 				if turn%5 == 4 {
@@ -152,12 +151,12 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 	wg.Wait()
 }
 
-// longUsage fills a log sooner.
+// longUsage is long, so that it fills a log sooner.
 func longUsage(i int, via string) string {
 	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 150))
 }
 
-// folderOutage is a folder that can be away.
+// folderOutage is a destination folder that can be made unavailable.
 type folderOutage struct {
 	t    *testing.T
 	path string
@@ -179,11 +178,10 @@ func (a folderOutage) end() {
 
 var stoppedWith = regexp.MustCompile(`msg=stopped .* pending=(\d+)`)
 
-// TestTheLedgerBalancesAtEveryScrape runs a daemon under load, takes its storage
-// away until its log is full, gives it back, ends it in every way there is, and
-// starts it again, while it is scraped without a pause. What one process leaves
-// is what the next one finds, and in the end everything that was acknowledged is
-// in the archive, once.
+// TestTheLedgerBalancesAtEveryScrape runs a daemon under load and scrapes it without a
+// pause. Its storage is unavailable until the log is full, and then available again. The
+// daemon is ended in every possible way and restarted. Each process finds what the one
+// before left, and at the end every acknowledged usage is in the archive, once.
 func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -199,8 +197,8 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	}
 	storage := folderOutage{t, filepath.Join(dir, "archive")}
 	l := &load{acks: acknowledged{ids: map[int]string{}}}
-	// inLog counts what is in the log of a daemon that has ended. One that was killed under
-	// load may have been in the middle of a write.
+	// inLog counts the usages in the log of an ended daemon. A daemon killed under load may
+	// have been in the middle of a write.
 	torn := 0
 	inLog := func(killed bool) float64 {
 		out, stderr, status := runCollectord(t, "wal", "cat", "--config", config)
@@ -221,9 +219,9 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	scrapes, full := 0, 0.0
 	for began, round := time.Now(), 0; time.Since(began) < *ledgerFor || round < ways; round++ {
 		d := start(t, config, port, admin)
-		until(t, "it tells of itself", func() bool { _, ok := d.metrics()["collectord_usages_pending"]; return ok })
+		until(t, "metrics are served", func() bool { _, ok := d.metrics()["collectord_usages_pending"]; return ok })
 		if found := d.metrics()["collectord_usages_recovered_total"]; found != pendingBefore {
-			t.Errorf("round %d: %v usages are found in the log, the process before left %v", round, found, pendingBefore)
+			t.Errorf("round %d: recovered %v usages, the process before left %v", round, found, pendingBefore)
 		}
 		stopLoad, stopWatch, watched, loaded := make(chan struct{}), make(chan struct{}), make(chan int, 1), make(chan struct{})
 		go func() { watched <- d.checkLedgerUntil(stopWatch) }()
@@ -240,7 +238,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		if way != 1 {
 			storage.end()
 		}
-		if way == 0 && round%8 == 0 { // not each time: the shipper comes back in its own time
+		if way == 0 && round%8 == 0 { // not each time: the shipper retries only after a while
 			before := shipped()
 			until(t, "it ships again", func() bool { return shipped() > before })
 		}
@@ -250,11 +248,11 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			d.kill()
 			close(stopLoad)
 			pendingBefore = inLog(true)
-		case 1: // at rest: the last scrape tells what is left
+		case 1: // at rest: the last scrape has what is left
 			close(stopLoad)
 			<-loaded
 			received, since := -1.0, time.Now()
-			until(t, "nothing waits, nor comes", func() bool { // datagrams are read some milliseconds later
+			until(t, "no usage waits or arrives", func() bool { // datagrams are read some milliseconds later
 				if queued, _ := kernelQueue(t, port); queued > 0 {
 					received = -1
 				}
@@ -268,7 +266,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			pendingBefore = d.metrics()["collectord_usages_pending"]
 			d.kill()
 			if n := inLog(false); n != pendingBefore {
-				t.Errorf("round %d: %v usages in the log, the last scrape says %v", round, n, pendingBefore)
+				t.Errorf("round %d: %v usages in the log, the last scrape has %v", round, n, pendingBefore)
 			}
 			storage.end()
 		default: // as it should be, under load or not
@@ -282,13 +280,13 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			}
 			lastLine := stoppedWith.FindStringSubmatch(d.log())
 			if lastLine == nil {
-				t.Fatalf("round %d: no last line", round)
+				t.Fatalf("round %d: the log lacks the last line", round)
 			}
 			if pendingBefore, err = strconv.ParseFloat(lastLine[1], 64); err != nil {
 				t.Fatal(err)
 			}
 			if n := inLog(false); n != pendingBefore {
-				t.Errorf("round %d: %v usages in the log, the last line says %v", round, n, pendingBefore)
+				t.Errorf("round %d: %v usages in the log, the last line has %v", round, n, pendingBefore)
 			}
 		}
 		close(stopWatch)
@@ -304,7 +302,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	records, objects := download(t, config)
 	udp := verifyAcknowledged(t, &l.acks, records)
 	if _, err := os.Stat(filepath.Join(dir, "data", "wal", "quarantine")); torn == 0 && !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("something is in the quarantine: %v", err)
+		t.Errorf("the quarantine is not empty: %v", err)
 	}
 	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d answers else, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
 		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.notCreated.Load(), full, len(records), udp, objects)

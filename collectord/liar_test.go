@@ -10,9 +10,9 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestALoginPageIsNotMistakenForTheStorage runs the daemon, and then collectord ship,
-// where a login page answers in the storage's place. Nothing is removed, and once
-// the storage is back every usage is in it, once.
+// TestALoginPageIsNotMistakenForTheStorage runs the daemon and collectord ship while a
+// login page answers in place of the storage. No segment is removed. When the storage is
+// back, every usage is stored, once.
 func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 	t.Parallel()
 	const n = 20
@@ -45,7 +45,7 @@ func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 		t.Errorf("ship to a login page: %v: %s", err, out)
 	}
 	for _, args := range [][]string{{"audit"}, {"cat"}} {
-		// A listing that is a page is not an empty bucket.
+		// A page in place of a listing does not count as an empty bucket.
 		f.Behave(s3test.Behaviour{Fault: s3test.EveryPage})
 		out, err := command(t, append(args, "--config", config)...).CombinedOutput()
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "not S3's") {

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// secretMarker is in everything that a client sends, and a secret, in the test below.
+// secretMarker is a part of every payload and secret in the tests below.
 const secretMarker = "mArKeR"
 
 func TestNoPayloadIsLogged(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms, min_free: 0}\nshipper:\n  "+startMinIO(t, dir)+"\n")
 	replaceInFile(t, config, "log: {format: text}", "log: {format: json, level: debug}")
@@ -35,7 +35,7 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	}
 	checkNotLogged(t, d, testSecret)
 
-	// The same with a storage that refuses the key.
+	// Then the storage refuses the key.
 	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, secretMarker), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +47,8 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	checkNotLogged(t, d)
 }
 
-// Neither tokens nor their hashes, nor what a client puts into a handshake or a
-// certificate, are logged: right ones, wrong ones, and those in a file that is
-// wrong.
+// No token, token hash, or text from a handshake or certificate is logged. That holds for
+// valid and invalid ones, and for those in an invalid file.
 func TestNoTokenIsLogged(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -74,7 +73,7 @@ func TestNoTokenIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.untilLogged("reloaded the configuration")
-	sendMixed(t, d) // which is no TLS
+	sendMixed(t, d) // plain text to a TLS port
 	stranger := newAuthority(t, t.TempDir()).client(secretMarker)
 	stranger.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
 	stranger.Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{secretMarker, "http/1.1"}
@@ -105,14 +104,14 @@ func checkNotLogged(t *testing.T, d *daemon, secrets ...string) {
 	for line := range strings.Lines(d.log()) {
 		for _, secret := range append(secrets, secretMarker) {
 			if strings.Contains(strings.ToLower(line), strings.ToLower(secret)) {
-				t.Errorf("tells what was sent: %s", line)
+				t.Errorf("the line contains a payload: %s", line)
 			}
 		}
 	}
 }
 
-// sendMixed sends good and bad usages to both servers, with the marker wherever a
-// client can put something.
+// sendMixed sends valid and invalid usages to both servers, with the marker in every part
+// of a request.
 func sendMixed(t *testing.T, d *daemon) {
 	t.Helper()
 	raw := func(text string) {
@@ -127,7 +126,7 @@ func sendMixed(t *testing.T, d *daemon) {
 			t.Fatal(err)
 		}
 		_ = c.(*net.TCPConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, c) // answered or cut off
+		_, _ = io.Copy(io.Discard, c) // until the server closes the connection
 	}
 	posts := 0
 	post := func(contentType, path, body string) {
@@ -233,7 +232,7 @@ func TestConfigCheckReportsFiveMistakesAtOnce(t *testing.T) {
 	}
 	for _, line := range []string{"line 2): is not a key; the nearest is http.listen", "line 3)", "line 5)", "line 7)", "line 9)"} {
 		if !strings.Contains(string(out), line) {
-			t.Errorf("not told: %s", line)
+			t.Errorf("the output lacks: %s", line)
 		}
 	}
 	t.Logf("%s", out)

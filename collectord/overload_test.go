@@ -71,7 +71,7 @@ func slowKinds() []slowKind {
 // kind at the daemon, as its defaults allow but for shorter times, while another
 // client wants its usages stored.
 func TestAThousandSlowClientsBlockNoOtherAndCostLittle(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -145,7 +145,7 @@ func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 // A thousand clients that never finish their handshake, or do nothing after it,
 // stop nobody either.
 func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))

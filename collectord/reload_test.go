@@ -183,7 +183,7 @@ func TestTheServiceManagerIsNotified(t *testing.T) {
 }
 
 func TestSIGHUPWhileStoppingIsIgnored(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
 	var d *daemon
 	until(t, "the hangup comes before the end", func() bool {

@@ -109,7 +109,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	}
 	for _, name := range ways {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // it waits most of the time
+			t.Parallel() // the test mostly waits
 			began := time.Now()
 			dir := t.TempDir()
 			config, port, admin := configure(t, dir, "")

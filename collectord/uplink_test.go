@@ -26,7 +26,7 @@ var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute 
 // TestASlowUplinkShipsAtTheFirstAttempt ships 10 MB through a link of 16 KB/s in
 // both directions, with the default timeouts where -uplinkscale is 1.
 func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	needs(t, "ip", "tc")
 	const rate = 16_000
 	size := 10_000_000 / *uplinkScale

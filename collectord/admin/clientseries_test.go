@@ -10,8 +10,8 @@ import (
 	"collectord/collectord/auth"
 )
 
-// TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries: never is 0, which an alert has to
-// tell from long ago.
+// TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries also checks that a client that was
+// never seen has the time 0. An alert must distinguish that from a time long ago.
 func TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries(t *testing.T) {
 	counts := auth.ClientCounts{Rest: 12, Evicted: 3, Clients: []auth.Client{
 		{Name: "never", OwnSeries: true},
@@ -43,6 +43,6 @@ func TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries(t *testing.T) {
 		t.Errorf("exported are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if auth.ValidClient(otherClients) || fmt.Sprint(auth.MaxOwnSeries) != "1000" || fmt.Sprint(auth.MaxCertificates) != "10000" {
-		t.Error("what the help says of the bounds and the name of the others is no longer so")
+		t.Error("the help of the series has other bounds, or another name for the remaining clients, than the code")
 	}
 }

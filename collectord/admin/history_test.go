@@ -11,7 +11,7 @@ import (
 	"collectord/wal"
 )
 
-// newSample returns a sample of so many usages.
+// newSample returns a sample with these counts.
 func newSample(at time.Time, accepted, rejected, dropped, pending, objects uint64, commits histogram.Distribution) sample {
 	s := sample{at: at}
 	s.Ledger.BySource[wal.HTTP] = wal.SourceLedger{Accepted: accepted, Rejected: map[string]uint64{"log_full": rejected}}
@@ -35,7 +35,7 @@ func TestAnIntervalCountsItsOwnEvents(t *testing.T) {
 		commits.ObserveTime(2 * time.Millisecond)
 	}
 	h.add(newSample(now.Add(sampleInterval), 1250, 120, 30, 7, 4, commits.Seconds()))
-	h.add(newSample(now.Add(sampleInterval+sampleInterval/4), 2000, 0, 0, 0, 9, commits.Seconds())) // too soon to be one
+	h.add(newSample(now.Add(sampleInterval+sampleInterval/4), 2000, 0, 0, 0, 9, commits.Seconds())) // too early for an interval
 	h.add(newSample(now.Add(2*sampleInterval), 1250, 120, 30, 0, 4, commits.Seconds()))
 	all, nan := h.hour(), math.NaN()
 	for i, want := range []interval{
@@ -78,7 +78,7 @@ func TestTheHistoryIsAnHourOfFixedMemory(t *testing.T) {
 		n := uint64(0)
 		m := NewMonitor(MonitorOptions{Began: time.Now(), Snapshot: func() (Snapshot, bool) {
 			n++
-			return newSample(time.Now(), n, 0, 0, n, 0, histogram.Distribution{}).Snapshot, n > 2 // before that it starts
+			return newSample(time.Now(), n, 0, 0, n, 0, histogram.Distribution{}).Snapshot, n > 2 // the daemon is starting before that
 		}})
 		done, ended := make(chan struct{}), make(chan struct{})
 		go func() {

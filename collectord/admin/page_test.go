@@ -16,7 +16,7 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
-// finePage is of a daemon that has run for a week and is well.
+// finePage is the page of a healthy daemon that has run for a week.
 func finePage() Page {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local)
 	s := Status{
@@ -61,7 +61,7 @@ func finePage() Page {
 	return p
 }
 
-// outagePage is the same when the storage has been away for a while.
+// outagePage is the page of the same daemon during an outage of the storage.
 func outagePage() Page {
 	p := finePage()
 	p.Verdict = Failing
@@ -92,7 +92,7 @@ func renderPage(t *testing.T, p Page) string {
 	return b.String()
 }
 
-// withoutTags is what a reader sees, with single blanks.
+// withoutTags returns the visible text with single spaces.
 func withoutTags(page string) string {
 	page = regexp.MustCompile(`(?s)<style>.*?</style>|<title>.*?</title>|<[^>]*>`).ReplaceAllString(page, " ")
 	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
@@ -127,11 +127,11 @@ func TestThePageShowsTheVerdict(t *testing.T) {
 			page := renderPage(t, c.page)
 			seen := withoutTags(page)
 			if strings.Contains(seen, "Destination") != (c.page.Fill.MaxBytes > 0) {
-				t.Errorf("there are figures before the log is open, or none after: %s", seen)
+				t.Errorf("figures before the log is open, or none after: %s", seen)
 			}
 			for _, want := range c.want {
 				if !strings.Contains(seen, want) {
-					t.Errorf("it does not say %q: %s", want, seen)
+					t.Errorf("the page lacks %q: %s", want, seen)
 				}
 			}
 			if !strings.Contains(page, "<title>"+sentence(string(c.page.Verdict))+" – ") {
@@ -141,7 +141,7 @@ func TestThePageShowsTheVerdict(t *testing.T) {
 	}
 }
 
-// Nothing that a stranger named becomes markup, or pushes the rest away, in any place.
+// Names chosen by strangers become no markup and are truncated, everywhere on the page.
 func TestNamesFromStrangersAreEscapedAndTruncated(t *testing.T) {
 	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxTextChars)
 	p := outagePage()
@@ -167,20 +167,20 @@ func TestNamesFromStrangersAreEscapedAndTruncated(t *testing.T) {
 	}
 	page := renderPage(t, p)
 	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {
-		t.Error("what strangers named is markup")
+		t.Error("a stranger's name became markup")
 	}
 	if strings.Contains(page, strings.Repeat("x", maxTextChars+1)) {
-		t.Error("a text of a stranger is not cut off")
+		t.Error("a stranger's text is not truncated")
 	}
 	if len(page) > 256<<10 {
 		t.Errorf("the page has %d bytes", len(page))
 	}
 	if strings.Count(withoutTags(page), "1,000 in all") != 2 {
-		t.Error("it does not say how much was put aside, or how many clients there are")
+		t.Error("the page lacks the number of segments put aside, or of clients")
 	}
 }
 
-// The style that the page has is the only one that its policy allows.
+// The Content-Security-Policy allows only the page's own style.
 func TestTheContentPolicyAllowsOnlyThePagesOwnStyle(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for target, refreshes := range map[string]string{"/": "10", "/?paused": ""} {
@@ -207,16 +207,16 @@ func TestTheContentPolicyAllowsOnlyThePagesOwnStyle(t *testing.T) {
 		}
 		for _, never := range []string{"<script", "style=", "http://", "https://", "src=", "<link", "@import"} {
 			if strings.Contains(strings.ReplaceAll(string(body), "s3://usages/prod at http://127.0.0.1:9000", ""), never) {
-				t.Errorf("%s has %s in it", target, never)
+				t.Errorf("%s contains %s", target, never)
 			}
 		}
 	}
 }
 
-// It is asked for again and again while the daemon has other things to do.
+// Browsers reload the page all the time, so it has to be cheap.
 func TestThePageCostsLittle(t *testing.T) {
 	p := outagePage()
-	for i := range p.hour { // nothing is level
+	for i := range p.hour { // no curve is flat
 		x := float64(i * 7919 % 997)
 		p.hour[i] = interval{x, x / 3, x / 1e5, x / 1e4, x * 1e3, float64(i % 2)}
 	}

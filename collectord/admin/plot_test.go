@@ -61,7 +61,7 @@ func TestAPlotHasATextSummary(t *testing.T) {
 	}
 }
 
-// What is drawn of an hour is bounded, whatever the values are.
+// The size of an hour's path is bounded, whatever the values are.
 func TestAPathIsBounded(t *testing.T) {
 	values := make([]float64, intervals)
 	for i := range values {

@@ -15,8 +15,8 @@ import (
 	"collectord/wal"
 )
 
-// healthyOptions returns options of a daemon that took 7 usages over HTTP, refused 2
-// of them and waits for the commit of 1.
+// healthyOptions returns the options of a daemon that received 7 usages over HTTP. It
+// rejected 2 of them, and 1 waits for its commit.
 func healthyOptions() Options {
 	return Options{
 		Version: "1.2.3",
@@ -97,7 +97,7 @@ func TestHealthChecksReportWhatIsWrong(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for _, path := range []string{"/livez", "/readyz"} {
 		if status, body := get(t, url+path); status != http.StatusOK || body != "ok\n" {
-			t.Errorf("%s of a healthy daemon: %d %q", path, status, body)
+			t.Errorf("%s of a healthy daemon answers %d %q", path, status, body)
 		}
 	}
 	sick := healthyOptions()
@@ -128,9 +128,9 @@ func TestHealthChecksReportWhatIsWrong(t *testing.T) {
 	}
 }
 
-// What is served depends on the address a request came to, and on loopback on
-// the name it was sent to: a web page could have made another name point here.
-// TestDetailsStayOnThisHost asks for what names files, the destination and errors.
+// TestDetailsStayOnThisHost requests the endpoints that name files, the destination and
+// errors. They are served on loopback only, and there only for a loopback host name: a
+// web page could make another name resolve to this host.
 func TestDetailsStayOnThisHost(t *testing.T) {
 	handler := New(healthyOptions()).http.Handler
 	for _, c := range []struct {

@@ -7,7 +7,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestMetricsShowStorageCapabilities, and that it was not asked yet.
+// TestMetricsShowStorageCapabilities also covers a storage that was not probed yet.
 func TestMetricsShowStorageCapabilities(t *testing.T) {
 	for want, found := range map[string]bucket.Capabilities{
 		`{checksum="unknown",conditional_put="unknown",encryption="unknown"} 1`: {},

@@ -20,7 +20,7 @@ import (
 	"collectord/wal"
 )
 
-// fakeDaemon is a daemon that tests change, under its mutex if the monitor runs.
+// fakeDaemon is a daemon whose state tests set, under its mutex if the monitor runs.
 type fakeDaemon struct {
 	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot
@@ -47,7 +47,7 @@ func (d *fakeDaemon) monitor() *Monitor {
 	})
 }
 
-// setFailing has the storage fail for so long.
+// setFailing makes the storage fail since d ago.
 func (d *fakeDaemon) setFailing(since time.Duration, f bucket.Failure) {
 	d.snapshot.Shipper.Destination = shipper.Destination{
 		Where: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
@@ -163,7 +163,7 @@ func (d *fakeDaemon) setExpiry(in time.Duration) {
 	d.snapshot.HTTP.CertificateExpires = float64(time.Now().Add(in).Unix())
 }
 
-// TestRatesAreOfTheLastMinute has 10 usages a second come for 30 minutes, and then none.
+// TestRatesAreOfTheLastMinute has 10 usages a second for 30 minutes, and then none.
 func TestRatesAreOfTheLastMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &fakeDaemon{}
@@ -203,7 +203,7 @@ func TestRatesAreOfTheLastMinute(t *testing.T) {
 	})
 }
 
-// TestTextsOfAStatusArePrintableAndBounded whatever strangers wrote.
+// TestTextsOfAStatusArePrintableAndBounded uses hostile texts everywhere in a status.
 func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 	hostile := "\x1b[31m\n\u202eFINE: \x9b" + strings.Repeat("é", 5000)
 	d := &fakeDaemon{
@@ -263,7 +263,7 @@ func TestNamesOfAStatusAreDocumented(t *testing.T) {
 	}
 	for _, name := range of(parsed) {
 		if !regexp.MustCompile(fmt.Sprintf("`[^`\n]*\\b%s\\b[^`\n]*`", name)).Match(page) {
-			t.Errorf("docs/status.md says nothing of %s", name)
+			t.Errorf("docs/status.md lacks %s", name)
 		}
 	}
 }

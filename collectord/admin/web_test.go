@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// testTimeout is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testTimeout limits the wait for an event. It is much longer than a busy machine needs.
 const testTimeout = time.Minute
 
 // serveOn serves on ln until the test ends.
@@ -35,8 +34,8 @@ func serveOn(t *testing.T, o Options, ln net.Listener) {
 	})
 }
 
-// beyondLoopback is an address of this machine that others could reach, if it
-// has one. What is sent to it does not leave the machine.
+// beyondLoopback returns an address of this machine that other hosts can reach, if
+// there is one. Traffic to it does not leave the machine.
 func beyondLoopback(t *testing.T) (addr string, ok bool) {
 	t.Helper()
 	addrs, err := net.InterfaceAddrs()
@@ -51,8 +50,8 @@ func beyondLoopback(t *testing.T) (addr string, ok bool) {
 	return "", false
 }
 
-// Over real sockets: what is served depends on the address a connection came to
-// and, on loopback, on the name it was sent to.
+// This test uses real sockets. Access depends on the local address of the connection
+// and, on loopback, on the host name of the request.
 func TestWhatIsServedWhere(t *testing.T) {
 	everything := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 200, "/status": 200, "/debug/pprof/": 200, "/debug/pprof/cmdline": 404, "/nothing": 404}
 	harmless := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 404, "/status": 404, "/debug/pprof/": 404, "/debug/pprof/profile": 404, "/debug/pprof/heap": 404}
@@ -140,10 +139,10 @@ func TestIdleAdminClientsDoNotBlockScrapes(t *testing.T) {
 	if status, _ := get(t, url+"/metrics"); status != http.StatusOK {
 		t.Errorf("status %d", status)
 	}
-	// The oldest were dismissed.
+	// The server closed the oldest connections.
 	_ = silent[0].SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
-		t.Errorf("the oldest silent connection: %v", err)
+		t.Errorf("the oldest idle connection is not closed: %v", err)
 	}
 }
 
@@ -164,7 +163,7 @@ func TestUnexpectedAdminRequestsAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(testTimeout)) // without the body, which never comes
+			_ = conn.SetDeadline(time.Now().Add(testTimeout)) // the body never comes
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}
@@ -192,8 +191,8 @@ func TestWhileStartingOnlyReadinessFails(t *testing.T) {
 	}
 }
 
-// A page can have a browser send requests, though not read the answers: none starts
-// what costs time, changes something, or is told that it may do more.
+// A page of another site can make a browser send requests, but can't read the answers.
+// Such a request must start no costly work, change nothing, and get no CORS permission.
 func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	const page = "Sec-Fetch-Site: cross-site\r\n"
@@ -249,7 +248,7 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 	}
 }
 
-// A client that begins a request and goes no further does not make a stop fail.
+// A client that sends only the beginning of a request does not make the stop fail.
 func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -264,7 +263,7 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprint(c, "GET /met")
-	if status, _ := get(t, "http://"+ln.Addr().String()+"/livez"); status != http.StatusOK { // it came later
+	if status, _ := get(t, "http://"+ln.Addr().String()+"/livez"); status != http.StatusOK { // a later connection
 		t.Error(status)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -280,8 +279,8 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	}
 }
 
-// Every connection there may be has a request that does not end: probes and scrapers are
-// answered all the same.
+// All connections have a request that does not end. Probes and scrapes must still be
+// answered.
 func TestLongAdminRequestsDoNotBlockProbes(t *testing.T) {
 	entered, hang := make(chan struct{}), make(chan struct{})
 	o := healthyOptions()
@@ -335,7 +334,7 @@ func TestProfilesAreBounded(t *testing.T) {
 	}
 }
 
-// The HTTP server sends people here for them.
+// The HTTP server refers to the admin server for these paths.
 func TestServesMatchesTheHandlers(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for path, want := range map[string]bool{

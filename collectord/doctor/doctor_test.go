@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wantCheck compares one check with its level and a part of what was found or advised.
+// wantCheck compares one check with a level and a part of its finding or advice.
 func wantCheck(t *testing.T, what string, all []Check, name string, level Level, text string) {
 	t.Helper()
 	i := slices.IndexFunc(all, func(c Check) bool { return c.Name == name })
@@ -120,7 +120,7 @@ func TestSyncsAreCheckedAndMeasured(t *testing.T) {
 		t.Errorf("%v, %v of %d: %v", median, p99, n, err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
+		t.Errorf("files are left: %v, %v", left, err)
 	}
 	if _, _, _, err := MeasureSyncs(filepath.Join(dir, "nowhere")); err == nil {
 		t.Error("a directory that does not exist was measured")
@@ -164,7 +164,7 @@ func TestKernelLimitsAreChecked(t *testing.T) {
 	}
 }
 
-// TestLimitsAreRead from files as the kernel writes them.
+// TestLimitsAreRead reads files in the form in which the kernel writes them.
 func TestLimitsAreRead(t *testing.T) {
 	root := t.TempDir()
 	p := Proc{filepath.Join(root, "proc"), filepath.Join(root, "cgroup")}

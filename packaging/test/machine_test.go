@@ -38,7 +38,7 @@ func skipMissing(t *testing.T, missing string) {
 	case os.Getenv("ALLOW_MISSING") == "1":
 		t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
 	default:
-		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to skip it", missing)
 	}
 }
 
