@@ -23,9 +23,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxMemory is what the daemon may take with every limit reached at once; with
-// TLS, whose library keeps a record of 16 KiB and 8 KiB more for each connection, more. What is seen here is to stay below it by a distance, since no
-// two runs are the same.
+// maxMemory bounds the daemon's memory with every limit reached at once. With TLS it is
+// more, since the library keeps 24 KiB for each connection. The measured memory must stay
+// below the bound by a margin, since runs differ.
 const (
 	maxMemory    = 128 << 20
 	extraForTLS  = maxCrowd * 24 << 10
@@ -42,14 +42,14 @@ const (
 	usagesHeader    = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
 )
 
-// TestEveryLimitReachedAtOnceTakesLittleMemory has the daemon, with its default
-// configuration but for 1,024 connections, and four decoders, hold as much as strangers
-// can make it hold: in plaintext, and over TLS, which holds more for each connection.
+// TestEveryLimitReachedAtOnceTakesLittleMemory makes the daemon use as much memory as
+// strangers can. It has the default configuration except for 1,024 connections, and four
+// decoders. It runs in plaintext, and over TLS, which takes more for each connection.
 func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plaintext", true: "TLS"}[secure], func(t *testing.T) {
 			dir := t.TempDir()
-			// What is shipped too late is evicted, so that nobody is refused for it.
+			// The log evicts usages that are shipped too late, so that it refuses none.
 			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
 			replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd))
 			s := &attack{t: t, bodies: costlyRequests(t), answers: map[string]int{}, stored: map[string]bool{}}
@@ -57,10 +57,10 @@ func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 				ca := newAuthority(t, dir)
 				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 				replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key}, ", dir))
-				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // records as large as can be
+				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // TLS records of the maximum size
 			}
 			run := command(t, "run", "--config", config)
-			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as a host with four processors has it
+			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as on a host with four processors
 			s.d = startCommand(t, run, port, admin)
 			s.fillWindow()
 			s.run()
@@ -69,14 +69,14 @@ func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 	}
 }
 
-// attack is all that strangers do at once.
+// attack has all kinds of costly clients at once.
 type attack struct {
 	t      *testing.T
 	d      *daemon
 	tls    *tls.Config
 	bodies []costlyRequest
 
-	turn    atomic.Int32 // of the body that is sent, or beyond: all of them are
+	turn    atomic.Int32 // index of the body that is sent; beyond the last one: all are sent
 	over    atomic.Bool
 	running sync.WaitGroup
 
@@ -85,7 +85,7 @@ type attack struct {
 	stored  map[string]bool
 }
 
-// record notes what became of a body.
+// record counts the result of sending a body.
 func (s *attack) record(name string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +95,7 @@ func (s *attack) record(name string, status int) {
 	}
 }
 
-// costlyRequest is a request that costs as much as one can.
+// costlyRequest returns a request that takes as much memory as possible.
 type costlyRequest struct {
 	name string
 	head string
@@ -121,7 +121,7 @@ func costlyRequests(t *testing.T) []costlyRequest {
 			t.Fatal(err)
 		}
 	}
-	// A frame that is one segment has a window as large as what it holds: 8 MiB.
+	// A zstd frame with a single segment has a window as large as its content: 8 MiB.
 	segment, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func (s *attack) dial() (net.Conn, error) {
 	return tls.Client(c, s.tls), nil
 }
 
-// fillWindow has the daemon remember as many keys as it will.
+// fillWindow fills the daemon's window of idempotency keys.
 func (s *attack) fillWindow() {
 	var clients sync.WaitGroup
 	const conns = 16
@@ -191,7 +191,7 @@ func readAnswer(from *bufio.Reader) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// run lays siege and looks at what it costs.
+// run attacks the daemon and measures its memory.
 func (s *attack) run() {
 	t, d := s.t, s.d
 	for i := range 3 * len(s.bodies) {
@@ -240,23 +240,23 @@ func (s *attack) run() {
 	if f.peak > limit {
 		t.Errorf("the daemon took %d MiB at most (VmHWM)", f.peak>>20)
 	}
-	// It was a siege.
+	// The attack must have reached every limit.
 	if seen["collectord_http_connections"] < 1000 || seen["collectord_wal_queue_bytes"] < 7<<20 || seen["collectord_shipper_in_flight"] < 2 ||
 		refused == 0 || dropped == 0 || len(s.stored) < len(s.bodies) {
 		t.Error("not every limit was reached")
 	}
 }
 
-// isTurnStored reports whether the body whose turn it is was stored. That takes longer on a busy
-// machine.
+// isTurnStored reports whether the body whose turn it is was stored. That takes longer on
+// a busy machine.
 func (s *attack) isTurnStored() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stored[s.bodies[s.turn.Load()].name]
 }
 
-// allAtOnce reports whether all bodies are sent at once, and not in turns, which is what
-// it takes for the largest to find room.
+// allAtOnce reports whether all bodies are sent at once. Before that they take turns, since
+// only so the largest get memory.
 func (s *attack) allAtOnce() bool { return int(s.turn.Load()) >= len(s.bodies) }
 
 // repeatRequest sends one body again and again.
@@ -279,14 +279,14 @@ func (s *attack) repeatRequest(kind int) {
 			status, readErr := readAnswer(answers)
 			s.record(b.name, status)
 			if err != nil || readErr != nil || status != http.StatusCreated {
-				break // a refusal while it is sent ends the connection
+				break // a refusal during the body ends the connection
 			}
 		}
 		c.Close()
 	}
 }
 
-// holdSlowly holds a connection and what goes with it until it is cut off.
+// holdSlowly holds a connection and its memory until the daemon closes it.
 func (s *attack) holdSlowly(i int) {
 	c, err := s.dial()
 	if err != nil {
@@ -298,7 +298,7 @@ func (s *attack) holdSlowly(i int) {
 		return usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
 	}
 	kind, size := i%12, 16<<10
-	if !s.allAtOnce() { // the largest bodies need what these would take
+	if !s.allAtOnce() { // the largest bodies need this memory
 		size = 4 << 10
 		if kind == 2 || kind == 3 || kind == 1 && i%36 != 1 {
 			kind = -1
@@ -309,7 +309,7 @@ func (s *attack) holdSlowly(i int) {
 		_, err = io.WriteString(c, usagesHeader+"X-Long: "+strings.Repeat("x", 7<<10))
 	case 1, 2:
 		_, err = io.WriteString(c, held(63<<10))
-	case 3: // wants answers, and takes none
+	case 3: // requests answers and does not read them
 		raw := c
 		if over, ok := c.(*tls.Conn); ok {
 			raw = over.NetConn()
@@ -334,7 +334,7 @@ func (s *attack) holdSlowly(i int) {
 	for err == nil && !s.over.Load() {
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		if _, err = io.Copy(io.Discard, c); err == nil {
-			return // cut off
+			return // the daemon closed the connection
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = nil
@@ -342,8 +342,8 @@ func (s *attack) holdSlowly(i int) {
 	}
 }
 
-// sendDatagrams sends datagrams without a pause, many small usages in each, or one as
-// large as there can be.
+// sendDatagrams sends datagrams without a pause, with many small usages or one of the
+// maximum size.
 func (s *attack) sendDatagrams() {
 	c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", s.d.port))
 	if err != nil {
@@ -358,6 +358,6 @@ func (s *attack) sendDatagrams() {
 		if n%16 == 0 {
 			datagram = large
 		}
-		_, _ = c.Write(datagram) // what is lost is counted elsewhere
+		_, _ = c.Write(datagram) // the daemon's metrics count lost datagrams
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// documentedMetrics reads the list for people: type and labels by name.
+// documentedMetrics reads packaging/metrics.md: type and labels by name.
 func documentedMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../packaging/metrics.md")
@@ -65,9 +65,9 @@ func exportedMetrics(t *testing.T, d *daemon) (exported map[string]string, text 
 	return exported, string(body)
 }
 
-// TestMetricsAreWhatIsDocumented compares the list in packaging with what a
-// daemon exports before anything has happened, and after traffic through every
-// stage: nothing is missing, on either side, and no series appears late.
+// TestMetricsAreWhatIsDocumented compares the documented metrics with those of a daemon,
+// before any event and after traffic through every stage. Neither side lacks one, and no
+// series appears late.
 func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -76,7 +76,7 @@ func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	write(t, dir+"/tokens", line+"\n")
 	replaceInFile(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
-	until(t, "it tells of itself", func() bool { return len(d.metrics()) > 100 })
+	until(t, "metrics are served", func() bool { return len(d.metrics()) > 100 })
 	documented := documentedMetrics(t)
 	compare := func(when string) string {
 		t.Helper()
@@ -116,10 +116,10 @@ func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	text := compare("after traffic")
 	for name := range series(text) {
 		if !before[name] {
-			t.Errorf("%s appears only once something has happened", name)
+			t.Errorf("%s appears only after an event", name)
 		}
 	}
-	// Every stage has counted.
+	// Every stage must have counted.
 	m := d.metrics()
 	for _, name := range []string{
 		`http_requests_total{status="201"}`, `http_request_seconds_count{class="2xx"}`, `http_request_seconds_count{class="4xx"}`,

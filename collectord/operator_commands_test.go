@@ -13,7 +13,7 @@ import (
 func commandSituations(situations map[string][]situation) {
 	const quiet = " --http-listen 127.0.0.1:PORT --udp-listen off --admin-listen off"
 	situations["commands"] = []situation{
-		// What was typed is not a command, or not one of its flags.
+		// Unknown commands and flags.
 		{name: "a typo of a command", args: "wall ls", wantExit: exitError, wantOutput: `collectord has no command "wall": did you mean collectord wal? (see collectord --help)`},
 		{name: "a typo below wal", args: "wal lsx", wantExit: exitError, wantOutput: "did you mean collectord wal ls?"},
 		{name: "a typo and flags", args: "wal verfy --json --data-dir x", wantExit: exitError, wantOutput: "did you mean collectord wal verify?"},
@@ -38,7 +38,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "another word for config check", args: "config validate", wantExit: exitError, wantOutput: "did you mean collectord config check?"},
 		{name: "no configuration by mistake", args: "wal ls --config=", wantExit: exitError, wantOutput: "configuration (--config): names no file"},
 
-		// What helps.
+		// Help.
 		{name: "the version as a flag", args: "--version", wantOutput: "collectord "},
 		{name: "the version as a letter", args: "-v", wantOutput: "collectord "},
 		{name: "help leads to a way out of service", args: "--help", wantOutput: "# Take this host out of service"},
@@ -58,7 +58,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "a password", args: "send me:secret@localhost:PORT", wantExit: exitError, wantOutput: "could be read by every user of this host", unwantedOutput: "secret@"},
 		{name: "no such file", args: "send --payload usages.ndjson", wantExit: exitError, wantOutput: "usages.ndjson: no such file or directory"},
 
-		// A log that is not there, in use, or damaged.
+		// A log that is missing, in use, or damaged.
 		{name: "no log to look at", args: "wal ls --data-dir DIR/none", wantExit: exitError, wantOutput: "name the daemon's directory with --data-dir"},
 		{name: "a log in a file", args: "wal ls --data-dir DIR/file", setUp: withFile("file", ""), wantExit: exitError, wantOutput: "name the daemon's directory with --data-dir"},
 		{name: "no log to ship", args: "ship --data-dir DIR/none", wantExit: exitError, wantOutput: "name the daemon's directory with --data-dir"},
@@ -78,7 +78,7 @@ func commandSituations(situations map[string][]situation) {
 	}
 }
 
-// openLog has this process use the log, as a daemon would.
+// openLog opens the log in this process, as a daemon does.
 func openLog(t *testing.T, dir string) {
 	log, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})
 	if err != nil {
@@ -87,7 +87,7 @@ func openLog(t *testing.T, dir string) {
 	t.Cleanup(func() { _ = log.Close() })
 }
 
-// makeSealedLog leaves a log with a sealed segment, to which something is done.
+// makeSealedLog makes a log with a sealed segment and calls change with it.
 func makeSealedLog(change func(t *testing.T, file string)) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		log, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})
@@ -125,7 +125,7 @@ func flipByte(t *testing.T, file string) {
 	}
 }
 
-// occupyConfiguredPort has this process listen where DIR/taken.yaml has the daemon listen.
+// occupyConfiguredPort listens on the port that the daemon has in DIR/taken.yaml.
 func occupyConfiguredPort(t *testing.T, dir string) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

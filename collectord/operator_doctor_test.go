@@ -20,7 +20,7 @@ import (
 func doctorSituations(situations map[string][]situation) {
 	const listens = "http: {listen: 'localhost:PORT'}\nudp: {listen: 'localhost:PORT2'}\nadmin: {listen: 'localhost:PORT3'}\ndata_dir: DIR/data\n"
 	const broken = "http: {listen: 'localhost:PORT', rate: fast}\nudp: {listen: off}\nadmin: {listen: off}\n"
-	const named = "doctor --here --config DIR/written.yaml" // by setUp
+	const named = "doctor --here --config DIR/written.yaml" // setUp writes the file
 	situations["doctor"] = []situation{
 		// The command.
 		{name: "before the first start", args: "doctor", config: listens, wantOutput: "RIGHT: 0 errors, "},
@@ -81,7 +81,7 @@ func doctorSituations(situations map[string][]situation) {
 	}
 }
 
-// writeConfig writes the configuration that a row of doctorSituations names.
+// writeConfig writes the configuration file of a row of doctorSituations.
 func writeConfig(t *testing.T, dir, text string) {
 	writeWithDirs(t, dir+"/written.yaml", []byte("data_dir: "+dir+"/data\nudp: {listen: off}\nadmin: {listen: off}\n"+text))
 }
@@ -156,7 +156,7 @@ func refusingAll(status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }}
 }
 
-// withDateAhead is a storage whose clock is ahead.
+// withDateAhead returns the behaviour of a storage whose clock is ahead.
 func withDateAhead(ahead time.Duration) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))

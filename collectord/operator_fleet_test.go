@@ -15,7 +15,7 @@ func fleetSituations(situations map[string][]situation) {
 			putHeartbeat(t, openURL(t, "file://"+dir+"/archive", bucket.S3Options{}), "edge-1", 1, age, h)
 		}
 	}
-	// Ages are far from where the words for them change: a test may take long.
+	// Ages are far from the points where their texts change, since a test may take long.
 	const hour, aDay = time.Hour, 24 * time.Hour
 	seen := clientSeen("pump-7", 3*aDay+hour/2)
 	since := time.Now().Add(-5*aDay - hour/2)

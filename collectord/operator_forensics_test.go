@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// wrongOtherKeys has wrong values of keys that commands for an incident do not use, and
-// combinations that can't work.
+// wrongOtherKeys has invalid values, and invalid combinations, of keys that commands for an
+// incident do not use.
 const wrongOtherKeys = `
 data_dir: DIR/data
 node: edge-1
@@ -58,7 +58,7 @@ func forensicSituations(situations map[string][]situation) {
 	}...)
 }
 
-// makeEmptyLog makes the directories of a log and an archive in which nothing is.
+// makeEmptyLog makes empty directories for a log and an archive.
 func makeEmptyLog(t *testing.T, dir string) {
 	for _, name := range []string{"data/wal", "data/archive"} {
 		if err := os.MkdirAll(filepath.Join(dir, name), 0o750); err != nil {
@@ -67,7 +67,7 @@ func makeEmptyLog(t *testing.T, dir string) {
 	}
 }
 
-// Every command that needs only some keys does its work with every other key wrong.
+// A command that needs only some keys works although all other keys are wrong.
 func TestUnusedKeysAreNotNeeded(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

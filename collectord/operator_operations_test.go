@@ -15,7 +15,7 @@ import (
 func operationSituations(situations map[string][]situation) {
 	const bucket = "shipper: {destination: 's3://bucket/p', keep: 0s, s3: {endpoint: 'http://127.0.0.1:PORT', region: x, credentials_file: DIR/keys}}\n"
 	situations["operations"] = []situation{
-		// What is in effect, and why.
+		// The effective configuration, and the origin of each value.
 		{name: "print: the node is the host's", args: "config print", wantOutput: "# default: the host's name"},
 		{name: "print: the node of the file", args: "config print", config: "node: edge-1\n", wantOutput: "node: edge-1 # DIR/collectord.yaml line 1"},
 		{name: "print: the destination that is not set", args: "config print", config: "data_dir: DIR/data\n", wantOutput: "DIR/data/archive\" # default: archive in data_dir"},
@@ -77,7 +77,7 @@ func addForeignFile(t *testing.T, dir string) {
 	writeWithDirs(t, dir+"/data/archive/dt=2026-11-23/hour=08/notes.txt", []byte("x"))
 }
 
-// makeDamagedArchive has an object that is none.
+// makeDamagedArchive makes an archive with a file that is not a valid object.
 func makeDamagedArchive(t *testing.T, dir string) {
 	writeWithDirs(t, dir+"/data/archive/"+archiveKey, []byte("x"))
 }
@@ -94,12 +94,12 @@ func makePipeInArchive(t *testing.T, dir string) {
 	}
 }
 
-// makeArchive has an object of one record.
+// makeArchive makes an archive with an object of one record.
 func makeArchive(t *testing.T, dir string) {
 	writeWithDirs(t, dir+"/data/archive/"+archiveKey, compress(t, `{"id":"019aaf5e-6c1e-7b3a-9c41-1f2e3d4c5b6a","received_at":"2026-11-23T08:30:12.123456Z","via":"http","client":null,"usage":{}}`+"\n"))
 }
 
-// withChecksum ends bytes with their checksum, as LOG does.
+// withChecksum appends the checksum of the bytes, as in the file LOG.
 func withChecksum(body string) []byte {
 	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Whoever has too few rights is told what to do.
+// Commands explain missing permissions, and how to get them.
 func TestMissingPermissions(t *testing.T) {
 	t.Parallel()
 	path, err := binary()

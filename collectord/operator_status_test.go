@@ -15,7 +15,7 @@ import (
 func statusSituations(situations map[string][]situation) {
 	const config = "data_dir: DIR/data\nhttp: {listen: off}\nudp: {listen: off}\nadmin: {listen: 'unix:DIR/admin.sock'}\n"
 	situations["status"] = []situation{
-		// Nobody answers.
+		// No daemon answers.
 		{name: "no daemon", args: "status", config: config, wantExit: 1, wantOutput: "no daemon runs: none has locked DIR/data (systemctl start collectord;"},
 		{name: "no daemon: where it was asked", args: "status", config: config, wantExit: 1, wantOutput: "admin.listen unix:DIR/admin.sock: dial unix DIR/admin.sock: connect: no such file or directory"},
 		{name: "no daemon: check", args: "status --check", config: config, wantExit: 2, wantOutput: "FAILING: no daemon runs: none has locked DIR/data"},
@@ -31,13 +31,13 @@ func statusSituations(situations map[string][]situation) {
 		{name: "an earlier version", args: "status --check", config: config, setUp: serveStatus(http.StatusNotFound, ""), wantExit: 2, wantOutput: "answers at unix:DIR/admin.sock: 404 Not Found"},
 		{name: "an answer without end", args: "status", config: config, setUp: serveStatus(http.StatusOK, "endless"), wantExit: 1, wantOutput: "another program, or another version of collectord"},
 
-		// Nobody can be asked.
+		// No admin address is configured or reachable.
 		{name: "off", args: "status", config: "data_dir: DIR/data\nadmin: {listen: off}\n", wantExit: 1, wantOutput: "collectord: admin.listen is off, and the daemon can't be asked: set it (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN)"},
 		{name: "off: check", args: "status --check", config: "data_dir: DIR/data\nadmin: {listen: off}\n", wantExit: 1, wantOutput: "admin.listen is off"},
 		{name: "a mistake", args: "status --check", config: "admin: {listen: nowhere}\n", wantExit: 1, wantOutput: "admin.listen (DIR/collectord.yaml line 1)"},
 		{name: "a mistake elsewhere", args: "status", config: config + "wal: {sync: never}\n", wantExit: 1, wantOutput: "no daemon runs", unwantedOutput: "1 mistake"},
 
-		// A daemon that says what it does.
+		// A daemon answers.
 		{name: "fine", args: "status", config: config, setUp: serveStatus(http.StatusOK, `{"verdict":"fine","summary":"0 usages/s come in; all is shipped"}`), wantOutput: "FINE: 0 usages/s come in; all is shipped\n"},
 		{name: "fine: check", args: "status --check", config: config, setUp: serveStatus(http.StatusOK, `{"verdict":"fine","summary":"all is shipped"}`), wantOutput: "FINE: all is shipped\n"},
 		{name: "warning: check", args: "status --check", config: config, setUp: serveStatus(http.StatusOK, `{"verdict":"warning","summary":"w"}`), wantExit: 1, wantOutput: "WARNING: w\n", unwantedOutput: "collectord:"},
@@ -51,7 +51,7 @@ func statusSituations(situations map[string][]situation) {
 	}
 }
 
-// lockDataDir has the lock of a data directory, and answers nothing.
+// lockDataDir locks a data directory, as a daemon does that answers no requests.
 func lockDataDir(t *testing.T, dir string) {
 	log, err := wal.Open(dir+"/data", wal.Options{Node: "edge-1"})
 	if err != nil {
@@ -64,7 +64,7 @@ func lockDataDir(t *testing.T, dir string) {
 	})
 }
 
-// listenAdmin listens on the admin socket of a situation.
+// listenAdmin listens on the admin socket in a situation's directory.
 func listenAdmin(t *testing.T, dir string) *net.UnixListener {
 	t.Helper()
 	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "admin.sock"), Net: "unix"})
@@ -82,7 +82,7 @@ func makeAbandonedSocket(t *testing.T, dir string) {
 	}
 }
 
-// serveStatus is a server at the admin socket. What it answers may be endless.
+// serveStatus serves an answer on the admin socket. The answer may be endless.
 func serveStatus(status int, body string) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		ln := listenAdmin(t, dir)

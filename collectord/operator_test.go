@@ -11,23 +11,23 @@ import (
 	"testing"
 )
 
-// situation is what an operator does, and what the program must answer: the exit
-// status, and the line that helps. DIR stands for a directory of its own in args,
-// config, env and says; PORT, PORT2 and PORT3 for ports that are free.
+// situation is a command that an operator runs, with the expected exit status and the
+// expected helpful line. In args, config, env and wantOutput, DIR stands for a temporary
+// directory, and PORT, PORT2 and PORT3 for free ports.
 type situation struct {
 	name   string
-	args   string   // after collectord, separated by blanks
-	config string   // content of DIR/collectord.yaml, which --config then names; "" for none
+	args   string   // arguments of collectord, separated by blanks
+	config string   // content of DIR/collectord.yaml, for --config; "" for none
 	env    []string // NAME=value
 	stdin  string
-	setUp  func(t *testing.T, dir string) // before the command, or nil
+	setUp  func(t *testing.T, dir string) // runs before the command, or nil
 
 	wantExit       int    // status
 	wantOutput     string // text that stdout or stderr contains
 	unwantedOutput string // text that neither contains, or ""
 }
 
-// situations returns the parts of the script, each from a file of its own.
+// situations returns the parts of the script. Each part has its own file.
 func situations() map[string][]situation {
 	all := map[string][]situation{}
 	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations, doctorSituations, fleetSituations} {
@@ -36,8 +36,8 @@ func situations() map[string][]situation {
 	return all
 }
 
-// TestOperatorOutput runs the script: every command and mistake of it has the exit
-// status and the line that docs and people rely on.
+// TestOperatorOutput runs the script: every command and mistake has the exit status and the
+// line that documents and operators rely on.
 func TestOperatorOutput(t *testing.T) {
 	for part, script := range situations() {
 		t.Run(part, func(t *testing.T) {

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// misconfigured are configurations with a mistake, and the line that helps. Both config
-// check (exit 2) and run (exit 78) find it.
+// misconfigured has configurations with a mistake, and the expected line. Both config check
+// (exit 2) and run (exit 78) report it.
 var misconfigured = []situation{
 	// The storage.
 	{name: "an endpoint with a wrong scheme", config: s3Config("ftp://h:9000"), wantOutput: `shipper.s3.endpoint (DIR/collectord.yaml line 3): "ftp://h:9000" has a scheme other than http and https`},
@@ -53,7 +53,7 @@ var misconfigured = []situation{
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", wantOutput: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
 	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: withLink("data", "nothing"), wantOutput: "DIR/data is a symbolic link to what does not exist"},
 
-	// Who may send.
+	// Which clients can send.
 	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: withPipe("pipe"), wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
 	{name: "a tokens file that is huge", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: withHugeFile("tokens"), wantOutput: `"DIR/tokens" has more than 16MiB: name another file`},
 	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: withPipe("pipe"), wantOutput: "the configuration has 2 mistakes"},
@@ -90,7 +90,7 @@ var misconfigured = []situation{
 	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", wantOutput: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
 }
 
-// questionable are configurations that are valid, and seldom meant.
+// questionable has configurations that are valid but probably not intended.
 var questionable = []situation{
 	{name: "keys that others can read", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withReadableFile("keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), wantOutput: "warning: shipper.s3.credentials_file DIR/keys can be read or changed by everyone on this host (mode 0644): chmod 640 DIR/keys"},
 	{name: "keys of a credential that others can read", config: s3Config("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: withReadableFile("s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), wantOutput: "DIR/s3-credentials can be read or changed by everyone"},
@@ -124,7 +124,7 @@ func validationSituations(situations map[string][]situation) {
 		s.args = "config check"
 		situations["warnings"] = append(situations["warnings"], s)
 	}
-	// Every address that can't be bound is named, on a line of its own.
+	// The output has a line for every address that can't be bound.
 	for _, which := range []string{"http.listen: listen tcp4 192.0.2.7:PORT:", "http.listen: listen tcp4 192.0.2.7:PORT2:", "admin.listen: listen tcp4 192.0.2.7:PORT3:", "udp.listen: listen udp4 192.0.2.7:PORT:"} {
 		situations["bind"] = append(situations["bind"], situation{
 			name: which, args: "run", wantExit: exitError, wantOutput: "collectord: " + which,
@@ -137,7 +137,7 @@ func validationSituations(situations map[string][]situation) {
 	}
 }
 
-// s3Config is a configuration with an endpoint, and more of shipper.s3.
+// s3Config returns a configuration with an endpoint and more keys of shipper.s3.
 func s3Config(endpoint string, more ...string) string {
 	return "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {\n  endpoint: '" + endpoint + "', region: r, " + strings.Join(more, ", ") + "}}\n"
 }
@@ -150,7 +150,7 @@ func withFile(name, content string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) { write(t, filepath.Join(dir, name), content) }
 }
 
-// withReadableFile is a file that everybody can read.
+// withReadableFile makes a file that every user can read.
 func withReadableFile(name, content string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		withFile(name, content)(t, dir)
@@ -168,7 +168,7 @@ func withPipe(name string) func(t *testing.T, dir string) {
 	}
 }
 
-// withHugeFile is a file that is larger than any that is read, and takes no room.
+// withHugeFile makes a sparse file that is larger than the limit for files that are read.
 func withHugeFile(name string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		withFile(name, "")(t, dir)
@@ -186,7 +186,7 @@ func withLink(name, to string) func(t *testing.T, dir string) {
 	}
 }
 
-// All that can be wrong with one configuration is found at once, and is the same for both.
+// config check and run report all mistakes of a configuration at once, and the same ones.
 func TestCheckAndRunFindTheSameMistakes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -224,7 +224,7 @@ shipper:
 	}
 }
 
-// What the daemon's user can't use is found by config check, as root too, and by run.
+// config check, also as root, and run report each file that the daemon's user can't use.
 func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 	t.Parallel()
 	asRoot, daemon := os.Geteuid() == 0, os.Geteuid()
@@ -275,7 +275,7 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, to whom data_dir belongs") {
 				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // it would run
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // without a mistake it would run
 			defer cancel()
 			run := exec.CommandContext(ctx, path, "run", "--config", config)
 			if asRoot {

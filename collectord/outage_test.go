@@ -15,8 +15,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// serveStorage has a fake storage answer at an address until stop is called, after which
-// nothing listens there.
+// serveStorage serves a fake storage at an address until stop is called. After that the
+// address is closed.
 func serveStorage(t *testing.T, f *s3test.Server, address string) (stop func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
@@ -53,7 +53,7 @@ func (d *daemon) status() (s admin.Status) {
 	return s
 }
 
-// TestAKilledStorageIsReportedEverywhere, and that it is back.
+// TestAKilledStorageIsReportedEverywhere also checks the reports of its return.
 func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -81,13 +81,13 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	d.post(&acknowledged{ids: map[int]string{}}, 0, 100, 4, false)
 	posted := time.Now()
 	const cause = "(connection refused)"
-	until(t, "the status says so", func() bool { s := d.status(); return s.Destination.FailingSince != nil && s.Backlog.Usages == 100 })
+	until(t, "the status reports the failure", func() bool { s := d.status(); return s.Destination.FailingSince != nil && s.Backlog.Usages == 100 })
 	s := d.status()
 	if e := s.Destination.Error; s.Verdict != admin.Warning || e == nil || e.Kind != "network" || !strings.Contains(e.Advice, address) || s.Destination.LastSuccess.After(posted) ||
 		!strings.HasPrefix(s.Summary, "can't ship to s3://bucket/prod/ at http://"+address+" since ") || !strings.Contains(s.Summary, cause) || !strings.Contains(s.Summary, "100 usages wait") {
 		t.Errorf("%+v", s)
 	}
-	until(t, "the service manager is told so", func() bool {
+	until(t, "the service manager has the new status", func() bool {
 		return strings.HasPrefix(line(), "can't ship to s3://bucket/prod/ at") && strings.Contains(line(), cause)
 	})
 	took := time.Since(posted)
@@ -109,13 +109,13 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 		}
 	}
 	check("WARNING: can't ship to ", 1)
-	t.Logf("all of them said so within %v", took.Round(time.Millisecond))
+	t.Logf("all of them reported it within %v", took.Round(time.Millisecond))
 
 	serveStorage(t, f, address)
 	until(t, "all is shipped", func() bool { s := d.status(); return s.Backlog.Usages == 0 && s.Verdict == admin.Fine })
-	until(t, "the service manager is told so", func() bool { return strings.HasPrefix(line(), "all is shipped; usages/s: ") })
+	until(t, "the service manager has the new status", func() bool { return strings.HasPrefix(line(), "all is shipped; usages/s: ") })
 	if metrics := d.metrics(); metrics["collectord_shipper_failing_since_timestamp_seconds"] != 0 || metrics[`collectord_trouble{name="shipping"}`] != 0 {
-		t.Error("the metrics go on with it")
+		t.Error("the metrics still report the failure")
 	}
 	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: fine; ") || strings.Contains(verbose, "trouble") {
 		t.Errorf("readyz?verbose: %s", verbose)
@@ -124,7 +124,7 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	d.stop()
 }
 
-// TestAWrongBucketIsReportedWithNothingToShip by a command that asks over a unix socket.
+// TestAWrongBucketIsReportedWithNothingToShip runs status over a unix socket.
 func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -138,7 +138,7 @@ func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	socket := "unix:" + filepath.Join(dir, "admin.sock")
 	run.Args = append(run.Args, "--admin-listen", socket+fmt.Sprintf(",127.0.0.1:%d", adminPort))
 	d := startCommand(t, run, port, adminPort)
-	until(t, "it is known", func() bool { return d.status().Destination.FailingSince != nil })
+	until(t, "the failure is known", func() bool { return d.status().Destination.FailingSince != nil })
 	out, stderr, status := runCollectord(t, "status", "--check", "--config", config, "--admin-listen", socket)
 	if status != exitNotRight || !strings.HasPrefix(out, "FAILING: can't ship to s3://bucket/prod/ at ") || stderr != "" {
 		t.Errorf("status --check exits with %d: %s%s", status, out, stderr)
@@ -146,7 +146,7 @@ func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	if out := must0(t, "status", "--config", config); !strings.Contains(out, "  what to do: create the bucket bucket, or correct shipper.destination\n") {
 		t.Errorf("status: %s", out)
 	}
-	until(t, "the service manager is told so", func() bool {
+	until(t, "the service manager has the new status", func() bool {
 		line, _ := m.lastStatus()
 		return strings.HasPrefix(line, "can't ship to s3://bucket/prod/ at ") && strings.Contains(line, "all is shipped")
 	})

@@ -20,25 +20,25 @@ import (
 	"time"
 )
 
-// crowd is how many clients of a kind are slow at a time: nearly all that
-// http.max_connections lets in here.
+// crowdSize is the number of slow clients of a kind: nearly as many as
+// http.max_connections allows in these tests.
 const (
 	crowdSize = 1000
 	maxCrowd  = 1024
 )
 
-// slowKind is a way to hold a connection and give nothing for it.
+// slowKind is a way to occupy a connection without sending a usage.
 type slowKind struct {
 	name    string
 	first   string             // sent at once
-	each    func(i int) string // if set: sent at once by client i
-	dribble string             // then sent again and again
-	flood   string             // sent as fast as it is taken, while no answer is read
+	each    func(i int) string // if not nil, client i sends this instead
+	dribble string             // sent repeatedly after that
+	flood   string             // sent as fast as possible, while no answer is read
 	secure  *tls.Config        // over TLS, if not nil
 }
 
-// allSlowKinds has all ways tried to be slow; by default a few are, since each
-// takes seconds.
+// allSlowKinds makes the test try all kinds of slow clients. The default is a few, since
+// each takes seconds.
 var allSlowKinds = flag.Bool("every-slowness", false, "try all ways to be a slow client")
 
 func slowKinds() []slowKind {
@@ -57,7 +57,7 @@ func slowKinds() []slowKind {
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
 		{name: "holding as much of a body as they may", each: func(i int) string {
-			size := 15 << 10 // there is room for that of everyone
+			size := 15 << 10 // fits into the memory for all clients
 			if i%6 == 0 {
 				size = 150 << 10
 			}
@@ -67,9 +67,9 @@ func slowKinds() []slowKind {
 	}...)
 }
 
-// TestAThousandSlowClientsBlockNoOtherAndCostLittle lets a thousand clients of each
-// kind at the daemon, as its defaults allow but for shorter times, while another
-// client wants its usages stored.
+// TestAThousandSlowClientsBlockNoOtherAndCostLittle runs a thousand slow clients of each
+// kind against a daemon with its defaults except for shorter timeouts. Another client's
+// usages must still be stored.
 func TestAThousandSlowClientsBlockNoOtherAndCostLittle(t *testing.T) {
 	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
@@ -85,15 +85,15 @@ func TestAThousandSlowClientsBlockNoOtherAndCostLittle(t *testing.T) {
 	for _, kind := range slowKinds() {
 		d.serveDespite(kind, &http.Client{Timeout: testTimeout}, d.url())
 	}
-	// What DESIGN.md allows with every limit reached.
+	// The documented bound with every limit reached.
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
 	}
 	d.stop()
 }
 
-// serveDespite lets a crowd of slow clients at the daemon until the last of them is
-// cut off, while another posts.
+// serveDespite runs slow clients until the daemon has closed the last of them, while
+// another client posts.
 func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 	t := d.t
 	t.Helper()
@@ -142,8 +142,8 @@ func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 		slow.connected, kind.name+":", lasted.Seconds(), len(took), took[len(took)*99/100].Round(100*time.Microsecond), d.memory())
 }
 
-// A thousand clients that never finish their handshake, or do nothing after it,
-// stop nobody either.
+// A thousand clients that never finish their handshake, or send nothing after it, block no
+// other client either.
 func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	t.Parallel() // the test mostly waits
 	dir := t.TempDir()
@@ -169,9 +169,9 @@ func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowdSize {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	// One line a kind, and a sum every 30 s.
+	// One line for each kind, and a summary every 30 s.
 	if n, limit := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > limit {
-		t.Errorf("%d lines on handshakes, at most %d are fine", n, limit)
+		t.Errorf("%d lines about handshakes, want at most %d", n, limit)
 	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
@@ -179,7 +179,7 @@ func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	d.stop()
 }
 
-// slowClients are clients that hold on.
+// slowClients are the connections of slow clients.
 type slowClients struct {
 	conns     []net.Conn
 	connected int
@@ -187,7 +187,7 @@ type slowClients struct {
 	running   sync.WaitGroup
 }
 
-// begin connects n clients and has them be slow.
+// begin connects n clients and starts their slow behaviour.
 func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 	t.Helper()
 	s := &slowClients{}
@@ -219,7 +219,7 @@ func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 			if time.Since(busy) > testTimeout {
 				t.Fatalf("%s: client %d: %v", k.name, i, err)
 			}
-			i-- // on a busy machine its time was over before that
+			i-- // on a busy machine its timeout was over before that
 		}
 	}
 	s.connected = len(s.conns)
@@ -228,7 +228,7 @@ func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 		s.running.Go(func() {
 			for !s.over.Load() {
 				for _, c := range s.conns {
-					_, _ = io.WriteString(c, k.dribble) // those that are cut off fail
+					_, _ = io.WriteString(c, k.dribble) // fails for closed connections
 				}
 			}
 		})
@@ -244,20 +244,20 @@ func (s *slowClients) end() {
 	s.running.Wait()
 }
 
-// connections is how many the daemon has open for usages.
+// connections returns the number of the daemon's open connections for usages.
 func (d *daemon) connections() int {
 	d.t.Helper()
 	return int(d.metrics()["collectord_http_connections"])
 }
 
-// footprint is what the daemon takes, in bytes.
+// footprint is the daemon's memory in bytes.
 type footprint struct{ now, peak int }
 
 func (f footprint) String() string {
 	return fmt.Sprintf("RSS %d MiB, at most %d MiB so far", f.now>>20, f.peak>>20)
 }
 
-// memory is VmRSS and VmHWM of proc(5).
+// memory reads VmRSS and VmHWM (proc(5)).
 func (d *daemon) memory() (f footprint) {
 	d.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
@@ -283,8 +283,8 @@ func (d *daemon) memory() (f footprint) {
 	return f
 }
 
-// TestConnectionsBeyondTheLimitAreAnswered has more clients than places: those
-// that are idle make room, and who is turned away is told when to come back.
+// TestConnectionsBeyondTheLimitAreAnswered has more clients than the limit of connections.
+// Idle connections are closed for new ones, and refused clients get Retry-After.
 func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowdSize {
@@ -294,25 +294,25 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd))
 	d := start(t, config, port, admin)
 	idle := slowKind{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
-	slow := idle.begin(t, d, 2*crowdSize) // the first of them make room once they have been idle for a second
-	// While the crowd is being turned away, not everyone is listened to first.
+	slow := idle.begin(t, d, 2*crowdSize) // the first can be closed after they have been idle for a second
+	// While many clients are refused, the server does not read every request first.
 	for i, c := range slow.conns {
 		_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("client %d is neither answered nor cut off", i)
 		}
 	}
-	until(t, "all places are taken", func() bool { return d.connections() >= crowdSize })
-	const maxCut = 20 // are cut off without an answer, by a daemon that got no processor for a while
+	until(t, "all connections are in use", func() bool { return d.connections() >= crowdSize })
+	const maxCut = 20 // connections closed without an answer, by a daemon that got no CPU for a while
 	var refused, stored, cut int
-	until(t, "idle connections make room", func() bool {
+	until(t, "an idle connection is closed for a new one", func() bool {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 		resp, err := client.Post(d.url(), "application/json", strings.NewReader(`{"a":1}`))
 		if err != nil {
 			if cut++; cut <= maxCut {
 				return false
 			}
-			t.Fatal(err) // cut off without an answer
+			t.Fatal(err) // closed without an answer
 		}
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(resp.Body)
@@ -329,7 +329,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	if n := d.connections(); n > maxCrowd {
 		t.Errorf("%d connections are open", n)
 	}
-	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowdSize, refused, d.memory())
+	t.Logf("%d connections wanted; 100 requests stored, %d refused with Retry-After; %s", 2*crowdSize, refused, d.memory())
 	slow.end()
 	d.stop()
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// checkVerdict compares what the page says.
+// checkVerdict compares the page's heading, title and texts.
 func (b *browser) checkVerdict(verdict string, wants []string) {
 	b.t.Helper()
 	var title, heading, text string
@@ -21,12 +21,13 @@ func (b *browser) checkVerdict(verdict string, wants []string) {
 	}
 	for _, want := range wants {
 		if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
-			b.t.Errorf("the page does not say %q: %s", want, text)
+			b.t.Errorf("the page lacks %q: %s", want, text)
 		}
 	}
 }
 
-// checkNoErrors finds no error of any kind, and no request but that for the page.
+// checkNoErrors asserts that there is no error of any kind, and no request but that for the
+// page.
 func (b *browser) checkNoErrors(url string) {
 	b.t.Helper()
 	for _, kind := range []string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed", "Audits.issueAdded"} {
@@ -45,7 +46,7 @@ func (b *browser) checkNoErrors(url string) {
 	}
 }
 
-// checkWidth finds nothing that is wider than the window or than its box.
+// checkWidth asserts that no element is wider than the window or its box.
 func (b *browser) checkWidth(width int) {
 	b.t.Helper()
 	var wide []string
@@ -62,8 +63,8 @@ func (b *browser) checkWidth(width int) {
 	}
 }
 
-// contrasts are the texts and lines whose contrast with what is behind them is below that
-// of WCAG 2.2, 1.4.3 and 1.4.11 (AA).
+// contrasts finds texts and lines whose contrast with the background is below that of WCAG
+// 2.2, 1.4.3 and 1.4.11 (AA).
 const contrasts = `(() => {
 	const rgba = text => { const n = text.match(/[\d.]+/g).map(Number); return text.startsWith("color(") ? [n[0]*255, n[1]*255, n[2]*255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1] }
 	const over = (top, below) => top.slice(0, 3).map((c, i) => c * top[3] + below[i] * (1 - top[3])).concat(1)
@@ -81,7 +82,7 @@ const contrasts = `(() => {
 	return bad
 })()`
 
-// checkContrast finds enough contrast, and lines that differ by more than their colour.
+// checkContrast asserts enough contrast, and lines that differ by more than their colour.
 func (b *browser) checkContrast() {
 	b.t.Helper()
 	var bad []string
@@ -96,7 +97,7 @@ func (b *browser) checkContrast() {
 	}
 }
 
-// checkAccessibility looks at the accessibility tree: headings, landmarks, tables with
+// checkAccessibility checks the accessibility tree for headings, landmarks, tables with
 // headers, and a text for every picture.
 func (b *browser) checkAccessibility(figures bool) {
 	b.t.Helper()
@@ -127,7 +128,7 @@ func (b *browser) checkAccessibility(figures bool) {
 	}
 	for role, minCount := range wanted {
 		if roles[role] < minCount {
-			b.t.Errorf("it has %d of %s, want %d: %v", roles[role], role, minCount, roles)
+			b.t.Errorf("the page has %d of %s, want at least %d: %v", roles[role], role, minCount, roles)
 		}
 	}
 }

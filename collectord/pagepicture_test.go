@@ -23,9 +23,9 @@ import (
 
 var updateScreenshot = flag.Duration("update-screenshot", 0, "make docs/status-page.png of a daemon that has run for so long")
 
-// TestChromiumPicturesTheStatusPage makes the picture of docs/status-page.md, with
-// -update-screenshot, of a daemon that ships what clients send it to a real storage. Once,
-// that storage hangs for a while.
+// TestChromiumPicturesTheStatusPage makes the picture of docs/status-page.md with
+// -update-screenshot. A daemon ships usages of clients to a real storage, which hangs once
+// for a while.
 func TestChromiumPicturesTheStatusPage(t *testing.T) {
 	const picture, maxBytes = "../docs/status-page.png", 150 << 10
 	if *updateScreenshot == 0 {
@@ -53,7 +53,7 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 		d.postRejected("no JSON", http.StatusBadRequest)
 		rate := fmt.Sprint(int(150 + 60*math.Sin(40*share) + 30*math.Sin(170*share)))
 		for _, target := range []string{fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("udp://127.0.0.1:%d", port)} {
-			_ = command(t, "send", "--rate", rate, "--duration", "7s", target).Run() // slower where the machine is busy
+			_ = command(t, "send", "--rate", rate, "--duration", "7s", target).Run() // slower on a busy machine
 		}
 	}
 	b := startBrowser(t)
@@ -67,8 +67,8 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 	}
 }
 
-// paletted makes a picture a third of its size: of colors that are nearly the same it keeps
-// the one that it has most of.
+// paletted reduces a picture to a third of its size. Of nearly equal colors it keeps the
+// most frequent one.
 func paletted(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)

@@ -26,8 +26,8 @@ func postFrom(t *testing.T, d *daemon, host, origin string) int {
 	return resp.StatusCode
 }
 
-// By default only this host's own pages may send; a reload adds others, or takes
-// them away. Each rejected usage is counted, and one line is logged.
+// By default only pages of this host can send. A reload adds or removes other origins. Each
+// rejected usage is counted, and one line is logged.
 func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
