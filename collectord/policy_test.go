@@ -29,7 +29,7 @@ import (
 	"time"
 )
 
-// authority signs certificates, for servers and clients on this host.
+// authority signs certificates for servers and clients on this host.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
@@ -91,7 +91,8 @@ func (a *authority) issue(name, cert, key string, until time.Time) {
 	a.write(key, "PRIVATE KEY", keyDER)
 }
 
-// client trusts the authority, and shows a certificate unless the name is empty.
+// client returns an HTTP client that trusts the authority. It has a client certificate
+// unless the name is empty.
 func (a *authority) client(name string) *http.Client {
 	a.t.Helper()
 	pool := x509.NewCertPool()
@@ -111,7 +112,7 @@ func (a *authority) client(name string) *http.Client {
 	return c
 }
 
-// newToken has the command make a token.
+// newToken makes a token with the command token new.
 func newToken(t *testing.T, args ...string) (token, line string) {
 	t.Helper()
 	out, err := command(t, append([]string{"token", "new"}, args...)...).Output()
@@ -148,8 +149,8 @@ func postAs(t *testing.T, client *http.Client, url, token string) int {
 	return resp.StatusCode
 }
 
-// What token new prints is a token that works once its line is in the file, and
-// its name is in the bucket.
+// A token of token new works once its line is in the tokens file, and its name is stored
+// with the usages.
 func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "ward-3")
@@ -171,7 +172,7 @@ func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 			t.Errorf("%d, want %d", got, c.want)
 		}
 	}
-	ward4 := 1 // usages of the token with a rate; a busy machine may take a second for one
+	ward4 := 1 // usages of the token with a rate; on a busy machine one may take a second
 	until(t, "the rate is reached", func() bool {
 		got := postAs(t, http.DefaultClient, d.url(), limited)
 		if got == http.StatusCreated {
@@ -201,8 +202,8 @@ func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 	}
 }
 
-// Clients of all kinds post without a pause while tokens, certificates and
-// authorities are changed and read again, and none of them sees an error.
+// Clients of all kinds post without a pause while tokens, certificates and authorities are
+// changed and reloaded. No client gets an error.
 func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, secure := range []bool{false, true} {
@@ -268,14 +269,14 @@ func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 			if m[`collectord_usages_rejected_total{reason="unauthorized",source="http"}`] != 0 || m[acceptedHTTP] != float64(posted.Load()) || m["collectord_config_last_reload_successful"] != 1 {
 				t.Errorf("%v accepted of %d", m[acceptedHTTP], posted.Load())
 			}
-			if secure { // new connections see the newest certificate
+			if secure { // new connections get the newest certificate
 				c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), ca.client("edge-7").Transport.(*http.Transport).TLSClientConfig)
 				if err != nil {
 					t.Fatal(err)
 				}
 				c.Close()
 				if at := c.ConnectionState().PeerCertificates[0].NotAfter; !at.Equal(until1.Add(20 * time.Hour)) {
-					t.Errorf("shows the certificate that expires at %v", at)
+					t.Errorf("the server's certificate expires at %v", at)
 				}
 			}
 			t.Logf("%d requests, 20 reloads", posted.Load())
@@ -284,8 +285,8 @@ func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 	}
 }
 
-// Nothing of a reload with a broken file takes effect: neither the other files nor
-// the limits beside them. What is mended does, on open connections, too.
+// A reload with a broken file changes nothing: neither the other files nor the limits take
+// effect. After the repair a reload takes effect, also on open connections.
 func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -319,7 +320,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 			return strings.Count(d.log(), "reloaded the configuration")+strings.Count(d.log(), "nothing was changed") == reloads
 		})
 		if got := d.metrics()["collectord_config_last_reload_successful"] == 1; got != ok {
-			t.Errorf("the reload is told as successful: %v", got)
+			t.Errorf("the metric reports a successful reload: %v", got)
 		}
 		if !strings.Contains(d.log(), logged) {
 			t.Errorf("not logged: %s", logged)
@@ -333,7 +334,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	replaceInFile(t, config, "max_connections: 7", "max_connections: 8")
 	reload(false, dir+"/tokens line 2")
 	if !strings.Contains(d.log(), "tokens line 3): has the name of line 1") {
-		t.Error("not all mistakes are told at once")
+		t.Error("not all mistakes are logged at once")
 	}
 	expect("after a broken tokens file", 201, 401, first)
 
@@ -349,7 +350,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	write(t, dir+"/key", string(key))
 	reload(true, "http.max_connections: 7 -> 8")
 	if !strings.Contains(d.log(), "tokens_added=1 tokens_removed=1") {
-		t.Error("the change is not told")
+		t.Error("the change is not logged")
 	}
 	expect("after all was mended", 401, 201, second)
 
@@ -395,7 +396,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	d.stop()
 }
 
-// A server beyond this host is open to authenticated clients.
+// A server that other hosts can reach accepts authenticated clients.
 func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -422,15 +423,15 @@ func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 		}
 	}
 	const uncertified = `collectord_tls_handshake_failures_total{reason="client_certificate"}`
-	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // it heard of it before that
+	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // the client got its error before that
 	if m := d.metrics(); m[uncertified] != 1 || m[acceptedHTTP] != 1 {
 		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[acceptedHTTP])
 	}
 	d.stop()
 }
 
-// Files that the configuration names are checked with it, all at once, by the
-// check and by a start.
+// config check and a start check all files that the configuration names, and report all
+// mistakes at once.
 func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "a")
@@ -449,7 +450,7 @@ func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 			"http.tls.key (" + dir + "/key): no such file", "http.tls.client_ca (" + dir + "/ca): no such file",
 		} {
 			if !strings.Contains(string(out), want) {
-				t.Errorf("%s does not tell: %s", command1, want)
+				t.Errorf("%s does not print: %s", command1, want)
 			}
 		}
 	}
@@ -462,7 +463,7 @@ func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 	}
 }
 
-// systemd puts what LoadCredential= names into a directory of its own.
+// systemd copies credentials of LoadCredential= into a separate directory.
 func TestSecretsMayBeCredentials(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)

@@ -15,7 +15,7 @@ func TestThePortHolderIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tcp4.Close()
-	wildcard, err := net.ListenPacket("udp", ":0") // of both families, where the host has both
+	wildcard, err := net.ListenPacket("udp", ":0") // both families, if the host has both
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestThePortHolderIsNamed(t *testing.T) {
 			}
 		}
 	}
-	// What another address of the port has is in nobody's way.
+	// A socket on another address of the port is no conflict.
 	if got := findHolder("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))).String(); strings.Contains(got, fmt.Sprint(os.Getpid())) {
 		t.Error(got)
 	}

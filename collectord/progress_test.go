@@ -36,12 +36,12 @@ func TestProgressIsDrawnOnlyOnTerminals(t *testing.T) {
 		}
 		out.Reset()
 		if bar.set(step.done, step.total); out.Len() > 0 {
-			t.Errorf("it is drawn again at once: %q", out.String())
+			t.Errorf("the bar is drawn again at once: %q", out.String())
 		}
 	}
 	bar.clear()
 	bar.clear()
 	if out.String() != "\r\x1b[K" {
-		t.Errorf("it is cleared by %q", out.String())
+		t.Errorf("the bar is cleared with %q", out.String())
 	}
 }

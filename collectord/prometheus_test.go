@@ -25,20 +25,20 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// prometheus is a real one, in which a minute of the alert rules takes a second.
+// prometheus is a real Prometheus in which a minute of the alert rules takes a second.
 type prometheus struct {
 	t   *testing.T
 	url string
 }
 
-// scaleMinutes makes seconds of the minutes in a rule, wherever it has some: for:, [15m], offset 1h, 4 * 3600.
+// scaleMinutes turns all minutes in a rule into seconds: for:, [15m], offset 1h, 4 * 3600.
 func scaleMinutes(rules string) string {
 	rules = regexp.MustCompile(`(for: |\[|offset )(\d+)m\b`).ReplaceAllString(rules, "${1}${2}s")
 	rules = regexp.MustCompile(`(for: |\[|offset )(\d+)h\b`).ReplaceAllString(rules, "${1}${2}m")
 	return strings.NewReplacer(" * 3600", " * 60", " * 60", " * 1").Replace(rules)
 }
 
-// startPrometheus has it scrape a daemon.
+// startPrometheus starts a Prometheus that scrapes a daemon.
 func startPrometheus(t *testing.T, admin int) *prometheus {
 	t.Helper()
 	program := filepath.Join(storages.Tools(), "prometheus")
@@ -81,7 +81,7 @@ func startPrometheus(t *testing.T, admin int) *prometheus {
 	return p
 }
 
-// get asks its API.
+// get requests the API.
 func (p *prometheus) get(path string, q url.Values, data any) error {
 	resp, err := http.Get(p.url + "/api/v1/" + path + "?" + q.Encode())
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *prometheus) get(path string, q url.Values, data any) error {
 	return json.Unmarshal(body, &struct{ Data any }{data})
 }
 
-// firing are the alerts that fire now, by name.
+// firing returns the names of the alerts that fire now.
 func (p *prometheus) firing() (names []string) {
 	p.t.Helper()
 	var got struct {
@@ -125,8 +125,8 @@ func (p *prometheus) firing() (names []string) {
 	return slices.Compact(names)
 }
 
-// waitAlerts waits until those alerts fire that are wanted, and no others but those that end in
-// a question mark.
+// waitAlerts waits until exactly the wanted alerts fire. Names with a question mark are
+// optional.
 func (p *prometheus) waitAlerts(when string, names ...string) {
 	p.t.Helper()
 	began, seen := time.Now(), map[string]time.Duration{}
@@ -173,7 +173,7 @@ func (p *prometheus) checkRules() {
 	}
 }
 
-// checkDashboard asserts that every query of the dashboard is valid, and returns something for the
+// checkDashboard asserts that every query of the dashboard is valid and has results for the
 // time since began.
 func (p *prometheus) checkDashboard(began time.Time) {
 	p.t.Helper()
@@ -205,7 +205,7 @@ func unixTime(at time.Time) string {
 	return strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)
 }
 
-// clockProxy is a way to a storage on which answers can get another date.
+// clockProxy is a proxy before a storage that can change the date of answers.
 type clockProxy struct {
 	url   string
 	ahead atomic.Int64 // seconds by which the date of answers is wrong
@@ -238,9 +238,9 @@ func newClockProxy(t *testing.T, to string) *clockProxy {
 	return u
 }
 
-// TestPrometheusFiresTheAlertsOfWhatHappens has a real Prometheus scrape a real daemon that
-// ships to a real storage, through what can happen to a host. It compares the alerts that
-// fire with those that should, and runs every query of the rules and of the dashboard.
+// TestPrometheusFiresTheAlertsOfWhatHappens runs a real daemon, storage and Prometheus
+// through the incidents of a host. It compares the firing alerts with the expected ones,
+// and runs every query of the rules and the dashboard.
 func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	needs(t, "mount", "umount")
 	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=64m", "none")
@@ -275,7 +275,7 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	p.waitAlerts("the storage is back")
 
 	room, filled := make(chan struct{}), make(chan struct{})
-	go func() { // removed segments make room all the time
+	go func() { // removed segments free space all the time
 		defer close(filled)
 		for {
 			disk.fill()
@@ -318,7 +318,7 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	}
 }
 
-// sendSteadily posts and sends some usages all the time, a few of them not valid, until stop is closed.
+// sendSteadily posts and sends usages, a few of them invalid, until stop is closed.
 func sendSteadily(client *http.Client, port int, stop <-chan struct{}) {
 	target := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	udp, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -329,7 +329,7 @@ func sendSteadily(client *http.Client, port int, stop <-chan struct{}) {
 	post := func(body string) {
 		resp, err := client.Post(target, "application/json", strings.NewReader(body))
 		if err != nil {
-			return // the daemon is killed
+			return // the daemon was killed
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()

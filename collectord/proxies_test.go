@@ -16,11 +16,11 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// startProxy starts a proxy with the configuration in packaging, in front of one to
-// three collectors. With holds it keeps idle connections longer than collectors do.
+// startProxy starts a proxy with its configuration from packaging, before one to three
+// collectors. With longKeepAlive it keeps idle connections longer than collectors do.
 type startProxy func(t *testing.T, holds bool, collectors ...*daemon) *proxy
 
-// proxies are those that packaging has a configuration for.
+// proxies has the proxies for which packaging has a configuration.
 func proxies() map[string]startProxy {
 	return map[string]startProxy{"nginx": startNginxThatMayHold, "HAProxy": startHAProxy, "Caddy": startCaddy}
 }
@@ -72,8 +72,8 @@ func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 	return p
 }
 
-// packagedConfig is a configuration in packaging with these collectors in the places of its
-// three, each of which is there twice, and with changes.
+// packagedConfig returns a configuration from packaging with the given collectors in place
+// of its three, each of which occurs twice, and with changes.
 func packagedConfig(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join("../packaging", name))
@@ -128,7 +128,7 @@ func (p *proxy) run(dir, name, config string, command func(path string) *exec.Cm
 	p.waitReady()
 }
 
-// countRepeats is how often the proxy sent a request again.
+// countRepeats returns how often the proxy repeated a request.
 func (p *proxy) countRepeats() (n int) {
 	p.t.Helper()
 	nginx := regexp.MustCompile(`^[-\d]+(?:(?:, | : )[-\d]+)*\|`)
@@ -144,7 +144,7 @@ func (p *proxy) countRepeats() (n int) {
 	return n
 }
 
-// waitReady waits until the proxy does.
+// waitReady waits until the proxy answers.
 func (p *proxy) waitReady() {
 	p.t.Helper()
 	until(p.t, "the proxy answers", func() bool {

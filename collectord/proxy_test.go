@@ -25,15 +25,15 @@ import (
 	"collectord/collectord/httpserver"
 )
 
-// proxy is a proxy in front of daemons, with the configuration that is shipped.
+// proxy is a proxy before daemons, with the packaged configuration.
 type proxy struct {
 	t    *testing.T
 	port int
-	log  string // of nginx: upstream's statuses and the client's, a line a request
+	log  string // of nginx: a line for each request with the upstreams' statuses and the client's
 }
 
-// startNginx runs packaging/nginx.conf on a port of its own, with one to three
-// collectors in the places of its, which it keeps idle connections to for keepalive.
+// startNginx runs packaging/nginx.conf on a free port with one to three collectors. It
+// keeps idle connections to them for the time keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
 	return startNginxWith(t, keepalive, nil, collectors...)
@@ -43,7 +43,7 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
 	t.Helper()
 	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+	for _, d := range []string{dir, filepath.Dir(dir)} { // nginx workers run as another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ http {
 	return p
 }
 
-// lines are the access log's, each once it is written.
+// lines returns the lines of the access log.
 func (p *proxy) lines() []string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -104,8 +104,8 @@ func (p *proxy) lines() []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// load posts through the proxy until stop is closed, with pauses around pause if it
-// is not 0, and returns how many were stored. Any other answer is an error.
+// load posts through the proxy until stop is closed, with pauses around pause if it is not
+// 0. It returns the number of stored usages. Any other answer is an error.
 func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (stored int64) {
 	p.t.Helper()
 	var n atomic.Int64
@@ -153,8 +153,8 @@ func closedAfter(d time.Duration) <-chan struct{} {
 	return done
 }
 
-// With keepalive_timeout below http.idle_timeout no request meets a connection
-// that is being closed: nginx repeats none, and answers no 502.
+// With keepalive_timeout below http.idle_timeout no request meets a closing connection:
+// nginx repeats no request and answers no 502.
 func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
@@ -163,7 +163,7 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	d.untilLogged("http.idle_timeout: 75s -> 3s")
 	p := startNginx(t, "1s", d)
 	stored := p.load(16, 0, closedAfter(3*time.Second))
-	// And with pauses about as long as nginx and as collectord keep connections.
+	// The pauses are about as long as nginx and collectord keep connections.
 	stored += p.load(32, time.Second, closedAfter(4*time.Second))
 	stored += p.load(32, 3*time.Second, closedAfter(8*time.Second))
 	repeated := 0
@@ -174,13 +174,13 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 		}
 	}
 	if got := int64(d.metrics()[`collectord_usages_accepted_total{source="http"}`]); got != stored {
-		t.Errorf("%d were answered, %d stored", stored, got)
+		t.Errorf("%d answered, %d stored", stored, got)
 	}
 	t.Logf("%d requests through nginx, %d repeated by it", stored, repeated)
 	d.stop()
 }
 
-// Of two collectors behind nginx each may be restarted at any time.
+// Each of two collectors behind nginx may be restarted at any time.
 func TestNginxHidesRestarts(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	var daemons []*daemon
@@ -196,7 +196,7 @@ func TestNginxHidesRestarts(t *testing.T) {
 	const restarts = 6
 	for i := range restarts {
 		n := len(p.lines())
-		until(t, "load arrives", func() bool { return len(p.lines()) > n+200 })
+		until(t, "requests arrive", func() bool { return len(p.lines()) > n+200 })
 		d := daemons[i%2]
 		d.stop()
 		daemons[i%2] = start(t, configs[i%2], d.port, d.admin)
@@ -219,8 +219,8 @@ func TestNginxHidesRestarts(t *testing.T) {
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
 }
 
-// unresponsivePort is a port that takes no connection and refuses none, as a host does that
-// is gone.
+// unresponsivePort returns a port that neither accepts nor refuses connections, like an
+// unreachable host.
 func unresponsivePort(t *testing.T) (port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -232,7 +232,7 @@ func unresponsivePort(t *testing.T) (port int) {
 	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	for { // until its queue is full
+	for { // until the listen queue is full
 		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 200*time.Millisecond)
 		if err != nil {
 			return port
@@ -241,8 +241,8 @@ func unresponsivePort(t *testing.T) (port int) {
 	}
 }
 
-// A host that is gone delays the requests that are there first, at most those of
-// its share, and from then on about one a second.
+// An unreachable host delays the first requests, at most those of its share, and after that
+// about one each second.
 func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
@@ -260,11 +260,11 @@ func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	if delayed == 0 || delayed > clients/2+seconds || stored < 1000 {
 		t.Errorf("%d of %d requests waited", delayed, stored)
 	}
-	t.Logf("%d of %d requests waited for a host that is gone, all were stored", delayed, stored)
+	t.Logf("%d of %d requests waited for an unreachable host, all were stored", delayed, stored)
 }
 
-// A collector that refuses is passed over, as long as there is another. Where there
-// is none, clients hear what collectors say, and not what nginx makes of it.
+// nginx skips a collector that refuses, as long as there is another. If all refuse, clients
+// get the collectors' answer and not one of nginx.
 func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
@@ -299,7 +299,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		return resp.StatusCode, problem.Code, resp.Header.Get("Retry-After")
 	}
 	usage := strings.Repeat(usageText(0, "http")+"\n", 100)
-	large := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
+	large := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // nginx buffers it in a file
 	for i, body := range []string{large, usage, usage, usage, large} {
 		if status, code, _ := do("POST", "/api/usages", body); status != http.StatusCreated {
 			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
@@ -312,7 +312,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	if passedOver == 0 {
 		t.Error("no collector refused")
 	}
-	// 429 is for the client, though others might take what one does not.
+	// A 429 goes to the client, although another collector might accept the request.
 	rewrite(2, "http: {", "http: {rate: 1, ", "http.rate: ")
 	limited := func() bool {
 		status, code, after := do("POST", "/api/usages", usage)
@@ -321,7 +321,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	until(t, "the rate is used up", limited)
 	rewrite(0, full, free, "wal.min_free: ")
 	rewrite(1, full, free, "wal.min_free: ")
-	until(t, "it is told so although others have room", limited)
+	until(t, "a client gets 429 although others have capacity", limited)
 	rewrite(2, "http: {rate: 1, ", "http: {", "http.rate: 1 -> ")
 	for i := range daemons {
 		rewrite(i, free, full, "wal.min_free: 0 -> ")
@@ -342,16 +342,16 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		}
 	}
 	rewrite(1, full, free, "wal.min_free: 1000000GiB -> 0")
-	until(t, "one is not", func() bool { return health() == http.StatusOK })
+	until(t, "one is not full any more", func() bool { return health() == http.StatusOK })
 	for range 50 {
 		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
-			t.Errorf("one has room: %d %s", status, code)
+			t.Errorf("one is not full: %d %s", status, code)
 		}
 	}
 }
 
-// smugglingRequests are requests that one server may see end elsewhere than another, each
-// with a request hidden in or behind it.
+// smugglingRequests are requests whose end two servers may see at different places. Each
+// has a hidden request in or behind it.
 func smugglingRequests() map[string]string {
 	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
 	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -375,7 +375,8 @@ func smugglingRequests() map[string]string {
 	}
 }
 
-// sendRaw sends raw bytes and returns the answers' until the other side closes.
+// sendRaw sends raw bytes and returns the statuses of the answers until the other side
+// closes.
 func sendRaw(t *testing.T, port int, request string) (all []int, closed bool) {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -411,7 +412,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 		if len(all) != 1 || all[0] < 400 || !closed || m[acceptedHTTP] != before[acceptedHTTP] {
 			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[acceptedHTTP]-before[acceptedHTTP])
 		}
-		// nginx may mend what it passes on, but both count the same requests.
+		// nginx may correct a request before it forwards it, but both count the same requests.
 		lines := len(p.lines())
 		before = d.metrics()
 		all, _ = sendRaw(t, p.port, request)

@@ -14,20 +14,20 @@ import (
 	"time"
 )
 
-// sender is a client of a proxy: its usages have numbers that no other's have.
+// sender is a client of a proxy. The numbers of its usages are unique.
 type sender struct {
 	url    string
 	client *http.Client
 	acks   *acknowledged
 	last   int  // the number of its last usage
-	keyed  bool // it has keys of its own, and sends each request twice
-	size   int  // of its usages, or more
-	chunks bool // it does not say how long they are
+	keyed  bool // it sends keys, and each request twice
+	size   int  // minimum size of its usages
+	chunks bool // it sends chunked bodies without a length
 
 	again bool // its next request repeats the last
 }
 
-// makeSenders are n of them, of all kinds, whose numbers begin at from.
+// makeSenders makes n senders of all kinds, whose numbers begin at from.
 func makeSenders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testTimeout}
 	t.Cleanup(client.CloseIdleConnections)
@@ -44,7 +44,7 @@ func makeSenders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all [
 	return all
 }
 
-// send posts one usage, or with keyed the last one again, and notes its id.
+// send posts one usage, or with keyed repeats the last one, and records its id.
 func (s *sender) send() error {
 	if !s.again {
 		s.last++
@@ -89,7 +89,8 @@ func (s *sender) send() error {
 	return nil
 }
 
-// sendAll has all of them send at once, so that each has a connection to the collector.
+// sendAll makes all senders send at the same time, so that each has a connection to the
+// collector.
 func sendAll(t *testing.T, when string, all []*sender) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -120,8 +121,8 @@ func upstreamConns(t *testing.T, port int) map[string]bool {
 	return open
 }
 
-// stopAndVerifyOnce stops the collector: each acknowledged usage is stored once, under
-// the id that its own client was told, and nothing else is.
+// stopAndVerifyOnce stops the collector and asserts that each acknowledged usage is stored
+// once, with the id of its answer, and no other usage.
 func stopAndVerifyOnce(t *testing.T, d *daemon, config string, acks *acknowledged) {
 	t.Helper()
 	d.stop()
@@ -135,10 +136,9 @@ func stopAndVerifyOnce(t *testing.T, d *daemon, config string, acks *acknowledge
 	}
 }
 
-// TestProxiesFailNoRequestWhateverTheirPauses sends at once on 16 connections through
-// each proxy, waits, and does so again, with the timeouts that are the defaults. Each
-// pause has a proxy of its own, so that the connections to the collector are idle for
-// as long, unless the proxy closes them before.
+// TestProxiesFailNoRequestWhateverTheirPauses sends bursts on 16 connections through each
+// proxy, with pauses between them and default timeouts. Each pause has its own proxy, so
+// that connections to the collector are idle for that time unless the proxy closes them.
 func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 	const clients, lasts = 16, 91 * time.Second
 	var pauses []time.Duration
@@ -189,7 +189,7 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 }
 
 // TestProxiesThatHoldConnectionsForLongFailNoRequest sends through proxies that keep
-// connections longer than the collector does, while it closes them.
+// connections longer than the collector, which closes them meanwhile.
 func TestProxiesThatHoldConnectionsForLongFailNoRequest(t *testing.T) {
 	const clients, bursts = 24, 40
 	for name, front := range proxies() {

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// TestProxiesBeforeCollectorsHideKills kills each of three collectors behind a proxy,
-// restarts it, and hangs it, under clients of which no one hears of it. Some send keys
-// of their own and repeat each request after its answer, as if that was lost.
+// TestProxiesBeforeCollectorsHideKills kills, restarts and hangs each of three collectors
+// behind a proxy. No client may get an error. Some clients send keys and repeat each
+// request after its answer, as if the answer was lost.
 func TestProxiesBeforeCollectorsHideKills(t *testing.T) {
 	for name, front := range proxies() {
 		t.Run(name, func(t *testing.T) { hidesKills(t, front) })
@@ -35,7 +35,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	}
 	p := startFront(t, false, collectors...)
 
-	const keyless, keyed, chunk = 24, 8, 64 // chunk: requests on a connection
+	const keyless, keyed, chunk = 24, 8, 64 // chunk is the number of requests on a connection
 	front := &daemon{t: t, port: p.port}
 	acks := &acknowledged{ids: map[int]string{}}
 	r := &repeater{
@@ -71,7 +71,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			end()
 			goesOn("a collector is gone, and usages are taken")
 			collectors[i] = start(t, configs[i], d.port, d.admin)
-			until(t, "it has its share again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
+			until(t, "it gets its share of requests again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
 		}
 		signal := func(s syscall.Signal) {
 			if err := collectors[i].cmd.Process.Signal(s); err != nil {
@@ -123,7 +123,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	if len(stored) != acknowledged {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(stored), acknowledged)
 	}
-	// Where the client did not repeat, the proxy did.
+	// Usages of clients that did not repeat were repeated by the proxy.
 	if again[false] > repeats || again[true] == 0 || repeats == 0 {
 		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by the proxy", again[false], again[true], repeats)
 	}

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestProxiesHideRestartsOfTheirOnlyCollector restarts it under load, with its sockets
-// passed on. Half of the clients send without a pause, the others pause for so long
-// that connections to the collector are idle when it ends.
+// TestProxiesHideRestartsOfTheirOnlyCollector restarts the collector under load and passes
+// its sockets on. Half of the clients send without a pause. The others pause long enough
+// that their connections to the collector are idle when it ends.
 func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 	const clients, restarts, enough = 16, 8, 200
 	for name, front := range proxies() {
@@ -28,7 +28,7 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			end := sync.OnceFunc(func() { close(stop); running.Wait() })
 			t.Cleanup(end)
 			for i, s := range makeSenders(t, p, acks, 0, clients) {
-				// A collector that was started again does not know the keys of before.
+				// A restarted collector does not know keys from before.
 				s.keyed = false
 				running.Go(func() {
 					for {
@@ -60,7 +60,8 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 	}
 }
 
-// TestProxiesPassOverACollectorThatRefuses has one of two collectors full, and then both.
+// TestProxiesPassOverACollectorThatRefuses fills the log of one of two collectors, and then
+// of both.
 func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 	for name, front := range proxies() {
 		t.Run(name, func(t *testing.T) {
@@ -75,15 +76,15 @@ func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 			}
 			p := front(t, false, collectors...)
 			acks := &acknowledged{ids: map[int]string{}}
-			all := makeSenders(t, p, acks, 0, 4) // none of which is too large to be repeated
+			all := makeSenders(t, p, acks, 0, 4) // none is too large for a proxy to repeat
 			for range 20 {
 				sendAll(t, "one is full", all)
 			}
 			refused := collectors[0].metrics()[`collectord_http_requests_total{status="503"}`]
 			if refused == 0 {
-				t.Error("the one that is full was not asked")
+				t.Error("the full collector got no request")
 			}
-			t.Logf("%v requests were refused by the one that is full", refused)
+			t.Logf("%v requests were refused by the full collector", refused)
 
 			collectors[1].rewriteConfig(configs[1], free, full)
 			collectors[1].untilLogged("wal.min_free: 0 -> ")

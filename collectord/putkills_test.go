@@ -38,18 +38,18 @@ func fakeS3(t *testing.T, dir string) (*s3test.Server, string) {
 	return f, fmt.Sprintf("destination: s3://%s/prod\n  keep: 200ms\n  s3: {endpoint: '%s', credentials_file: %s, region: us-east-1, path_style: on}", s3test.Bucket, f.URL, credentials)
 }
 
-// Moments at which the daemon is killed.
+// Points of an upload at which the daemon is killed.
 const (
-	beforeStoring   = iota // the request has arrived as a whole
+	beforeStoring   = iota // the whole request has arrived
 	beforeAnswering        // the object is stored
-	afterAnswering         // the segment may or may not be removed
+	afterAnswering         // the segment may be removed already
 	moments
 )
 
-// killer kills a daemon at a moment of its n-th upload from now.
+// killer kills a daemon at a point of its n-th upload from now.
 type killer struct {
 	mu     sync.Mutex // guards what follows
-	daemon *daemon    // nil: nobody
+	daemon *daemon    // nil for none
 	moment int
 	puts   int // to go
 }
@@ -66,7 +66,7 @@ func (k *killer) isAimedAt(moment int) bool {
 	return k.daemon != nil && k.moment == moment
 }
 
-// killAt tells the killer where an upload is and reports whether it killed.
+// killAt is called at a point of an upload. It reports whether it killed the daemon.
 func (k *killer) killAt(moment int) bool {
 	k.mu.Lock()
 	d := k.daemon
@@ -94,7 +94,7 @@ func (k *killer) killAt(moment int) bool {
 
 var objectKeyPattern = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
 
-// storedSeqs are the seqs in the keys of objects.
+// storedSeqs returns the seqs in the keys of objects.
 func storedSeqs(t *testing.T, f *s3test.Server) (all [][2]int) {
 	t.Helper()
 	for key := range f.Objects() {
@@ -114,13 +114,13 @@ func storedSeqs(t *testing.T, f *s3test.Server) (all [][2]int) {
 	return all
 }
 
-// withoutKeep is for tests in which what was shipped must be gone.
+// withoutKeep removes shipper.keep for tests in which shipped segments must be removed.
 func withoutKeep(settings string) string {
 	return strings.Replace(settings, "keep: 200ms", "keep: 0s", 1)
 }
 
-// TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a
-// request and its answer, and between the answer and the removal of the segment.
+// TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a request and its
+// answer, and between the answer and the removal of the segment.
 func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)

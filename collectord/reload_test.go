@@ -62,13 +62,13 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 		t.Errorf("logged: %s", got)
 	}
 	text.Reset()
-	r.reload() // what needs a restart still does
+	r.reload() // a change that needs a restart is logged again
 	if got := text.String(); !strings.Contains(got, `changed=[] needs_restart="[udp.sockets: 0 -> 3]"`) {
 		t.Errorf("logged: %s", got)
 	}
 }
 
-// rewriteConfig replaces a part of a daemon's configuration file and has it reloaded.
+// rewriteConfig replaces a part of a daemon's configuration file and sends SIGHUP.
 func (d *daemon) rewriteConfig(config, from, to string) {
 	d.t.Helper()
 	text, err := os.ReadFile(config)
@@ -85,7 +85,7 @@ func (d *daemon) rewriteConfig(config, from, to string) {
 
 func (d *daemon) untilLogged(text string) {
 	d.t.Helper()
-	until(d.t, "the log says: "+text, func() bool { return strings.Contains(d.log(), text) })
+	until(d.t, "the daemon logs: "+text, func() bool { return strings.Contains(d.log(), text) })
 }
 
 func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
@@ -108,7 +108,7 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	d.rewriteConfig(config, "http: {", "http: {max_record: 1KiB, ")
 	d.untilLogged("http.max_record: 1MiB -> 1KiB")
 	if got := status(); got != http.StatusRequestEntityTooLarge {
-		t.Errorf("beyond the new http.max_record: %d", got)
+		t.Errorf("a usage above the new http.max_record is answered %d", got)
 	}
 	d.rewriteConfig(config, "seal_after: 1h", "seal_after: 100ms")
 	until(t, "the segment is sealed by its new age, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
@@ -116,7 +116,7 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	until(t, "the bound is lowered", func() bool { return d.metrics()["collectord_wal_max_bytes"] == 48<<20 })
 	m := d.metrics()
 	if m["collectord_config_last_reload_successful"] != 1 || m["collectord_config_last_reload_success_timestamp_seconds"] <= before {
-		t.Errorf("the reload is told as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
+		t.Errorf("the metrics report the reload as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
 	}
 
 	d.rewriteConfig(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
@@ -139,7 +139,7 @@ func TestTheServiceManagerIsNotified(t *testing.T) {
 			m := startManager(t, socket)
 			next := func() (state string) {
 				t.Helper()
-				until(t, "the service manager is told more", func() bool {
+				until(t, "the service manager gets the next state", func() bool {
 					m.mu.Lock()
 					defer m.mu.Unlock()
 					if len(m.messages) > 0 {
@@ -178,7 +178,7 @@ func TestTheServiceManagerIsNotified(t *testing.T) {
 		t.Errorf("without a service manager: %v", err)
 	}
 	if err := notifier("/nonexistent/socket").send("READY=1"); err == nil {
-		t.Error("nobody listens, and that is no error")
+		t.Error("a missing listener of the service manager is no error")
 	}
 }
 
@@ -186,9 +186,9 @@ func TestSIGHUPWhileStoppingIsIgnored(t *testing.T) {
 	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
 	var d *daemon
-	until(t, "the hangup comes before the end", func() bool {
+	until(t, "SIGHUP arrives before the end", func() bool {
 		d = start(t, config, port, admin)
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // an open connection makes the daemon drain
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,6 +208,6 @@ func TestSIGHUPWhileStoppingIsIgnored(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	if strings.Contains(d.log(), "reload") || !strings.Contains(d.log(), "msg=stopped ") {
-		t.Error("the hangup was not ignored")
+		t.Error("SIGHUP was not ignored")
 	}
 }

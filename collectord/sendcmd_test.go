@@ -24,7 +24,7 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// runSend runs collectord send --json and returns what it says, and its status.
+// runSend runs collectord send --json and returns its summary and exit status.
 func runSend(t *testing.T, args ...string) (s send.Summary, status int) {
 	t.Helper()
 	c := command(t, append([]string{"send", "--json"}, args...)...)
@@ -42,7 +42,7 @@ func runSend(t *testing.T, args ...string) (s send.Summary, status int) {
 		t.Fatalf("%v: %v: %s%s", args, err, out.Bytes(), stderr.Bytes())
 	}
 	if strings.Contains(stderr.String(), "\r") {
-		t.Errorf("%v: a progress bar in a pipe: %q", args, stderr.String())
+		t.Errorf("%v: a progress bar is written to a pipe: %q", args, stderr.String())
 	}
 	return s, status
 }
@@ -100,7 +100,7 @@ func TestSendKeepsItsRateOrReportsItsDelay(t *testing.T) {
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
 	s, status := runSend(t, fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "4000", "--duration", "500ms", "--connections", "8")
-	// Nothing is left out on a machine that has anything left.
+	// No usage is skipped, unless the machine is overloaded.
 	if s.UsagesAcknowledged+s.UsagesUnsent != 2000 || (status == 0) != (s.UsagesUnsent == 0) {
 		t.Errorf("exit status %d: %+v", status, s)
 	}
@@ -110,7 +110,7 @@ func TestSendKeepsItsRateOrReportsItsDelay(t *testing.T) {
 	}
 }
 
-// dropper is a proxy that passes on requests and, now and then, drops the answer.
+// dropper is a proxy that forwards requests and sometimes drops the answer.
 type dropper struct {
 	net.Listener
 	to      string
@@ -133,7 +133,7 @@ func (p *dropper) run() {
 			go io.Copy(out, in)
 			b := make([]byte, 4<<10)
 			for {
-				n, err := out.Read(b) // an answer: they come one at a time
+				n, err := out.Read(b) // one answer: there is one at a time
 				if err != nil || p.answers.Add(1)%5 == 0 {
 					return
 				}
@@ -167,7 +167,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 		s, status := runSend(t, "http://"+ln.Addr().String(), "--count", strconv.Itoa(n), "--batch", "2", "--connections", "16", "--retry-for", "1m", "--seed", "1")
 		done <- result{s, status}
 	}()
-	for _, share := range []int64{3, 6} { // each time the daemon forgets the keys
+	for _, share := range []int64{3, 6} { // each restart makes the daemon forget the keys
 		until(t, "some are answered", func() bool { return proxy.answers.Load() > n/20*share })
 		d.kill()
 		d = start(t, config, port, admin)
@@ -223,7 +223,7 @@ func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 }
 
 func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // answers nothing
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // it never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,12 +237,12 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if _, err := held.Read(make([]byte, 1)); err != nil { // it is under way
+	if _, err := held.Read(make([]byte, 1)); err != nil { // the request has arrived
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = c.Wait() }()
-	until(t, "it is gone", func() bool {
+	until(t, "the process has ended", func() bool {
 		_ = c.Process.Signal(os.Interrupt)
 		select {
 		case <-ended:
@@ -256,7 +256,7 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 	}
 }
 
-// A terminal of our own (pts(4)).
+// A pseudoterminal (pts(4)).
 func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -293,7 +293,7 @@ func TestSendDrawsAProgressBarOnATerminalAndClearsIt(t *testing.T) {
 	c.Stderr = inside
 	drawn := make(chan string, 1)
 	go func() {
-		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		all, _ := io.ReadAll(outside) // until all descriptors of the other end are closed
 		drawn <- string(all)
 	}()
 	out, err := c.Output()
@@ -333,7 +333,7 @@ func TestSendNeverPrintsItsToken(t *testing.T) {
 		}
 	}
 	if strings.Contains(d.log(), secret) {
-		t.Error("the daemon tells")
+		t.Error("the daemon logs the token")
 	}
 	d.stop()
 }
@@ -385,7 +385,7 @@ func TestDocumentedSendsWork(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	// On a busy machine some may not be sent in time.
+	// On a busy machine some usages may not be sent in time.
 	script := `#!/bin/sh
 out=$("` + path + `" "$@")
 status=$?

@@ -24,9 +24,9 @@ import (
 	"collectord/wal"
 )
 
-// FuzzShipped posts bodies in every form through a real server, log and shipper.
-// Whatever is accepted must be in an object, on a line that two parsers with
-// nothing in common read, and equal what was sent, digits included.
+// FuzzShipped posts bodies in every form through a real server, log and shipper. Each
+// accepted usage must be in an object, on a line that two independent parsers read, and
+// equal the sent one, digits included.
 func FuzzShipped(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1.50},{"b":`+"\r\n"+`[1e5,"\u00e9\ud83d\ude00"]},3,{"c":1,"c":1}]`), form)
@@ -126,7 +126,7 @@ func FuzzShipped(f *testing.F) {
 			}
 			sent, ok := want[record.ID]
 			if !ok {
-				t.Fatalf("nobody sent %s", line)
+				t.Fatalf("stored, but never sent: %s", line)
 			}
 			delete(want, record.ID)
 			if string(record.Usage) != strings.NewReplacer("\r", "", "\n", "").Replace(strings.Trim(sent, " \t\r\n")) {
@@ -145,7 +145,7 @@ func FuzzShipped(f *testing.F) {
 	})
 }
 
-// splitUsages are the usages of a batch, found by other means than the server's.
+// splitUsages splits a batch into usages with other code than the server's.
 func splitUsages(t *testing.T, text []byte, lines bool) (all []string) {
 	if lines {
 		for line := range strings.SplitSeq(string(text), "\n") {

@@ -19,7 +19,7 @@ import (
 	"collectord/wal"
 )
 
-// hangingStore is a folder whose disk does not answer.
+// hangingStore is a folder whose disk hangs.
 type hangingStore struct {
 	bucket.Store
 	put, free chan struct{}
@@ -77,8 +77,8 @@ func TestAStopDoesNotWaitForAFolderThatHangs(t *testing.T) {
 	<-shipped
 }
 
-// The disk is in trouble, and has not been tried again: what was acknowledged is in the
-// log all the same.
+// The disk has failed and was not tried again. All acknowledged usages are in the log
+// nevertheless.
 func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -91,11 +91,11 @@ func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	if err := os.Rename(wal, away); err != nil {
 		t.Fatal(err)
 	}
-	d.stop() // which fails unless the exit status is 0
+	d.stop() // fails unless the exit status is 0
 	if !strings.Contains(d.log(), "can't seal the active segment") {
-		t.Error("the disk was in no trouble")
+		t.Error("the disk did not fail")
 	}
-	if err := os.RemoveAll(wal); err != nil { // whatever was made in its place
+	if err := os.RemoveAll(wal); err != nil { // the daemon may have made a new one
 		t.Fatal(err)
 	}
 	if err := os.Rename(away, wal); err != nil {

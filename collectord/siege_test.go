@@ -24,21 +24,22 @@ const (
 	groupLimitBytes = 192 << 20 // bytes of the memory cgroup
 	plainConns      = 10_000
 	tlsConns        = 1024
-	maxIdleMemory   = 24 << 20 // of as many idle connections
+	maxIdleMemory   = 24 << 20 // of the same number of idle connections
 	minAttackTime   = 25 * time.Second
 )
 
-// heldConn is a connection of a stranger, who comes back whenever it is closed.
+// heldConn is a connection of a stranger that reconnects whenever it is closed.
 type heldConn struct {
 	network, addr string
 	tls           *tls.Config
 	send          string
-	neverReads    bool // takes no answers
+	neverReads    bool // does not read answers
 
 	conn net.Conn
 }
 
-// reconnect connects, sends all that is taken without waiting long, and returns the descriptor.
+// reconnect connects, sends as much as possible without a long wait, and returns the
+// descriptor.
 func (p *heldConn) reconnect() (fd int32) {
 	if p.conn != nil {
 		p.conn.Close()
@@ -46,7 +47,7 @@ func (p *heldConn) reconnect() (fd int32) {
 	c, err := net.DialTimeout(p.network, p.addr, 2*time.Second)
 	if p.conn = c; err != nil {
 		p.conn = nil
-		return -1 // poll leaves it out
+		return -1 // poll ignores it
 	}
 	if tcp, ok := c.(*net.TCPConn); ok && p.neverReads {
 		_ = tcp.SetReadBuffer(4 << 10)
@@ -68,7 +69,7 @@ func (p *heldConn) reconnect() (fd int32) {
 	return fd
 }
 
-// holdAll takes all places, and takes them again, until it is over.
+// holdAll opens all connections and reopens closed ones until the test ends.
 func holdAll(places []*heldConn, over *atomic.Bool, taken *atomic.Int32) {
 	fds := make([]unix.PollFd, len(places))
 	for i := range fds {
@@ -79,7 +80,7 @@ func holdAll(places []*heldConn, over *atomic.Bool, taken *atomic.Int32) {
 		taken.Add(1)
 	}
 	for !over.Load() {
-		<-time.After(500 * time.Millisecond) // or the listener's queue would be theirs alone
+		<-time.After(500 * time.Millisecond) // otherwise strangers would fill the listen queue
 		if _, err := unix.Poll(fds, 0); err != nil {
 			continue
 		}
@@ -99,11 +100,11 @@ func holdAll(places []*heldConn, over *atomic.Bool, taken *atomic.Int32) {
 	}
 }
 
-// makeHeldConns makes n places of each kind in turn.
+// makeHeldConns makes n connections, alternating between the kinds.
 func makeHeldConns(n int, network, addr string, config *tls.Config) (places []*heldConn) {
 	for i := range n {
 		p := &heldConn{network: network, addr: addr, tls: config}
-		if network == "tcp" { // there are some ten thousand ports for each address of a client
+		if network == "tcp" { // each client address has only some ten thousand ports
 			p.addr = fmt.Sprintf("127.0.0.%d:%s", 1+i%4, addr[strings.LastIndex(addr, ":")+1:])
 		}
 		switch i % 4 {
@@ -122,10 +123,10 @@ func makeHeldConns(n int, network, addr string, config *tls.Config) (places []*h
 	return places
 }
 
-// TestTenThousandConnectionsFitIntoASmallCgroup has the daemon in a memory cgroup, with
-// strangers on all of its connections: half a header, half a body, answers that are not
-// taken. Datagrams come as fast as they can, and uploads go on. Plain connections are those
-// of TCP, or with TLS those of a unix socket.
+// TestTenThousandConnectionsFitIntoASmallCgroup runs the daemon in a memory cgroup with
+// strangers on all of its connections: half a header, half a body, or unread answers.
+// Datagrams arrive as fast as possible, and uploads continue. Plain connections use TCP,
+// or a unix socket if TCP has TLS.
 func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < plainConns+tlsConns+500 {
@@ -177,10 +178,10 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			began := time.Now()
 			for int(taken.Load()) < len(places) {
 				if <-time.After(50 * time.Millisecond); time.Since(began) > testTimeout {
-					t.Fatalf("%d places were taken in %v", taken.Load(), testTimeout)
+					t.Fatalf("only %d connections were opened in %v", taken.Load(), testTimeout)
 				}
 			}
-			t.Logf("%d places were taken in %v", len(places), time.Since(began).Round(time.Millisecond))
+			t.Logf("%d connections were opened in %v", len(places), time.Since(began).Round(time.Millisecond))
 
 			var served, tried atomic.Int32
 			var clients sync.WaitGroup
@@ -222,9 +223,9 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				t.Errorf("%d OOM kills", n)
 			}
 			if open < plainConns*95/100 || secure && over < tlsConns*9/10 {
-				t.Error("not all places were taken")
+				t.Error("not all connections were opened")
 			}
-			if served.Load()*2 < tried.Load() || served.Load() < 10 { // a busy machine may be too slow for some
+			if served.Load()*2 < tried.Load() || served.Load() < 10 { // a busy machine may serve fewer
 				t.Errorf("%d of %d clients were served", served.Load(), tried.Load())
 			}
 			if m["collectord_usages_shipped_total"] == 0 {
@@ -235,7 +236,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 	}
 }
 
-// measureIdle sees what n idle connections cost.
+// measureIdle measures the memory of n idle connections.
 func (d *daemon) measureIdle(n int) {
 	d.t.Helper()
 	client := &http.Client{Timeout: testTimeout}
@@ -267,7 +268,7 @@ func (d *daemon) measureIdle(n int) {
 	}
 }
 
-// tcpMemory is what the kernel holds in sockets of TCP, in bytes.
+// tcpMemory returns the kernel's memory for TCP sockets in bytes.
 func tcpMemory(t *testing.T) int {
 	t.Helper()
 	return readNumber(t, "/proc/thread-self/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// newTestSignals are signals of a process that may take a minute to stop, and the status with
-// which it ended, once it has.
+// newTestSignals returns the signal handling of a process with a stop timeout of a minute,
+// and a channel for its exit status.
 func newTestSignals(lost bool) (s *signals, ended chan int) {
 	ended = make(chan int, 1)
 	s = &signals{stopRequests: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
@@ -49,7 +49,7 @@ func TestTwoSignals(t *testing.T) {
 				if ends := len(ended) == 1; ends != c.ends {
 					t.Errorf("the process ends: %t, want %t", ends, c.ends)
 				}
-				s.stopRequests <- syscall.SIGINT // the bubble has to end
+				s.stopRequests <- syscall.SIGINT // so that the synctest bubble ends
 				synctest.Wait()
 				if status := <-ended; status != exitError {
 					t.Errorf("exit status %d", status)
@@ -73,7 +73,7 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 	}
 }
 
-// What is to be logged at the end may block, and so may what tells what is lost.
+// Logging at the end may block, and so may the check for lost usages.
 func TestExitWithoutOutputWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, ended := newTestSignals(false)
@@ -90,7 +90,7 @@ func TestExitWithoutOutputWaitsForNothing(t *testing.T) {
 	})
 }
 
-// A command that signals end is ended by one that came before that was known.
+// A signal that arrived before the command started ends it.
 func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	ended := make(chan int, 1)
 	s := catchSignals(func(status int) { ended <- status })
@@ -104,7 +104,7 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	}
 }
 
-// The command of the daemon ends even where it does not get as far as to start.
+// A signal ends the daemon's command even before the daemon has started.
 func TestASignalEndsTheRunCommandInEveryPhase(t *testing.T) {
 	s, ended := newTestSignals(false)
 	s.stopLimit.Store(nil)
@@ -115,11 +115,11 @@ func TestASignalEndsTheRunCommandInEveryPhase(t *testing.T) {
 	select {
 	case <-ended:
 	case <-time.After(testTimeout):
-		t.Error("nobody receives the signal")
+		t.Error("the signal is not received")
 	}
 }
 
-// TestASecondSignalEndsShip has nobody read what it prints.
+// TestASecondSignalEndsShip does not read ship's output to the end.
 func TestASecondSignalEndsShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
