@@ -47,9 +47,9 @@ assert r.status == 201
 `
 	large := `{"a":"` + strings.Repeat("x", 2000) + `"}` // for which curl expects 100 Continue
 	for name, c := range map[string]struct {
-		command []string
-		least   float64 // usages stored
-		want    string  // in the output
+		command   []string
+		minStored float64 // usages stored
+		want      string  // in the output
 	}{
 		"curl":         {[]string{"curl", "-sf", "-H", "Content-Type: application/json", "-d", "@" + body, d.url()}, 1, `^\{"id":"`},
 		"curl 1.0":     {[]string{"curl", "-sf", "-0", "-H", "Content-Type: application/json", "-d", "@" + body, d.url()}, 1, `^\{"id":"`},
@@ -63,7 +63,7 @@ assert r.status == 201
 		before := d.metrics()[acceptedHTTP]
 		out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput()
 		stored := d.metrics()[acceptedHTTP] - before
-		if err != nil || stored < c.least || !regexp.MustCompile(c.want).Match(out) || strings.Contains(string(out), "Non-2xx") {
+		if err != nil || stored < c.minStored || !regexp.MustCompile(c.want).Match(out) || strings.Contains(string(out), "Non-2xx") {
 			t.Errorf("%s: %v, %v stored: %s", name, err, stored, out)
 		}
 	}

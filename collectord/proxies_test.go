@@ -18,23 +18,23 @@ import (
 
 // startProxy starts a proxy with its configuration from packaging, before one to three
 // collectors. With longKeepAlive it keeps idle connections longer than collectors do.
-type startProxy func(t *testing.T, holds bool, collectors ...*daemon) *proxy
+type startProxy func(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy
 
 // proxies has the proxies for which packaging has a configuration.
 func proxies() map[string]startProxy {
-	return map[string]startProxy{"nginx": startNginxThatMayHold, "HAProxy": startHAProxy, "Caddy": startCaddy}
+	return map[string]startProxy{"nginx": startNginxWithKeepAlive, "HAProxy": startHAProxy, "Caddy": startCaddy}
 }
 
-func startNginxThatMayHold(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startNginxWithKeepAlive(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	goWithout(t, notInstalled("nginx"))
-	if holds {
+	if longKeepAlive {
 		return startNginx(t, "120s", collectors...)
 	}
 	return startNginx(t, "60s", collectors...)
 }
 
-func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startHAProxy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	goWithout(t, notInstalled("haproxy"))
 	p := &proxy{t: t, port: freePorts(t, 1)[0]}
@@ -43,7 +43,7 @@ func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 		"tune.bufsize 65536": "tune.bufsize 65536\n    log stdout format raw local0",
 		"    mode http\n":    "    mode http\n    log global\n    option httplog\n    option dontlog-normal # only what failed or was repeated\n",
 	}
-	if holds {
+	if longKeepAlive {
 		changes["http-reuse always"] = "http-reuse always\n    default-server pool-purge-delay 120s"
 	}
 	dir := t.TempDir()
@@ -54,12 +54,12 @@ func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 	return p
 }
 
-func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startCaddy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	program := s3test.Tool(t, "TEST_CADDY", "caddy")
 	p := &proxy{t: t, port: freePorts(t, 1)[0]}
 	changes := map[string]string{":80 {": fmt.Sprintf("{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n:%d {\n\tlog\n\tlog_append retries {http.reverse_proxy.retries}\n", p.port)}
-	if holds {
+	if longKeepAlive {
 		changes["keepalive 60s"] = "keepalive 120s"
 	}
 	dir := t.TempDir()

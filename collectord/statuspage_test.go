@@ -22,10 +22,10 @@ func statusPageURL(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/"
 
 // scene is a state of the daemon, and what its page has to say of it.
 type scene struct {
-	name    string
-	verdict string
-	says    []string                        // texts of the page
-	start   func(t *testing.T) (url string) // returns once the daemon is in the state
+	name      string
+	verdict   string
+	wantTexts []string                        // texts of the page
+	start     func(t *testing.T) (url string) // returns once the daemon is in the state
 }
 
 // viewports are how the page is looked at.
@@ -62,7 +62,7 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 			for _, a := range viewports {
 				b.emulate(a.width, 1, a.features...)
 				b.visit(url)
-				b.checkVerdict(s.verdict, s.says)
+				b.checkVerdict(s.verdict, s.wantTexts)
 				b.checkNoErrors(url)
 				b.checkWidth(a.width)
 				b.checkContrast()
