@@ -23,7 +23,7 @@ import (
 	"collectord/collectord/udpserver"
 )
 
-// manager keeps sockets and passes them on as a service manager does.
+// manager stores sockets and passes them on, as a service manager does.
 type manager struct {
 	t      *testing.T
 	socket string
@@ -32,8 +32,8 @@ type manager struct {
 	mu        sync.Mutex // guards what follows
 	store     map[string]*os.File
 	status    string
-	watchdogs int      // of life
-	messages  []string // all else that it was told
+	watchdogs int      // WATCHDOG=1 messages
+	messages  []string // all other messages
 }
 
 func startManager(t *testing.T, socket string) *manager {
@@ -88,7 +88,7 @@ func (m *manager) receive(lines []string, rights []byte) {
 		m.store[name] = os.NewFile(uintptr(fds[0]), name)
 	case "FDSTOREREMOVE=1":
 		if m.store[name] == nil {
-			m.t.Errorf("%q is to be removed and not there", name)
+			m.t.Errorf("%q is removed but not stored", name)
 			return
 		}
 		m.store[name].Close()
@@ -117,7 +117,7 @@ func (m *manager) lastStatus() (status string, signs int) {
 	return m.status, m.watchdogs
 }
 
-// closeStore is what happens when a service is stopped.
+// closeStore closes all stored sockets, as happens when a service is stopped.
 func (m *manager) closeStore() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -139,11 +139,12 @@ func (m *manager) run(units map[string]*os.File, config string, port, admin int)
 	return startCommand(m.t, m.command(units, config), port, admin)
 }
 
-// command is the daemon with the sockets of units, by name, and those in the store.
+// command returns the command of a daemon that gets the sockets of units, by name, and the
+// stored ones.
 func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
 	m.t.Helper()
 	run := command(m.t, "run", "--config", config)
-	// Only the process that becomes the daemon knows its number.
+	// Only the process that executes the daemon knows its process id.
 	run.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, run.Path}, run.Args[1:]...)
 	run.Path = "/bin/sh"
 	m.mu.Lock()
@@ -160,8 +161,8 @@ func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
 	return run
 }
 
-// kernelQueue tells what the kernel holds in the UDP sockets of a port, in bytes,
-// and how many datagrams it had no room for.
+// kernelQueue returns the bytes queued in the UDP sockets of a port, and the number of
+// datagrams that the kernel dropped.
 func kernelQueue(t *testing.T, port int) (queued, drops int) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/thread-self/net/udp")
@@ -184,8 +185,8 @@ func kernelQueue(t *testing.T, port int) (queued, drops int) {
 	return queued, drops
 }
 
-// sendUntil sends numbered usages as datagrams until stopped, some thousand a second,
-// and returns how many the kernel took.
+// sendUntil sends numbered usages as datagrams until stopped, some thousand a second. It
+// returns how many the kernel accepted.
 func sendUntil(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -216,15 +217,16 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	const restarts, clients, enough, drain = 8, 8, 400, 300 * time.Millisecond
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0, drain: 300ms}\nshipper: {level: fastest}\n")
-	replaceInFile(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than what comes in while nobody reads
+	replaceInFile(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than arrives while no process reads
 	d := m.run(nil, config, port, admin)
 	url := d.url()
 
 	acks := &acknowledged{ids: map[int]string{}}
 	stop, datagrams := make(chan struct{}), 0
 	var running sync.WaitGroup
-	// Requests of a client that paused for longer than the daemon drains, so that its
-	// connection was closed. The daemon has counted since the request before it at most.
+	// late counts requests of clients that paused for longer than the daemon drains, so
+	// that their connections were closed. The pause began at the request before at the
+	// latest.
 	var late atomic.Int64
 	for c := range clients {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testTimeout}
@@ -269,25 +271,25 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	records, _ := download(t, config)
 	udp := verifyAcknowledged(t, acks, records)
 	if counted := int(last["collectord_udp_kernel_drops_total"]); counted != drops || queued != 0 || drops == 0 {
-		t.Errorf("the kernel dropped %d, the daemon told of %d; %d bytes are unread", drops, counted, queued)
+		t.Errorf("the kernel dropped %d, the daemon counted %d; %d bytes are unread", drops, counted, queued)
 	}
 	if more := len(records) - udp - len(acks.ids); udp+drops != datagrams || more < 0 || more > int(late.Load()) {
 		t.Errorf("%d datagrams sent, %d stored, %d dropped by the kernel; %d usages acknowledged, %d stored", datagrams, udp, drops, len(acks.ids), len(records)-udp)
 	}
 	t.Logf("%d restarts: %d requests answered 201, %d came too late, none failed; %d datagrams sent, %d stored, %d dropped by the kernel", restarts, len(acks.ids), late.Load(), datagrams, udp, drops)
 	if n := m.storedCount(); n != 4 {
-		t.Errorf("%d sockets are kept", n)
+		t.Errorf("%d sockets are stored", n)
 	}
 }
 
-// A connection that the daemon had not taken yet waits for the next one, also if
-// nobody could say that there would be one.
+// A connection that the daemon did not accept yet waits for the next daemon, even if it
+// was unknown whether there would be one.
 func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.storedCount() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 	d.kill()
 
 	const n = 50
@@ -316,8 +318,8 @@ func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 
 func udpSockets() int { return udpserver.Options{}.SocketsOfAddress() }
 
-// TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
-// the next. What came in where it is listened on no longer came in before that.
+// TestSocketsFollowTheConfiguration changes the listen addresses between two daemons. Data
+// that arrived at a removed address before the change is still read.
 func TestSocketsFollowTheConfiguration(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
@@ -327,10 +329,10 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 	replaceInFile(t, config, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("udp: {sockets: 3, listen: ['127.0.0.1:%d', '127.0.0.1:%d']", port, other))
 	replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {listen: ['127.0.0.1:%d', 'unix:%s/a', 'unix:%[2]s/b', 'unix:%[2]s/c']", port, dir))
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.storedCount() == 5+6 })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 5+6 })
 	d.stop()
 
-	const senders = 30 // are spread over the sockets
+	const senders = 30 // distributed over the sockets
 	for i := range senders {
 		for _, p := range []int{port, other} {
 			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", p))
@@ -347,11 +349,11 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 	replaceInFile(t, config, fmt.Sprintf(", '127.0.0.1:%d'", other), "")
 	replaceInFile(t, config, fmt.Sprintf("'unix:%s/c'", dir), fmt.Sprintf("'unix:%s/d'", dir))
 	replaceInFile(t, config, "http: {", "http: {socket_mode: 0606, ")
-	if err := os.Remove(dir + "/b"); err != nil { // its socket can't be reached any more
+	if err := os.Remove(dir + "/b"); err != nil { // its socket is not reachable any more
 		t.Fatal(err)
 	}
 	d = m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.storedCount() == 5+2 })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 5+2 })
 	until(t, "the datagrams are read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 2*senders })
 	for _, name := range []string{"a", "b", "d"} {
 		if got := postAs(t, unixClient(t, dir+"/"+name), "http://x/api/usages", ""); got != http.StatusCreated {
@@ -362,17 +364,17 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 		}
 	}
 	if !strings.Contains(d.log(), "passed_sockets=5") { // http, unix:a, admin and two for UDP
-		t.Error("the log does not say what was passed on")
+		t.Error("the log lacks the number of passed sockets")
 	}
 	if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: other}); err != nil {
-		t.Errorf("a port that is not configured any more is kept: %v", err)
+		t.Errorf("the socket of a removed port is still open: %v", err)
 	} else {
 		c.Close()
 	}
 	d.stop()
 }
 
-// A wildcard is in the way of an address with its port, and the other way round.
+// A wildcard conflicts with a single address of the same port, in both directions.
 func TestConflictingSocketsAreClosedFirst(t *testing.T) {
 	for from, to := range map[string]string{"127.0.0.1": "0.0.0.0", "0.0.0.0": "127.0.0.1"} {
 		t.Run(from, func(t *testing.T) {
@@ -387,7 +389,7 @@ func TestConflictingSocketsAreClosedFirst(t *testing.T) {
 			replaceInFile(t, config, "udp: {", "udp: {allow: 127.0.0.0/8, ")
 			listen("http: {anonymous: true, listen: '127.0.0.1", from)
 			d := m.run(nil, config, port, admin)
-			until(t, "the sockets are kept", func() bool { return m.storedCount() == 2+udpSockets() })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 			d.stop()
 			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
@@ -399,25 +401,25 @@ func TestConflictingSocketsAreClosedFirst(t *testing.T) {
 			conn.Close()
 			listen("http: {anonymous: true, listen: '"+from, to)
 			d = m.run(nil, config, port, admin)
-			until(t, "what was in the sockets is read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
+			until(t, "the queued datagram is read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
 			d.post(&acknowledged{ids: map[int]string{}}, 0, 10, 2, false)
 			d.send(10, 20)
-			until(t, "the sockets are kept", func() bool { return m.storedCount() == 2+udpSockets() })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 			d.stop()
 		})
 	}
 }
 
-// Clients of a daemon that can't start are refused: they might wait for ever.
+// Clients of a daemon that can't start are refused, since they might wait forever.
 func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
 	m.run(nil, config, port, admin).stop()
-	until(t, "the sockets are kept", func() bool { return m.storedCount() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 
-	// One fails for its data, and another before it comes to that.
+	// One start fails because of its data, another one before that.
 	lock, err := os.Open(dir + "/data/LOCK")
 	if err == nil {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
@@ -431,9 +433,9 @@ func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 		if out, err := run.CombinedOutput(); run.ProcessState.ExitCode() != 1 {
 			t.Fatalf("%v: %s", err, out)
 		}
-		until(t, "the sockets for connections are let go", func() bool { return m.storedCount() == udpSockets() })
-		// A socket on its way to the manager still listens.
-		until(t, "no connection is kept waiting", func() bool {
+		until(t, "the sockets for connections are removed", func() bool { return m.storedCount() == udpSockets() })
+		// A socket in a message to the manager still listens.
+		until(t, "no connection waits", func() bool {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {
 				c.Close()
@@ -452,11 +454,11 @@ func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 	taken.Close()
 	lock.Close()
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.storedCount() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 	d.stop()
 }
 
-// TestSocketsOfAUnitAreUsed is what an operator's own socket unit leads to.
+// TestSocketsOfAUnitAreUsed covers an operator's own socket unit.
 func TestSocketsOfAUnitAreUsed(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
@@ -488,14 +490,14 @@ func TestSocketsOfAUnitAreUsed(t *testing.T) {
 	passOn("a.socket", tcp, err)
 	stray, err := listen("tcp", "127.0.0.1:0")
 	passOn("stray.socket", stray, err)
-	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // and without SO_REUSEPORT
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // without SO_REUSEPORT
 	passOn("b.socket", udp, err)
 	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/http", Net: "unix"})
 	passOn("c.socket", local, err)
 	if err := os.Chmod(dir+"/http", 0o666); err != nil {
 		t.Fatal(err)
 	}
-	client, err := net.Dial("tcp", tcp.Addr().String()) // is no socket that is listened on
+	client, err := net.Dial("tcp", tcp.Addr().String()) // not a listening socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -514,10 +516,10 @@ func TestSocketsOfAUnitAreUsed(t *testing.T) {
 		if got := postAs(t, unixClient(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
 			t.Errorf("the unix socket answers %d", got)
 		}
-		until(t, "the socket for admin is kept, and no other", func() bool { return m.storedCount() == 1 })
+		until(t, "only the admin socket is stored", func() bool { return m.storedCount() == 1 })
 		for _, want := range []string{"name=stray.socket", "name=connection", "name=file"} {
 			if !strings.Contains(d.log(), want) {
-				t.Errorf("the log does not tell of %s", want)
+				t.Errorf("the log lacks %s", want)
 			}
 		}
 		d.stop()

@@ -17,7 +17,7 @@ func TestTheDaemonNotifiesTheWatchdog(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "300000")
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := m.run(nil, config, port, admin)
-	until(t, "there are signs of life", func() bool { _, signs := m.lastStatus(); return signs > 3 })
+	until(t, "watchdog messages arrive", func() bool { _, signs := m.lastStatus(); return signs > 3 })
 	if status, _ := m.lastStatus(); !strings.Contains(status, "usages/s") {
 		t.Errorf("status: %q", status)
 	}
@@ -34,7 +34,7 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 		alive: func() error {
 			select {
 			case asked <- struct{}{}:
-			default: // the test has enough of them
+			default: // the test has received enough
 			}
 			if stuck.Load() {
 				return errors.New("the committer has been stuck")
@@ -49,13 +49,13 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 		select {
 		case <-asked:
 		case <-time.After(testTimeout):
-			t.Fatal("nobody asks whether the loops turn")
+			t.Fatal("the watchdog does not check the loops")
 		}
 	}
 	signs := func() int { _, n := m.lastStatus(); return n }
-	until(t, "there are signs of life", func() bool { return signs() > 3 })
+	until(t, "watchdog messages arrive", func() bool { return signs() > 3 })
 	stuck.Store(true)
-	turn() // what was asked before it was stuck is answered by the second after it
+	turn() // a question from before the loop was stuck is answered by the second turn after it
 	for range cap(asked) {
 		select {
 		case <-asked:
@@ -69,10 +69,10 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 		turn()
 	}
 	if n := signs(); n != before {
-		t.Errorf("%d signs of life while a loop is stuck", n-before)
+		t.Errorf("%d watchdog messages while a loop is stuck", n-before)
 	}
 	stuck.Store(false)
-	until(t, "there are signs of life again", func() bool { return signs() > before })
+	until(t, "watchdog messages arrive again", func() bool { return signs() > before })
 	close(done)
 	<-ended
 }

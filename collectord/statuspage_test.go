@@ -20,15 +20,15 @@ var pagePictures = flag.String("page-pictures", "", "write what Chromium shows o
 
 func statusPageURL(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
 
-// scene is a state of the daemon, and what its page has to say of it.
+// scene is a state of the daemon with the expected page.
 type scene struct {
 	name      string
 	verdict   string
-	wantTexts []string                        // texts of the page
-	start     func(t *testing.T) (url string) // returns once the daemon is in the state
+	wantTexts []string                        // texts that the page contains
+	start     func(t *testing.T) (url string) // returns when the daemon is in the state
 }
 
-// viewports are how the page is looked at.
+// viewports are the window sizes and colour schemes in which the page is checked.
 var viewports = []struct {
 	name     string
 	width    int
@@ -41,9 +41,9 @@ var viewports = []struct {
 	{"forced colors", 1200, []string{"forced-colors", "active", "prefers-color-scheme", "light"}},
 }
 
-// TestChromiumShowsTheStatusPage looks at the page of real daemons with a real browser: it
-// says what is wrong, fits a phone, can be read without its colours and with a screen
-// reader, asks nobody else for anything, and has no error.
+// TestChromiumShowsTheStatusPage checks the page of real daemons in a real browser. The page
+// shows what is wrong, fits a phone, is readable without colours and with a screen reader,
+// loads nothing from elsewhere, and has no error.
 func TestChromiumShowsTheStatusPage(t *testing.T) {
 	goWithout(t, notInstalled("chromium"))
 	b := startBrowser(t)
@@ -76,10 +76,10 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 	}
 }
 
-// startFine is a daemon whose usages are in a storage, and whose plots have begun.
+// startFine starts a daemon and waits until its usages are stored and its plots have data.
 func startFine(t *testing.T) (url string) {
 	d, _ := startWithStorage(t)
-	until(t, "something is drawn", func() bool { return !strings.Contains(d.getAdmin("/"), "Nothing is known yet") })
+	until(t, "the plots have data", func() bool { return !strings.Contains(d.getAdmin("/"), "Nothing is known yet") })
 	return statusPageURL(d.admin)
 }
 
@@ -98,7 +98,7 @@ func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
 	return d, storage
 }
 
-// postRejected posts something that is answered a status.
+// postRejected posts a body and expects the status of a rejection.
 func (d *daemon) postRejected(body string, status int) {
 	d.t.Helper()
 	resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
@@ -111,7 +111,7 @@ func (d *daemon) postRejected(body string, status int) {
 	}
 }
 
-// startOutage is one whose storage was killed.
+// startOutage starts a daemon and kills its storage.
 func startOutage(t *testing.T) (url string) {
 	d, storage := startWithStorage(t)
 	if err := storage.Kill(); err != nil {
@@ -125,7 +125,7 @@ func startOutage(t *testing.T) (url string) {
 	return statusPageURL(d.admin)
 }
 
-// startFull is one whose log is full, since no storage listens.
+// startFull starts a daemon without a storage and fills its log.
 func startFull(t *testing.T) (url string) {
 	dir := t.TempDir()
 	nowhere := freePorts(t, 1)[0]
@@ -146,7 +146,7 @@ func startFull(t *testing.T) (url string) {
 	return statusPageURL(admin)
 }
 
-// startStarting is one whose disk hangs at the start.
+// startStarting starts a daemon whose disk hangs during the start.
 func startStarting(t *testing.T) (url string) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 1ms, grace: 0s}\n")
@@ -160,10 +160,10 @@ func startStarting(t *testing.T) (url string) {
 		path, "run", "--config", config)}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	d.startProcess(func() {})
-	t.Cleanup(func() { // strace alone would leave the daemon behind
+	t.Cleanup(func() { // the end of strace would not end the daemon
 		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
 		<-d.ended
-		until(t, "the daemon is gone", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
+		until(t, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
 	})
 	until(t, "it serves its page", func() bool {
 		resp, err := http.Get(statusPageURL(admin))
@@ -176,7 +176,8 @@ func startStarting(t *testing.T) (url string) {
 	return statusPageURL(admin)
 }
 
-// TestChromiumRefreshesTheStatusPage waits for the page to load itself again, unless paused.
+// TestChromiumRefreshesTheStatusPage waits until the page reloads itself, which a paused
+// page does not.
 func TestChromiumRefreshesTheStatusPage(t *testing.T) {
 	goWithout(t, notInstalled("chromium"))
 	config, port, admin := configure(t, t.TempDir(), "")

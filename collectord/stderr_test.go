@@ -22,7 +22,7 @@ import (
 	"collectord/config"
 )
 
-// smallPipe is one that is soon full.
+// smallPipe returns a pipe with a small buffer.
 func smallPipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -36,8 +36,8 @@ func smallPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// fillPipe writes to a pipe until there is no room. The pipe is opened again for
-// that: whether a write waits belongs to what others share.
+// fillPipe writes to a pipe until it is full. It opens the pipe again, since O_NONBLOCK
+// belongs to the open file description, which other processes share.
 func fillPipe(t *testing.T, w *os.File) {
 	t.Helper()
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
@@ -56,8 +56,8 @@ func fillPipe(t *testing.T, w *os.File) {
 	}
 }
 
-// startWithStderr runs the daemon with a pipe for standard error, of which it reads
-// until the daemon says that it is running.
+// startWithStderr runs the daemon with a pipe as standard error. It reads the pipe until
+// the daemon logs that it is running.
 func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
@@ -76,7 +76,7 @@ func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int
 	}
 }
 
-// exitTimeout is ten times what a daemon takes to end that waits for nothing but its log.
+// exitTimeout is ten times the time for the end of a daemon that waits only for its log.
 const exitTimeout = 10 * logFlushTimeout
 
 // waitExit waits until the daemon has ended, and returns its exit status.
@@ -91,7 +91,7 @@ func (d *daemon) waitExit(after string) int {
 	}
 }
 
-// newTimeoutClient is a client that does not wait for what may hang.
+// newTimeoutClient returns a client with a timeout.
 func newTimeoutClient(t *testing.T) *http.Client {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{}, Timeout: exitTimeout}
@@ -118,7 +118,7 @@ func (d *daemon) checkServing(client *http.Client, token string) {
 	}
 }
 
-// countObjects counts what is in the archive.
+// countObjects counts the objects in the archive.
 func countObjects(t *testing.T, dir string) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(dir+"/data/archive", func(path string, _ os.DirEntry, err error) error {
@@ -168,7 +168,7 @@ func TestAnUnreadLogPipeStopsNothing(t *testing.T) {
 	}
 }
 
-// What makes room in a full log logs it.
+// Eviction from a full log writes log lines.
 func TestAnUnreadLogPipeDoesNotStopEviction(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -198,7 +198,7 @@ func TestAnUnreadLogPipeDoesNotStopEviction(t *testing.T) {
 		}
 	}
 	until(t, "usages are evicted", func() bool { return d.metrics()["collectord_usages_evicted_total"] > 0 })
-	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several had to go
+	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several segments must be evicted
 	d.checkServing(client, token)
 }
 
@@ -211,7 +211,7 @@ func TestALogReaderThatExitsIsSurvived(t *testing.T) {
 	w.Close()
 	r.Close()
 	client := newTimeoutClient(t)
-	until(t, "lines are lost", func() bool {
+	until(t, "log lines are dropped", func() bool {
 		d.checkServing(client, token)
 		return d.metrics()[`collectord_log_lines_dropped_total{reason="failed"}`] > 0
 	})
@@ -224,8 +224,8 @@ func TestALogReaderThatExitsIsSurvived(t *testing.T) {
 	}
 }
 
-// The Go runtime writes traces by itself; the watchdog's SIGABRT is for one. The
-// journal is a socket.
+// The Go runtime writes a stack trace after the watchdog's SIGABRT, directly to standard
+// error. The journal is a socket.
 func TestAnUnreadStackTraceDoesNotKeepTheProcess(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"pipe", "socket"} {
@@ -254,7 +254,7 @@ func TestAnUnreadStackTraceDoesNotKeepTheProcess(t *testing.T) {
 	}
 }
 
-// socketPair are connected to each other.
+// socketPair returns two connected sockets.
 func socketPair(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -269,7 +269,7 @@ func socketPair(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// wrongConfiguration has more mistakes than a pipe holds.
+// wrongConfiguration writes a configuration whose mistakes do not fit into a pipe.
 func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	t.Helper()
 	const n = 400
@@ -282,8 +282,8 @@ func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	return path, n
 }
 
-// A reader that pauses for longer than logStallTimeout counts as none, so that a machine that
-// stops for that long proves nothing.
+// A reader that pauses for longer than logStallTimeout counts as absent. A trial in which
+// the machine stalls for that long proves nothing.
 func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 	t.Parallel()
 	config, n := wrongConfiguration(t)
@@ -298,8 +298,8 @@ func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 	t.Error("the machine is too slow for this test")
 }
 
-// readSlowly returns what a daemon prints of a wrong configuration, and its longest wait
-// for this reader.
+// readSlowly returns the mistakes that a daemon prints, and its longest wait for this
+// reader.
 func readSlowly(t *testing.T, config string) (printed string, longest time.Duration) {
 	t.Helper()
 	r, w := smallPipe(t)
@@ -340,8 +340,8 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	}
 }
 
-// The exit status has to be right also where the text can't be written at all:
-// the service manager decides by it whether to try again.
+// The exit status has to be right even if the text can't be written, since the service
+// manager decides by it whether to restart.
 func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
@@ -362,8 +362,8 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	}
 }
 
-// holdLease has whoever opens a file wait: it has a lease (fcntl(2)). opened reports whether
-// somebody does.
+// holdLease makes processes wait that open a file, with a lease (fcntl(2)). opened reports
+// whether a process waits.
 func holdLease(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -380,8 +380,7 @@ func holdLease(t *testing.T, path string) (opened func() bool) {
 	}
 }
 
-// A service manager that does not read what it is sent holds up the start, but
-// not the end.
+// A service manager that does not read its messages delays the start, but not the end.
 func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -395,7 +394,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	if err := unix.Bind(stuck, &unix.SockaddrUnix{Name: dir + "/notify"}); err != nil {
 		t.Fatal(err)
 	}
-	for err == nil { // until its queue is full
+	for err == nil { // until the socket's queue is full
 		err = unix.Sendto(stuck, []byte("x"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: dir + "/notify"})
 	}
 	if !errors.Is(err, unix.EAGAIN) {
@@ -443,10 +442,10 @@ func pipedLogger(t *testing.T) (v *daemonLogger, r, w *os.File) {
 	return v, r, w
 }
 
-// Whatever happens, a line is read once, in its order, or counted and reported.
+// Each line is either read once, in order, or counted and reported.
 func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	v, r, _ := pipedLogger(t)
-	const n = 20_000 // more than the queue holds
+	const n = 20_000 // more than fits into the queue
 	slow := 0
 	for i := range n {
 		began := time.Now()
@@ -455,7 +454,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 			slow++
 		}
 	}
-	if slow > 3 { // such a machine may stop now and then
+	if slow > 3 { // the machine may stall at times
 		t.Errorf("%d of %d lines waited", slow, n)
 	}
 	dropped := v.queue.snapshot().Full
@@ -470,7 +469,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 		text := lines.Text()
 		if _, rest, ok := strings.Cut(text, `"msg":"line","i":`); ok {
 			if _, err := fmt.Sscan(strings.TrimSuffix(rest, "}"), &i); err != nil || i != next {
-				t.Fatalf("%d is expected: %s", next, text)
+				t.Fatalf("want line %d, got %s", next, text)
 			}
 			next++
 			read++
@@ -492,7 +491,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	}
 }
 
-// The log's disk can be full for a while.
+// The disk of the log file may be full for a while.
 func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	out := &failingWriter{}
 	v, err := newDaemonLogger(config.Log{Level: "info", Format: "text"}, standardError)
@@ -519,7 +518,7 @@ func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	}
 }
 
-// failingWriter takes so many more bytes, and has no room for others.
+// failingWriter accepts a limited number of bytes, and fails after that.
 type failingWriter struct {
 	mu      sync.Mutex
 	written strings.Builder
@@ -527,7 +526,7 @@ type failingWriter struct {
 	left    int
 }
 
-// limitTo leaves room for n bytes; less than 0 is no bound.
+// limitTo sets the number of bytes that are still accepted. A negative n is no limit.
 func (f *failingWriter) limitTo(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

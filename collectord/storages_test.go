@@ -20,16 +20,16 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What storages do that people run. Run it with make stores, which prints the table
-// of docs/storages.md.
+// These tests check real storages. Run them with make stores, which prints the table of
+// docs/storages.md.
 
 var storageKills = flag.Int("storagekills", 6, "how often the daemon, the storage or both are killed, for each storage")
 
-// busySlots holds one for each storage that is being asked, killed or filled. Waiting for
-// something to be written, or looked at, is all that is done by more of them at a time.
+// busySlots limits how many storages are probed, killed or filled at the same time. Any
+// number of them can wait.
 var busySlots = make(chan struct{}, 3)
 
-// TestStorages asks each storage, kills it, and cuts its power.
+// TestStorages probes each storage, kills it, and cuts its power.
 func TestStorages(t *testing.T) {
 	all := storages.All()
 	rows := make([]storages.Row, len(all))
@@ -77,7 +77,7 @@ func startStorage(t *testing.T, k storages.Storage, dir string) *storages.Server
 	return s
 }
 
-// shipperSettings are a daemon's settings for a storage: those of docs/storages.md.
+// shipperSettings returns a daemon's settings for a storage from docs/storages.md.
 func shipperSettings(t *testing.T, dir string, s *storages.Server) string {
 	t.Helper()
 	change := map[string]string{"http://storage.example:9000": s.Endpoint(), "us-east-1": documentedRegion(t, s.Name)}
@@ -93,13 +93,13 @@ func shipperSettings(t *testing.T, dir string, s *storages.Server) string {
 		text = strings.Replace(text, from, to, 1)
 	}
 	if !ok {
-		t.Fatalf("%s has other settings than this test knows: %s", docsStorages, text)
+		t.Fatalf("%s has settings that this test does not know: %s", docsStorages, text)
 	}
 	return text
 }
 
-// documentedRegion is the region of a storage in the second table of
-// docs/storages.md, whose rows are for all ways to set one up.
+// documentedRegion returns the region of a storage from the second table of
+// docs/storages.md.
 func documentedRegion(t *testing.T, name string) string {
 	t.Helper()
 	document, err := os.ReadFile(docsStorages)
@@ -125,8 +125,8 @@ func probeStorage(t *testing.T, k storages.Storage) storages.Row {
 	return row
 }
 
-// killStorage kills a daemon and its storage at random moments. In the end every
-// acknowledged usage is in the bucket, once.
+// killStorage kills a daemon and its storage at random times. At the end every acknowledged
+// usage must be in the bucket, once.
 func killStorage(t *testing.T, k storages.Storage) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -176,8 +176,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	return "**everything**"
 }
 
-// untilShipped waits longer than until does: a storage that was just started may
-// take its time.
+// untilShipped waits longer than until, since a storage that was just started may be slow.
 func untilShipped(t *testing.T, d *daemon) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
@@ -189,10 +188,10 @@ func untilShipped(t *testing.T, d *daemon) {
 		}
 		return
 	}
-	t.Fatalf("not all is shipped after 2 minutes")
+	t.Fatalf("not everything is shipped after 2 minutes")
 }
 
-// catRecords is what collectord cat prints.
+// catRecords returns the records that collectord cat prints.
 func catRecords(t *testing.T, config string) (records []storedRecord) {
 	t.Helper()
 	for line := range strings.Lines(must0(t, "cat", "--config", config)) {
@@ -207,9 +206,9 @@ func catRecords(t *testing.T, config string) (records []storedRecord) {
 
 const docsStorages = "../docs/storages.md"
 
-// compareWithDocs holds rows against the document's. What a power cut takes, and who
-// wins a race, is not the same each time: a row keeps what is documented unless it is
-// worse.
+// compareWithDocs compares rows with those of the document. The losses of a power cut and
+// the outcome of a race differ between runs, so a row keeps the documented value unless
+// the measured one is worse.
 func compareWithDocs(t *testing.T, rows []storages.Row) {
 	t.Helper()
 	text, err := os.ReadFile(docsStorages)

@@ -17,10 +17,10 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What docs/storages.md tells people to set up is set up here as it is written.
+// These tests apply the setup instructions of docs/storages.md literally.
 
-// storagesBlock is the only code block of a language in docs/storages.md that holds a
-// word.
+// storagesBlock returns the only code block of a language in docs/storages.md that contains
+// a word.
 func storagesBlock(t *testing.T, language, word string) string {
 	t.Helper()
 	document, err := os.ReadFile(docsStorages)
@@ -39,7 +39,7 @@ func storagesBlock(t *testing.T, language, word string) string {
 	return found[0]
 }
 
-// storageNamed is one of those in docs/storages.md.
+// storageNamed returns a storage of docs/storages.md.
 func storageNamed(t *testing.T, name string) storages.Storage {
 	t.Helper()
 	all := storages.All()
@@ -49,7 +49,7 @@ func storageNamed(t *testing.T, name string) storages.Storage {
 }
 
 // TestWhatIsToBeSetOnAStorageIsNeeded starts storages without the settings in the second
-// table of docs/storages.md, and asks for what they are there for.
+// table of docs/storages.md, and checks that the features behind them are missing.
 func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 	document, err := os.ReadFile(docsStorages)
 	if err != nil {
@@ -94,18 +94,18 @@ func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 	}
 }
 
-// host is a daemon that ships with keys of its own.
+// host is a daemon with its own storage keys.
 type host struct {
 	*daemon
 	config string
 	client *storages.Client
 }
 
-// startHost starts edge-1 with keys that may do what a policy says.
+// startHost starts edge-1 with keys that have a policy.
 func startHost(t *testing.T, s *storages.Server, policy string) host {
 	t.Helper()
 	name, secret := "edge-1", "the-secret-of-edge-1"
-	if s.Name == "Garage" { // which takes no others
+	if s.Name == "Garage" { // it accepts no others
 		name, secret = "GK"+strings.Repeat("e1", 12), strings.Repeat("0123", 16)
 	}
 	policy = strings.Replace(policy, "SECRET", secret, 1)
@@ -119,7 +119,7 @@ func startHost(t *testing.T, s *storages.Server, policy string) host {
 	return host{start(t, config, port, admin), config, restricted.Client()}
 }
 
-// hostPolicy is the policy of IAM in docs/storages.md.
+// hostPolicy returns the IAM policy in docs/storages.md.
 func hostPolicy(t *testing.T) string {
 	t.Helper()
 	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); storagesBlock(t, "sh", "mc admin") != want {
@@ -128,17 +128,17 @@ func hostPolicy(t *testing.T) string {
 	return storagesBlock(t, "json", "s3:prefix")
 }
 
-// theftAttempt is what a thief tries.
+// theftAttempt is a request that a thief tries.
 type theftAttempt struct{ method, path, query, copied string }
 
 // TestAStolenHostReadsNoOtherHostsUsages ships, audits and reads with the policies in
-// docs/storages.md, and tries what a thief would with the same keys.
+// docs/storages.md. Then it tries a thief's requests with the same keys.
 func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 	policy, identity := hostPolicy(t), storagesBlock(t, "json", "Read:usages/edge-1/*")
 	for _, c := range []struct {
 		storage, policy string
-		bucket          bool // what is of others is in another
-		deletes         bool // who may put may delete
+		bucket          bool // other hosts have another bucket
+		deletes         bool // the permission to put includes the permission to delete
 	}{
 		{storage: "MinIO", policy: policy},
 		{storage: "versitygw", policy: policy},
@@ -203,7 +203,7 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 					header.Set("X-Amz-Copy-Source", try.copied)
 				}
 				a, err := h.client.Do(try.method, try.path, query, header, nil)
-				// A list of buckets may be answered, and names none but one of its own.
+				// A list of buckets is allowed if it names only the host's own bucket.
 				names := strings.Count(string(a.Body), "<Name>")
 				if c.bucket {
 					names -= strings.Count(string(a.Body), "<Name>usages<")
@@ -217,8 +217,8 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 	}
 }
 
-// TestThePolicyOfAHostGrantsNothingMore takes each action out of the policy in
-// docs/storages.md, and sees what no longer works.
+// TestThePolicyOfAHostGrantsNothingMore removes each action from the policy in
+// docs/storages.md, and checks what stops working.
 func TestThePolicyOfAHostGrantsNothingMore(t *testing.T) {
 	policy := hostPolicy(t)
 	without := func(t *testing.T, action string) host {
@@ -251,21 +251,21 @@ func TestThePolicyOfAHostGrantsNothingMore(t *testing.T) {
 	}
 }
 
-// nginxLocation is the location of the nginx in docs/storages.md, in front of a
-// storage.
+// nginxLocation returns the nginx location in docs/storages.md, with a storage as its
+// upstream.
 func nginxLocation(t *testing.T, s *storages.Server) string {
 	t.Helper()
 	text := storagesBlock(t, "nginx", "proxy_pass")
 	_, location, ok := strings.Cut(text, "location / {")
 	location, _, closed := strings.Cut(location, "}")
 	if !ok || !closed || strings.Count(location, "http://127.0.0.1:9001") != 1 {
-		t.Fatalf("another nginx than this test knows: %s", text)
+		t.Fatalf("this test does not know the documented nginx configuration: %s", text)
 	}
 	return strings.Replace(location, "http://127.0.0.1:9001", s.Endpoint(), 1)
 }
 
-// TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO
-// through it, and then without one of its lines.
+// TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO through
+// the documented nginx, and through one without each of its lines.
 func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	s := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())
@@ -293,7 +293,7 @@ func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 			const requests, each = 20, 8
 			d.postLarge(requests, each)
 			failures := fmt.Sprintf("collectord_shipper_failures_total{kind=%q}", c.failure)
-			until(t, "it is shipped, or refused", func() bool {
+			until(t, "the object is shipped or refused", func() bool {
 				m := d.metrics()
 				return c.failure != "" && m[failures] > 0 || m["collectord_usages_shipped_total"] == requests*each
 			})

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// strangers hold connections and are never authenticated. Whoever is cut off
-// connects again.
+// strangers hold connections and never authenticate. A stranger whose connection is closed
+// reconnects.
 type strangers struct {
 	d       *daemon
 	over    chan struct{}
 	running sync.WaitGroup
 }
 
-// startStrangers connects n strangers, of each kind as many.
+// startStrangers connects n strangers, the same number of each kind.
 func startStrangers(d *daemon, n int, kinds []slowKind) *strangers {
 	s := &strangers{d: d, over: make(chan struct{})}
 	for i := range n {
@@ -35,7 +35,7 @@ func startStrangers(d *daemon, n int, kinds []slowKind) *strangers {
 	return s
 }
 
-// holdOnce holds a connection until it is cut off, and reports whether to go on.
+// holdOnce holds a connection until it is closed, and reports whether to continue.
 func (s *strangers) holdOnce(kind slowKind) bool {
 	const pace = 500 * time.Millisecond
 	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port)); err == nil {
@@ -92,15 +92,15 @@ func strangerKinds(header string) []slowKind {
 	}
 }
 
-// TestClientsAreServedWhileStrangersHoldEverySlot has twice as many strangers hold
-// connections as http.max_connections allows. Each client is served, most of
-// them at the first attempt: one request, over a connection of its own, is answered 201.
-// A client that was there before keeps its connection.
+// TestClientsAreServedWhileStrangersHoldEverySlot has twice as many strangers as
+// http.max_connections. Each client is served, most of them at the first attempt: one
+// request over a new connection is answered with 201. A client that was connected before
+// keeps its connection.
 func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	const (
 		crowd      = 2000
 		clients    = 100
-		maxRepeats = clients / 5 // need more than one attempt, since the machine may be busy
+		maxRepeats = clients / 5 // clients that may need more than one attempt, since the machine may be busy
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	ways := []string{"tokens"}
@@ -155,22 +155,22 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			warm := &http.Client{Transport: steady, Timeout: testTimeout}
 			defer warm.CloseIdleConnections()
 			var last atomic.Int64
-			var idled atomic.Bool // for so long that it may have made room: the machine was busy
+			var idled atomic.Bool // so long that its connection may be closed, on a busy machine
 			post := func() {
 				before := last.Swap(time.Now().UnixMilli())
 				got := postAs(t, warm, url, token)
 				if before > 0 && time.Now().UnixMilli()-before > 800 {
 					idled.Store(true)
 				}
-				// Its connection may be closed once it has been idle, and net/http does not
-				// repeat a request by itself.
+				// The connection may be closed after it was idle, and net/http does not repeat a
+				// request by itself.
 				if got != http.StatusCreated && (got != 0 || !idled.Load()) {
-					t.Errorf("the client that was there before: %d", got)
+					t.Errorf("the client that was connected before is answered %d", got)
 				}
 			}
 			post()
 			s := startStrangers(d, crowd, kinds)
-			until(t, "all places are taken", func() bool {
+			until(t, "all connections are in use", func() bool {
 				post()
 				return d.connections() >= 1000
 			})
@@ -194,7 +194,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 						took[i] = time.Since(began)
 						client.CloseIdleConnections()
 						post()
-						<-time.After(50 * time.Millisecond) // the strangers come back
+						<-time.After(50 * time.Millisecond) // the strangers reconnect
 					}
 				})
 			}
@@ -204,10 +204,10 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			}
 			m := d.metrics()
 			if dials.Load() != 1 && !idled.Load() {
-				t.Errorf("the client that was there before had to connect %d times", dials.Load())
+				t.Errorf("the client that was connected before connected %d times", dials.Load())
 			}
-			// Those that make room are open until the machine has the time to close them.
-			until(t, "few more connections are open than may be", func() bool { return d.metrics()["collectord_http_connections"] <= maxCrowd+128 })
+			// Connections chosen for closing stay open until the machine gets to close them.
+			until(t, "hardly more connections than the limit are open", func() bool { return d.metrics()["collectord_http_connections"] <= maxCrowd+128 })
 			made := 0.0
 			for name, n := range m {
 				if strings.HasPrefix(name, "collectord_http_connections_made_room_total") {
@@ -215,13 +215,13 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				}
 			}
 			if made == 0 || m["collectord_http_connections_max"] != maxCrowd {
-				t.Errorf("%v connections made room, of at most %v", made, m["collectord_http_connections_max"])
+				t.Errorf("%v connections were closed for others, with a limit of %v", made, m["collectord_http_connections_max"])
 			}
 			d.untilLogged("http.max_connections is reached")
-			// One line, and a sum every 30 s. On a busy machine it may seem to be over in between.
+			// One line, and a summary every 30 s. On a busy machine the trouble may end in between.
 			lines := strings.Count(d.log(), "trouble=connections") - 2*strings.Count(d.log(), "no connection makes room")
 			if n, limit := lines, 1+int(time.Since(began)/(30*time.Second)); n > limit {
-				t.Errorf("%d lines about connections, at most %d are fine", n, limit)
+				t.Errorf("%d lines about connections, want at most %d", n, limit)
 			}
 			s.stop()
 			d.untilLogged("no connection makes room or is turned away any more")

@@ -11,12 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// hostileText is what a hostile name or value may hold: it starts colours, ends lines,
-// changes the direction of text, and forges a verdict.
+// hostileText is a hostile name or value. It starts colours, ends lines, changes the
+// direction of text, and forges a verdict.
 const hostileText = "a\x1b[31m\rb\x7f\u009b31m\u202e\u2066\x9b\nRIGHT: forged\n\tc"
 
-// terminalHazard reports what in a text would control a terminal, or be taken for a line
-// of collectord's.
+// terminalHazard returns an error for a text that would control a terminal, or that looks
+// like a line of collectord's.
 func terminalHazard(text string) error {
 	for _, r := range text {
 		if r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// newTestLog is a logger whose lines are kept without their time.
+// newTestLog returns a logger that records its lines without their time.
 func newTestLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func() []string) {
 	text := &lockedText{}
 	h = newTroubleHandler(slog.NewTextHandler(text, &slog.HandlerOptions{
@@ -32,7 +32,7 @@ func newTestLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines fu
 	}
 }
 
-// lockedText is written to by timers, too.
+// lockedText is a buffer with a mutex, since timers write to it, too.
 type lockedText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -69,13 +69,13 @@ func TestARepeatedFailureIsLoggedOnceThenSummarizedThenEnded(t *testing.T) {
 		}
 		fail(1)
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=10`)
-		<-time.After(time.Second / 2) // between the seconds, on which the summaries come
+		<-time.After(time.Second / 2) // the summaries are written on full seconds
 		fail(28)
 		log.Info("something else")
 		expectLines(t, lines(), `level=INFO msg="something else"`)
 		fail(2) // the first summary is due after 30 s
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=290 times=29`)
-		<-time.After(time.Minute) // what happened after the first summary is not kept back for ever
+		<-time.After(time.Minute) // failures after the first summary are also summarized
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=10`)
 		log.Info("shipping again", "trouble", "shipping")
 		expectLines(t, lines(), `level=INFO msg="shipping again" trouble=shipping times=31 lasted=1m31.5s`)
@@ -83,7 +83,7 @@ func TestARepeatedFailureIsLoggedOnceThenSummarizedThenEnded(t *testing.T) {
 		expectLines(t, lines())
 		fail(1)
 		if got := lines(); len(got) != 1 {
-			t.Errorf("a new outage is told by %q", got)
+			t.Errorf("a new outage is logged as %q", got)
 		}
 	})
 }

@@ -59,7 +59,7 @@ func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 		if is := h.states(); !is["shipping"] || is["full"] || len(is) < len(troubleKinds) {
 			t.Errorf("%v", is)
 		}
-		// What comes and goes while it is quiet is listed as it is now.
+		// A flapping trouble with few log lines is listed with its current state.
 		log.Info("shipping again", "trouble", "shipping")
 		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
 			t.Errorf("after the end: %q", names)
@@ -76,7 +76,8 @@ func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 	})
 }
 
-// TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds and not by each failure.
+// TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds also checks that other failures do not
+// wake it.
 func TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds(t *testing.T) {
 	log, h, _ := newTestLog(slog.LevelError)
 	woken := func() bool {
@@ -122,8 +123,8 @@ func TestAdviceIsWhatAMessageEndsWith(t *testing.T) {
 	}
 }
 
-// TestKindsOfTroublesAreThoseOfTheSource: what no line ends would be listed for ever, and
-// what is not known would be missing in the metrics until it happens.
+// TestKindsOfTroublesAreThoseOfTheSource checks troubleKinds. A trouble that no line ends
+// would be listed forever. An unlisted one would be missing in the metrics until it occurs.
 func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	begins, ends := loggedTroubles(t)
 	// shiparchive.go is a command's.
@@ -143,8 +144,8 @@ func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	}
 }
 
-// loggedTroubles counts the calls that log each trouble, and those that log its end. Names
-// that are made at run time are those of the calls named here.
+// loggedTroubles counts the calls that log each trouble, and those that log its end. It
+// lists the names that are made at run time.
 func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 	t.Helper()
 	begins = map[string]int{"udp_overloaded": 1, "last look": 1, "lost by the storage": 1, "vanished": 1} // udpserver/watch.go, shipper/look.go
@@ -208,7 +209,7 @@ func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 	return begins, ends
 }
 
-// literal is the text of an expression of literals and constants.
+// literal returns the text of an expression of literals and constants.
 func literal(e ast.Expr, constants map[string]string) (text string, ok bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// startStraced runs the daemon under strace, which makes reading some files of its log
-// fail with EIO, and waits until it is running. end ends it as SIGTERM does.
+// startStraced runs the daemon under strace and waits until it is running. Reading some
+// files of the log fails with EIO. end stops the daemon with SIGTERM.
 func startStraced(t *testing.T, dir, config string, port, admin int, files ...string) (d *daemon, end func()) {
 	t.Helper()
 	path, err := binary()
@@ -42,13 +42,13 @@ func startStraced(t *testing.T, dir, config string, port, admin int, files ...st
 		}
 		trace, err := os.ReadFile(filepath.Join(dir, "trace"))
 		if err != nil || !bytes.Contains(trace, []byte("(INJECTED)")) {
-			t.Errorf("nothing failed, so this proves nothing: %v", err)
+			t.Errorf("no read failed, so the test proves nothing: %v", err)
 		}
 	}
 }
 
-// TestUnreadableFilesAreReadAgainAfterARestart makes one file of the log after
-// another unreadable for one run of the daemon, and for two.
+// TestUnreadableFilesAreReadAgainAfterARestart makes each file of the log unreadable for one
+// run of the daemon, and for two.
 func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	needs(t, "strace")
 	const n, file = 300, "00000000000000000001"
@@ -56,7 +56,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	sealed := fmt.Sprintf("%020d-%020d", 1, n)
 	for _, r := range []struct {
 		name, file string
-		line       string // that is in the log of the first run
+		line       string // expected in the log of the first run
 		second     string // file that is unreadable in the second run
 		lost       bool
 	}{
@@ -76,7 +76,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.kill()
 
 			d, end := startStraced(t, dir, config, port, admin, r.file)
-			until(t, "it takes usages: a start that fails is done again", func() bool {
+			until(t, "it accepts usages: a failed start is repeated", func() bool {
 				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 				if err == nil {
 					resp.Body.Close()
@@ -84,10 +84,10 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				return err == nil && resp.StatusCode == http.StatusOK
 			})
 			d.post(acks, n, n+10, 2, false)
-			until(t, "the log says what can't be read: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
+			until(t, "the daemon logs the unreadable file: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
 			end()
 			if notes := seqRanges(t, dir+"/archive/_collectord/lost/*"); len(notes) > 0 {
-				t.Errorf("noted as lost before a restart has read it again: %v", notes)
+				t.Errorf("loss notes before a restart has tried again: %v", notes)
 			}
 
 			if strings.HasSuffix(r.name, "segment") || r.lost {
@@ -97,7 +97,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 						t.Fatal(err)
 					}
 					if m, err := store.Stat(t.Context(), key); err != nil || m.ConfirmedBelow > 1 {
-						t.Errorf("%s claims that all seqs below %d are stored or noted: %v", key, m.ConfirmedBelow, err)
+						t.Errorf("%s has confirmed_below %d: %v", key, m.ConfirmedBelow, err)
 					}
 				}
 			}

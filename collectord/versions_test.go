@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// versionBefore builds the program of the newest tag, or, before the first one, of the
-// commit before this one.
+// versionBefore builds the program of the newest tag, or of the previous commit if there
+// is no tag.
 func versionBefore(t *testing.T) (path, name string) {
 	t.Helper()
 	git := func(args ...string) string {
@@ -46,8 +46,8 @@ func versionBefore(t *testing.T) (path, name string) {
 	return filepath.Join(dir, "before"), name
 }
 
-// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt is an upgrade that is undone: the
-// daemon before runs on the data_dir of this one, and this one after it.
+// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt undoes an upgrade: the version before
+// runs on the data_dir of this version, and then this version again.
 func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	needs(t, "git", "tar")
 	before, name := versionBefore(t)
@@ -68,9 +68,9 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitBadConfig {
 		if now := readTree(t, filepath.Join(dir, "data")); now != state || !strings.Contains(out, "later version") {
-			t.Errorf("%s does not leave what this version wrote alone, or does not say so:\n%s", name, out)
+			t.Errorf("%s changes the files of this version, or does not report that it refuses them:\n%s", name, out)
 		}
-		t.Logf("%s leaves it alone: %s", name, out)
+		t.Logf("%s refuses it: %s", name, out)
 	} else if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	} else {
@@ -90,7 +90,7 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	}
 }
 
-// runUntil runs a daemon until that is so, or it ends by itself.
+// runUntil runs a daemon until a condition holds or the daemon ends by itself.
 func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err error) {
 	t.Helper()
 	var text strings.Builder
@@ -118,7 +118,7 @@ func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err erro
 	return text.String(), err
 }
 
-// readTree is every name in a directory with what it holds.
+// readTree returns the content of each file below a directory by its name.
 func readTree(t *testing.T, dir string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {

@@ -41,7 +41,7 @@ func mustRunWal(t *testing.T, want int, config string, args ...string) (lines []
 
 func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
 	dir := t.TempDir()
-	// The storage is away: everything stays in the log.
+	// The storage is unavailable, so everything stays in the log.
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\nshipper: {destination: 's3://usages/p', s3: {endpoint: 'http://127.0.0.1:9', region: us-east-1}}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
@@ -61,7 +61,7 @@ func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
 	}
 	d.kill()
 	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 400 {
-		t.Errorf("cat of what a kill left prints %d lines", len(lines))
+		t.Errorf("cat of the log of a killed daemon prints %d lines", len(lines))
 	}
 	mustRunWal(t, 0, config, "repair")
 	sealed := filepath.Join(dir, "data", "wal", "00000000000000000001-00000000000000000400", "00000000000000000001")
@@ -109,6 +109,6 @@ func TestWalCommandsWhereThereIsNoLog(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(config), "data")); err == nil {
-		t.Error("looking at a log that is not there has made one")
+		t.Error("a command that only reads made a log")
 	}
 }

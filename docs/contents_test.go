@@ -20,8 +20,8 @@ func TestDocumentsAreShort(t *testing.T) {
 	}
 }
 
-// TestReadersFindTheirWay checks that what somebody new looks for is at most three clicks
-// away from the README: that many links lead to the page that has it.
+// TestReadersFindTheirWay checks that a new user finds each subject within three clicks: at
+// most three links lead from the README to its page.
 func TestReadersFindTheirWay(t *testing.T) {
 	all := documents(t)
 	clicks := map[string]int{"README.md": 0}

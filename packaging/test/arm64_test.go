@@ -80,7 +80,7 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = daemon.Wait()
-	start() // it seals what the crash left, and ships it
+	start() // it seals and ships the segment that the crash left
 	waitUntil(t, "the record is back", func() bool {
 		out, err := command(append([]string{"cat"}, settings...)...).Output()
 		return err == nil && strings.Contains(string(out), fmt.Sprintf(`{"id":"%s"`, id)) && strings.Contains(string(out), `"usage":{"patientId":"100"}`)

@@ -23,8 +23,8 @@ const (
 	later   = "1.0.1"
 )
 
-// build makes the packages of a version from the tree at source. Nothing but
-// what is passed tells the script when, where and by whom.
+// build makes the packages of a version from the tree at source. The script gets time, place
+// and user only from its arguments.
 func build(source, out, version, umask string, architectures ...string) error {
 	c := exec.Command("sh", append([]string{"-c", `umask "$1" && shift && exec packaging/package "$@"`, "sh", umask, out}, architectures...)...)
 	c.Dir = source
@@ -54,7 +54,7 @@ var built = map[string]func() error{
 	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(buildDir, later), later, "022", runtime.GOARCH) }),
 }
 
-// packages are the files of one kind, of all architectures.
+// packages returns the packages of one kind for all architectures.
 func packages(t *testing.T, version, kind string) []string {
 	t.Helper()
 	if os.Getenv("NFPM") == "" {
@@ -70,7 +70,7 @@ func packages(t *testing.T, version, kind string) []string {
 	return files
 }
 
-// packageFile is that for an architecture, as Go calls it.
+// packageFile returns the package for an architecture (GOARCH).
 func packageFile(t *testing.T, version, kind, arch string) string {
 	t.Helper()
 	names := map[string][]string{"amd64": {"amd64", "x86_64"}, "arm64": {"arm64", "aarch64"}}[arch]
@@ -93,7 +93,7 @@ func deb(t *testing.T, version string) string {
 func TestPackagesAreReproducible(t *testing.T) {
 	t.Parallel()
 	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
-	// Another directory, other times of the files, another umask.
+	// The second build has another directory, other file times, and another umask.
 	elsewhere := t.TempDir()
 	mustExec(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
 	out := filepath.Join(elsewhere, "out")
@@ -127,8 +127,7 @@ func TestPackagesPassTheLinters(t *testing.T) {
 	})
 	t.Run("rpmlint", func(t *testing.T) {
 		requirePrograms(t, "rpmlint", "cpio")
-		// rpmlint unpacks a package with absolute paths, which would be those of
-		// this host.
+		// rpmlint unpacks a package to absolute paths, which would be on this host.
 		dir := t.TempDir()
 		cpio, err := exec.LookPath("cpio")
 		if err != nil {
@@ -168,7 +167,7 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	if err := os.WriteFile(path, bytes.ReplaceAll(unit, []byte("/usr/bin/collectord"), []byte(program)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// An unknown key is a warning, and leaves the exit status at 0.
+	// An unknown key is only a warning with exit status 0.
 	if output := mustExec(t, "systemd-analyze", "verify", "--man=no", path); output != "" {
 		t.Errorf("systemd-analyze verify: %s", output)
 	}
@@ -180,8 +179,8 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	t.Log(lines[len(lines)-1])
 }
 
-// What a hint in a log line names, such as docs/storages.md, is on the host, and so is what
-// docs/monitoring.md tells people to install.
+// The packages contain the pages that log lines name, such as docs/storages.md, and the files
+// of docs/monitoring.md.
 func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 	t.Parallel()
 	requirePrograms(t, "dpkg-deb", "rpm")
@@ -205,7 +204,7 @@ func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 			}
 		}
 		if strings.Contains(list, ".go\n") {
-			t.Errorf("the %s has a file of Go", kind)
+			t.Errorf("the %s contains Go source", kind)
 		}
 	}
 }

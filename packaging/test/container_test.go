@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// container is one that runs as docs/deploy.md shows it.
+// container is a container started as in docs/deploy.md.
 type container struct {
 	podman
 	testNetwork
@@ -49,7 +49,7 @@ func (c *container) ready() bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// metric is the value of a metric with these labels.
+// metric returns the value of a metric with these labels.
 func (c *container) metric(name string) float64 {
 	c.t.Helper()
 	answer, err := c.client.Get("http://" + c.there + ":3001/metrics")
@@ -69,7 +69,7 @@ func (c *container) metric(name string) float64 {
 	return value
 }
 
-// post returns the id of a usage, or what went wrong.
+// post sends a usage and returns its id or an error.
 func (c *container) post(host, usage string) (id string, err error) {
 	req, err := http.NewRequest(http.MethodPost, "http://"+net.JoinHostPort(host, "3000")+"/api/usages", strings.NewReader(usage))
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *container) post(host, usage string) (id string, err error) {
 	return stored.ID, json.Unmarshal(body, &stored)
 }
 
-// checkConfinement checks what the kernel says of the daemon.
+// checkConfinement checks the kernel's view of the daemon: ids, capabilities and mounts.
 func (c *container) checkConfinement() {
 	c.t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", c.pid())
@@ -124,7 +124,7 @@ func (c *container) checkConfinement() {
 		where, how := fields[4], strings.Split(fields[5], ",")
 		kernel := regexp.MustCompile(`^/(proc|sys|dev)(/|$)`).MatchString(where)
 		if !kernel && slices.Contains(how, "rw") != (where == "/var/lib/collectord") {
-			c.t.Errorf("it is mounted otherwise than it should be: %s", line)
+			c.t.Errorf("unexpected mount: %s", line)
 		}
 	}
 	volume, err := os.Stat(c.do("volume", "inspect", "--format", "{{.Mountpoint}}", "collectord"))
@@ -145,8 +145,8 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	w := newTestNetwork(t)
 	endpoint, authority := startMinIO(t, w.here)
 
-	// What docs/deploy.md shows, with the addresses of this test. The authority takes
-	// the place of the image's own ones, which proves where those are looked for.
+	// The commands of docs/deploy.md, with the addresses of this test. The authority replaces
+	// those of the image, which proves that the daemon reads them from there.
 	p.shell(deployBlock(t, "podman run --rm"))
 	command := deployBlock(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
@@ -163,7 +163,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := c.command("logs", "--tail", "40", "collectord").CombinedOutput()
-			t.Logf("what the container said:\n%s", out)
+			t.Logf("the container's log:\n%s", out)
 		}
 	})
 	c.shell(command, keys...)
@@ -173,10 +173,10 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	stranger := *c
 	stranger.token = "cd_" + strings.Repeat("A", 43)
 	if _, err := stranger.post(c.there, `{}`); err == nil || !strings.Contains(err.Error(), "unauthorized") {
-		t.Errorf("a stranger is told: %v", err)
+		t.Errorf("a client without a token gets: %v", err)
 	}
 
-	// Datagrams that were committed before any kill are as safe as what was answered.
+	// Datagrams that were committed before any kill are as safe as acknowledged usages.
 	const datagrams = 100
 	conn, err := net.Dial("udp", c.there+":3000")
 	if err != nil {
@@ -240,7 +240,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		t.Errorf("stopped, after %v, it exits with %s", took, status)
 	}
 
-	// What is in the bucket then, read by the image.
+	// The image reads the bucket.
 	read := func(args string) string {
 		return c.shell(strings.Replace(strings.TrimSpace(command), "--detach --name collectord --restart unless-stopped", "--rm", 1)+" "+args, keys...)
 	}
@@ -262,11 +262,11 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	}
 	for _, id := range stored {
 		if there[id] != 1 {
-			t.Errorf("%s was answered 201 and is there %d times", id, there[id])
+			t.Errorf("%s was acknowledged and is stored %d times", id, there[id])
 		}
 	}
 	if fromDatagrams != datagrams {
-		t.Errorf("%d of %d datagrams are there", fromDatagrams, datagrams)
+		t.Errorf("%d of %d datagrams are stored", fromDatagrams, datagrams)
 	}
 	if left := read("ship"); !strings.Contains(left, "shipped 0 records") {
 		t.Errorf("ship: %s", left)
@@ -274,7 +274,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d kills: %d requests, %d answered 201, all of them in the bucket once, and %d more; stopped within %v", *restarts, attempts.Load()+1, len(stored), len(there)-len(stored)-fromDatagrams, took.Round(time.Millisecond))
 	t.Logf("audit: %s", read("audit --from-start"))
 
-	// Started again it heeds a token that is taken away, as docs/deploy.md says.
+	// After a restart a token can be removed, as in docs/deploy.md.
 	c.do("start", "collectord")
 	waitUntil(t, "it is ready again", c.ready)
 	if _, err := c.post(c.there, `{}`); err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// dpkg installs a deb and returns what the installation said.
+// dpkg installs a deb and returns the output.
 func (m *machine) dpkg(file string) (string, error) {
 	m.t.Helper()
 	content, err := os.ReadFile(file)
@@ -33,7 +33,7 @@ func (m *machine) install(version string) string {
 	return out
 }
 
-// configure puts a line into the configuration, before what is there.
+// configure inserts a line at the beginning of the configuration.
 func (m *machine) configure(line string) {
 	m.t.Helper()
 	const path = "/etc/collectord/collectord.yaml"
@@ -57,7 +57,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		t.Errorf("/var/lib/collectord: %s", got)
 	}
 	if got := m.shell("ps -o user= -p " + m.unitProperty("MainPID")); got != "collect+" && got != "collectord" {
-		t.Errorf("it runs as %s", got)
+		t.Errorf("the daemon runs as user %s", got)
 	}
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+earlier+" ") {
 		t.Errorf("version: %s", got)
@@ -65,7 +65,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	if got := m.do("collectord", "config", "check"); got != "checked as user collectord, to whom data_dir belongs (--user NAME: another)\nthe configuration is valid" {
 		t.Errorf("the configuration that is installed: %s", got)
 	}
-	// The kernel has one such value for all networks, so that it may not be ours to set.
+	// The kernel has a single value for all network namespaces, so a container may not set it.
 	t.Logf("net.core.rmem_max: %s", m.shell("cat /proc/sys/net/core/rmem_max || true"))
 	if output := m.do("systemd-analyze", "verify", "--man=no", "collectord.service"); output != "" {
 		t.Errorf("systemd-analyze verify: %s", output)
@@ -97,7 +97,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		}
 		t.Log(out)
 		if m.pid() != running || m.unitProperty("ActiveState") != "active" {
-			t.Error("it does not run on")
+			t.Error("the daemon ended")
 		}
 		if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "log") || !strings.Contains(journal, "mistake") {
 			t.Errorf("the mistake is not named: %s", journal)
@@ -105,7 +105,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		m.shell("sed -i 1d /etc/collectord/collectord.yaml")
 		m.shell("sed -i 's/^  # level: info/  level: debug/' /etc/collectord/collectord.yaml")
 		m.do("systemctl", "reload", "collectord")
-		waitUntil(t, "the reload is told", func() bool {
+		waitUntil(t, "the reload is counted", func() bool {
 			return strings.Contains(m.do("journalctl", "--output=cat", "--unit=collectord"), "log.level: info -> debug")
 		})
 		if m.pid() != running {
@@ -132,13 +132,13 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		if out, err := m.try("systemctl", "reload", "collectord"); err != nil {
 			t.Errorf("the reload: %v: %s", err, out)
 		}
-		waitUntil(t, "the reload is told", func() bool {
+		waitUntil(t, "the reload is counted", func() bool {
 			return m.unitProperty("ActiveState") == "active" && strings.Contains(m.do("journalctl", "--output=cat", "--lines=5", "--unit=collectord"), "reloaded the configuration")
 		})
 		m.shell("rm -r /etc/systemd/system/collectord.service.d")
 		m.do("systemctl", "daemon-reload")
 	})
-	t.Run("a configuration with a mistake is named and not spun on", func(t *testing.T) {
+	t.Run("a mistake in the configuration is logged and causes no restart loop", func(t *testing.T) {
 		m := *m
 		m.t = t
 		m.configure("http: {lisen: 'localhost:3000'}")
@@ -153,7 +153,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		if journal := m.do("journalctl", "--priority=err", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
 			t.Errorf("the key is not named: %s", journal)
 		}
-		// Nor does an upgrade start it, or fail.
+		// An upgrade neither starts it nor fails.
 		t.Log(m.install(later))
 		if state := m.unitProperty("ActiveState"); state != "failed" {
 			t.Errorf("it is %s after the upgrade", state)
@@ -183,7 +183,7 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	}
 	m.ship(id)
 
-	// What the operator stopped stays so, and what is disabled is not enabled.
+	// An upgrade starts no stopped service and enables no disabled one.
 	m.do("systemctl", "stop", "collectord")
 	m.install(earlier)
 	if state := m.unitProperty("ActiveState"); state != "inactive" {
@@ -256,8 +256,8 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	}
 }
 
-// Without systemd, such as in an image or a chroot, all is installed, nothing is
-// started, and user, directory and sysctl are made with what is there.
+// Without systemd, as in an image or a chroot, everything is installed and nothing is
+// started. The script makes user, directory and sysctl with the available tools.
 func TestPackageInstallsWithoutSystemd(t *testing.T) {
 	t.Parallel()
 	for name, missing := range map[string][]string{
@@ -271,7 +271,7 @@ func TestPackageInstallsWithoutSystemd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// What the kernel would allow: a file takes its place here.
+			// A file takes the place of the kernel's sysctl.
 			const limit = "/proc/sys/net/core/rmem_max"
 			m.write(limit, "212992\n")
 			content, err := os.ReadFile(deb(t, earlier))
@@ -288,13 +288,13 @@ func TestPackageInstallsWithoutSystemd(t *testing.T) {
 			}
 			t.Log(m.chroot("/usr/bin/dpkg", "--purge", "collectord"))
 			if m.exists("/var/lib/collectord") {
-				t.Error("the empty directory is kept")
+				t.Error("the empty directory was not removed")
 			}
 		})
 	}
 }
 
-// chroot runs a program in a tree that was not booted.
+// chroot runs a program in a tree that is not booted.
 func (m *machine) chroot(args ...string) string {
 	m.t.Helper()
 	c := exec.Command(args[0], args[1:]...)

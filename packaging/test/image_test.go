@@ -22,7 +22,7 @@ func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 	p := newPodman(t)
 	id := p.build("collectord", "022")
 	if again := p.build("again", "077"); again != id {
-		t.Errorf("built twice it is %s and %s", id, again)
+		t.Errorf("two builds have the ids %s and %s", id, again)
 	}
 	root := p.do("image", "mount", "collectord")
 	var entries []string
@@ -47,7 +47,7 @@ func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 		"drwxr-x--- " + imageUser + ":" + imageUser + " /var/lib/collectord",
 	}
 	if err != nil || !slices.Equal(entries, want) {
-		t.Errorf("%v: it holds\n%s", err, strings.Join(entries, "\n"))
+		t.Errorf("%v: the image contains\n%s", err, strings.Join(entries, "\n"))
 	}
 	text, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
 	if err != nil {
@@ -62,7 +62,7 @@ func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 		names[c.Subject.CommonName] = true
 	}
 	if len(names) < 100 || !names["Amazon Root CA 1"] || !names["ISRG Root X1"] {
-		t.Errorf("it trusts %v", names)
+		t.Errorf("the image trusts %v", names)
 	}
 	t.Logf("%d authorities, %s bytes", len(names), p.do("image", "inspect", "--format", "{{.Size}}", "collectord"))
 
@@ -110,15 +110,15 @@ func TestImageNeedsAccessControlOrAnExplicitOptOut(t *testing.T) {
 		p.do("stop", "refused")
 		status := p.do("inspect", "--format", "{{.State.ExitCode}}", "refused")
 		if want := map[bool]string{true: "0", false: "78"}[c.refused == nil]; status != want {
-			t.Errorf("told %v it exits with %s, want %s: %s", c.env, status, want, logs)
+			t.Errorf("with %v it exits with %s, want %s: %s", c.env, status, want, logs)
 		}
 		for _, want := range c.refused {
 			if !strings.Contains(logs, want) {
-				t.Errorf("told %v it does not name %s: %s", c.env, want, logs)
+				t.Errorf("with %v it does not name %s: %s", c.env, want, logs)
 			}
 		}
 		if len(c.env) == 1 && strings.Contains(logs, map[string]string{http: udp, udp: http}[c.refused[0]]) {
-			t.Errorf("told %v it names what is settled: %s", c.env, logs)
+			t.Errorf("with %v it also names the listener that is configured: %s", c.env, logs)
 		}
 		p.do("rm", "--volumes", "refused")
 	}

@@ -26,7 +26,7 @@ import (
 
 var restarts = flag.Int("restarts", 50, "how often the daemon is restarted under load")
 
-// load is clients that post one usage after another, and what they were told.
+// load is a number of clients that post one usage after another, and the results.
 type load struct {
 	m        *machine
 	stop     chan struct{}
@@ -39,8 +39,7 @@ type load struct {
 	failed map[string]int // by kind
 }
 
-// startLoad starts clients that keep their connections, clients that don't, and a
-// sender of datagrams.
+// startLoad starts clients with and without keep-alive, and a sender of datagrams.
 func startLoad(m *machine) *load {
 	l := &load{m: m, stop: make(chan struct{}), failed: map[string]int{}}
 	for i := range 16 {
@@ -59,7 +58,7 @@ func startLoad(m *machine) *load {
 	return l
 }
 
-// pause waits a little between requests, and is false once there are to be no more.
+// pause waits between requests. It returns false when the load ends.
 func (l *load) pause(d time.Duration) bool {
 	select {
 	case <-l.stop:
@@ -83,7 +82,7 @@ func (l *load) run(client *machine) {
 	}
 }
 
-// errorKind tells errors apart without the numbers in them.
+// errorKind returns the kind of an error: a text without ports and other long numbers.
 func errorKind(err error) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -122,9 +121,8 @@ func (l *load) end() int {
 	return n
 }
 
-// stopAndReport tells what there is to tell, and fails the test where a request failed,
-// something that was answered 201 is not in the archive, or a datagram is neither
-// there nor counted.
+// stopAndReport ends the load and logs its results. It fails the test if a request failed,
+// an acknowledged usage is not in the archive, or a datagram is neither stored nor counted.
 func (l *load) stopAndReport(what string) {
 	t, m := l.m.t, l.m
 	t.Helper()
@@ -160,14 +158,14 @@ func (l *load) stopAndReport(what string) {
 		t.Errorf("%d requests failed", failed)
 	}
 	if lost > 0 {
-		t.Errorf("%d of %d that were answered 201 are not in the archive", lost, len(l.stored))
+		t.Errorf("%d of %d acknowledged usages are not in the archive", lost, len(l.stored))
 	}
 	if len(l.stored) == 0 {
-		t.Error("there was no load")
+		t.Error("the load sent nothing")
 	}
 }
 
-// metric is the value of a metric, of all its labels together.
+// metric returns the value of a metric, summed over all labels.
 func (m *machine) metric(name string) int {
 	m.t.Helper()
 	answer, err := m.Get("http://127.0.0.1:3001/metrics")
@@ -203,7 +201,7 @@ func TestUpgradeUnderLoadFailsNoRequest(t *testing.T) {
 	waitUntil(t, "the load runs", func() bool { return stored() > 500 })
 	m.install(later)
 	was := stored()
-	waitUntil(t, "the load goes on", func() bool { return stored() > was+500 })
+	waitUntil(t, "the load continues", func() bool { return stored() > was+500 })
 	l.stopAndReport("one upgrade")
 }
 
@@ -214,14 +212,13 @@ func TestRestartsUnderLoadFailNoRequest(t *testing.T) {
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
 	for range *restarts {
 		was := stored()
-		waitUntil(t, "the load goes on", func() bool { return stored() > was+200 })
+		waitUntil(t, "the load continues", func() bool { return stored() > was+200 })
 		m.do("systemctl", "restart", "collectord")
 	}
 	l.stopAndReport(strconv.Itoa(*restarts) + " restarts")
 }
 
-// watchdog shortens the time that the daemon has to show that it is alive, so that
-// a test can wait for it.
+// watchdog shortens the watchdog's time, so that a test can wait for it.
 func (m *machine) watchdog() {
 	m.t.Helper()
 	if was := m.unitProperty("WatchdogUSec"); was != "1min" {
@@ -254,7 +251,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	m.install(earlier)
 	m.configure("shipper: {destination: 's3://usages', retry_max: 2s, s3: {endpoint: 'http://127.0.0.1:9000', region: us-east-1}}")
 	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
-	// The key is a credential, as the unit's comment shows.
+	// The key is a credential, as in the unit's comment.
 	m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n")
 	m.shell("chmod 0600 /etc/collectord/s3-credentials")
 	m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
@@ -302,9 +299,9 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		before := failures()
 		waitUntil(t, "uploads fail", func() bool { return failures() > before+1 })
 	}
-	t.Logf("the bucket was away for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
+	t.Logf("the bucket was unavailable for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
 	storage()
-	waitUntil(t, "what waited is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
+	waitUntil(t, "the waiting usages are shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
 	if m.pid() != running || m.unitProperty("NRestarts") != "0" {
 		t.Errorf("it was restarted: %s restarts", m.unitProperty("NRestarts"))
 	}

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// requirePrograms fails the test where something is missing, unless that is allowed.
+// requirePrograms checks that the test runs as root and that the programs are installed.
 func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	missing := ""
@@ -30,7 +30,8 @@ func requirePrograms(t *testing.T, programs ...string) {
 	skipMissing(t, missing)
 }
 
-// skipMissing fails the test for what is missing, unless that is allowed.
+// skipMissing skips the test if a requirement is missing and ALLOW_MISSING=1 is set.
+// Otherwise a missing requirement fails it.
 func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	switch {
@@ -63,18 +64,18 @@ func waitUntil(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// machine is a booted tree, with a network of its own that has only loopback.
+// machine is a booted tree in a network namespace that has only loopback.
 type machine struct {
 	t      *testing.T
 	root   string
-	leader int // its systemd, as seen from here
+	leader int // process id of its systemd on this host
 	http.Client
 }
 
-var machines atomic.Int64 // so that each has a name of its own
+var machines atomic.Int64 // for unique names
 
-// makeCgroups makes a cgroup of that name in each hierarchy that a systemd manages:
-// two in the same one would take the other's processes for theirs.
+// makeCgroups makes a cgroup of that name in each hierarchy that a systemd manages. Two
+// systemds in the same cgroup would manage each other's processes.
 func makeCgroups(t *testing.T, name string) (dirs []string) {
 	t.Helper()
 	ours, err := os.ReadFile("/proc/self/cgroup")
@@ -159,8 +160,8 @@ func boot(t *testing.T, root string) *machine {
 	return m
 }
 
-// initBelow is the child of a process that is the first one of its own PID
-// namespace, or 0.
+// initBelow returns the child of a process that is the first process of its PID namespace,
+// or 0.
 func initBelow(pid int) int {
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	for _, child := range strings.Fields(string(children)) {
@@ -183,7 +184,7 @@ func (m *machine) try(args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), err
 }
 
-// do is try for what must not fail.
+// do is try for a command that must not fail.
 func (m *machine) do(args ...string) string {
 	m.t.Helper()
 	out, err := m.try(args...)
@@ -199,7 +200,7 @@ func (m *machine) shell(line string) string {
 	return m.do("sh", "-c", line)
 }
 
-// unitProperty is a property of the service.
+// unitProperty returns a property of the service.
 func (m *machine) unitProperty(property string) string {
 	m.t.Helper()
 	return m.do("systemctl", "show", "--property="+property, "--value", "collectord.service")
@@ -214,7 +215,7 @@ func (m *machine) pid() int {
 	return n
 }
 
-// hostPid is the daemon's number as seen from here.
+// hostPid returns the daemon's process id on this host.
 func (m *machine) hostPid() int {
 	m.t.Helper()
 	inside := m.unitProperty("MainPID")
@@ -243,7 +244,7 @@ func (m *machine) hostPid() int {
 	return 0
 }
 
-// crash kills the daemon, which is not started again.
+// crash kills the daemon and prevents its restart.
 func (m *machine) crash() {
 	m.t.Helper()
 	m.write("/etc/systemd/system/collectord.service.d/crash.conf", "[Service]\nRestart=no\n")
@@ -252,7 +253,7 @@ func (m *machine) crash() {
 	m.awaitState("failed")
 }
 
-// awaitState waits until the service is active, failed or whatever is wanted.
+// awaitState waits until the service has a state such as active or failed.
 func (m *machine) awaitState(want string) {
 	m.t.Helper()
 	waitUntil(m.t, "the service is "+want, func() bool { return m.unitProperty("ActiveState") == want })

@@ -25,13 +25,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageUser is whom the image runs as: user and group.
+// imageUser is the user and group of the image.
 const imageUser = "65532"
 
-// podman is one with images, containers, volumes and settings of the test's own.
+// podman is a podman with separate images, containers, volumes and settings.
 type podman struct {
 	t   *testing.T
-	dir string // holds the script podman, and is where commands of docs/deploy.md run
+	dir string // contains the script podman; commands of docs/deploy.md run here
 }
 
 func newPodman(t *testing.T) podman {
@@ -44,7 +44,7 @@ func newPodman(t *testing.T) podman {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "collectord-") // podman takes no long path
+	dir, err := os.MkdirTemp("/tmp", "collectord-") // podman accepts no long path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func newPodman(t *testing.T) podman {
 				t.Errorf("podman %v: %v: %s", args, err, out)
 			}
 		}
-		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // its mount of where layers are, onto itself
+		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // podman's bind mount of the layers
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -77,7 +77,7 @@ func (p podman) command(args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(p.dir, "podman"), args...)
 }
 
-// do runs podman, which must not fail, and returns what it printed.
+// do runs podman, which must not fail, and returns its output.
 func (p podman) do(args ...string) string {
 	p.t.Helper()
 	c := p.command(args...)
@@ -90,7 +90,7 @@ func (p podman) do(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// shell runs a script as docs/deploy.md shows it, and returns what it printed.
+// shell runs a script of docs/deploy.md and returns its output.
 func (p podman) shell(script string, env ...string) string {
 	p.t.Helper()
 	c := exec.Command("bash", "-ec", script)
@@ -119,8 +119,8 @@ func (p podman) build(name, umask string, env ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// deployBlock is the only block of sh in docs/deploy.md that holds a word, changed as
-// a user would.
+// deployBlock returns the only block of sh in docs/deploy.md that contains a word, with a
+// user's changes.
 func deployBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/deploy.md")
@@ -145,12 +145,12 @@ func deployBlock(t *testing.T, word string, change ...string) string {
 	return found[0]
 }
 
-// testNetwork is a network of a container's own, with a cable to that of the host.
+// testNetwork makes a network namespace for a container, with a veth pair to the host's.
 type testNetwork struct{ namespace, here, there, there6 string }
 
 func newTestNetwork(t *testing.T) testNetwork {
 	t.Helper()
-	pid := os.Getpid() // two runs at a time are in nobody's way
+	pid := os.Getpid() // parallel runs have different addresses
 	name := fmt.Sprintf("cdi-%d", pid)
 	address := func(n int) string { return fmt.Sprintf("198.18.%d.%d", pid>>6&0xff, pid<<2&0xff+n) } // RFC 2544, appendix C.2.2
 	address6 := func(n int) string { return fmt.Sprintf("fd98:%x::%d", pid&0xffff, n) }
@@ -169,8 +169,8 @@ func newTestNetwork(t *testing.T) testNetwork {
 	return w
 }
 
-// startMinIO is a MinIO outside any container, with TLS; authority is the file that
-// says whom to trust.
+// startMinIO starts a MinIO with TLS outside any container. authority is the file with its
+// certificate authority.
 func startMinIO(t *testing.T, ip string) (endpoint, authority string) {
 	t.Helper()
 	minio := os.Getenv("TEST_MINIO")

@@ -14,7 +14,7 @@ import (
 
 const releasedVersion = "1.2.3-rc.1"
 
-// repository makes one of the tree, with a version's changes and tag.
+// repository makes a git repository of the tree with a version's changes and tag.
 func repository(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -30,7 +30,7 @@ func repository(t *testing.T) string {
 	return dir
 }
 
-// release releases it from a clone, with another umask.
+// release makes a release from a clone of the repository, with another umask.
 func release(t *testing.T, repository, umask string) string {
 	t.Helper()
 	clone, out := filepath.Join(t.TempDir(), "clone"), t.TempDir()

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// rpmTree is a tree with the rpm installed into it, not yet booted. The host's
-// preset says whether the service is to be enabled.
+// rpmTree returns a tree, not yet booted, in which the rpm is installed. The preset decides
+// whether the service is enabled.
 func rpmTree(t *testing.T, preset string) *machine {
 	t.Helper()
 	root := tree(t)
@@ -26,10 +26,10 @@ func TestRpmFollowsThePreset(t *testing.T) {
 	t.Parallel()
 	enabled := "/etc/systemd/system/multi-user.target.wants/collectord.service"
 	if m := rpmTree(t, "disable"); m.exists(enabled) {
-		t.Error("it is enabled against the preset")
+		t.Error("the service is enabled against the preset")
 	}
 	if m := rpmTree(t, "enable"); !m.exists(enabled) {
-		t.Error("it is not enabled, as the preset says")
+		t.Error("the service is not enabled, against the preset")
 	}
 }
 
@@ -74,12 +74,12 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	out := m.do("rpm", "-e", "collectord")
 	t.Log(out)
 	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !strings.Contains(out, "collectord ship") {
-		t.Error("the removal does not say what is left")
+		t.Error("the removal does not print what is left")
 	}
 	if m.exists("/usr/bin/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("program gone and data there: that is not so")
+		t.Error("want the program removed and the data kept")
 	}
 	if m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") {
-		t.Error("it is still enabled")
+		t.Error("the service is still enabled")
 	}
 }

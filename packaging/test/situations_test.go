@@ -21,11 +21,11 @@ import (
 
 var situations = flag.String("situations", "", "play the situations of an operator through whose names match this (minutes)")
 
-// host is a machine with a daemon that ships to a MinIO, under a real Prometheus.
+// host is a machine with a daemon that ships to a MinIO, monitored by a Prometheus.
 type host struct {
 	*machine
-	disk       string // the mount of data_dir, as seen from here
-	bucket     string // where MinIO keeps it
+	disk       string // the mount point of data_dir on this host
+	bucket     string // MinIO's directory of the bucket
 	minio      *exec.Cmd
 	user       string
 	port       int // of MinIO
@@ -37,10 +37,10 @@ type host struct {
 
 const (
 	shippingTo = "s3://usages"
-	anyExit    = -1 // of the doctor without the service: credentials that only that has are errors
+	anyExit    = -1 // for the doctor without the service, which lacks the service's credentials
 )
 
-// situation is something that happens to a host, and what each place says of it.
+// situation is an incident of a host, with the expected output of each view.
 type situation struct {
 	name     string
 	begin    func()
@@ -50,11 +50,11 @@ type situation struct {
 	wantText map[string][]string
 }
 
-// views are where operators look.
+// views are the commands and pages that operators use.
 func views() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
 
-// TestSituationsAreSeenInEachView plays what can happen to a host through, on a real
-// systemd with the package, a MinIO and a Prometheus in which a minute takes a second.
+// TestSituationsAreSeenInEachView runs a host through its incidents, on a real systemd with
+// the package, a MinIO, and a Prometheus in which a minute takes a second.
 func TestSituationsAreSeenInEachView(t *testing.T) {
 	if *situations == "" {
 		t.Skip("without -situations: make situations")
@@ -70,7 +70,7 @@ func TestSituationsAreSeenInEachView(t *testing.T) {
 			continue
 		}
 		h.play(t, s)
-		if s.end != nil { // there is none for the last
+		if s.end != nil { // the last situation has none
 			s.end()
 			h.waitCalm(s.name)
 		}
@@ -187,7 +187,8 @@ func (h *host) situations() []*situation {
 	}
 }
 
-// play has it happen, waits until each place says what it should, and prints all six.
+// play starts a situation, waits until each view has the expected output, and prints all
+// six.
 func (h *host) play(t *testing.T, s *situation) {
 	t.Helper()
 	h.began, h.fleetArgs = time.Now(), s.fleet
@@ -204,7 +205,7 @@ func (h *host) play(t *testing.T, s *situation) {
 			documented[place] = fmt.Sprintf("exit status %d\n%s", exit, text)
 			for _, words := range s.wantText[place] {
 				if !strings.Contains(text, words) {
-					missing = append(missing, fmt.Sprintf("%s does not say %q", place, words))
+					missing = append(missing, fmt.Sprintf("%s lacks %q", place, words))
 				}
 			}
 			if want := s.wantExit[place]; exit != want && want != anyExit {
@@ -226,7 +227,7 @@ func (h *host) play(t *testing.T, s *situation) {
 	}
 }
 
-// waitReceiving waits until another usage was stored, and heartbeats are written as they come.
+// waitReceiving waits until another usage is appended and heartbeats are written.
 func (h *host) waitReceiving() {
 	h.t.Helper()
 	was := h.metric("collectord_usages_appended_total")
@@ -234,7 +235,7 @@ func (h *host) waitReceiving() {
 	waitUntil(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
 }
 
-// waitCalm waits until the host and the fleet are fine again.
+// waitCalm waits until status, fleet and alerts are fine again.
 func (h *host) waitCalm(after string) {
 	h.t.Helper()
 	h.fleetArgs = nil
@@ -251,7 +252,7 @@ func (h *host) waitCalm(after string) {
 	}
 }
 
-// readView is what a place says now, and with which exit status.
+// readView returns the current output of a view and its exit status.
 func (h *host) readView(place string) (text string, exit int) {
 	h.t.Helper()
 	switch place {
@@ -290,7 +291,7 @@ func linesOf(text, pattern string) string {
 	return strings.Join(kept, "\n")
 }
 
-// page is the status page without its markup, up to the plots, and the clients.
+// page returns the text of the status page up to the plots, and the clients.
 func (h *host) page() string {
 	answer, err := h.Get("http://127.0.0.1:3001/")
 	if err != nil {
@@ -319,7 +320,7 @@ func plain(html string) string {
 	return strings.TrimSpace(regexp.MustCompile(` *(\x00 *)+`).ReplaceAllString(html, "\n"))
 }
 
-// journal is what was logged since the situation began, without what is only told.
+// journal returns the warnings and errors logged since the situation began.
 func (h *host) journal() string {
 	text := h.do("journalctl", "--no-pager", "--output=cat", "--unit=collectord", fmt.Sprintf("--since=@%.6f", float64(h.began.UnixMicro())/1e6))
 	var kept []string
@@ -346,7 +347,7 @@ func (h *host) journal() string {
 	return strings.Join(kept, "\n")
 }
 
-// firing are the alerts that fire.
+// firing returns the firing alerts.
 func (h *host) firing() string {
 	h.t.Helper()
 	answer, err := h.Get(h.prometheus + "/api/v1/alerts")
@@ -382,8 +383,8 @@ func (h *host) firing() string {
 	return strings.Join(lines, "\n")
 }
 
-// runElsewhere runs the program on another host: all that it shares with the machine is the
-// network.
+// runElsewhere runs the program as on another host, which shares only the network with the
+// machine.
 func (h *host) runElsewhere(args ...string) (text string, exit int) {
 	h.t.Helper()
 	c := exec.Command(filepath.Join(h.root, "usr/bin/collectord"), args...)

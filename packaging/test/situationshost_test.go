@@ -18,8 +18,8 @@ import (
 
 const credentials = "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n"
 
-// newHost boots a machine whose data_dir is a small disk of its own, with the package, two
-// devices that send, a MinIO and a Prometheus.
+// newHost boots a machine with the package, two sending devices, a MinIO and a Prometheus.
+// Its data_dir is on a small separate disk.
 func newHost(t *testing.T) *host {
 	t.Helper()
 	minio := os.Getenv("TEST_MINIO")
@@ -64,7 +64,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// shipTo starts the daemon anew with a destination.
+// shipTo restarts the daemon with a destination.
 func (h *host) shipTo(destination string) {
 	h.t.Helper()
 	h.write("/etc/collectord/collectord.yaml", `node: edge-1
@@ -84,7 +84,7 @@ func (h *host) restart() {
 	h.do("systemctl", "restart", "collectord")
 }
 
-// sendAs posts a usage again and again with a token, whenever it may, until the test ends.
+// sendAs posts usages with a token while maySend allows it, until the test ends.
 func (h *host) sendAs(t *testing.T, token string, maySend func() bool) {
 	t.Helper()
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -129,7 +129,7 @@ func (h *host) stopStorage() {
 	_ = h.minio.Wait()
 }
 
-// waitReady waits until a server does.
+// waitReady waits until a server is ready.
 func (h *host) waitReady(what, address string) {
 	h.t.Helper()
 	waitUntil(h.t, what+" is ready", func() bool {
@@ -142,7 +142,8 @@ func (h *host) waitReady(what, address string) {
 	})
 }
 
-// startPrometheus starts one in which a minute of the rules takes a second, and a day 24.
+// startPrometheus starts a Prometheus in which a minute of the rules takes a second, and a
+// day 24 minutes.
 func (h *host) startPrometheus(t *testing.T, program string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -170,8 +171,8 @@ func (h *host) startPrometheus(t *testing.T, program string) {
 	h.waitReady("Prometheus", h.prometheus+"/-/ready")
 }
 
-// shiftClock puts itself between the daemon and the storage, each of which then takes the
-// other's clock for one that differs: the daemon's is ahead.
+// shiftClock starts a proxy between the daemon and the storage. It changes dates so that
+// the daemon's clock seems to be ahead.
 func (h *host) shiftClock(by time.Duration) *http.Server {
 	h.t.Helper()
 	target := &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", h.port)}
@@ -206,7 +207,7 @@ func (h *host) freeDisk() {
 	h.shell("rm /var/lib/collectord/other-data")
 }
 
-// damageSegment has a bit of a segment that waits to be shipped rot.
+// damageSegment flips a bit of a segment that waits to be shipped.
 func (h *host) damageSegment() {
 	h.t.Helper()
 	h.stopStorage()
@@ -234,6 +235,6 @@ func (h *host) damageSegment() {
 	if _, err := out.WriteAt([]byte{content[at] ^ 0x10}, int64(at)); err != nil {
 		h.t.Fatal(err)
 	}
-	h.t.Logf("a bit of %s is wrong, at byte %d", strings.TrimPrefix(file, h.disk), at)
+	h.t.Logf("a bit of %s is flipped, at byte %d", strings.TrimPrefix(file, h.disk), at)
 	h.startStorage()
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// debian is a minimal Debian, made once for all machines and kept for later runs.
+// debian makes a minimal Debian, once for all machines, and keeps it for later runs.
 var debian = sync.OnceValues(func() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -28,7 +28,7 @@ var debian = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(unfinished) // fails once it has its name
+	defer os.RemoveAll(unfinished) // fails after the rename
 	out, err := exec.Command("debootstrap", "--variant=minbase",
 		"--include=systemd,systemd-sysv,dbus,adduser,ca-certificates,procps,iproute2,rpm", "bookworm", unfinished).CombinedOutput()
 	if err != nil {
@@ -40,7 +40,7 @@ var debian = sync.OnceValues(func() (string, error) {
 	return dir, os.Rename(unfinished, dir)
 })
 
-// tree is a Debian of the test's own: a layer of memory above the common one.
+// tree makes a Debian for one test: a tmpfs layer above the common one.
 func tree(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
