@@ -80,10 +80,10 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	piled := d.metrics()
+	backlog := d.metrics()
 	d.stop()
-	t.Logf("%d usages, %.0f MiB in %.0f segments, in %v with the storage down", posted, piled["collectord_wal_bytes"]/(1<<20),
-		piled["collectord_wal_sealed_segments"], time.Since(began).Round(time.Second))
+	t.Logf("%d usages, %.0f MiB in %.0f segments, in %v with the storage down", posted, backlog["collectord_wal_bytes"]/(1<<20),
+		backlog["collectord_wal_sealed_segments"], time.Since(began).Round(time.Second))
 
 	group := memoryGroup(t, maxDrainMemory)
 	config, port, admin = configure(t, dir, common+up+"\n")
@@ -135,7 +135,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		t.Errorf("%d OOM kills; %d records from seq %d in the bucket, %d were posted", kills, records, first, posted+more)
 	}
 	t.Logf("drained in %v, %.0f MiB/s of the log, in a cgroup of %d MiB: RSS at most %d MiB, no OOM; %d records in %d objects, %d usages posted meanwhile\n%s",
-		took.Round(time.Second), piled["collectord_wal_bytes"]/(1<<20)/took.Seconds(), maxDrainMemory>>20, highest, records, objects, more, strings.Join(curve, "\n"))
+		took.Round(time.Second), backlog["collectord_wal_bytes"]/(1<<20)/took.Seconds(), maxDrainMemory>>20, highest, records, objects, more, strings.Join(curve, "\n"))
 }
 
 // countStored adds up the record counts in the metadata of all objects. Their seqs must be

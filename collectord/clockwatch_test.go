@@ -65,8 +65,8 @@ func TestTheDaemonComparesItsClock(t *testing.T) {
 	until(t, "the metric reports a wrong clock", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
 	until(t, "the wrong clock is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
 	until(t, "the clocks are compared", func() bool {
-		far := d.metrics()["collectord_clock_offset_seconds"]
-		return far > 3500 && far < 3700
+		offset := d.metrics()["collectord_clock_offset_seconds"]
+		return offset > 3500 && offset < 3700
 	})
 	d.stop()
 }

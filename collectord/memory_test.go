@@ -95,7 +95,7 @@ func (s *attack) record(name string, status int) {
 	}
 }
 
-// costlyRequest returns a request that takes as much memory as possible.
+// costlyRequest is a request that takes as much memory as possible.
 type costlyRequest struct {
 	name string
 	head string

@@ -46,17 +46,17 @@ func slowKinds() []slowKind {
 	some := []slowKind{
 		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
 		{name: "dribbling a body", first: head + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
-		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
+		{name: "reading no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
 	}
 	if !*allSlowKinds {
 		return some
 	}
 	return append(some, []slowKind{
-		{name: "saying nothing"},
+		{name: "sending nothing"},
 		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
-		{name: "holding as much of a body as they may", each: func(i int) string {
+		{name: "sending the largest part of a body that is allowed", each: func(i int) string {
 			size := 15 << 10 // fits into the memory for all clients
 			if i%6 == 0 {
 				size = 150 << 10
@@ -153,13 +153,13 @@ func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d, began := start(t, config, port, admin), time.Now()
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
-	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
-	crowdOf.ServerName = "127.0.0.1"
+	slowTLS := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
+	slowTLS.ServerName = "127.0.0.1"
 	const hello = "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	for _, kind := range []slowKind{
-		{name: "saying nothing"},
+		{name: "sending nothing"},
 		{name: "dribbling a hello after 12 KiB", first: hello + strings.Repeat("x", 12<<10), dribble: "x"},
-		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: crowdOf},
+		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: slowTLS},
 	} {
 		client := ca.client("edge-7")
 		client.Timeout = testTimeout

@@ -107,6 +107,6 @@ func paletted(t *testing.T, path string) {
 func colorDistance(a, b color.Color) int {
 	r, g, blue, _ := a.RGBA()
 	r2, g2, blue2, _ := b.RGBA()
-	apart := func(x, y uint32) int { return int(max(x, y)-min(x, y)) >> 8 }
-	return max(apart(r, r2), apart(g, g2), apart(blue, blue2))
+	distance := func(x, y uint32) int { return int(max(x, y)-min(x, y)) >> 8 }
+	return max(distance(r, r2), distance(g, g2), distance(blue, blue2))
 }

@@ -305,11 +305,11 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
 		}
 	}
-	passedOver := 0
+	refusals := 0
 	for _, line := range p.lines() {
-		passedOver += strings.Count(line, "503, ")
+		refusals += strings.Count(line, "503, ")
 	}
-	if passedOver == 0 {
+	if refusals == 0 {
 		t.Error("no collector refused")
 	}
 	// A 429 goes to the client, although another collector might accept the request.

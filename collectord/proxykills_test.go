@@ -60,16 +60,16 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			}
 		})
 	}
-	goesOn := func(what string) {
+	waitServing := func(what string) {
 		t.Helper()
 		one, other := acks.count()+1000, r.acks.count()+1000
 		until(t, what, func() bool { return acks.count() >= one && r.acks.count() >= other })
 	}
 	for i, d := range collectors {
 		for _, end := range []func(){d.kill, func() { collectors[i].stop() }} {
-			goesOn("all collectors are there, and usages are taken")
+			waitServing("usages are acknowledged while all collectors run")
 			end()
-			goesOn("a collector is gone, and usages are taken")
+			waitServing("usages are acknowledged while a collector is down")
 			collectors[i] = start(t, configs[i], d.port, d.admin)
 			until(t, "it gets its share of requests again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
 		}
@@ -79,7 +79,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			}
 		}
 		signal(syscall.SIGSTOP)
-		goesOn("a collector hangs, and usages are taken")
+		waitServing("usages are acknowledged while a collector hangs")
 		signal(syscall.SIGCONT)
 	}
 	over.Store(true)

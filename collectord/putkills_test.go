@@ -43,34 +43,34 @@ const (
 	beforeStoring   = iota // the whole request has arrived
 	beforeAnswering        // the object is stored
 	afterAnswering         // the segment may be removed already
-	moments
+	pointCount
 )
 
 // killer kills a daemon at a point of its n-th upload from now.
 type killer struct {
 	mu     sync.Mutex // guards what follows
 	daemon *daemon    // nil for none
-	moment int
+	point  int
 	puts   int // to go
 }
 
-func (k *killer) aim(d *daemon, moment, puts int) {
+func (k *killer) aim(d *daemon, point, puts int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.daemon, k.moment, k.puts = d, moment, puts
+	k.daemon, k.point, k.puts = d, point, puts
 }
 
-func (k *killer) isAimedAt(moment int) bool {
+func (k *killer) isAimedAt(point int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.daemon != nil && k.moment == moment
+	return k.daemon != nil && k.point == point
 }
 
 // killAt is called at a point of an upload. It reports whether it killed the daemon.
-func (k *killer) killAt(moment int) bool {
+func (k *killer) killAt(point int) bool {
 	k.mu.Lock()
 	d := k.daemon
-	if d == nil || moment != k.moment {
+	if d == nil || point != k.point {
 		k.mu.Unlock()
 		return false
 	}
@@ -80,7 +80,7 @@ func (k *killer) killAt(moment int) bool {
 	}
 	k.daemon = nil
 	k.mu.Unlock()
-	if moment == afterAnswering {
+	if point == afterAnswering {
 		go func() {
 			<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
 			_ = d.cmd.Process.Kill()
@@ -150,10 +150,10 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 			return false
 		},
 	})
-	n, inTheWindow, missed := 0, 0, [moments]int{}
+	n, inTheWindow, missed := 0, 0, [pointCount]int{}
 	for round := range *putKills {
 		d := start(t, config, port, admin)
-		k.aim(d, round%moments, 1+rand.IntN(3))
+		k.aim(d, round%pointCount, 1+rand.IntN(3))
 		until(t, "the daemon is killed", func() bool {
 			select {
 			case <-d.ended:
@@ -175,7 +175,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		if stored {
 			inTheWindow++
 		} else {
-			missed[round%moments]++
+			missed[round%pointCount]++
 		}
 	}
 	k.aim(nil, 0, 0)

@@ -159,7 +159,7 @@ func postObjects(t *testing.T, d *daemon) {
 	}
 }
 
-// restartStorage starts a storage after a power cut, and returns a remark for the table. It
+// restartStorage starts a storage after a power cut, and returns remarks for the table. It
 // replaces a storage that does not start by an empty one, and makes a lost bucket again.
 func restartStorage(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	t.Helper()

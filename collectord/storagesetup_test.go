@@ -101,7 +101,7 @@ type host struct {
 	client *storages.Client
 }
 
-// startHost starts edge-1 with keys that have a policy.
+// startHost starts edge-1 with keys that have the rights of a policy.
 func startHost(t *testing.T, s *storages.Server, policy string) host {
 	t.Helper()
 	name, secret := "edge-1", "the-secret-of-edge-1"

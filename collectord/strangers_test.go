@@ -98,9 +98,9 @@ func strangerKinds(header string) []slowKind {
 // keeps its connection.
 func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	const (
-		crowd      = 2000
-		clients    = 100
-		maxRepeats = clients / 5 // clients that may need more than one attempt, since the machine may be busy
+		strangerCount = 2000
+		clients       = 100
+		maxRepeats    = clients / 5 // clients that may need more than one attempt, since the machine may be busy
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	ways := []string{"tokens"}
@@ -169,7 +169,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				}
 			}
 			post()
-			s := startStrangers(d, crowd, kinds)
+			s := startStrangers(d, strangerCount, kinds)
 			until(t, "all connections are in use", func() bool {
 				post()
 				return d.connections() >= 1000

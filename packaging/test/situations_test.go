@@ -200,16 +200,16 @@ func (h *host) play(t *testing.T, s *situation) {
 	var missing []string
 	for deadline := time.Now().Add(90 * time.Second); ; <-time.After(time.Second) {
 		missing = nil
-		for _, place := range views() {
-			text, exit := h.readView(place)
-			documented[place] = fmt.Sprintf("exit status %d\n%s", exit, text)
-			for _, words := range s.wantText[place] {
+		for _, view := range views() {
+			text, exit := h.readView(view)
+			documented[view] = fmt.Sprintf("exit status %d\n%s", exit, text)
+			for _, words := range s.wantText[view] {
 				if !strings.Contains(text, words) {
-					missing = append(missing, fmt.Sprintf("%s lacks %q", place, words))
+					missing = append(missing, fmt.Sprintf("%s lacks %q", view, words))
 				}
 			}
-			if want := s.wantExit[place]; exit != want && want != anyExit {
-				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", place, exit, s.wantExit[place]))
+			if want := s.wantExit[view]; exit != want && want != anyExit {
+				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", view, exit, s.wantExit[view]))
 			}
 		}
 		if len(missing) == 0 || time.Now().After(deadline) {
@@ -217,9 +217,9 @@ func (h *host) play(t *testing.T, s *situation) {
 		}
 	}
 	transcript := fmt.Sprintf("==== %s (after %v)\n", s.name, time.Since(h.began).Round(time.Second))
-	for _, place := range views() {
-		lines := strings.Split(documented[place], "\n")
-		transcript += "-- " + place + ": " + strings.Join(lines[:min(len(lines), 14)], "\n     ") + "\n"
+	for _, view := range views() {
+		lines := strings.Split(documented[view], "\n")
+		transcript += "-- " + view + ": " + strings.Join(lines[:min(len(lines), 14)], "\n     ") + "\n"
 	}
 	t.Logf("\n%s-- systemd: %s", transcript, h.unitProperty("StatusText"))
 	if len(missing) > 0 {
@@ -253,9 +253,9 @@ func (h *host) waitCalm(after string) {
 }
 
 // readView returns the current output of a view and its exit status.
-func (h *host) readView(place string) (text string, exit int) {
+func (h *host) readView(view string) (text string, exit int) {
 	h.t.Helper()
-	switch place {
+	switch view {
 	case "doctor":
 		text, exit = withStatus(h.try("collectord", "doctor"))
 		return linesOf(text, `RIGHT: |^  (error|warning) |^ +-> |no daemon|service is not running`), exit

@@ -143,7 +143,7 @@ func (h *host) waitReady(what, address string) {
 }
 
 // startPrometheus starts a Prometheus in which a minute of the rules takes a second, and a
-// day 24 minutes.
+// day 24 seconds.
 func (h *host) startPrometheus(t *testing.T, program string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -70,30 +70,30 @@ func (p *heldConn) reconnect() (fd int32) {
 }
 
 // holdAll opens all connections and reopens closed ones until the test ends.
-func holdAll(places []*heldConn, over *atomic.Bool, taken *atomic.Int32) {
-	fds := make([]unix.PollFd, len(places))
+func holdAll(conns []*heldConn, ended *atomic.Bool, opened *atomic.Int32) {
+	fds := make([]unix.PollFd, len(conns))
 	for i := range fds {
-		if over.Load() {
+		if ended.Load() {
 			break
 		}
-		fds[i] = unix.PollFd{Fd: places[i].reconnect(), Events: unix.POLLRDHUP}
-		taken.Add(1)
+		fds[i] = unix.PollFd{Fd: conns[i].reconnect(), Events: unix.POLLRDHUP}
+		opened.Add(1)
 	}
-	for !over.Load() {
+	for !ended.Load() {
 		<-time.After(500 * time.Millisecond) // otherwise strangers would fill the listen queue
 		if _, err := unix.Poll(fds, 0); err != nil {
 			continue
 		}
 		for i := range fds {
-			if over.Load() {
+			if ended.Load() {
 				break
 			}
 			if fds[i].Fd < 0 || fds[i].Revents != 0 {
-				fds[i] = unix.PollFd{Fd: places[i].reconnect(), Events: unix.POLLRDHUP}
+				fds[i] = unix.PollFd{Fd: conns[i].reconnect(), Events: unix.POLLRDHUP}
 			}
 		}
 	}
-	for _, p := range places {
+	for _, p := range conns {
 		if p.conn != nil {
 			p.conn.Close()
 		}
@@ -101,7 +101,7 @@ func holdAll(places []*heldConn, over *atomic.Bool, taken *atomic.Int32) {
 }
 
 // makeHeldConns makes n connections, alternating between the kinds.
-func makeHeldConns(n int, network, addr string, config *tls.Config) (places []*heldConn) {
+func makeHeldConns(n int, network, addr string, config *tls.Config) (conns []*heldConn) {
 	for i := range n {
 		p := &heldConn{network: network, addr: addr, tls: config}
 		if network == "tcp" { // each client address has only some ten thousand ports
@@ -118,9 +118,9 @@ func makeHeldConns(n int, network, addr string, config *tls.Config) (places []*h
 			p.neverReads = true
 			p.send = strings.Repeat(usagesHeader+"Content-Length: 7\r\n\r\nno JSON", 500)
 		}
-		places = append(places, p)
+		conns = append(conns, p)
 	}
-	return places
+	return conns
 }
 
 // TestTenThousandConnectionsFitIntoASmallCgroup runs the daemon in a memory cgroup with
@@ -159,29 +159,29 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				d.measureIdle(plainConns)
 			}
 
-			places := makeHeldConns(plainConns, network, plain, nil)
+			conns := makeHeldConns(plainConns, network, plain, nil)
 			if secure {
-				places = append(places, makeHeldConns(tlsConns, "tcp", addr, stranger)...)
+				conns = append(conns, makeHeldConns(tlsConns, "tcp", addr, stranger)...)
 			}
 			s := &attack{t: t, d: d}
-			var taken atomic.Int32
+			var opened atomic.Int32
 			const holders = 8
 			for i := range holders {
 				var own []*heldConn
-				for n := i; n < len(places); n += holders {
-					own = append(own, places[n])
+				for n := i; n < len(conns); n += holders {
+					own = append(own, conns[n])
 				}
-				s.running.Go(func() { holdAll(own, &s.over, &taken) })
+				s.running.Go(func() { holdAll(own, &s.over, &opened) })
 			}
 			s.running.Go(s.sendDatagrams)
 			t.Cleanup(func() { s.over.Store(true); s.running.Wait() })
 			began := time.Now()
-			for int(taken.Load()) < len(places) {
+			for int(opened.Load()) < len(conns) {
 				if <-time.After(50 * time.Millisecond); time.Since(began) > testTimeout {
-					t.Fatalf("only %d connections were opened in %v", taken.Load(), testTimeout)
+					t.Fatalf("only %d connections were opened in %v", opened.Load(), testTimeout)
 				}
 			}
-			t.Logf("%d connections were opened in %v", len(places), time.Since(began).Round(time.Millisecond))
+			t.Logf("%d connections were opened in %v", len(conns), time.Since(began).Round(time.Millisecond))
 
 			var served, tried atomic.Int32
 			var clients sync.WaitGroup
