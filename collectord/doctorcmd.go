@@ -33,7 +33,7 @@ objects into the bucket that a start puts, and syncs a file of its own in data_d
 
 As root it looks through the eyes of the daemon: inside the namespace of the service that is running, with its
 environment, flags and credentials and as its user; or, if the service is not running, as the owner of data_dir, or whom
-the packages have made. Flags of the configuration replace those of the daemon. What it could not check it says.
+the packages have made. Flags of the configuration replace those of the daemon. It lists what it could not check.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not run; 2 something is wrong.`,
 		Example: `  collectord doctor

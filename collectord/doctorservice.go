@@ -174,7 +174,7 @@ func userCheck(why string) doctor.Check {
 	if why == "" {
 		why = userName(os.Geteuid())
 		if os.Geteuid() == 0 {
-			return doctor.Warn("process.user", "checked as root, who may do everything: no user of the daemon was found", "name it with --user, or make it (packages do)")
+			return doctor.Warn("process.user", "checked as root, which has all rights: no user of the daemon was found", "name it with --user, or make it (packages do)")
 		}
 	}
 	return doctor.Fine("process.user", "checked as "+why)

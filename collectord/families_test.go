@@ -214,7 +214,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 			}
 			d := m.run(sockets, config, port, admin)
 			families := reachableFamilies(port)
-			if c.want.passed == 0 && c.from == unit { // the unit's listens on, and nobody serves it
+			if c.want.passed == 0 && c.from == unit { // the unit's socket stays open, and no process accepts from it
 				families = c.want.families
 			}
 			if families != c.want.families {

@@ -50,7 +50,7 @@ wrong (exit status 2, or 1 with an error):
   unreadable   a heartbeat that the storage does not give
   missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
                finds it in the objects of the log
-told apart:
+distinguished:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
   replaced     silent, and its node was heard of since, with another log in the same destination: data_dir was made anew,

@@ -25,7 +25,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 		there  int
 	}{
 		"it loses one":            {1, nil, 0, "shipped 40 records in 2 objects", 1},
-		"nobody waits for that":   {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
+		"--no-wait":               {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
 		"it loses what it gets":   {9, nil, 2, "vanished: 1 object", 0},
 		"it loses nothing at all": {0, nil, 0, "shipped 20 records in 1 object", 1},
 	} {

@@ -52,7 +52,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "values complete", args: "__complete run --log-level d", wantOutput: "debug\n"},
 
 		// Sending.
-		{name: "nobody listens", args: "send localhost:PORT", wantExit: exitError, wantOutput: "nothing listens there: start the daemon with collectord run"},
+		{name: "a closed port", args: "send localhost:PORT", wantExit: exitError, wantOutput: "nothing listens there: start the daemon with collectord run"},
 		{name: "as for curl", args: "send localhost:PORT/api/usages --timeout 1s", wantExit: exitError, wantOutput: "connection refused"},
 		{name: "another scheme", args: "send ftp://localhost", wantExit: exitError, wantOutput: "ftp is not among http, https, udp and unix"},
 		{name: "a password", args: "send me:secret@localhost:PORT", wantExit: exitError, wantOutput: "could be read by every user of this host", unwantedOutput: "secret@"},

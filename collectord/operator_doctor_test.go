@@ -36,9 +36,9 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "but not what rests on it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "unchecked  all                   not checked: the configuration has a mistake that this rests on"},
 		{name: "a file that is not there", args: "doctor --config DIR/none", wantExit: 2, wantOutput: "NOT RIGHT: 1 error"},
 		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
-		{name: "who may send", args: "doctor", config: listens, wantOutput: "anyone on this host may send"},
-		{name: "who may send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "who shows one of 1 token may send"},
-		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", wantOutput: "no client can send: udp.listen is off"},
+		{name: "which clients can send", args: "doctor", config: listens, wantOutput: "anyone on this host may send"},
+		{name: "which clients can send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "who shows one of 1 token may send"},
+		{name: "no UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", wantOutput: "no client can send: udp.listen is off"},
 		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
 		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", wantOutput: "a power loss takes what was answered in the last 250ms"},
 
@@ -46,7 +46,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "a port that is free", args: "doctor", config: listens, wantOutput: "tcp 127.0.0.1:PORT is free"},
 		{name: "a port that another program has", args: named, setUp: occupyPort, wantExit: 2, wantOutput: fmt.Sprintf("(process %d)", os.Getpid())},
 		{name: "a unix socket that another program has", args: named, setUp: occupySocket, wantExit: 2, wantOutput: fmt.Sprintf("is in use by process %d", os.Getpid())},
-		{name: "a unix socket that nobody has", args: "doctor", config: "http: {listen: 'unix:DIR/http'}\nudp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "unix:DIR/http is free"},
+		{name: "a free unix socket", args: "doctor", config: "http: {listen: 'unix:DIR/http'}\nudp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "unix:DIR/http is free"},
 		{name: "an address that the host lacks", args: "doctor", config: "http: {listen: '192.0.2.1:PORT', anonymous: true}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "is not an address of this host"},
 
 		// Files.
@@ -62,7 +62,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "a data_dir that all can read", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "everyone on this host can look into it"},
 		{name: "how long a sync takes", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "fsync                 median "},
 		{name: "a disk that is too small", args: "doctor", config: listens + "wal: {max_bytes: 1TiB}\n", wantOutput: "the disk is full before the log is"},
-		{name: "what was put aside", args: "doctor", config: listens, setUp: makeQuarantine, wantOutput: "1 put aside: wal/quarantine/strange"},
+		{name: "a file put aside", args: "doctor", config: listens, setUp: makeQuarantine, wantOutput: "1 put aside: wal/quarantine/strange"},
 		{name: "a daemon that hangs", args: "doctor", config: listens, setUp: lockDataDir, wantOutput: " has locked DIR/data) and does not answer (it hangs, or was started with another admin.listen)"},
 		{name: "usages that wait for a daemon", args: "doctor", config: listens, setUp: makeUnshippedLog, wantOutput: "and no daemon is running\n                                   -> start the daemon"},
 		{name: "a clock that went back", args: "doctor", config: listens, setUp: setUpBoth(makeUnshippedLog, setModifiedTomorrow), wantExit: 2, wantOutput: "it was set back, or was ahead then"},

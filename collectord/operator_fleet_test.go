@@ -27,7 +27,7 @@ func fleetSituations(situations map[string][]situation) {
 		{name: "all is right", args: "fleet", config: config, setUp: writes(0, bucket.Heartbeat{}), wantOutput: "RIGHT: no host is silent or in trouble"},
 		{name: "an hourly heartbeat is not silent", args: "fleet --silent-for 15m", config: config, setUp: writes(45*time.Minute, bucket.Heartbeat{NextSeconds: 3900}), wantOutput: "RIGHT: "},
 		{name: "a host that takes usages is missed soon", args: "fleet", config: config, setUp: writes(25*time.Minute, bucket.Heartbeat{NextSeconds: 300}), wantExit: 2, wantOutput: "the fleet is not right: 1 silent host"},
-		{name: "more patience", args: "fleet --silent-for 2h", config: config, setUp: writes(25*time.Minute, bucket.Heartbeat{NextSeconds: 300}), wantOutput: "RIGHT: "},
+		{name: "a longer --silent-for", args: "fleet --silent-for 2h", config: config, setUp: writes(25*time.Minute, bucket.Heartbeat{NextSeconds: 300}), wantOutput: "RIGHT: "},
 		{name: "trouble, for how long, and why", args: "fleet", config: config, setUp: writes(0, inTrouble), wantExit: 2, wantOutput: "shipping for 5d00h: a segment was not shipped: connection refused"},
 		{name: "a silent device", args: "fleet", config: config, setUp: writes(0, device), wantExit: 2, wantOutput: "NOT RIGHT: 1 host with silent devices"},
 		{name: "which, and for how long", args: "fleet", config: config, setUp: writes(0, device), wantExit: 2, wantOutput: "silent devices: pump-7 (for 3d00h)"},

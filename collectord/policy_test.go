@@ -352,7 +352,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	if !strings.Contains(d.log(), "tokens_added=1 tokens_removed=1") {
 		t.Error("the change is not logged")
 	}
-	expect("after all was mended", 401, 201, second)
+	expect("after the repair", 401, 201, second)
 
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(48*time.Hour))
 	if err := os.Chmod(dir+"/tokens", 0o644); err != nil {

@@ -128,7 +128,7 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	d.rewriteConfig(config, ", seal_befor: 1s", ", segment_size: 4MiB")
 	d.untilLogged("wal.segment_size: 64MiB -> 4MiB")
 	if m = d.metrics(); m["collectord_wal_max_bytes"] != 32<<20 || m["collectord_config_last_reload_successful"] != 1 {
-		t.Errorf("after it was mended: wal.max_bytes %v", m["collectord_wal_max_bytes"])
+		t.Errorf("after the repair: wal.max_bytes %v", m["collectord_wal_max_bytes"])
 	}
 	d.stop()
 }

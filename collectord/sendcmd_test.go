@@ -314,10 +314,10 @@ func TestSendNeverPrintsItsToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	for _, args := range []string{
-		fmt.Sprintf("http://127.0.0.1:%d --count 10", port), fmt.Sprintf("http://127.0.0.1:%d --json", port), fmt.Sprintf("http://127.0.0.1:%d", nobody),
-		fmt.Sprintf("http://127.0.0.1:%d --retry-for 100ms", nobody), "ftp://a", "--compress br", "--help",
+		fmt.Sprintf("http://127.0.0.1:%d --count 10", port), fmt.Sprintf("http://127.0.0.1:%d --json", port), fmt.Sprintf("http://127.0.0.1:%d", closedPort),
+		fmt.Sprintf("http://127.0.0.1:%d --retry-for 100ms", closedPort), "ftp://a", "--compress br", "--help",
 	} {
 		for _, how := range []string{"file", "variable"} {
 			c := command(t, append([]string{"send"}, strings.Fields(args)...)...)
@@ -347,19 +347,19 @@ func TestSendExitStatusIsByOutcome(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := fmt.Sprintf("http://127.0.0.1:%d", port)
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	for args, want := range map[string]int{
 		web:                       0,
 		web + " --payload " + bad: exitNotRight,
 		web + " --payload " + bad + " --batch 2 --ndjson": exitNotRight,
-		web + "/elsewhere":                                          exitNotRight,
-		fmt.Sprintf("udp://127.0.0.1:%d", nobody):                   exitNotRight,
-		fmt.Sprintf("http://127.0.0.1:%d", nobody):                  exitError,
-		fmt.Sprintf("http://127.0.0.1:%d --retry-for 50ms", nobody): exitNotRight,
-		web + " --payload " + dir + "/none":                         exitError,
-		web + " --token-file " + dir + "/none":                      exitError,
-		web + " --ca-file " + bad:                                   exitError,
-		"localhost:3000":                                            exitError,
+		web + "/elsewhere": exitNotRight,
+		fmt.Sprintf("udp://127.0.0.1:%d", closedPort):                   exitNotRight,
+		fmt.Sprintf("http://127.0.0.1:%d", closedPort):                  exitError,
+		fmt.Sprintf("http://127.0.0.1:%d --retry-for 50ms", closedPort): exitNotRight,
+		web + " --payload " + dir + "/none":                             exitError,
+		web + " --token-file " + dir + "/none":                          exitError,
+		web + " --ca-file " + bad:                                       exitError,
+		"localhost:3000":                                                exitError,
 	} {
 		if _, status := runSend(t, strings.Fields(args)...); status != want {
 			t.Errorf("%s exits with %d, want %d", args, status, want)

@@ -103,7 +103,7 @@ func warnOfArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger)
 		return
 	}
 	if left, _ := listObjects(ctx, dir, 1); len(left) > 0 { // the process that wrote unreadable objects has reported them
-		logger.Warn("objects are left in the folder of an earlier destination: nobody ships them (collectord ship --archive "+dir+")",
+		logger.Warn("objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive "+dir+")",
 			"archive", dir, "destination", cfg.Shipper.Destination)
 	}
 }

@@ -291,7 +291,7 @@ func (st *socketStore) add(c syscall.Conn) bool {
 func (st *socketStore) remove(name string) {
 	st.streams = slices.DeleteFunc(st.streams, func(s string) bool { return s == name })
 	if err := st.manager.send("FDSTOREREMOVE=1", "FDNAME="+name); err != nil {
-		st.logger.Warn("a socket may stay open that nobody uses", "trouble", "notify", "name", name, "error", err)
+		st.logger.Warn("a socket that no process uses may stay open", "trouble", "notify", "name", name, "error", err)
 	}
 }
 

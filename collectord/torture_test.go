@@ -356,12 +356,12 @@ func TestFullDiskEvictsTheOldest(t *testing.T) {
 	needs(t, "mount", "umount")
 	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	const common = "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0, when_full: drop_oldest}\n"
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	credentials := filepath.Join(dir, "credentials")
 	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	config, port, admin := configure(t, dir, common+fmt.Sprintf("shutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", nobody, credentials))
+	config, port, admin := configure(t, dir, common+fmt.Sprintf("shutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", closedPort, credentials))
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 1_000, 32, false)

@@ -21,7 +21,7 @@ SEGMENT is a name that collectord wal ls prints, the name of something in the qu
 file, which may be a copy. A name that tells a range of records restricts what is printed to that range; to see all
 that a file holds, copy it to another name.
 
-What could not be printed is told on standard error, by sequence numbers and by bytes of the file. The exit status is
+What could not be printed is listed on standard error, by sequence numbers and by bytes of the file. The exit status is
 2 then.`,
 		Example: `  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson
   collectord wal export ./copy-of-a-segment`,

@@ -83,7 +83,7 @@ func TestTheVerdict(t *testing.T) {
 		"storage away: cause":   {func(d *fakeDaemon) { d.setFailing(time.Minute, connectionRefused) }, Warning, "destination", "(connection refused), next attempt in 20 s; all is shipped"},
 		"storage away for long": {func(d *fakeDaemon) { d.setFailing(6*time.Minute, connectionRefused) }, Failing, "destination", ""},
 		"wrong bucket":          {func(d *fakeDaemon) { d.setFailing(0, noBucket) }, Failing, "destination", "(there is none)"},
-		"storage away, told once": {func(d *fakeDaemon) {
+		"storage away, listed once": {func(d *fakeDaemon) {
 			d.setFailing(0, connectionRefused)
 			for _, name := range []string{TroubleShipping, "storage_check", "heartbeat", "last look"} {
 				d.troubles = append(d.troubles, Trouble{Name: name, Verdict: Failing})

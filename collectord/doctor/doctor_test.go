@@ -191,17 +191,17 @@ func TestLimitsAreRead(t *testing.T) {
 		}
 	}
 	for what, c := range map[string][2]int64{
-		"open files":         {p.OpenFiles("7"), 65536},
-		"any files":          {p.OpenFiles("8"), math.MaxInt64},
-		"no process":         {p.OpenFiles("9"), -1},
-		"memory":             {p.Memory("7"), 512 << 20},
-		"any memory":         {p.Memory("8"), math.MaxInt64},
-		"without a limit":    {p.Memory("6"), math.MaxInt64},
-		"memory of nobody":   {p.Memory("9"), -1},
-		"rmem_max":           {p.Sysctl("net/core/rmem_max"), 212992},
-		"not a number":       {p.Sysctl("net/core/somaxconn"), -1},
-		"none of that name":  {p.Sysctl("net/core/other"), -1},
-		"files of this test": {min(1, System().OpenFiles("self")), 1},
+		"open files":          {p.OpenFiles("7"), 65536},
+		"any files":           {p.OpenFiles("8"), math.MaxInt64},
+		"no process":          {p.OpenFiles("9"), -1},
+		"memory":              {p.Memory("7"), 512 << 20},
+		"any memory":          {p.Memory("8"), math.MaxInt64},
+		"without a limit":     {p.Memory("6"), math.MaxInt64},
+		"memory of no cgroup": {p.Memory("9"), -1},
+		"rmem_max":            {p.Sysctl("net/core/rmem_max"), 212992},
+		"not a number":        {p.Sysctl("net/core/somaxconn"), -1},
+		"none of that name":   {p.Sysctl("net/core/other"), -1},
+		"files of this test":  {min(1, System().OpenFiles("self")), 1},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: %d, want %d", what, c[0], c[1])

@@ -72,7 +72,7 @@ func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	p.build("other", "022", "GOARCH="+other)
 	if got := p.do("image", "inspect", "--format", "{{.Architecture}}", "other"); got != other {
-		t.Errorf("the image for %s says that it is for %s", other, got)
+		t.Errorf("the image for %s is marked as for %s", other, got)
 	}
 	program, err := elf.Open(filepath.Join(p.do("image", "mount", "other"), "usr/bin/collectord"))
 	if err != nil {

@@ -96,7 +96,7 @@ func makeCgroups(t *testing.T, name string) (dirs []string) {
 		}
 		dir := filepath.Join(mount, path, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			skipMissing(t, "cgroup of its own: "+err.Error())
+			skipMissing(t, "cgroup: "+err.Error())
 		}
 		t.Cleanup(func() { _ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").Run() })
 		dirs = append(dirs, dir)
@@ -139,7 +139,7 @@ func boot(t *testing.T, root string) *machine {
 		select {
 		case <-ended:
 			output, _ := os.ReadFile(console.Name())
-			skipMissing(t, "machine of its own: "+string(output))
+			skipMissing(t, "machine: "+string(output))
 		default:
 		}
 		m.leader = initBelow(nspawn.Process.Pid)
