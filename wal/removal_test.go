@@ -92,7 +92,7 @@ type fault struct {
 // time.
 func scratchDir(t *testing.T) string {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

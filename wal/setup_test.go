@@ -21,7 +21,7 @@ func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 
 func openLog(t *testing.T, dir string, o Options) *Log {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}

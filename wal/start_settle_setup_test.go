@@ -36,7 +36,7 @@ func killedDir(t *testing.T) (dir string, names []string) {
 // memoryDir returns a directory, in memory if possible, where a sync takes no time.
 func memoryDir(t *testing.T) string {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

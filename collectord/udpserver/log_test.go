@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.ManyAtOnce()
+	testrun.LimitParallel()
 	m.Run()
 }
 
