@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -157,8 +158,10 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 	if a.Network == "unix" {
 		return listenUnix(a.Path, access)
 	}
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // its sockets can't begin with a small receive buffer that grows
 	for began := time.Now(); ; {
-		ln, err := net.Listen(family("tcp", a.IP.Addr()), a.IP.String())
+		ln, err := lc.Listen(context.Background(), family("tcp", a.IP.Addr()), a.IP.String())
 		if !l.closingStreams || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > closeTimeout {
 			return ln, err
 		}

@@ -148,11 +148,34 @@ func (c *conn) setSendBuffer(size int) {
 	}
 }
 
+// requestBuffer is the size in bytes of the receive buffer that a connection begins with.
+// The kernel doubles it for its own data. It enlarges the buffer while the server reads,
+// up to tcp_rmem, and thus holds little of what strangers send and the server does not
+// read.
+const requestBuffer = 32 << 10
+
+// setRequestBuffer sets the receive buffer of a listener whose connections inherit it. The
+// lock that SO_RCVBUF sets is removed, because it would fix the size, and with it the
+// window scale of the handshake. A kernel before 5.14, and multipath TCP, can't remove it
+// and keep their default.
+func setRequestBuffer(fd uintptr) {
+	if unlockRequestBuffer(fd) == nil {
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, requestBuffer)
+		_ = unlockRequestBuffer(fd)
+	}
+}
+
+// unlockRequestBuffer lets the kernel adjust the receive buffer, but not the send buffer.
+func unlockRequestBuffer(fd uintptr) error {
+	const sendLock = 1 // SOCK_SNDBUF_LOCK
+	return unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BUF_LOCK, sendLock)
+}
+
 // deferAcceptSeconds is how many seconds the kernel holds back a connection that sends
 // nothing.
 const deferAcceptSeconds = 1
 
-// setSocketOptions sets socket options that connections inherit on Linux: the send buffer,
+// setSocketOptions sets socket options that connections inherit on Linux: the buffers,
 // TCP_NODELAY, and TCP_DEFER_ACCEPT. With the last, a connection is accepted with its
 // first bytes, which saves a second wake-up. A silent connection is accepted after
 // deferAcceptSeconds, and only then takes a place of MaxConnections and has its
@@ -165,6 +188,7 @@ func setSocketOptions(ln net.Listener) {
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			setSendBuffer(fd, sendBufferBytes)
+			setRequestBuffer(fd)
 			// unix sockets have neither option
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)

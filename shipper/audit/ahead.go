@@ -65,7 +65,7 @@ func (b buffers) put(buf *[pieceSize]byte) {
 
 // fetchAhead opens the objects of keys, several at once, and yields them in the order of
 // keys. The caller closes each object.
-func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Context) iter.Seq2[string, error]) iter.Seq[*fetched] {
+func fetchAhead(ctx context.Context, store bucket.Store, pace *bucket.Pace, keys func(context.Context) iter.Seq2[string, error]) iter.Seq[*fetched] {
 	return func(yield func(*fetched) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -79,7 +79,7 @@ func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Conte
 				f := &fetched{key: key, err: err, opened: make(chan struct{}), pieces: make(chan piece, piecesAhead), free: free}
 				f.ctx, f.cancel = context.WithCancel(ctx)
 				if err == nil {
-					running.Go(func() { f.fetch(store) })
+					running.Go(func() { f.fetch(store, pace) })
 				}
 				select {
 				case queue <- f:
@@ -97,11 +97,11 @@ func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Conte
 }
 
 // fetch reads the body until it ends or the object is closed.
-func (f *fetched) fetch(store bucket.Store) {
+func (f *fetched) fetch(store bucket.Store, pace *bucket.Pace) {
 	defer f.cancel()
 	defer close(f.pieces)
 	var body io.ReadCloser
-	ctx := bucket.WithCallOptions(f.ctx, &bucket.CallOptions{Least: leastOfObject})
+	ctx := bucket.WithCallOptions(f.ctx, &bucket.CallOptions{Pace: pace})
 	body, f.stored, f.openErr = store.Open(ctx, f.key)
 	close(f.opened)
 	if f.openErr != nil {

@@ -112,7 +112,7 @@ func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	read := 0
-	for o := range fetchAhead(t.Context(), small{}, keys) {
+	for o := range fetchAhead(t.Context(), small{}, nil, keys) {
 		body, _, err := o.open()
 		if err != nil {
 			t.Fatal(err)

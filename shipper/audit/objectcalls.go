@@ -16,15 +16,10 @@ import (
 // itself fails, although it lists them.
 const maxInRow = 20
 
-// stallOfObject is how long the storage may send less than leastOfObject bytes of one
+// stallOfObject is how long the storage may send nothing, or less than the pace, of one
 // object. An object that can't be read takes two such attempts, or four attempts that the
 // storage answers with a failure, so it delays its reader by less than a minute.
 const stallOfObject = 20 * time.Second
-
-// leastOfObject is how many bytes of an object the storage must send in each
-// stallOfObject. A smaller limit would let a trickling response delay its reader without
-// end. A slow line exceeds it, also when several readers share the line.
-const leastOfObject = 8 << 10
 
 // objectCalls makes the calls about single objects. Anyone who can upload objects can also
 // create one that the storage does not return, or whose response is broken. As long as the
@@ -33,6 +28,7 @@ type objectCalls struct {
 	store  bucket.Store
 	failed *failed      // collects the objects that fail alone; nil: not collected
 	inRow  atomic.Int32 // consecutive objects with a temporary failure
+	pace   bucket.Pace  // of all bodies: without one a trickle would delay its reader without end
 
 	// witnesses are keys of data objects. The storage fails only if none of them can be
 	// read; otherwise the objects themselves fail.
@@ -64,7 +60,7 @@ func (c *objectCalls) storageFails(ctx context.Context) bool {
 // retry makes a call about one object, with bucket.Retry and the limits of one object.
 func (c *objectCalls) retry(ctx context.Context, call func(context.Context) error) error {
 	return bucket.Retry(ctx, func() error {
-		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Least: leastOfObject}))
+		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Pace: &c.pace}))
 	})
 }
 

@@ -178,7 +178,7 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 	objects := 0
 	r := objectReader{calls: &objectCalls{store: store}, each: w.lines}
 	defer r.close()
-	err = s.objects(ctx, store, w.open > 0 && !w.repeatable, func(o *fetched) error {
+	err = s.objects(ctx, store, &r.calls.pace, w.open > 0 && !w.repeatable, func(o *fetched) error {
 		err := o.err
 		if err == nil {
 			err = r.read(ctx, o)
@@ -212,7 +212,7 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 }
 
 // objects calls each for each object that may contain selected records.
-func (s Selection) objects(ctx context.Context, store bucket.Store, oneByOne bool, each func(*fetched) error) error {
+func (s Selection) objects(ctx context.Context, store bucket.Store, pace *bucket.Pace, oneByOne bool, each func(*fetched) error) error {
 	keys := func(ctx context.Context) iter.Seq2[string, error] { return s.keys(ctx, store, time.Now()) }
 	if oneByOne {
 		for key, err := range keys(ctx) {
@@ -222,7 +222,7 @@ func (s Selection) objects(ctx context.Context, store bucket.Store, oneByOne boo
 		}
 		return nil
 	}
-	for o := range fetchAhead(ctx, store, keys) {
+	for o := range fetchAhead(ctx, store, pace, keys) {
 		if err := each(o); err != nil {
 			return err
 		}

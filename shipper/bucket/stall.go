@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,14 @@ type trickleError struct {
 	in    time.Duration
 }
 
+// minPace is how many bytes a second must arrive of all answers that are waited for: half
+// of what the slowest line carries that is supported.
+const minPace = 8 << 10
+
+// Pace is the minimum rate of answers that share a line: minPace, divided by the number of
+// answers that are being waited for.
+type Pace struct{ waiting atomic.Int32 }
+
 func (e *trickleError) Error() string {
 	return fmt.Sprintf("less than %d bytes came in %v", e.least, e.in)
 }
@@ -45,7 +54,7 @@ type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stall  time.Duration
-	least  int64 // bytes of the answer that must arrive in each stall; 0: any number
+	pace   *Pace // nil: any number of bytes is progress
 
 	mu       sync.Mutex // guards the fields below
 	timer    *time.Timer
@@ -57,20 +66,21 @@ type watch struct {
 	reading  bool            // the caller waits for a part of the answer
 	ended    bool
 
-	// Pace of the answer, if least is not 0.
-	came  int64     // bytes of the answer since begun
-	begun time.Time // when the present measurement began, moved by the time in which the caller did not read
-	left  time.Time // when the caller's last read ended
+	// Measurement of the pace.
+	came   int64     // bytes of the answer since begun
+	begun  time.Time // when the measurement began, moved by the time in which the caller did not read
+	left   time.Time // when the caller's last read ended
+	shared int32     // max number of answers that were waited for since begun
 }
 
 // progress is how many bytes the peer's TCP has acknowledged and sent.
 type progress struct{ acknowledged, received uint64 }
 
-func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
+func newWatch(parent context.Context, stall time.Duration, pace *Pace) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, least: least, since: time.Now(), begun: time.Now()}
+	w := &watch{stall: stall, pace: pace, since: time.Now(), begun: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.use(info.Conn) }})
 	w.mu.Lock()
@@ -146,6 +156,9 @@ func (w *watch) reads() {
 	defer w.mu.Unlock()
 	now := time.Now()
 	w.reading, w.since, w.begun = true, now, w.begun.Add(now.Sub(w.left))
+	if w.pace != nil {
+		w.pace.waiting.Add(1)
+	}
 }
 
 // read ends the peer's turn: the header, or n more bytes of the answer, have arrived.
@@ -153,10 +166,35 @@ func (w *watch) read(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.came += int64(n); !w.answered || w.came >= w.least {
+	if w.came += int64(n); !w.answered {
 		w.came, w.begun = 0, now
 	}
+	if w.reading && w.pace != nil {
+		w.pace.waiting.Add(-1)
+	}
 	w.answered, w.reading, w.since, w.left = true, false, now, now
+}
+
+// trickles ends a measurement, and reports whether too little has arrived in it. The
+// caller holds the mutex.
+func (w *watch) trickles() bool {
+	if w.pace == nil || w.answered && !w.reading {
+		return false
+	}
+	w.shared = max(w.shared, w.pace.waiting.Load())
+	if time.Since(w.begun) < w.stall {
+		return false
+	}
+	if w.came < w.least() {
+		return true
+	}
+	w.came, w.begun, w.shared = 0, time.Now(), 0
+	return false
+}
+
+// least is how many bytes must arrive in a measurement.
+func (w *watch) least() int64 {
+	return int64(w.stall.Seconds() * minPace / float64(max(1, w.shared)))
 }
 
 func (w *watch) tick() {
@@ -168,8 +206,8 @@ func (w *watch) tick() {
 	case w.ended:
 	case left <= 0:
 		w.cancel(&stallError{w.stall})
-	case w.least > 0 && (w.reading || !w.answered) && time.Since(w.begun) >= w.stall:
-		w.cancel(&trickleError{w.least, w.stall})
+	case w.trickles():
+		w.cancel(&trickleError{w.least(), w.stall})
 	default:
 		w.timer.Reset(min(left, w.interval()))
 	}

@@ -23,10 +23,10 @@ import (
 type CallOptions struct {
 	Bandwidth    *Bandwidth    // of sent bytes, and of bytes that Compare reads; nil: no limit
 	StallTimeout time.Duration // max time without progress of the peer; 0: DefaultStall
-	// Least is how many bytes of an answer must arrive in each StallTimeout while the
-	// caller waits for them. Its header must arrive within the first. 0: any number is
-	// progress.
-	Least int64
+	// Pace is the minimum rate of an answer, measured over each StallTimeout in which the
+	// caller waits for it. Its header must arrive within the first. nil: any number of
+	// bytes is progress.
+	Pace *Pace
 	// Failing is called if the storage can't be reached, breaks off or answers 5xx: it
 	// may have restarted, and lost what it had confirmed; nil: no call.
 	Failing func()
@@ -87,7 +87,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
 	o.noRegion.Store(false)
 	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
-	w := newWatch(req.Context(), o.StallTimeout, o.Least)
+	w := newWatch(req.Context(), o.StallTimeout, o.Pace)
 	connections := 0
 	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if connections++; connections > 1 { // net/http has repeated the request by itself

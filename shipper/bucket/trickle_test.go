@@ -14,16 +14,19 @@ import (
 
 // TestWhatTricklesIsGivenUp, and what is slow is not, also where its reader pauses.
 func TestWhatTricklesIsGivenUp(t *testing.T) {
-	const stall, least, size = 20 * time.Second, 8 << 10, 64 << 10
+	const stall, least, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
 	for name, c := range map[string]struct {
-		rate  int // bytes a second
+		rate  int   // bytes a second
+		share int32 // of as many answers that are waited for
 		pause time.Duration
 		took  time.Duration // until it is given up; 0: it is not
 	}{
-		"slow":                     {rate: least / 16},
-		"slow, and read in pauses": {rate: least / 16, pause: time.Hour},
-		"a trickle":                {rate: least / 32, took: stall},
-		"a trickle, and pauses":    {rate: least / 32, pause: time.Hour, took: stall + 4*time.Hour},
+		"slow":                      {rate: least},
+		"slow, and read in pauses":  {rate: least, pause: time.Hour},
+		"slow, with others":         {rate: least / 16, share: 16},
+		"a trickle":                 {rate: least / 2, took: stall},
+		"a trickle, and pauses":     {rate: least / 2, pause: time.Hour, took: stall + 4*time.Hour},
+		"a trickle, and others too": {rate: least / 32, share: 16, took: stall},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -43,7 +46,9 @@ func TestWhatTricklesIsGivenUp(t *testing.T) {
 				}})
 				s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.Dial = f.Dial })
 				began := time.Now()
-				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Least: least}), "a")
+				pace := &Pace{}
+				pace.waiting.Store(max(0, c.share-1))
+				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Pace: pace}), "a")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -53,7 +58,7 @@ func TestWhatTricklesIsGivenUp(t *testing.T) {
 				for buf := make([]byte, 4096); err == nil; {
 					var k int
 					k, err = body.Read(buf)
-					if n += k; c.pause > 0 && n%1024 == 0 && paused < 4*time.Hour {
+					if n += k; c.pause > 0 && n > minPace && paused < 4*time.Hour {
 						time.Sleep(c.pause)
 						paused += c.pause
 					}
