@@ -49,8 +49,8 @@ var engines = []engine{
 		query := fromQueries(t, "sql", "s3(", "http://minio.example:9000", minio.endpoint, "'KEY'", "'"+testUser+"'", "'SECRET'", "'"+testSecret+"'")
 		asJSON := strings.NewReplacer("usage String", "usage JSON", "JSONExtractString(usage, 'medication')", "usage.medication::String").Replace(query)
 		return []answer{
-			minio.asked(t, "readers", "clickhouse", "ClickHouse, `String`, from MinIO", query, "SELECT toString(id), usage "+fromOf(t, query)+query[strings.Index(query, "SETTINGS"):]),
-			minio.asked(t, "readers", "clickhouse", "ClickHouse, `JSON`, from MinIO", asJSON, "SELECT toString(id), toString(usage) "+fromOf(t, asJSON)+query[strings.Index(query, "SETTINGS"):]),
+			minio.asked(t, "readers", "clickhouse", "ClickHouse, `String`, from MinIO", query, "SELECT toString(id), usage "+fromOf(t, query)+since(t, query, "SETTINGS")),
+			minio.asked(t, "readers", "clickhouse", "ClickHouse, `JSON`, from MinIO", asJSON, "SELECT toString(id), toString(usage) "+fromOf(t, asJSON)+since(t, query, "SETTINGS")),
 		}
 	}},
 	{"spark4", func(t *testing.T, folder, _ *shippedUsages) []answer {
@@ -86,7 +86,7 @@ var engines = []engine{
 		lines := fromQueries(t, "python", "import polars", archiveInQueries, folder.archive)
 		asJSON := `import polars as pl
 usages = pl.scan_ndjson("` + folder.archive + `/dt=*/hour=*/*.ndjson.zst", schema=dict.fromkeys(["id", "received_at", "via", "client", "usage"], pl.String))
-` + lines[strings.Index(lines, "counted = "):]
+` + since(t, lines, "counted = ")
 		return []answer{
 			folder.asked(t, "readers", "polars", "Polars, `scan_ndjson`, `String`", asJSON, values),
 			folder.asked(t, "readers", "polars", "Polars, whole lines", lines, values),
@@ -142,14 +142,24 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 	return out.String()
 }
 
+// since is a text from a word on.
+func since(t *testing.T, text, word string) string {
+	t.Helper()
+	_, after, ok := strings.Cut(text, word)
+	if !ok {
+		t.Fatalf("no %s in %s", word, text)
+	}
+	return word + after
+}
+
 // fromOf is where a statement selects from.
 func fromOf(t *testing.T, statement string) string {
 	t.Helper()
-	from, to := strings.Index(statement, "FROM"), strings.Index(statement, "GROUP BY")
-	if from < 0 || to < from {
-		t.Fatalf("no FROM before GROUP BY: %s", statement)
+	from, _, ok := strings.Cut(since(t, statement, "FROM"), "GROUP BY")
+	if !ok {
+		t.Fatalf("no GROUP BY: %s", statement)
 	}
-	return statement[from:to]
+	return from
 }
 
 func duckDB(t *testing.T, tools, row string, s *shippedUsages, before, query string) answer {

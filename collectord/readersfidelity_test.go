@@ -20,9 +20,9 @@ type fidelity int
 
 const (
 	exact   fidelity = iota // byte for byte
-	same                   // the same JSON value in other bytes
-	changed                // another value, or no JSON
-	lost                   // no record, or null instead of the usage
+	same                    // the same JSON value in other bytes
+	changed                 // another value, or no JSON
+	lost                    // no record, or null instead of the usage
 )
 
 // judge compares a usage with what a reader returned for it, nil if nothing.

@@ -127,8 +127,10 @@ type judgement struct {
 
 // judged compares an answer with what was sent.
 func (s *shippedUsages) judged(a answer) judgement {
-	j := judgement{row: a.row, version: a.version, records: len(a.usages), of: len(s.usages), counted: fmt.Sprint(a.counted) == fmt.Sprint(s.counted),
-		worst: make([]fidelity, 1+len(oddUsages)), became: make([]string, 1+len(oddUsages))}
+	j := judgement{
+		row: a.row, version: a.version, records: len(a.usages), of: len(s.usages), counted: maps.Equal(a.counted, s.counted),
+		worst: make([]fidelity, 1+len(oddUsages)), became: make([]string, 1+len(oddUsages)),
+	}
 	for _, id := range slices.Sorted(maps.Keys(s.usages)) {
 		i := 0
 		if odd, ok := s.odd[id]; ok {

@@ -44,9 +44,9 @@ func TestReadersReturnWhatWasSent(t *testing.T) {
 	t.Run("each", func(t *testing.T) {
 		for _, e := range engines {
 			t.Run(e.name, func(t *testing.T) {
-				read := folder
 				for _, a := range e.read(t, folder, minio) {
-					if read = folder; strings.HasSuffix(a.row, "from MinIO") {
+					read := folder
+					if strings.HasSuffix(a.row, "from MinIO") {
 						read = minio
 					}
 					j := read.judged(a)
