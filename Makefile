@@ -98,7 +98,7 @@ mutate-http: ## take out each check of framing, each replacement of state, each 
 ENGINES := .
 
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)
-readers: tools ## have DuckDB, ClickHouse, Spark, Trino's library and more read what was shipped, and print what each makes of it (installs them; python3, java, mvn, npm, cargo)
+readers: tools ## have DuckDB, ClickHouse, Spark and more (ENGINES: which) read what was shipped, and print what each makes of it (installs them; python3, java, mvn, npm, cargo)
 	@ENGINES='$(ENGINES)' packaging/tools/build $(TOOLS) readers
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run '(Readers|Notification|Fidelity)/each/($(ENGINES))' $(if $(UPDATE),-update-readers) | grep -v 'level='
 

@@ -175,7 +175,7 @@ func (s *shippedUsages) asked(t *testing.T, tools, engine, row, statement, value
 		t.Fatal(err)
 	}
 	cmd := exec.Command(tool(t, filepath.Join(tools, "bin", "python")), append([]string{readProgram, engine}, more...)...)
-	cmd.Stdin = bytes.NewReader(question)
+	cmd.Stdin, cmd.Env = bytes.NewReader(question), append(os.Environ(), "TZ=UTC") // Spark's rows have local times
 	a := answer{row: row, counted: map[hourOf]int{}, usages: map[string]*string{}}
 	var rows [][]any
 	d := json.NewDecoder(strings.NewReader(output(t, cmd)))

@@ -169,6 +169,9 @@ func (j judgement) cells() string {
 	if len(lists[exact]) == len(j.worst) {
 		exactly = "all"
 	}
+	if len(lists[lost]) == len(j.worst) {
+		lists[lost] = []string{"all"}
+	}
 	counted := "as sent"
 	if !j.counted {
 		counted = "**wrong**"
