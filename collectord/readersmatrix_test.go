@@ -176,8 +176,11 @@ func (j judgement) cells() string {
 	if !j.counted {
 		counted = "**wrong**"
 	}
-	return strings.Join([]string{j.version, fmt.Sprintf("%d of %d", j.records, j.of), counted, exactly,
-		strings.Join(lists[same], "; "), strings.Join(lists[changed], "; "), strings.Join(lists[lost], "; ")}, " | ")
+	cells := []string{j.version, fmt.Sprintf("%d of %d", j.records, j.of), counted, exactly}
+	for _, list := range lists[same:] {
+		cells = append(cells, strings.Join(list, "; "))
+	}
+	return strings.Join(cells, " | ")
 }
 
 // grid is a row of what make readers prints.
