@@ -95,10 +95,12 @@ mutate: ## take out each sync, step and check of the log, one at a time, and see
 mutate-http: ## take out each check of framing, each replacement of state, each deadline and each step of the HTTP server, and see that a test notices (half an hour)
 	go run ./packaging/mutate -target http
 
+ENGINES := .
+
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)
-readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
-	@packaging/tools/build $(TOOLS) readers
-	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
+readers: tools ## have DuckDB, ClickHouse, Spark and more (ENGINES: which) read what was shipped, and print what each makes of it (installs them; python3, java, mvn, npm, cargo)
+	@ENGINES='$(ENGINES)' packaging/tools/build $(TOOLS) readers
+	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run '(Readers|Notification|Fidelity)/each/($(ENGINES))' $(if $(UPDATE),-update-readers) | grep -v 'level='
 
 api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)

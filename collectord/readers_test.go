@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -32,33 +31,17 @@ import (
 // What others read the bucket with, as docs/queries.md shows it. Run it with
 // make readers.
 
-// reader runs packaging/tools/readers/read.py.
-func reader(t *testing.T, stdin string, args ...string) string {
+func queriesPage(t *testing.T) string {
 	t.Helper()
-	python := filepath.Join(storages.Tools(), "readers", "bin", "python")
-	if _, err := os.Stat(python); err != nil {
-		goWithout(t, args[0]+" (make readers installs it)")
-	}
-	cmd := exec.Command(python, append([]string{"../packaging/tools/readers/read.py"}, args...)...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v: %v: %s", args, err, errOut.String())
-	}
-	return out.String()
+	return readFile(t, "../docs/queries.md")
 }
 
 // fromQueries is the only code block of a language in docs/queries.md that holds a
 // word, changed as a user would.
 func fromQueries(t *testing.T, language, word string, change ...string) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/queries.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var found []string
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(queriesPage(t), -1) {
 		if strings.Contains(m[1], word) {
 			found = append(found, m[1])
 		}
@@ -74,26 +57,6 @@ func fromQueries(t *testing.T, language, word string, change ...string) string {
 		text = strings.ReplaceAll(text, change[i], change[i+1])
 	}
 	return text
-}
-
-// hourOf is where a usage is counted.
-type hourOf struct{ dt, hour, medication string }
-
-// counts reads the answer of a query of docs/queries.md.
-func counts(t *testing.T, text string) map[hourOf]string {
-	t.Helper()
-	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
-	if err != nil || len(rows) < 2 || strings.Join(rows[0], " ") != "dt hour medication usages latest" {
-		t.Fatalf("%v: %s", err, text)
-	}
-	got := map[hourOf]string{}
-	for _, r := range rows[1:] {
-		if !strings.HasPrefix(r[4], r[0]) {
-			t.Errorf("the latest of %v is %s", r[:3], r[4])
-		}
-		got[hourOf{r[0], fmt.Sprintf("%02s", r[1]), r[2]}] = r[3]
-	}
-	return got
 }
 
 // sendMedications posts usages, in batches, and makes them be shipped.
@@ -123,88 +86,6 @@ func sendMedications(t *testing.T, d *daemon, rounds int) (sent map[string]int) 
 		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
 	}
 	return sent
-}
-
-// expected counts what cat prints, and compares it with what was sent.
-func expected(t *testing.T, config string, sent map[string]int) map[hourOf]string {
-	t.Helper()
-	n, all := map[hourOf]int{}, map[string]int{}
-	for line := range strings.Lines(must0(t, "cat", "--config", config)) {
-		var r struct {
-			ReceivedAt time.Time `json:"received_at"`
-			Usage      struct{ Medication string }
-		}
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatal(err)
-		}
-		n[hourOf{r.ReceivedAt.Format("2006-01-02"), r.ReceivedAt.Format("15"), r.Usage.Medication}]++
-		all[r.Usage.Medication]++
-	}
-	if fmt.Sprint(all) != fmt.Sprint(sent) {
-		t.Errorf("sent %v, and there is %v", sent, all)
-	}
-	want := map[hourOf]string{}
-	for h, n := range n {
-		want[h] = fmt.Sprint(n)
-	}
-	return want
-}
-
-func TestReadersCountWhatWasSent(t *testing.T) {
-	t.Run("DuckDB, Python and zstd on a folder", func(t *testing.T) {
-		dir := t.TempDir()
-		config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
-		d := start(t, config, port, admin)
-		sent := sendMedications(t, d, 12)
-		archive := filepath.Join(dir, "data", "archive")
-		want := expected(t, config, sent)
-		if got := counts(t, reader(t, fromQueries(t, "sql", "read_json", "var/archive", archive), "duckdb")); fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("DuckDB counts %v, want %v", got, want)
-		}
-		objects, _ := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
-		if len(objects) != 12 {
-			t.Fatal(objects)
-		}
-		needs(t, "zstd")
-		for _, o := range objects {
-			lines, err := exec.Command("zstd", "-dc", o).Output()
-			if err != nil {
-				t.Fatal(err)
-			}
-			file, err := os.Open(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ours, err := bucket.NewReader(file, -1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var want bytes.Buffer
-			for line, err := ours.Next(); err == nil; line, err = ours.Next() {
-				want.Write(line)
-			}
-			ours.Close()
-			file.Close()
-			if !bytes.Equal(lines, want.Bytes()) || len(lines) == 0 {
-				t.Errorf("zstd -dc %s prints other lines", o)
-			}
-			if reader(t, "", "zstandard", o) != want.String() {
-				t.Errorf("zstandard reads other lines in %s", o)
-			}
-		}
-	})
-	t.Run("ClickHouse on MinIO", func(t *testing.T) {
-		dir := t.TempDir()
-		settings := startMinIO(t, dir)
-		config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+settings+"\n")
-		d := start(t, config, port, admin)
-		want := expected(t, config, sendMedications(t, d, 12))
-		endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
-		query := fromQueries(t, "sql", "s3(", "http://minio.example:9000", endpoint, "'KEY'", "'"+testUser+"'", "'SECRET'", "'"+testSecret+"'")
-		if got := counts(t, reader(t, query, "clickhouse")); fmt.Sprint(got) != fmt.Sprint(want) {
-			t.Errorf("ClickHouse counts %v, want %v", got, want)
-		}
-	})
 }
 
 // webhook gets the storage's notifications and reads each object at once.

@@ -1,0 +1,157 @@
+//go:build torture
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var updateReaders = flag.Bool("update-readers", false, "write what was measured into docs/readers.md")
+
+const readersPage = "../docs/readers.md"
+
+// TestReadersReturnWhatWasSent has each engine count usages with the statement of
+// docs/queries.md, and compares what it makes of each usage with docs/readers.md.
+func TestReadersReturnWhatWasSent(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	folder := shipOdd(t, config, port, admin)
+	folder.archive = filepath.Join(dir, "data", "archive")
+	folder.objects, _ = filepath.Glob(filepath.Join(folder.archive, "dt=*", "*", "*.ndjson.zst"))
+	if len(folder.objects) < 12 {
+		t.Fatal(folder.objects)
+	}
+	dir = t.TempDir()
+	settings := startMinIO(t, dir)
+	config, port, admin = configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+settings+"\n")
+	minio := shipOdd(t, config, port, admin)
+	minio.endpoint = regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
+
+	documented := documentedRows(t)
+	rows := map[string]string{} // of those engines that ran
+	var grid strings.Builder
+	t.Run("each", func(t *testing.T) {
+		for _, e := range engines {
+			t.Run(e.name, func(t *testing.T) {
+				for _, a := range e.read(t, folder, minio) {
+					read := folder
+					if strings.HasSuffix(a.row, "from MinIO") {
+						read = minio
+					}
+					j := read.judged(a)
+					rows[a.row] = j.cells()
+					fmt.Fprintln(&grid, j.grid())
+					if rows[a.row] != documented[a.row] && !*updateReaders {
+						t.Errorf("%s is read otherwise than docs/readers.md says (write it anew with make readers UPDATE=1)\nmeasured:   %s\ndocumented: %s", a.row, rows[a.row], documented[a.row])
+					}
+				}
+			})
+		}
+	})
+	if *updateReaders {
+		for name, row := range documented {
+			if _, ran := rows[name]; !ran {
+				rows[name] = row
+			}
+		}
+		page, _, _ := strings.Cut(readFile(t, readersPage), "<!-- Generated")
+		if err := os.WriteFile(readersPage, []byte(page+readersTables(rows)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fmt.Printf("\nWhat readers make of usages: = byte for byte, ~ the same value, ! another value, - lost\n\n%62s", "")
+	for i := range 1 + len(oddUsages) {
+		fmt.Printf("%3d", i)
+	}
+	fmt.Printf("\n%s\n", grid.String())
+	for i := range 1 + len(oddUsages) {
+		fmt.Printf("%3d %s\n", i, oddName(i))
+	}
+}
+
+// TestReadersQuickStartEndsWithAQuery runs the last command of the README's quick start,
+// on what the first one sends.
+func TestReadersQuickStartEndsWithAQuery(t *testing.T) {
+	_, quickStart, _ := strings.Cut(readFile(t, "../README.md"), "## Quick start\n")
+	quickStart, _, _ = strings.Cut(quickStart, "\n## ")
+	blocks := regexp.MustCompile("(?s)```(\\w+)\n(.*?)```").FindAllStringSubmatch(quickStart, -1)
+	first, last := blocks[0][2], blocks[len(blocks)-1]
+	usage := regexp.MustCompile(`-d '(.*?)'`).FindStringSubmatch(first)
+	if usage == nil || last[1] != "sql" || !strings.Contains(last[2], archiveInQueries) {
+		t.Fatalf("the quick start begins with %s and ends with %s", first, last[2])
+	}
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	d := start(t, config, port, admin)
+	resp, err := http.Post(d.url(), "application/json", strings.NewReader(usage[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	d.stop()
+	query := strings.Replace(last[2], archiveInQueries, filepath.Join(dir, "data", "archive"), 1)
+	question, _ := json.Marshal(map[string]string{"statement": query, "values": query})
+	for name, tools := range map[string]string{"duckdb": "readers", "duckdb11": "readers-duckdb11"} {
+		t.Run("each/"+name, func(t *testing.T) {
+			cmd := exec.Command(tool(t, filepath.Join(tools, "bin", "python")), readProgram, "duckdb")
+			cmd.Stdin = bytes.NewReader(question)
+			if out := output(t, cmd); !strings.Contains(out, `[["100", 1, "20`) {
+				t.Errorf("%s prints %s", last[2], out)
+			}
+		})
+	}
+}
+
+// TestReadersPageListsTheOddUsages also checks the order of the rows.
+func TestReadersPageListsTheOddUsages(t *testing.T) {
+	_, tables, _ := strings.Cut(readFile(t, readersPage), "<!-- Generated")
+	if want := readersTables(documentedRows(t)); "<!-- Generated"+tables != want {
+		t.Errorf("docs/readers.md is not what make readers UPDATE=1 writes:\n%s", want)
+	}
+}
+
+var readerRow = regexp.MustCompile(`(?m)^\| (.+?) \| (.* \| \d+ of \d+ \| .*) \|$`)
+
+// documentedRows are the cells of docs/readers.md, by the name of the reader.
+func documentedRows(t *testing.T) map[string]string {
+	t.Helper()
+	rows := map[string]string{}
+	for _, m := range readerRow.FindAllStringSubmatch(readFile(t, readersPage), -1) {
+		rows[m[1]] = m[2]
+	}
+	return rows
+}
+
+// readersTables is the generated part of docs/readers.md.
+func readersTables(rows map[string]string) string {
+	var b strings.Builder
+	b.WriteString("<!-- Generated by make readers UPDATE=1. -->\n\n| reader | version | records | counts | byte for byte | the same value | another value | lost |\n|---|---|---|---|---|---|---|---|\n")
+	names := make([]string, 0, len(rows))
+	for name := range rows {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+	for _, name := range names {
+		fmt.Fprintf(&b, "| %s | %s |\n", name, rows[name])
+	}
+	b.WriteString("\n## The odd usages\n\n| name | sent |\n|---|---|\n")
+	for _, o := range oddUsages {
+		cells := make([]string, len(o.sent))
+		for i, text := range o.sent {
+			cells[i] = codeCell(text)
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", o.name, strings.Join(cells, ", "))
+	}
+	return b.String()
+}
