@@ -139,7 +139,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	for i, key := range keys {
 		bar.set(int64(i), int64(len(keys)))
 		var o *bucket.Object
-		if err := again.try(ctx, key, func() (err error) { o, err = archive.Bring(calls, key); return err }); err != nil {
+		if err := again.try(ctx, key, func() (err error) { o, err = archive.Copy(calls, key); return err }); err != nil {
 			result.leave(key, err)
 			if result.Stopped = again.stopped(ctx); result.Stopped != "" {
 				result.Left += len(keys) - i - 1
@@ -184,7 +184,7 @@ func confirmedStill(ctx context.Context, archive *shipper.Archive, cfg *config.C
 	if shipperLimits(cfg).Keep == 0 {
 		return nil
 	}
-	is, err := archive.IsStill(ctx, o)
+	is, err := archive.IsStored(ctx, o)
 	if err == nil && !is {
 		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", OwnTrouble: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
 	}

@@ -40,7 +40,7 @@ func TestALossNoteIsBroughtIfItIsOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer archive.Close()
-			_, err = archive.Bring(t.Context(), k.LossKey())
+			_, err = archive.Copy(t.Context(), k.LossKey())
 			there, _ := os.ReadFile(filepath.Join(to, k.LossKey()))
 			var damage *bucket.Damage
 			if name == "whole" {

@@ -94,19 +94,19 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, _, stop := beating(t, 5*time.Minute)
 		time.Sleep(20 * time.Second)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Due() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Interval() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
 			t.Errorf("after the start: %+v", h)
 		}
 		time.Sleep(5 * time.Minute) // time and the disk's room change
-		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute {
-			t.Errorf("nothing has changed since the start, and the next is due in %v", h.Due())
+		if h := b.read(t); b.took() != 1 || h.Interval() != 65*time.Minute {
+			t.Errorf("nothing has changed since the start, and the next is due in %v", h.Interval())
 		}
 		time.Sleep(54 * time.Minute)
 		if n := b.took(); n != 0 {
 			t.Errorf("%d heartbeats in an hour in which nothing changed", n)
 		}
 		time.Sleep(11 * time.Minute)
-		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute || h.DayUsages != 0 || h.DaySeconds < 3500 {
+		if h := b.read(t); b.took() != 1 || h.Interval() != 65*time.Minute || h.DayUsages != 0 || h.DaySeconds < 3500 {
 			t.Errorf("after an hour: %+v", h)
 		}
 
@@ -115,11 +115,11 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 || h.Due() != 5*time.Minute || h.DayUsages != 1 {
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 || h.Interval() != 5*time.Minute || h.DayUsages != 1 {
 			t.Errorf("after a usage: %+v", h)
 		}
 		time.Sleep(15 * time.Minute)
-		if h := b.read(t); b.took() > 2 || h.Due() != 65*time.Minute || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
+		if h := b.read(t); b.took() > 2 || h.Interval() != 65*time.Minute || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
 			t.Errorf("after it was shipped: %+v", h)
 		}
 

@@ -158,8 +158,8 @@ func (k *keeping) dayPasses() {
 	for _, one := range keeper.waiting {
 		one.confirmed = one.confirmed.Add(-reshipLimit)
 	}
-	if !keeper.silent.IsZero() {
-		keeper.silent = keeper.silent.Add(-reshipLimit)
+	if !keeper.failingSince.IsZero() {
+		keeper.failingSince = keeper.failingSince.Add(-reshipLimit)
 	}
 }
 
@@ -367,7 +367,7 @@ func TestAStorageThatMayBeAskedAgainIsAsked(t *testing.T) {
 		k.shipped(k.small(1)...)
 		k.expect(0, 0, 0, 0) // nothing is gained by keeping it
 		k.behave(s3test.Behaviour{})
-		time.Sleep(blindFor)
+		time.Sleep(forbiddenFor)
 		k.shipped(k.small(1)...)
 		k.expect(0, 1, 0, 0)
 		time.Sleep(testKeep)
@@ -475,7 +475,7 @@ func TestDamageThatOnlyReadingShows(t *testing.T) {
 		keys := k.shipped(big())
 		was := k.fake.Objects()
 		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
-		k.ship.keeper.noteOutage()
+		k.ship.keeper.recordOutage()
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.expect(0, 1, 1, 0)
@@ -491,7 +491,7 @@ func TestLooksReadWithinTheBandwidth(t *testing.T) {
 	inKeeping(t, func(_ *testing.T, k *keeping) {
 		const rate = 20 << 10
 		keys := k.shipped(big())
-		k.ship.keeper.noteOutage()
+		k.ship.keeper.recordOutage()
 		k.ship.SetLimits(Limits{Keep: testKeep, Bandwidth: rate})
 		time.Sleep(testKeep + time.Duration(len(k.fake.Objects()[keys[0]].Body))*time.Second/rate - time.Second)
 		synctest.Wait()

@@ -170,7 +170,7 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 					t.Fatal(err)
 				}
 				spool := openSpool(t.TempDir(), nil, slog.New(slog.DiscardHandler))
-				o, done, err := spool.object(t.Context(), c, segments[0])
+				o, done, err := spool.compress(t.Context(), c, segments[0])
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -37,7 +37,7 @@ func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 			t.Errorf("%d records", n)
 		}
 		_ = context.Background
-		_ = bucket.Look
+		_ = bucket.MetadataOnly
 		l := k.log.Ledger()
 		t.Logf("%+v", l)
 	})

@@ -17,28 +17,28 @@ func TestARefusedSizeIsRememberedForAWhile(t *testing.T) {
 		refusal := &bucket.Error{Kind: bucket.TooLarge}
 		check := func(when string, size int64, want bool) {
 			t.Helper()
-			if got := l.refuses(size) != nil; got != want {
+			if got := l.refusalOf(size) != nil; got != want {
 				t.Errorf("%s: an object of %d bytes is known to be refused: %t", when, size, got)
 			}
 		}
 		check("at first", 1<<40, false)
-		l.note(100, &bucket.Error{Kind: "network"})
+		l.record(100, &bucket.Error{Kind: "network"})
 		check("after another error", 100, false)
-		l.note(100, refusal)
+		l.record(100, refusal)
 		check("after a refusal", 99, false)
 		check("after a refusal", 100, true)
-		l.note(50, refusal)
-		l.note(49, nil)
+		l.record(50, refusal)
+		l.record(49, nil)
 		check("after a smaller one was refused", 50, true)
-		time.Sleep(refusalLasts - time.Minute)
-		l.note(200, refusal) // as one that can't be split is, again and again
+		time.Sleep(refusalValidFor - time.Minute)
+		l.record(200, refusal) // as one that can't be split is, again and again
 		check("soon", 50, true)
 		time.Sleep(time.Minute)
 		check("later", 1000, false)
-		l.note(1000, refusal)
+		l.record(1000, refusal)
 		check("after it was tried again", 1000, true)
 		check("after it was tried again", 999, false)
-		l.note(1000, nil)
+		l.record(1000, nil)
 		check("after the size has passed", 1000, false)
 	})
 }

@@ -12,16 +12,16 @@ func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
 	dir, need := t.TempDir(), int64(100)
 	s := openSpool(dir, func() (int64, int64) { return need, 6 << 20 }, slog.New(slog.DiscardHandler))
 	for _, step := range []struct{ need, want int64 }{
-		{100, smallestReserve},
+		{100, minReserveBytes},
 		{64 << 10, 128 << 10},
 		{5 << 20, 6 << 20},
 		{9 << 20, 6 << 20},
 		{2 << 20, 6 << 20}, // not worth a change
 		{600 << 10, 1 << 20},
-		{0, smallestReserve},
+		{0, minReserveBytes},
 	} {
 		need = step.need
-		if err := s.stock(); err != nil {
+		if err := s.allocateReserve(); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(filepath.Join(dir, reserveName))
@@ -34,9 +34,9 @@ func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
 		}
 	}
 
-	s.lent <- struct{}{} // an object is in it
+	s.reserveBusy <- struct{}{} // an object is in it
 	need = 1 << 20
-	if err := s.stock(); err != nil || s.size.Load() != smallestReserve {
-		t.Errorf("changed while it is in use, to %d: %v", s.size.Load(), err)
+	if err := s.allocateReserve(); err != nil || s.reserveBytes.Load() != minReserveBytes {
+		t.Errorf("changed while it is in use, to %d: %v", s.reserveBytes.Load(), err)
 	}
 }

@@ -106,8 +106,8 @@ func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 		cancel()
 		expect("iiis")
 		s.leave()
-		if s.in != 0 || len(s.waiting) != 0 {
-			t.Errorf("%d are in, %d wait", s.in, len(s.waiting))
+		if s.inside != 0 || len(s.waiting) != 0 {
+			t.Errorf("%d are in, %d wait", s.inside, len(s.waiting))
 		}
 		for range 100 { // who may enter and does not leaves its place to others
 			ended, end := context.WithCancel(t.Context())
@@ -116,8 +116,8 @@ func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 				s.leave()
 			}
 		}
-		if s.in != 0 {
-			t.Errorf("%d are in", s.in)
+		if s.inside != 0 {
+			t.Errorf("%d are in", s.inside)
 		}
 	})
 }

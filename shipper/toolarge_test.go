@@ -192,7 +192,7 @@ func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 				go s.Run(ctx)
 				until(t, "the object is stored", func() bool { return len(f.Objects()) > 1 })
 				cancel()
-				until(t, "the shipper has ended", func() bool { return s.turned.Load() == nil })
+				until(t, "the shipper has ended", func() bool { return s.lastTurn.Load() == nil })
 				if err := l.Close(); err != nil {
 					t.Fatal(err)
 				}

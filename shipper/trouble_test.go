@@ -24,7 +24,7 @@ func TestAFleetDoesNotComeBackInStep(t *testing.T) {
 		var b backoff
 		now := start
 		for now.Sub(start) < outage {
-			b.failed(now, time.Second, time.Minute, 0)
+			b.addFailure(now, time.Second, time.Minute, 0)
 			now = b.until
 		}
 		back[int((now.Sub(start)-outage)/time.Second)]++
@@ -38,7 +38,7 @@ func TestAFleetDoesNotComeBackInStep(t *testing.T) {
 	var until []time.Duration
 	for range nodes {
 		b := backoff{bound: 16 * time.Second}
-		b.failed(start, time.Second, time.Minute, time.Minute)
+		b.addFailure(start, time.Second, time.Minute, time.Minute)
 		until = append(until, b.until.Sub(start))
 	}
 	slices.Sort(until)
@@ -72,9 +72,9 @@ func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
 		q := newQueue(s)
 		began := time.Now()
 		s.stats.InFlight++
-		q.finished(context.Background(), result{began: began, err: err})
-		if q.storage.until.Before(from.Add(want-2*time.Second)) || q.storage.until.After(time.Now().Add(want+2*time.Second)) {
-			t.Errorf("Retry-After: %s: waits %v", header, q.storage.until.Sub(began))
+		q.handleResult(context.Background(), result{began: began, err: err})
+		if q.storageBackoff.until.Before(from.Add(want-2*time.Second)) || q.storageBackoff.until.After(time.Now().Add(want+2*time.Second)) {
+			t.Errorf("Retry-After: %s: waits %v", header, q.storageBackoff.until.Sub(began))
 		}
 	}
 }
@@ -123,10 +123,10 @@ func TestFailuresOfOneMomentCountOnce(t *testing.T) {
 	began := time.Now()
 	for range 8 {
 		s.stats.InFlight++
-		q.finished(context.Background(), result{began: began, err: &bucket.Error{Op: "put", Kind: "network", Err: io.EOF}})
+		q.handleResult(context.Background(), result{began: began, err: &bucket.Error{Op: "put", Kind: "network", Err: io.EOF}})
 	}
-	if q.storage.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
-		t.Errorf("the bound is %v after one round of failures", q.storage.bound)
+	if q.storageBackoff.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
+		t.Errorf("the bound is %v after one round of failures", q.storageBackoff.bound)
 	}
 }
 
@@ -213,7 +213,7 @@ func TestAKeyThatIsAlwaysRefusedDoesNotSlowTheOthers(t *testing.T) {
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 20 * time.Millisecond, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
 	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 2 })
 	// Each attempt held everything up for a moment.
-	if n := s.Stats().Failures["AccessDenied"]; n < suspicious || n > 2*suspicious+4 {
+	if n := s.Stats().Failures["AccessDenied"]; n < maxSuspicions || n > 2*maxSuspicions+4 {
 		t.Errorf("the refused one was tried %d times", n)
 	}
 	f.Behave(s3test.Behaviour{})

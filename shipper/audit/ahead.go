@@ -101,7 +101,7 @@ func (f *fetched) fetch(store bucket.Store) {
 	defer f.cancel()
 	defer close(f.pieces)
 	var body io.ReadCloser
-	ctx := bucket.WithCallOptions(f.ctx, &bucket.CallOptions{Least: leastOfObject})
+	ctx := bucket.WithCallOptions(f.ctx, &bucket.CallOptions{MinBytes: leastOfObject})
 	body, f.stored, f.openErr = store.Open(ctx, f.key)
 	close(f.opened)
 	if f.openErr != nil {

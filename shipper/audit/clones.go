@@ -15,7 +15,7 @@ func areTwo(a, b *bucket.Heartbeat) bool {
 	return a.Run != b.Run && !begunAt(a).After(heardAt(b)) && !begunAt(b).After(heardAt(a))
 }
 
-func begunAt(b *bucket.Heartbeat) time.Time { return heardAt(b).Add(-b.Lasted()) }
+func begunAt(b *bucket.Heartbeat) time.Time { return heardAt(b).Add(-b.RunDuration()) }
 
 // findClones finds hosts that write the same log, also across destinations. Hosts with the
 // same name share one heartbeat key and detect the clone themselves.

@@ -123,7 +123,7 @@ func (f *fleet) last(d device) int64 { return f.hosts[d.host].clients.each[d.cli
 // silence returns how long a client of a host has sent nothing, as of now.
 func (f *fleet) silence(d device) time.Duration {
 	b := f.hosts[d.host].Heartbeat
-	quiet := b.Lasted()
+	quiet := b.RunDuration()
 	if last := f.last(d); last != neverSeen {
 		quiet = min(b.At.Sub(time.Unix(last, 0)), bucket.MaxAge)
 	}

@@ -106,7 +106,7 @@ func (f *fleet) judge() {
 			continue
 		}
 		age := f.Now.Sub(heardAt(b))
-		h.silent = age > b.Due()+f.SilentFor || age < -f.SilentFor
+		h.silent = age > b.Interval()+f.SilentFor || age < -f.SilentFor
 		h.HeardSeconds = seconds(age)
 		if b.Pending > 0 {
 			h.WaitingSeconds = seconds(f.waiting(b))

@@ -64,7 +64,7 @@ func (c *objectCalls) storageFails(ctx context.Context) bool {
 // retry makes a call about one object, with bucket.Retry and the limits of one object.
 func (c *objectCalls) retry(ctx context.Context, call func(context.Context) error) error {
 	return bucket.Retry(ctx, func() error {
-		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Least: leastOfObject}))
+		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, MinBytes: leastOfObject}))
 	})
 }
 

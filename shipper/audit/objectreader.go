@@ -41,7 +41,7 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 			r.in.Reset(body, stored.Size)
 		}
 		if k, ok := bucket.ParseKey(o.key); ok && err == nil {
-			r.in.Expect(k.LastSeq - k.FirstSeq + 1)
+			r.in.LimitRecords(k.LastSeq - k.FirstSeq + 1)
 		}
 		for at := int64(0); err == nil; {
 			var lines []byte

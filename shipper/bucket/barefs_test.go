@@ -145,7 +145,7 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 			t.Errorf("object %d holds %q", i, got)
 		}
 	}
-	if left, err := os.ReadDir(reader.temp()); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(reader.tempDir()); err != nil || len(left) > 0 {
 		t.Errorf("left in the making: %v, %v", left, err)
 	}
 	t.Logf("%d kills left %d claims, and all were completed", kills, len(claims))

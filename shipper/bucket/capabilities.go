@@ -29,8 +29,8 @@ func candidates(setting string) []checksum {
 	return []checksum{checksumCRC32C, checksumMD5, checksumSHA256, checksumOff}
 }
 
-// mismatches reports whether the storage found a checksum to be wrong.
-func mismatches(r minio.ErrorResponse) bool {
+// isChecksumMismatch reports whether the storage found a checksum to be wrong.
+func isChecksumMismatch(r minio.ErrorResponse) bool {
 	switch r.Code {
 	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
 		return true
@@ -72,7 +72,7 @@ type Capabilities struct {
 
 // Capabilities returns the result of the last probe that succeeded.
 func (s *s3Store) Capabilities() Capabilities {
-	can := s.found.Load()
+	can := s.lastFound.Load()
 	if can == nil {
 		return Capabilities{}
 	}

@@ -79,13 +79,13 @@ func (s *folder) nameNew(temp, path, key string) error {
 // complete replaces a claim with the file temp.
 func (s *folder) complete(claim *os.File, own bool, temp, path, key string) error {
 	locked := unix.Flock(int(claim.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	mine, err := claim.Stat()
+	claimInfo, err := claim.Stat()
 	if err != nil {
 		return err
 	}
-	there, err := os.Lstat(path)
+	current, err := os.Lstat(path)
 	switch {
-	case err != nil || !isClaim(mine) || !os.SameFile(mine, there): // another process has completed it
+	case err != nil || !isClaim(claimInfo) || !os.SameFile(claimInfo, current): // another process has completed it
 		return fs.ErrExist
 	case errors.Is(locked, unix.EWOULDBLOCK), !own && (locked != nil || !s.owns(key)):
 		return errClaimed
@@ -105,12 +105,12 @@ func (s *folder) owns(key string) bool {
 // checkNames returns an error if the file system can't name a file without replacing
 // another.
 func (s *folder) checkNames() error {
-	temp, _, err := copyDurably(context.Background(), strings.NewReader("x"), s.temp(), s.tempPattern())
+	temp, _, err := copyDurably(context.Background(), strings.NewReader("x"), s.tempDir(), s.tempPrefix())
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp)
-	named := filepath.Join(s.temp(), filepath.Base(temp)+"0")
+	named := filepath.Join(s.tempDir(), filepath.Base(temp)+"0")
 	defer os.Remove(named)
 	if err := s.nameNew(temp, named, ""); err != nil {
 		return fmt.Errorf("its file system can give no file a name without replacing another: use another one: %w", err)

@@ -62,5 +62,5 @@ func (c *answeredConn) Close() error {
 	return c.Conn.Close()
 }
 
-// NetConn returns the connection below, for watch.use.
+// NetConn returns the connection below, for watch.setConn.
 func (c *answeredConn) NetConn() net.Conn { return c.Conn }

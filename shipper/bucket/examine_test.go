@@ -159,7 +159,7 @@ func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
 func TestAStorageThatHangsIsNamed(t *testing.T) {
 	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
 	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
-	x.failed(stepOf(late), late)
+	x.addFailed(stepOf(late), late)
 	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered in the time of this check" || last.Advice == "" {
 		t.Errorf("%+v", last)
 	}
@@ -286,7 +286,7 @@ func TestClocksAreCompared(t *testing.T) {
 			return false
 		}})
 		known, ahead := false, time.Duration(0)
-		ctx := WithCallOptions(t.Context(), &CallOptions{Clock: func(d time.Duration) { known, ahead = true, d }})
+		ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { known, ahead = true, d }})
 		if err := s.Probe(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -301,7 +301,7 @@ func TestRealStoragesPassEveryStep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newBucket(t, endpoint(t), false)
 			ahead := time.Hour
-			ctx := WithCallOptions(t.Context(), &CallOptions{Clock: func(d time.Duration) { ahead = d }})
+			ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { ahead = d }})
 			for _, again := range []bool{false, true} { // what the first has put is there
 				first, odd := stepsOf(t, Examine(ctx, s))
 				checkStep(t, first, odd, "", Passed, "")
@@ -310,7 +310,7 @@ func TestRealStoragesPassEveryStep(t *testing.T) {
 				}
 			}
 			s.bucket += "-not"
-			s.known.Store(nil)
+			s.current.Store(nil)
 			first, odd := stepsOf(t, Examine(ctx, s))
 			checkStep(t, first, odd, stepBucket, Failed, "create the bucket")
 			s = testS3(t, endpoint(t), s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = s3test.KeysFile(t, s3test.User, "wrong-secret", "") })

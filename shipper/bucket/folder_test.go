@@ -70,14 +70,14 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 	const own = "put-" + testOwner + "-"
 	for _, name := range []string{own + "123", own + "456", "put-00000000000000bb-1", "put-1", "notes.txt", own + "7/file"} {
-		s3test.WriteFile(t, filepath.Join(s.temp(), name))
+		s3test.WriteFile(t, filepath.Join(s.tempDir(), name))
 	}
 	target := filepath.Join(t.TempDir(), "target")
 	s3test.WriteFile(t, target)
-	if err := os.Symlink(target, filepath.Join(s.temp(), own+"8")); err != nil {
+	if err := os.Symlink(target, filepath.Join(s.tempDir(), own+"8")); err != nil {
 		t.Fatal(err)
 	}
-	busy, err := os.Open(filepath.Join(s.temp(), own+"456"))
+	busy, err := os.Open(filepath.Join(s.tempDir(), own+"456"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 		if owner == testOwner {
 			want = strings.Replace(want, " /"+own+"123", "", 1)
 		}
-		if got := strings.Join(s3test.Tree(t, s.temp()), " "); got != want {
+		if got := strings.Join(s3test.Tree(t, s.tempDir()), " "); got != want {
 			t.Errorf("opened by %q there is%s, want%s", owner, got, want)
 		}
 	}

@@ -49,7 +49,7 @@ func (s *folder) open(op, key string) (*os.File, Stored, error) {
 			Err: fmt.Errorf("it is no regular file: %s", info.Mode()), Hint: "a link, a pipe or a device has the name of an object: move it away",
 		}
 	default:
-		return f, Stored{Metadata: fromName(key), Size: info.Size(), Doubtful: true}, nil
+		return f, Stored{Metadata: metadataFromKey(key), Size: info.Size(), Doubtful: true}, nil
 	}
 	if f != nil {
 		f.Close()
@@ -85,7 +85,7 @@ func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, erro
 			}
 			key := filepath.ToSlash(rel)
 			if e.IsDir() {
-				if path == s.temp() || !strings.HasPrefix(key+"/", prefix) && !strings.HasPrefix(prefix, key+"/") {
+				if path == s.tempDir() || !strings.HasPrefix(key+"/", prefix) && !strings.HasPrefix(prefix, key+"/") {
 					return filepath.SkipDir
 				}
 				return ctx.Err()

@@ -68,7 +68,7 @@ func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, ClientsKnown: 1}, false},
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
-		if is.now.Same(was) != is.same {
+		if is.now.SameState(was) != is.same {
 			t.Errorf("%s: the same: %v", what, !is.same)
 		}
 	}
@@ -163,8 +163,8 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 		if err := s.Put(context.Background(), o); !errors.As(err, &failure) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if s.known.Load() == nil || s.doubted.Load() {
-			t.Errorf("%s: the capabilities are known: %v, doubted %v", name, s.known.Load() != nil, s.doubted.Load())
+		if s.current.Load() == nil || s.proofFailed.Load() {
+			t.Errorf("%s: the capabilities are known: %v, doubted %v", name, s.current.Load() != nil, s.proofFailed.Load())
 		}
 	}
 }
@@ -203,23 +203,23 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 		if err == nil {
 			err = store.Put(t.Context(), o)
 		}
-		if err != nil || o.Size > maxHeartbeat {
+		if err != nil || o.Size > maxHeartbeatBytes {
 			t.Fatalf("%d bytes: %v", o.Size, err)
 		}
 		got, err := ReadHeartbeat(t.Context(), store, beating)
 		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
 			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
 		}
-		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
+		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxTextBytes || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
 			t.Errorf("%+v", got.Trouble)
 		}
 	}
 }
 
 func TestWhatAHeartbeatPromisesIsBelievedWithinBounds(t *testing.T) {
-	for seconds, want := range map[int64]time.Duration{0: DefaultDue, -5: DefaultDue, 300: 5 * time.Minute, 1 << 62: MaxDue} {
-		if h := (Heartbeat{NextSeconds: seconds}); h.Due() != want {
-			t.Errorf("%d: due in %v, want %v", seconds, h.Due(), want)
+	for seconds, want := range map[int64]time.Duration{0: DefaultInterval, -5: DefaultInterval, 300: 5 * time.Minute, 1 << 62: MaxInterval} {
+		if h := (Heartbeat{NextSeconds: seconds}); h.Interval() != want {
+			t.Errorf("%d: due in %v, want %v", seconds, h.Interval(), want)
 		}
 	}
 }

@@ -74,7 +74,7 @@ func FuzzKey(f *testing.F) {
 		if hour, ok := PartitionOf(text); ok && !strings.HasPrefix(text, Partition(hour)) {
 			t.Errorf("%q lies in %q", text, Partition(hour))
 		}
-		m := fromName(text)
+		m := metadataFromKey(text)
 		if k, ok := ParseKey(text); ok && (m.FirstSeq != k.FirstSeq || m.LastSeq != k.LastSeq || m.Node != k.Node) {
 			t.Errorf("the name of %q tells %+v", text, m)
 		}

@@ -141,7 +141,7 @@ func TestTheHintNamesTheCause(t *testing.T) {
 			if !errors.As(err, &e) || e.Kind != c.wantKind || e.Permanent == c.transient || e.OwnTrouble != c.mine || !strings.Contains(e.Hint, c.hint) {
 				t.Errorf("%+v", err)
 			}
-			if _, sent := f.Objects()["data/a"]; sent || s.known.Load() != nil {
+			if _, sent := f.Objects()["data/a"]; sent || s.current.Load() != nil {
 				t.Error("a usage was sent, or something was learned")
 			}
 		})

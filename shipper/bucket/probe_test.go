@@ -157,7 +157,7 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 				}})
 				var e *Error
 				err := s.Probe(t.Context())
-				for n := 0; n < maxUnclear && errors.As(err, &e) && !e.Permanent; n++ {
+				for n := 0; n < maxUnspecificErrors && errors.As(err, &e) && !e.Permanent; n++ {
 					err = s.Probe(t.Context())
 				}
 				if can := s.Capabilities().Checksum; can != want || (want == "") != (errors.As(err, &e) && e.Kind == Unverified) {
@@ -244,7 +244,7 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 					}
 					count := 0
 					behaviour := s3test.Behaviour{BlindCRC32C: blind, Fault: func(w http.ResponseWriter, r *http.Request) bool {
-						if strings.HasSuffix(r.URL.Path, "/data/usage") && s.known.Load() == nil {
+						if strings.HasSuffix(r.URL.Path, "/data/usage") && s.current.Load() == nil {
 							t.Error("a usage is sent before the probe is over")
 						}
 						if count++; count != n {

@@ -30,7 +30,7 @@ func TestNothingIsLearnedFromALie(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				f, s := newFake(t)
 				f.Behave(liar.Behaviour)
-				if err := s.Probe(t.Context()); err == nil || s.known.Load() != nil || s.Capabilities() != (Capabilities{}) {
+				if err := s.Probe(t.Context()); err == nil || s.current.Load() != nil || s.Capabilities() != (Capabilities{}) {
 					t.Errorf("%+v, %v", s.Capabilities(), err)
 				}
 			})
@@ -98,7 +98,7 @@ func TestAFolderIsGivenWholeObjects(t *testing.T) {
 			t.Errorf("%s is there", o.Key)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(s.temp(), "*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(s.tempDir(), "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 }

@@ -36,7 +36,7 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 		_, _ = io.WriteString(w, told)
 	}))
 	defer storage.Close()
-	rt, err := s3Transport("", nil)
+	rt, err := newS3Transport("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -179,7 +179,7 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 		used, _, _ = strings.Cut(rest, "/")
 		return used == "revoked" && s3test.Error(w, http.StatusForbidden, "InvalidAccessKeyId")
 	}})
-	file := s.keysFrom
+	file := s.keysSource
 	put := func(key string) error { return s.Put(context.Background(), unreal(key, "x")) }
 	if err := put("a"); err != nil || used != s3test.User {
 		t.Fatalf("%v with %q", err, used)

@@ -27,7 +27,7 @@ func testS3(t *testing.T, endpoint, bucket, prefix string, change ...func(*S3Opt
 
 // setCapabilities is for tests that are not about the probe.
 func (s *s3Store) setCapabilities(c checksum, conditional bool) {
-	s.known.Store(&capabilities{checksum: c, conditional: conditional})
+	s.current.Store(&capabilities{checksum: c, conditional: conditional})
 }
 
 // newFake runs a fake S3 until the test ends.

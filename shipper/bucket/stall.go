@@ -27,12 +27,12 @@ func (e *stallError) Temporary() bool { return true }
 
 // trickleError is a timeout of net.Error.
 type trickleError struct {
-	least int64
-	in    time.Duration
+	minBytes int64
+	within   time.Duration
 }
 
 func (e *trickleError) Error() string {
-	return fmt.Sprintf("less than %d bytes came in %v", e.least, e.in)
+	return fmt.Sprintf("less than %d bytes came in %v", e.minBytes, e.within)
 }
 func (e *trickleError) Timeout() bool   { return true }
 func (e *trickleError) Temporary() bool { return true }
@@ -42,37 +42,37 @@ func (e *trickleError) Temporary() bool { return true }
 // buffers megabytes, for which a slow line needs minutes. Time in which it is not the
 // peer's turn does not count.
 type watch struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	stall  time.Duration
-	least  int64 // bytes of the answer that must arrive in each stall; 0: any number
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	stall    time.Duration
+	minBytes int64 // bytes of the answer that must arrive in each stall; 0: any number
 
-	mu       sync.Mutex // guards the fields below
-	timer    *time.Timer
-	conn     syscall.RawConn // of TCP, below TLS; nil: no connection
-	progress progress        // at the last look; zero: none yet
-	since    time.Time       // when the peer last made progress, or its turn began
-	sending  bool            // a part of the body is being read, or waits for the bandwidth
-	answered bool            // the header of the answer has arrived
-	reading  bool            // the caller waits for a part of the answer
-	ended    bool
+	mu         sync.Mutex // guards the fields below
+	timer      *time.Timer
+	conn       syscall.RawConn // of TCP, below TLS; nil: no connection
+	progress   progress        // at the last look; zero: none yet
+	progressAt time.Time       // when the peer last made progress, or its turn began
+	sending    bool            // a part of the body is being read, or waits for the bandwidth
+	answered   bool            // the header of the answer has arrived
+	reading    bool            // the caller waits for a part of the answer
+	ended      bool
 
-	// Pace of the answer, if least is not 0.
-	came  int64     // bytes of the answer since begun
-	begun time.Time // when the present measurement began, moved by the time in which the caller did not read
-	left  time.Time // when the caller's last read ended
+	// Pace of the answer, if minBytes is not 0.
+	received      int64     // bytes of the answer since begun
+	measuredSince time.Time // when the present measurement began, moved by the time in which the caller did not read
+	lastReadEnded time.Time // when the caller's last read ended
 }
 
 // progress is how many bytes the peer's TCP has acknowledged and sent.
 type progress struct{ acknowledged, received uint64 }
 
-func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
+func newWatch(parent context.Context, stall time.Duration, minBytes int64) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, least: least, since: time.Now(), begun: time.Now()}
+	w := &watch{stall: stall, minBytes: minBytes, progressAt: time.Now(), measuredSince: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
-	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.use(info.Conn) }})
+	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.setConn(info.Conn) }})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.interval(), w.tick)
@@ -83,8 +83,8 @@ func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
 // intervals late, since the first measurement counts earlier progress.
 func (w *watch) interval() time.Duration { return max(w.stall/10, time.Millisecond) }
 
-// use sets the connection that carries the request.
-func (w *watch) use(c net.Conn) {
+// setConn sets the connection that carries the request.
+func (w *watch) setConn(c net.Conn) {
 	for {
 		secure, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn, perhaps twice where there is a proxy
 		if !ok {
@@ -98,14 +98,14 @@ func (w *watch) use(c net.Conn) {
 	if c, ok := c.(syscall.Conn); ok {
 		w.conn, _ = c.SyscallConn()
 	}
-	w.progress, w.since = progress{}, time.Now()
+	w.progress, w.progressAt = progress{}, time.Now()
 }
 
 var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
 
 // measure asks the kernel for the progress, and whether the peer still has to acknowledge
 // bytes.
-func (w *watch) measure() (p progress, owes bool) {
+func (w *watch) measure() (p progress, unacknowledged bool) {
 	if w.conn == nil {
 		return p, false
 	}
@@ -114,62 +114,62 @@ func (w *watch) measure() (p progress, owes bool) {
 			p = progress{info.Bytes_acked, info.Bytes_received}
 		}
 		queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-		owes = err == nil && queued > 0
+		unacknowledged = err == nil && queued > 0
 	})
-	return p, owes
+	return p, unacknowledged
 }
 
-// look records whether the peer has made progress. The caller holds the mutex.
-func (w *watch) look() {
-	p, owes := w.measure()
-	ourTurn := w.sending && !owes
+// updateLocked records whether the peer has made progress. The caller holds the mutex.
+func (w *watch) updateLocked() {
+	p, unacknowledged := w.measure()
+	ourTurn := w.sending && !unacknowledged
 	if w.answered {
 		ourTurn = !w.reading
 	}
 	if ourTurn || p != w.progress {
-		w.since, w.progress = time.Now(), p
+		w.progressAt, w.progress = time.Now(), p
 	}
 }
 
-// sends sets sending after a look at the progress so far.
-func (w *watch) sends(now bool) {
+// setSending sets sending after a look at the progress so far.
+func (w *watch) setSending(now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look()
+	w.updateLocked()
 	w.sending = now
 }
 
-// reads begins the peer's turn when the caller waits for the answer. Only a wait of more
+// beginRead begins the peer's turn when the caller waits for the answer. Only a wait of more
 // than an interval needs a measurement, which tick makes.
-func (w *watch) reads() {
+func (w *watch) beginRead() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.reading, w.since, w.begun = true, now, w.begun.Add(now.Sub(w.left))
+	w.reading, w.progressAt, w.measuredSince = true, now, w.measuredSince.Add(now.Sub(w.lastReadEnded))
 }
 
-// read ends the peer's turn: the header, or n more bytes of the answer, have arrived.
-func (w *watch) read(n int) {
+// endRead ends the peer's turn: the header, or n more bytes of the answer, have arrived.
+func (w *watch) endRead(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.came += int64(n); !w.answered || w.came >= w.least {
-		w.came, w.begun = 0, now
+	if w.received += int64(n); !w.answered || w.received >= w.minBytes {
+		w.received, w.measuredSince = 0, now
 	}
-	w.answered, w.reading, w.since, w.left = true, false, now, now
+	w.answered, w.reading, w.progressAt, w.lastReadEnded = true, false, now, now
 }
 
 func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look()
-	left := w.stall - time.Since(w.since)
+	w.updateLocked()
+	left := w.stall - time.Since(w.progressAt)
 	switch {
 	case w.ended:
 	case left <= 0:
 		w.cancel(&stallError{w.stall})
-	case w.least > 0 && (w.reading || !w.answered) && time.Since(w.begun) >= w.stall:
-		w.cancel(&trickleError{w.least, w.stall})
+	case w.minBytes > 0 && (w.reading || !w.answered) && time.Since(w.measuredSince) >= w.stall:
+		w.cancel(&trickleError{w.minBytes, w.stall})
 	default:
 		w.timer.Reset(min(left, w.interval()))
 	}

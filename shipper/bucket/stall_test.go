@@ -146,7 +146,7 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 			}()
 			b := &Bandwidth{}
 			b.Set(c.limit)
-			tr, err := s3Transport("", nil)
+			tr, err := newS3Transport("", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

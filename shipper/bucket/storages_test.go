@@ -53,7 +53,7 @@ func TestStoragesConform(t *testing.T) {
 			})
 			testStoreBasics(t, s, row.Metadata == storages.Yes)
 			testMuch(t, s, row.Metadata == storages.Yes)
-			can := s.known.Load()
+			can := s.current.Load()
 			if can == nil {
 				t.Fatal("nothing was found out")
 			}

@@ -28,7 +28,7 @@ func described(o *Object, keepsMetadata bool) Metadata {
 	if keepsMetadata {
 		return o.Metadata
 	}
-	return fromName(o.Key)
+	return metadataFromKey(o.Key)
 }
 
 // TestStores runs one suite over every kind of storage.
@@ -74,7 +74,7 @@ func TestStores(t *testing.T) {
 			if !c.racy {
 				testRace(t, s)
 			}
-			if can := s.known.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
+			if can := s.current.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
 				t.Errorf("found out %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
 			}
 		})
@@ -88,7 +88,7 @@ func TestStores(t *testing.T) {
 					testMuch(t, s, true)
 				}
 				testRace(t, s)
-				if can := s.known.Load(); can.checksum != number || !can.conditional {
+				if can := s.current.Load(); can.checksum != number || !can.conditional {
 					t.Errorf("found out %+v", can)
 				}
 				if number == checksumOff {

@@ -19,7 +19,7 @@ func TestARefusalForTheSizeIsKnownWhoeverSaysSo(t *testing.T) {
 		if !errors.As(err, &e) || e.Kind != TooLarge || !e.Permanent || !e.OwnTrouble || !strings.Contains(e.Hint, "client_max_body_size") {
 			t.Errorf("%s: %#v", name, err)
 		}
-		if store.known.Load() == nil {
+		if store.current.Load() == nil {
 			t.Errorf("%s: what was learned of the storage is forgotten", name)
 		}
 	}

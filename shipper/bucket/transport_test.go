@@ -44,7 +44,7 @@ func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
 		}
 	})
 	failures := 0
-	ctx := WithCallOptions(t.Context(), &CallOptions{Failing: func() { failures++ }})
+	ctx := WithCallOptions(t.Context(), &CallOptions{OnFailure: func() { failures++ }})
 	look := func() {
 		t.Helper()
 		if _, err := s.Stat(ctx, "nothing"); !errors.Is(err, ErrNotFound) {

@@ -43,7 +43,7 @@ func TestWhatTricklesIsGivenUp(t *testing.T) {
 				}})
 				s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.Dial = f.Dial })
 				began := time.Now()
-				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Least: least}), "a")
+				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, MinBytes: least}), "a")
 				if err != nil {
 					t.Fatal(err)
 				}
