@@ -12,8 +12,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestALossNoteIsBroughtIfItIsOne has notes that are damaged, as a power loss leaves them.
-func TestALossNoteIsBroughtIfItIsOne(t *testing.T) {
+// TestArchiveCopyRejectsDamagedLossNotes has notes that are damaged, as a power loss leaves them.
+func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 	k := bucket.Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}
 	whole := []byte(`{"log_id":"0000000000000001","run":"0000000000000002","first_seq":3,"last_seq":4,"reason":"evicted"}` + "\n")
 	for name, content := range map[string][]byte{

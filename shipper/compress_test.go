@@ -19,17 +19,17 @@ import (
 
 // frame is what a reader learns of a zstd frame from its headers alone.
 type frame struct {
-	size        int // in bytes
-	blocks      int
-	hasChecksum bool
-	window      uint64 // 0: the content is one segment
-	content     uint64 // 0: not told
+	sizeBytes    int // in bytes
+	blocks       int
+	hasChecksum  bool
+	windowBytes  uint64 // 0: the content is one segment
+	contentBytes uint64 // 0: not told
 }
 
 // parseFrame reads the headers of one zstd frame (RFC 8878, section 3.1.1).
 func parseFrame(b []byte) (f frame, err error) {
 	at := 0
-	take := func(n int) (v uint64) { // little endian
+	readUint := func(n int) (v uint64) { // little endian
 		if at+n > len(b) {
 			err = io.ErrUnexpectedEOF
 			return 0
@@ -40,37 +40,37 @@ func parseFrame(b []byte) (f frame, err error) {
 		at += n
 		return v
 	}
-	if magic := take(4); magic != 0xFD2FB528 {
+	if magic := readUint(4); magic != 0xFD2FB528 {
 		return f, fmt.Errorf("magic %#x", magic)
 	}
-	descriptor := take(1)
+	descriptor := readUint(1)
 	single := descriptor&(1<<5) != 0
 	f.hasChecksum = descriptor&(1<<2) != 0
 	if descriptor&(1<<3) != 0 {
 		return f, errors.New("a reserved bit is set")
 	}
 	if !single {
-		window := take(1)
+		window := readUint(1)
 		base := uint64(1) << (10 + window>>3)
-		f.window = base + base/8*(window&7)
+		f.windowBytes = base + base/8*(window&7)
 	}
-	if dictionary := take([]int{0, 1, 2, 4}[descriptor&3]); dictionary != 0 {
+	if dictionary := readUint([]int{0, 1, 2, 4}[descriptor&3]); dictionary != 0 {
 		return f, fmt.Errorf("dictionary %d", dictionary)
 	}
 	switch descriptor >> 6 {
 	case 0:
 		if single {
-			f.content = take(1)
+			f.contentBytes = readUint(1)
 		}
 	case 1:
-		f.content = take(2) + 256
+		f.contentBytes = readUint(2) + 256
 	case 2:
-		f.content = take(4)
+		f.contentBytes = readUint(4)
 	case 3:
-		f.content = take(8)
+		f.contentBytes = readUint(8)
 	}
 	for last := false; !last && err == nil; f.blocks++ {
-		header := take(3)
+		header := readUint(3)
 		last = header&1 != 0
 		size := int(header >> 3)
 		switch header >> 1 & 3 {
@@ -82,9 +82,9 @@ func parseFrame(b []byte) (f frame, err error) {
 		at += size
 	}
 	if f.hasChecksum {
-		take(4)
+		readUint(4)
 	}
-	f.size = at
+	f.sizeBytes = at
 	return f, err
 }
 
@@ -110,7 +110,7 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 					t.Fatal(err)
 				}
 				f, err := parseFrame(object)
-				if err != nil || f.size != len(object) || !f.hasChecksum || f.window > bucket.Window || f.content != 0 && f.content != uint64(o.RawBytes) {
+				if err != nil || f.sizeBytes != len(object) || !f.hasChecksum || f.windowBytes > bucket.Window || f.contentBytes != 0 && f.contentBytes != uint64(o.RawBytes) {
 					t.Errorf("%s, %v: %+v of %d bytes of %d, %v", name, level, f, len(object), o.RawBytes, err)
 				}
 				if f.blocks < int(o.RawBytes>>17) {
@@ -158,7 +158,7 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines++
-			if got := members(t, line); !slices.Equal(got, bucket.Columns()) {
+			if got := memberNames(t, line); !slices.Equal(got, bucket.Columns()) {
 				t.Errorf("%s has the columns %v, want %v", line, got, bucket.Columns())
 			}
 			var of map[string]json.RawMessage
@@ -177,8 +177,8 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 	}
 }
 
-// members are the names of an object's members, in their order.
-func members(t *testing.T, line []byte) (names []string) {
+// memberNames are the names of an object's members, in their order.
+func memberNames(t *testing.T, line []byte) (names []string) {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(line))
 	if _, err := dec.Token(); err != nil {

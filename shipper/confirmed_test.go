@@ -32,23 +32,23 @@ func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	there := make([]bool, 402)
+	isStored := make([]bool, 402)
 	f.Behave(s3test.Behaviour{
 		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 			return rand.IntN(10) == 0 && s3test.Error(w, http.StatusInternalServerError, "InternalError")
 		},
 		Stored: func(key string) bool {
-			m := metadataOf(t, f, key)
+			m := objectMetadata(t, f, key)
 			mu.Lock()
 			defer mu.Unlock()
 			for seq := uint64(1); seq < m.ConfirmedBelow; seq++ {
-				if !there[seq] {
+				if !isStored[seq] {
 					t.Errorf("%s claims everything below %d, and %d is not there", key, m.ConfirmedBelow, seq)
 					break
 				}
 			}
 			for seq := m.FirstSeq; seq <= m.LastSeq; seq++ {
-				there[seq] = true
+				isStored[seq] = true
 			}
 			return false
 		},
@@ -59,15 +59,15 @@ func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
 	// What comes after is told that all is there.
 	f.Behave(s3test.Behaviour{})
 	fill(t, l, 1, 1)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	for key := range f.Objects() {
-		if m := metadataOf(t, f, key); strings.Contains(key, "-00000000000000000401-") && m.ConfirmedBelow != 401 {
+		if m := objectMetadata(t, f, key); strings.Contains(key, "-00000000000000000401-") && m.ConfirmedBelow != 401 {
 			t.Errorf("the last object claims no more than what is below %d", m.ConfirmedBelow)
 		}
 	}
 }
 
-func TestConfirmedBelowStopsAtALossTheStorageWasNotToldOf(t *testing.T) {
+func TestConfirmedBelowStopsAtALossWithoutAStoredNote(t *testing.T) {
 	f, store := newFake(t)
 	dir := t.TempDir()
 	l := openLog(t, dir)
@@ -85,17 +85,17 @@ func TestConfirmedBelowStopsAtALossTheStorageWasNotToldOf(t *testing.T) {
 		fill(t, l, 1, 1)
 		until(t, "one more is shipped", func() bool { return l.Ledger().Pending == 0 })
 		for key := range f.Objects() {
-			if m := metadataOf(t, f, key); m.FirstSeq == uint64(31+i) && m.ConfirmedBelow != 11 {
+			if m := objectMetadata(t, f, key); m.FirstSeq == uint64(31+i) && m.ConfirmedBelow != 11 {
 				t.Errorf("%s claims everything below %d, and 11 to 20 are lost in silence", key, m.ConfirmedBelow)
 			}
 		}
 	}
 	f.Behave(s3test.Behaviour{})
-	drainHurriedly(t, s)
+	drainAll(t, s)
 }
 
-// metadataOf reads the headers that readers rely on.
-func metadataOf(t *testing.T, f *s3test.Server, key string) (m bucket.Metadata) {
+// objectMetadata reads the headers that readers rely on.
+func objectMetadata(t *testing.T, f *s3test.Server, key string) (m bucket.Metadata) {
 	t.Helper()
 	h := f.Objects()[key].Header
 	for name, to := range map[string]*uint64{"First-Seq": &m.FirstSeq, "Last-Seq": &m.LastSeq, "Confirmed-Below": &m.ConfirmedBelow} {

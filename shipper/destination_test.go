@@ -12,14 +12,14 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestStatsSayWhetherTheStorageFailsAndSinceWhen through an outage of a storage that
+// TestStatsShowTheOutageOfTheStorage through an outage of a storage that
 // everything was shipped to, and back.
-func TestStatsSayWhetherTheStorageFailsAndSinceWhen(t *testing.T) {
+func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	var away atomic.Bool
+	var failing atomic.Bool
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
-		return away.Load() && s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
+		return failing.Load() && s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
 	}})
 	l := openLog(t, t.TempDir())
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 10 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond}})
@@ -28,7 +28,7 @@ func TestStatsSayWhetherTheStorageFailsAndSinceWhen(t *testing.T) {
 	if d := destination(); d.Where != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
 		t.Errorf("before the outage: %+v", d)
 	}
-	away.Store(true)
+	failing.Store(true)
 	began := time.Now()
 	fill(t, l, 1, 1)
 	until(t, "it fails", func() bool { return destination().Attempts > 1 })
@@ -41,15 +41,15 @@ func TestStatsSayWhetherTheStorageFailsAndSinceWhen(t *testing.T) {
 	if again := destination(); !again.FailingSince.Equal(d.FailingSince) {
 		t.Errorf("failing since %v, and then since %v", d.FailingSince, again.FailingSince)
 	}
-	away.Store(false)
-	drainHurriedly(t, s)
+	failing.Store(false)
+	drainAll(t, s)
 	if after := destination(); !after.FailingSince.IsZero() || after.Failure != (bucket.Failure{}) || !after.LastSuccess.After(d.LastSuccess) || !after.NextAttempt.IsZero() {
 		t.Errorf("after the outage: %+v", after)
 	}
 }
 
-// TestAWrongBucketIsKnownWithNothingToShip, from the first question on.
-func TestAWrongBucketIsKnownWithNothingToShip(t *testing.T) {
+// TestAMissingBucketIsReportedWithNothingToShip, from the first question on.
+func TestAMissingBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
@@ -62,7 +62,7 @@ func TestAWrongBucketIsKnownWithNothingToShip(t *testing.T) {
 	}
 }
 
-func TestFailureOfTakesAnErrorApart(t *testing.T) {
+func TestFailureOfSplitsAnError(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		want bucket.Failure

@@ -10,23 +10,23 @@ import (
 	"collectord/shipper/bucket"
 )
 
-func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
+func TestOtherContentUnderTheKeyStaysAndOursIsStoredBeside(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		content   []byte
 		conflicts uint64
 		damaged   uint64
 	}{
-		"other lines":           {compressed(t, "{}\n"), 1, 0},
+		"other lines":           {compressLines(t, "{}\n"), 1, 0},
 		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
-		"half of other lines":   {compressed(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
+		"half of other lines":   {compressLines(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := openLog(t, t.TempDir())
 			fill(t, l, 6, 3)
 			store := newFolder(t)
 			segments, _ := l.Sealed()
-			taken := twin(t, segments[0])
+			taken := compressCopy(t, segments[0])
 			if err := store.Put(context.Background(), bucket.NewObject(taken.Key, c.content)); err != nil {
 				t.Fatal(err)
 			}
@@ -49,8 +49,8 @@ func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	fill(t, l, 3, 3)
 	store := newFolder(t)
 	segments, _ := l.Sealed()
-	taken := twin(t, segments[0])
-	for key, content := range map[string][]byte{taken.Key: compressed(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
+	taken := compressCopy(t, segments[0])
+	for key, content := range map[string][]byte{taken.Key: compressLines(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
 		if err := store.Put(context.Background(), bucket.NewObject(key, content)); err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +62,7 @@ func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	}
 }
 
-func compressed(t *testing.T, lines string) []byte {
+func compressLines(t *testing.T, lines string) []byte {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {

@@ -12,15 +12,15 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestWhatIsGarbledOnItsWayHereIsReadAgain has a proxy garble an object once, when it is
+// TestObjectCorruptedInTransitIsReadAgain has a proxy garble an object once, when it is
 // looked at, and again when a daemon that was restarted asks what it has shipped. The
 // object is whole: it is neither replaced, nor stored beside itself.
-func TestWhatIsGarbledOnItsWayHereIsReadAgain(t *testing.T) {
+func TestObjectCorruptedInTransitIsReadAgain(t *testing.T) {
 	for name, conditions := range map[string]int{"honoured": s3test.Honour, "ignored": s3test.Ignore, "refused": s3test.Refuse} {
 		for _, lie := range []s3test.ReadLie{s3test.ReadsPart, s3test.ReadsTwice, s3test.ReadsOther} {
 			t.Run(fmt.Sprint(name, " ", lie), func(t *testing.T) {
-				inKeeping(t, func(t *testing.T, k *keeping) {
-					keys := k.shipped(k.small(1)...)
+				runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+					keys := k.shipEach(k.smallUsages(1)...)
 					var garbled atomic.Bool
 					k.fake.Behave(s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 						b := s3test.Behaviour{Conditions: conditions}
@@ -47,9 +47,9 @@ func TestWhatIsGarbledOnItsWayHereIsReadAgain(t *testing.T) {
 					if !garbled.Load() {
 						t.Error("it was not read when it was looked at")
 					}
-					k.expect(0, 0, 0, 0)
-					k.said("level=WARN", 0)
-					k.said("level=ERROR", 0)
+					k.checkCounts(0, 0, 0, 0)
+					k.checkLogged("level=WARN", 0)
+					k.checkLogged("level=ERROR", 0)
 					for key, n := range k.fake.Puts() {
 						if strings.Contains(key, "/dt=") && (key != keys[0] || n != 1) {
 							t.Errorf("%s was put %d times", key, n)

@@ -35,7 +35,7 @@ func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 	until(t, "it is shipped and kept", func() bool { return l.Stats().KeptSegments == 1 })
 
 	object := onlyObject(t, client, name)
-	whole := content(t, client, name, object.Key)
+	whole := objectBody(t, client, name, object.Key)
 	stat, err := client.StatObject(ctx, name, object.Key, minio.StatObjectOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 	until(t, "it is replaced, looked at and released", func() bool { return l.Stats().KeptSegments == 0 && s.Stats().Reshipped == 1 })
 	drain(t, s, 0)
 
-	if now := content(t, client, name, object.Key); !bytes.Equal(now, whole) {
+	if now := objectBody(t, client, name, object.Key); !bytes.Equal(now, whole) {
 		t.Errorf("the newest version has %d bytes, and other ones than was shipped (%d)", len(now), len(whole))
 	}
 	sizes := ""
@@ -82,7 +82,7 @@ func onlyObject(t *testing.T, c *minio.Client, name string) (object minio.Object
 	return object
 }
 
-func content(t *testing.T, c *minio.Client, name, key string) []byte {
+func objectBody(t *testing.T, c *minio.Client, name, key string) []byte {
 	t.Helper()
 	o, err := c.GetObject(t.Context(), name, key, minio.GetObjectOptions{})
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// policy reads the least policy out of docs/storages.md, for a bucket.
-func policy(t *testing.T, bucket string) string {
+// documentedPolicy reads the least policy out of docs/storages.md, for a bucket.
+func documentedPolicy(t *testing.T, bucket string) string {
 	t.Helper()
 	b, err := os.ReadFile("../docs/storages.md")
 	if err != nil {
@@ -30,8 +30,8 @@ func policy(t *testing.T, bucket string) string {
 	return strings.NewReplacer("usages/prod", bucket+"/some/prefix", "usages", bucket).Replace(text)
 }
 
-// restricted are the keys of a session of MinIO that may do what the policy says.
-func restricted(t *testing.T, endpoint, policy string) credentials.Value {
+// restrictedKeys are the keys of a session of MinIO that may do what the policy says.
+func restrictedKeys(t *testing.T, endpoint, policy string) credentials.Value {
 	t.Helper()
 	// The user that takes the role must not be the root user.
 	sts, err := credentials.NewSTSAssumeRole(endpoint, credentials.STSAssumeRoleOptions{
@@ -52,7 +52,7 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	endpoint := s3test.MinIO(t)
 	name := s3test.MakeBucket(t, endpoint, false)
 	admin := testS3(t, endpoint, name+"/some/prefix")
-	keys := restricted(t, endpoint, policy(t, name))
+	keys := restrictedKeys(t, endpoint, documentedPolicy(t, name))
 	s := testS3(t, endpoint, name+"/some/prefix", func(o *bucket.S3Options) {
 		o.CredentialsFile = s3test.KeysFile(t, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
 		o.Region = ""
@@ -61,12 +61,12 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	fill(t, l, 30, 10)
 	segments, _ := l.Sealed()
 	// One is there already, from before a crash.
-	twinObject := twin(t, segments[0])
+	twinObject := compressCopy(t, segments[0])
 	if err := admin.Put(context.Background(), twinObject); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, start(t, l, s), 0)
-	checkOnce(t, admin, 30)
+	checkStoredOnce(t, admin, 30)
 	// And no more than enough.
 	ctx := context.Background()
 	client, err := minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
@@ -83,7 +83,7 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) {
+func TestAnUnreadableExistingObjectBlocksOnlyItsSegment(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		looks := r.Method == http.MethodHead || r.Method == http.MethodGet && r.URL.RawQuery == ""
@@ -92,20 +92,20 @@ func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) 
 	l := openLog(t, t.TempDir())
 	fill(t, l, 40, 10)
 	segments, _ := l.Sealed()
-	if err := s.Put(context.Background(), twin(t, segments[0])); err != nil {
+	if err := s.Put(context.Background(), compressCopy(t, segments[0])); err != nil {
 		t.Fatal(err)
 	}
-	said := &saidLines{}
-	ship := startWith(t, l, s, Options{Logger: said.logger()})
+	logged := &logBuffer{}
+	ship := startWith(t, l, s, Options{Logger: logged.logger()})
 	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
 	until(t, "the failure is told", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
 	if left, _ := l.Sealed(); left[0] != segments[0] {
 		t.Errorf("%v is left", left[0])
 	}
-	if !strings.Contains(said.text(), "s3:GetObject") || !strings.Contains(said.text(), "trouble=segment") {
-		t.Errorf("no hint: %s", said.text())
+	if !strings.Contains(logged.text(), "s3:GetObject") || !strings.Contains(logged.text(), "trouble=segment") {
+		t.Errorf("no hint: %s", logged.text())
 	}
 	f.Behave(s3test.Behaviour{})
-	drainHurriedly(t, ship)
-	checkOnce(t, s, 40)
+	drainAll(t, ship)
+	checkStoredOnce(t, s, 40)
 }

@@ -18,10 +18,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNoLieIsTakenForStored ships to each liar, which is there from the start or
+// TestNoFalseSuccessCountsAsStored ships to each liar, which is there from the start or
 // takes the place of the true storage: nothing is removed, the line says what to
 // do, and all of it is shipped, once, as soon as the storage is true.
-func TestNoLieIsTakenForStored(t *testing.T) {
+func TestNoFalseSuccessCountsAsStored(t *testing.T) {
 	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
 	defer all.Wait()
 	for name, liar := range s3test.Liars() {
@@ -33,14 +33,14 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 					// What is known of this storage is also known of it later.
 					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
 					if known {
-						probed(t, store)
+						probeStore(t, store)
 					}
 					f.Behave(liar.Behaviour)
 					l := openLog(t, t.TempDir())
 					fill(t, l, 40, 20)
 					segments, _ := l.Sealed() // one more where the hour changes
-					said := &saidLines{}
-					s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{
+					logged := &logBuffer{}
+					s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{
 						RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
 					}})
 					failures := func() (n uint64) {
@@ -56,15 +56,15 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 							t.Errorf("%d failures of kind %s", n, kind)
 						}
 					}
-					if st.Failures[liar.Kinds[0]] == 0 || !strings.Contains(said.text(), liar.Hint) {
-						t.Errorf("failures %v, and the hint is missing: %s", st.Failures, said.text())
+					if st.Failures[liar.Kinds[0]] == 0 || !strings.Contains(logged.text(), liar.Hint) {
+						t.Errorf("failures %v, and the hint is missing: %s", st.Failures, logged.text())
 					}
 					if g := l.Ledger(); g.Shipped != 0 || g.Pending != 40 || st.Objects != 0 || st.Conflicts != 0 {
 						t.Errorf("called shipped: %+v, %+v", g, st)
 					}
 
 					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
-					drainHurriedly(t, s)
+					drainAll(t, s)
 					objects := 0
 					for key, o := range f.Objects() {
 						if !strings.HasPrefix(key, "data/dt=") {
@@ -80,7 +80,7 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 							objects--
 						}
 					}
-					checkOnce(t, store, 40)
+					checkStoredOnce(t, store, 40)
 					if g := l.Ledger(); g.Shipped != 40 || objects != len(segments) || s.Stats().Conflicts != 0 {
 						t.Errorf("%+v, %d objects", g, objects)
 					}
@@ -126,7 +126,7 @@ func TestLossNotesAreProvenToo(t *testing.T) {
 		t.Error("called stored where something else has its name")
 	}
 	f.Put(key, nil)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	if got := string(f.Objects()[key].Body); !strings.Contains(got, `"reason":"damaged"`) {
 		t.Errorf("the note in the bucket: %s", got)
 	}
@@ -144,8 +144,8 @@ func (w withoutLength) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// TestAProxyThatHidesTheSizeIsNoLie: then the object is read.
-func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
+// TestAProxyThatHidesTheSizeIsAccepted: then the object is read.
+func TestAProxyThatHidesTheSizeIsAccepted(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"metadata":    {Lie: s3test.AnyETag, NoCRC32C: true},
 		"no metadata": {Lie: s3test.AnyETag, NoCRC32C: true, NoMetadata: true},
@@ -188,7 +188,7 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 					t.Errorf("%s, exists %v: %d failures of kind %s", name, exists, n, kind)
 				}
 			}
-			checkOnce(t, direct, 40)
+			checkStoredOnce(t, direct, 40)
 		}
 	}
 }

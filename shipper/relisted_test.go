@@ -13,10 +13,10 @@ import (
 
 // TestARelistedSegmentThatIsTooLargeIsSplit: nothing is stored twice, and nothing vanishes.
 func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		for i := range 2 {
 			_ = i
-			k.append(t)
+			k.appendLarge(t)
 		}
 		if err := k.log.Seal(t.Context()); err != nil {
 			t.Fatal(err)
@@ -32,8 +32,8 @@ func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 		k.behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(800 << 10))})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		if n := len(stored(t, k.store)); n != 2 {
+		k.checkCounts(0, 0, 0, 0)
+		if n := len(storedLines(t, k.store)); n != 2 {
 			t.Errorf("%d records", n)
 		}
 		_ = context.Background
@@ -43,8 +43,8 @@ func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 	})
 }
 
-func (k *keeping) append(t *testing.T) {
-	if err := k.log.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+func (k *keeperTest) appendLarge(t *testing.T) {
+	if err := k.log.Append(t.Context(), wal.Record{Usage: largeUsage()}); err != nil {
 		t.Fatal(err)
 	}
 }

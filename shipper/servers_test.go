@@ -54,8 +54,8 @@ func newBucket(t *testing.T, endpoint string) bucket.Store {
 	return testS3(t, endpoint, s3test.MakeBucket(t, endpoint, false)+"/some/prefix")
 }
 
-// probed lets the store find out what the storage can do, while that is true.
-func probed(t *testing.T, store bucket.Store) {
+// probeStore lets the store find out what the storage can do, while that is true.
+func probeStore(t *testing.T, store bucket.Store) {
 	t.Helper()
 	if err := store.Put(t.Context(), bucket.NewObject("probed", nil)); err != nil {
 		t.Fatal(err)

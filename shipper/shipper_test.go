@@ -34,7 +34,7 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 			fill(t, l, 100, 10)
 			s := start(t, l, store)
 			drain(t, s, 0)
-			checkOnce(t, store, 100)
+			checkStoredOnce(t, store, 100)
 			if g := l.Ledger(); g.Shipped != 100 || g.Pending != 0 {
 				t.Errorf("ledger %+v", g)
 			}
@@ -49,7 +49,7 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 	}
 }
 
-func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
+func TestCompressIsCalledAroundEachCompression(t *testing.T) {
 	store := newFolder(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
@@ -64,7 +64,7 @@ func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
 	}
 }
 
-func TestKeyTellsWhereAndWhat(t *testing.T) {
+func TestKeyContainsHourNodeLogRangeAndRun(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 2, 2)
 	store := newFolder(t)
@@ -102,8 +102,8 @@ func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 			f.Behave(behaviour)
 			l := openLog(t, t.TempDir())
 			fill(t, l, 20, 10)
-			drainHurriedly(t, start(t, l, store))
-			checkOnce(t, store, 20)
+			drainAll(t, start(t, l, store))
+			checkStoredOnce(t, store, 20)
 			objects := 0
 			for key, puts := range f.Puts() {
 				if strings.HasPrefix(key, "data/dt=") {
@@ -134,15 +134,15 @@ func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 30, 10)
 	s := start(t, l, store)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	f.Behave(s3test.Behaviour{})
-	checkOnce(t, store, 30)
+	checkStoredOnce(t, store, 30)
 	if st := s.Stats(); st.Failures["SlowDown"] == 0 || st.Failures["AccessDenied"] == 0 {
 		t.Errorf("failures %v", st.Failures)
 	}
 }
 
-func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
+func TestADamagedSegmentIsSalvagedAndItsLossNoted(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fill(t, l, 30, 10)
@@ -167,14 +167,14 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 	for l.Stats().LossNotes > 0 || l.Ledger().Pending > 0 {
 		drain(t, s, 0)
 	}
-	lines := stored(t, store)
+	lines := storedLines(t, store)
 	if len(lines) != 19 || s.Stats().Salvaged != 2 {
 		t.Errorf("%d records stored, stats %+v", len(lines), s.Stats())
 	}
 	if g := l.Ledger(); g.Shipped != 19 || g.Quarantined != 11 {
 		t.Errorf("ledger %+v", g)
 	}
-	gone := map[uint64]bool{}
+	lost := map[uint64]bool{}
 	for key, err := range store.List(context.Background(), "_collectord/lost/") {
 		if err != nil {
 			t.Fatal(err)
@@ -190,14 +190,14 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 			t.Errorf("%s: %+v, %v", key, n, err)
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			gone[seq] = true
+			lost[seq] = true
 		}
 	}
-	if len(gone) != 11 {
-		t.Errorf("the bucket is told that %v are lost", gone)
+	if len(lost) != 11 {
+		t.Errorf("the bucket is told that %v are lost", lost)
 	}
 	for _, line := range lines {
-		if gone[uint64(line.Usage.N)+1] {
+		if lost[uint64(line.Usage.N)+1] {
 			t.Errorf("usage %d is both there and lost", line.Usage.N)
 		}
 	}
@@ -230,7 +230,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 	}
 }
 
-func TestRunEndsWheneverItIsToldTo(t *testing.T) {
+func TestRunReturnsWheneverItsContextEnds(t *testing.T) {
 	store := newFolder(t)
 	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool")})
 	if err != nil {

@@ -43,7 +43,7 @@ func TestARefusedSizeIsRememberedForAWhile(t *testing.T) {
 	})
 }
 
-func TestOnlyOneOfManyLargeSegmentsIsSentInVain(t *testing.T) {
+func TestOnlyTheFirstTooLargeSegmentIsSent(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	var refused atomic.Int64
@@ -68,7 +68,7 @@ func TestOnlyOneOfManyLargeSegmentsIsSentInVain(t *testing.T) {
 	if n := s.Stats().Objects; n != 12 {
 		t.Errorf("%d objects", n)
 	}
-	checkOnce(t, store, 12)
+	checkStoredOnce(t, store, 12)
 	checkAudit(t, store)
 }
 
@@ -85,7 +85,7 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
 	until(t, "it is tried again and again", func() bool { return refused.Load() > 3 })
 	limit.Store(1 << 30)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	objects := s.Stats().Objects
 	for i := 1; i < 9; i++ {
 		if err := l.Append(context.Background(), largeRecord(i, 40<<10)); err != nil {
@@ -95,9 +95,9 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 	if err := l.Seal(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	if st := s.Stats(); st.Objects != objects+1 {
 		t.Errorf("%d objects more", st.Objects-objects)
 	}
-	checkOnce(t, store, 9)
+	checkStoredOnce(t, store, 9)
 }

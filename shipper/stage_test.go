@@ -12,14 +12,14 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// highest notes how many do something at once.
-type highest struct{ now, most atomic.Int64 }
+// maxConcurrent notes how many do something at once.
+type maxConcurrent struct{ current, max atomic.Int64 }
 
-func (h *highest) begin() (end func()) {
-	n := h.now.Add(1)
-	for m := h.most.Load(); n > m && !h.most.CompareAndSwap(m, n); m = h.most.Load() {
+func (h *maxConcurrent) begin() (end func()) {
+	n := h.current.Add(1)
+	for m := h.max.Load(); n > m && !h.max.CompareAndSwap(m, n); m = h.max.Load() {
 	}
-	return func() { h.now.Add(-1) }
+	return func() { h.current.Add(-1) }
 }
 
 // TestASegmentIsCompressedWhileAnotherIsUploaded: what an upload takes is mostly the way
@@ -28,9 +28,9 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	t.Parallel()
 	const segments = 8
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	var compressed atomic.Int64
-	var compressing, uploading highest
+	var compressing, uploading maxConcurrent
 	second := make(chan struct{})
 	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "dt=") {
@@ -51,12 +51,12 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 		}
 	}})
 	drain(t, s, 0)
-	checkOnce(t, store, segments)
+	checkStoredOnce(t, store, segments)
 	if n := s.Stats().Failures[bucket.Timeout]; n > 0 {
 		t.Errorf("%d uploads were given up before another segment was compressed", n)
 	}
-	if compressing.most.Load() != 1 || uploading.most.Load() != 1 {
-		t.Errorf("%d were compressed and %d uploaded at once", compressing.most.Load(), uploading.most.Load())
+	if compressing.max.Load() != 1 || uploading.max.Load() != 1 {
+		t.Errorf("%d were compressed and %d uploaded at once", compressing.max.Load(), uploading.max.Load())
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"collectord/wal"
 )
 
-var storm = flag.Int("segments", 120, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
+var stormSegments = flag.Int("segments", 120, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
 
 // forEachCondition runs a test once for each way in which a storage may deal with the
 // condition of a put, with its share of the segments, and all at once: they wait more
@@ -36,7 +36,7 @@ func forEachCondition(t *testing.T, test func(t *testing.T, conditions, segments
 	for name, conditions := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, conditions, *storm/len(all))
+			test(t, conditions, *stormSegments/len(all))
 		})
 	}
 }
@@ -56,7 +56,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	const per = 2
+	const recordsPerSegment = 2
 	faults := [8]atomic.Int64{}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -106,7 +106,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 		RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond,
 	}})
 	began := time.Now()
-	fill(t, l, per*segments, per)
+	fill(t, l, recordsPerSegment*segments, recordsPerSegment)
 	for deadline := time.Now().Add(10 * (time.Minute + time.Duration(segments)*100*time.Millisecond)); l.Ledger().Pending > 0; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d records are still here; %+v", l.Ledger().Pending, s.Stats())
@@ -114,7 +114,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 	}
 	took := time.Since(began)
 	f.Behave(s3test.Behaviour{Conditions: conditions})
-	checkOnce(t, store, per*segments)
+	checkStoredOnce(t, store, recordsPerSegment*segments)
 	objects, replaced := 0, 0
 	for key, puts := range f.Puts() {
 		switch {

@@ -53,11 +53,11 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 			f.Behave(s3test.Behaviour{Fault: refuse.Above(s3test.Limit(limit))})
 			l := openLog(t, t.TempDir())
 			fillLarge(t, l, 20, 20<<10)
-			var said saidLines
-			s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+			var logged logBuffer
+			s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
 			until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
 			drain(t, s, 0)
-			checkOnce(t, store, 20)
+			checkStoredOnce(t, store, 20)
 			for key, o := range f.Objects() {
 				if len(o.Body) > limit {
 					t.Errorf("%s has %d bytes", key, len(o.Body))
@@ -67,8 +67,8 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 			if st := s.Stats(); st.Failures[bucket.TooLarge] != 7 || st.Objects != 8 || len(f.Puts()) != 9 { // 20 = 10 + 10 = 4 * 5 = 4 * (2 + 3)
 				t.Errorf("%+v, %d puts", st, len(f.Puts()))
 			}
-			if n := strings.Count(said.text(), "trouble=too_large"); n != 7 || strings.Count(said.text(), "\n") != n || !strings.Contains(said.text(), "client_max_body_size") {
-				t.Errorf("it said:\n%s", said.text())
+			if n := strings.Count(logged.text(), "trouble=too_large"); n != 7 || strings.Count(logged.text(), "\n") != n || !strings.Contains(logged.text(), "client_max_body_size") {
+				t.Errorf("it said:\n%s", logged.text())
 			}
 			if l.Stats().LossNotes > 0 {
 				t.Error("a loss is noted")
@@ -86,15 +86,15 @@ func checkAudit(t *testing.T, store bucket.Store) {
 }
 
 // A frame is a request, which is whole in one object or not at all.
-func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
+func TestAFrameThatIsTooLargeDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	limit := s3test.Limit(90 << 10)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(limit)})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 1, 200<<10)
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
 	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
 	for i := 1; i < 4; i++ {
 		if err := l.Append(context.Background(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}); err != nil {
@@ -105,12 +105,12 @@ func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
 		}
 	}
 	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 1 })
-	if text := said.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
+	if text := logged.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
 		t.Errorf("it said:\n%s", text)
 	}
 	limit.Store(1 << 20)
-	drainHurriedly(t, s)
-	if got := stored(t, store); len(got) != 4 {
+	drainAll(t, s)
+	if got := storedLines(t, store); len(got) != 4 {
 		t.Errorf("%d records", len(got))
 	}
 	checkAudit(t, store)
@@ -128,15 +128,15 @@ func TestASegmentIsSplitDownToOneFrame(t *testing.T) {
 	if n := s.Stats().Objects; n != 20 {
 		t.Errorf("%d objects", n)
 	}
-	checkOnce(t, store, 20)
+	checkStoredOnce(t, store, 20)
 	checkAudit(t, store)
 }
 
 // What refuses everything is no limit: a backlog in a thousand pieces would not help.
-func TestNothingSmallIsSplitWhileEverythingIsRefused(t *testing.T) {
+func TestSmallSegmentsAreNotSplitWhileAllPutsAreRejected(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	limit := s3test.Limit(0)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["no body"].Above(limit)})
 	l := openLog(t, t.TempDir())
@@ -147,8 +147,8 @@ func TestNothingSmallIsSplitWhileEverythingIsRefused(t *testing.T) {
 		t.Errorf("%d pieces of 200 KiB", len(segments))
 	}
 	limit.Store(1 << 20)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 100)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 100)
 }
 
 // The storage has the whole object, of which nobody here knows, when its limit is
@@ -199,11 +199,11 @@ func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 				l = openLog(t, dir)
 			}
 			s := startWith(t, l, store, o)
-			drainHurriedly(t, s)
+			drainAll(t, s)
 			if c.beside {
-				f.Put("data/"+keyOfStored(t, f, "something else"), nil)
+				f.Put("data/"+keyWithBody(t, f, "something else"), nil)
 			}
-			checkOnce(t, store, 8)
+			checkStoredOnce(t, store, 8)
 			if !c.beside { // otherwise the audit reports that
 				checkAudit(t, store)
 			}
@@ -211,7 +211,7 @@ func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 	}
 }
 
-func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
+func keyWithBody(t *testing.T, f *s3test.Server, body string) string {
 	t.Helper()
 	for key, o := range f.Objects() {
 		if string(o.Body) == body {
@@ -223,7 +223,7 @@ func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
 }
 
 // A key that may only put can't tell whether the object is there.
-func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
+func TestASegmentIsNotSplitWithoutReadPermission(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	refuse := s3test.Refusals()["S3"].Above(s3test.Limit(100 << 10))
@@ -236,26 +236,26 @@ func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
 	}})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 8, 20<<10)
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
 	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
-	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "grant s3:GetObject and s3:ListBucket") {
-		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(logged.text(), "grant s3:GetObject and s3:ListBucket") {
+		t.Errorf("%d segments; it said:\n%s", len(segments), logged.text())
 	}
 	mayRead.Store(true)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 8)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 8)
 	checkAudit(t, store)
 }
 
 func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 8, 20<<10)
 	segments, _ := l.Sealed()
-	o := twin(t, segments[0])
+	o := compressCopy(t, segments[0])
 	if err := store.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -264,15 +264,15 @@ func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	body[len(body)/2] ^= 1
 	f.Put("data/"+o.Key, body)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(100 << 10))})
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
 	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
-	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "delete that copy") {
-		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(logged.text(), "delete that copy") {
+		t.Errorf("%d segments; it said:\n%s", len(segments), logged.text())
 	}
 	f.Put("data/"+o.Key, nil)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 8)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 8)
 }
 
 // Bytes behind the last record are no matter to a reader, but a piece is only made of
@@ -299,7 +299,7 @@ func TestADamagedSegmentThatIsTooLargeIsSalvagedFirst(t *testing.T) {
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
 	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
 	drain(t, s, 0)
-	checkOnce(t, store, 8)
+	checkStoredOnce(t, store, 8)
 	checkAudit(t, store)
 	if st := s.Stats(); st.Salvaged != 1 {
 		t.Errorf("%+v", st)

@@ -11,8 +11,8 @@ import (
 // TestAnUnencryptedObjectIsNotShippedAfterARestart has a storage that stopped to encrypt
 // after it was probed: the object that it stored then is found by the next process.
 func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
-	said := &saidLines{}
-	f, store := encrypting(t, said)
+	logged := &logBuffer{}
+	f, store := newEncryptingFake(t, logged)
 	if err := store.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fill(t, l, 10, 10)
-	o := hurried(said)
+	o := fastRetries(logged)
 	o.SpoolDir = t.TempDir()
 	s, err := New(l, store, o)
 	if err != nil {
@@ -38,8 +38,8 @@ func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	}
 
 	l = openLog(t, dir)
-	again := testS3(t, f.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.SSE, o.Logger = "s3", said.logger() })
-	s = startWith(t, l, again, hurried(said))
+	again := testS3(t, f.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.SSE, o.Logger = "s3", logged.logger() })
+	s = startWith(t, l, again, fastRetries(logged))
 	until(t, "it is refused again, or called shipped", func() bool { return refused() || l.Ledger().Pending == 0 })
 	if g := l.Ledger(); g.Pending != 10 {
 		t.Errorf("called shipped: %+v", g)

@@ -37,9 +37,9 @@ func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s
 	}}
 }
 
-// TestWhatCanNoLongerBeReadIsShippedAgain has a storage that still has the names of what
+// TestUnreadableObjectsAreShippedAgain has a storage that still has the names of what
 // it confirmed, and not the bytes, as SeaweedFS and rclone after a power cut.
-func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
+func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 	const segments = 3
 	ever := time.Now().Add(100 * 365 * 24 * time.Hour)
 	for name, c := range map[string]struct {
@@ -54,8 +54,8 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", after a restart"}[restart], func(t *testing.T) {
-				inKeepingOn(t, c.b, func(t *testing.T, k *keeping) {
-					keys := k.shipped(k.small(segments)...)
+				runKeeperTestOn(t, c.b, func(t *testing.T, k *keeperTest) {
+					keys := k.shipEach(k.smallUsages(segments)...)
 					was := k.fake.Objects()
 					k.fake.Behave(unreadableUntil(ever, c.b, c.read))
 					if restart {
@@ -68,13 +68,13 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 					}
 					time.Sleep(first + unreadableFor - time.Second)
 					synctest.Wait()
-					if s := k.ship.Stats(); s.Failures[kindDamaged] > 0 {
+					if s := k.shipper.Stats(); s.Failures[kindDamaged] > 0 {
 						t.Errorf("after less than %v: %+v", unreadableFor, s)
 					}
 					time.Sleep(time.Hour)
 					synctest.Wait()
-					k.expect(0, 0, reshipped, 0)
-					if s := k.ship.Stats(); s.Failures[kindDamaged] != segments || s.Conflicts > 0 {
+					k.checkCounts(0, 0, reshipped, 0)
+					if s := k.shipper.Stats(); s.Failures[kindDamaged] != segments || s.Conflicts > 0 {
 						t.Errorf("stats %+v", s)
 					}
 					for key, n := range k.fake.Puts() {
@@ -104,27 +104,27 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 	}
 }
 
-// TestWhatCanBeReadAgainSoonIsNotShippedAgain has a storage that was just started and
+// TestBrieflyUnreadableObjectsAreNotShippedAgain has a storage that was just started and
 // does not have all of its disks yet.
-func TestWhatCanBeReadAgainSoonIsNotShippedAgain(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
+func TestBrieflyUnreadableObjectsAreNotShippedAgain(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		const segments = 20
-		k.shipped(k.small(segments)...)
+		k.shipEach(k.smallUsages(segments)...)
 		was := k.fake.Objects()
 		k.fake.Behave(unreadableUntil(time.Now().Add(testKeep+unreadableFor-time.Second), s3test.Behaviour{}, s3test.ReadTruth))
 		time.Sleep(testKeep + unreadableFor - time.Second)
 		synctest.Wait()
-		k.expect(0, segments, 0, 0)
+		k.checkCounts(0, segments, 0, 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		k.there(was)
+		k.checkCounts(0, 0, 0, 0)
+		k.checkObjects(was)
 	})
 }
 
-// TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt has a storage that takes the
+// TestADamagedObjectIsShippedAgainUntilItIsIntact has a storage that takes the
 // bytes for stored already, as Garage after a power cut.
-func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
+func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 	for name, c := range map[string]struct {
 		damages             int
 		reshipped, vanished uint64
@@ -133,7 +133,7 @@ func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
 		"never":          {1e6, maxReshipsDamaged, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(_ *testing.T, k *keeping) {
+			runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 				puts := 0
 				k.fake.Behave(s3test.Behaviour{Stored: func(key string) bool {
 					if strings.Contains(key, "/dt=") {
@@ -143,19 +143,19 @@ func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
 					}
 					return false
 				}})
-				k.shipped(k.small(1)...)
+				k.shipEach(k.smallUsages(1)...)
 				time.Sleep(10 * testKeep)
 				synctest.Wait()
-				k.expect(0, 0, c.reshipped, c.vanished)
+				k.checkCounts(0, 0, c.reshipped, c.vanished)
 			})
 		})
 	}
 }
 
-// TestALossOfPowerIsNoticedWhileNothingIsShipped has the storage away for as long as a
+// TestAPowerFailureIsDetectedWhileNothingIsShipped has the storage away for as long as a
 // machine takes to start, after which a large object has its size and metadata, and not
 // its bytes.
-func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
+func TestAPowerFailureIsDetectedWhileNothingIsShipped(t *testing.T) {
 	for name, away := range map[string]s3test.Behaviour{
 		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},
 		"silent": {Fault: func(_ http.ResponseWriter, r *http.Request) bool {
@@ -167,8 +167,8 @@ func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(_ *testing.T, k *keeping) {
-				keys := k.shipped(big())
+			runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+				keys := k.shipEach(largeUsage())
 				was := k.fake.Objects()
 				k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
 				time.Sleep(time.Minute)
@@ -177,8 +177,8 @@ func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
 				k.behave(s3test.Behaviour{})
 				time.Sleep(testKeep)
 				synctest.Wait()
-				k.expect(0, 1, 1, 0)
-				k.there(was)
+				k.checkCounts(0, 1, 1, 0)
+				k.checkObjects(was)
 			})
 		})
 	}

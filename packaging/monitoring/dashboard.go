@@ -62,7 +62,7 @@ func newDashboard() *dashboard.DashboardBuilder {
 
 // selection is a variable of which several values, or all, can be chosen.
 func selection(name, label, query string) *dashboard.QueryVariableBuilder {
-	return dashboard.NewQueryVariableBuilder(name).Label(label).Query(text(query)).Datasource(source()).
+	return dashboard.NewQueryVariableBuilder(name).Label(label).Query(text(query)).Datasource(datasource()).
 		Refresh(dashboard.VariableRefreshOnTimeRangeChanged).Sort(dashboard.VariableSortNaturalAsc).
 		Multi(true).IncludeAll(true).AllValue(".*").Current(dashboard.VariableOption{
 		Text: dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}}, Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}},
@@ -71,12 +71,12 @@ func selection(name, label, query string) *dashboard.QueryVariableBuilder {
 
 // restarts marks the starts of single daemons. Of many they would cover the panels.
 func restarts() *dashboard.AnnotationQueryBuilder {
-	return dashboard.NewAnnotationQueryBuilder().Name("Starts").Enable(true).IconColor("blue").Datasource(source()).
-		Expr(hosts(`process_start_time_seconds{HOSTS} * 1000 and on () count(up{HOSTS}) <= 5`)).UseValueForTime(true).
+	return dashboard.NewAnnotationQueryBuilder().Name("Starts").Enable(true).IconColor("blue").Datasource(datasource()).
+		Expr(selectHosts(`process_start_time_seconds{HOSTS} * 1000 and on () count(up{HOSTS}) <= 5`)).UseValueForTime(true).
 		TitleFormat("collectord started").TextFormat("{{instance}}")
 }
 
-func source() common.DataSourceRef {
+func datasource() common.DataSourceRef {
 	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("${datasource}")}
 }
 

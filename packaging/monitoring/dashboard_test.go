@@ -13,7 +13,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
 )
 
-func TestDashboardIsMadeFromThisCode(t *testing.T) {
+func TestDashboardFileMatchesTheCode(t *testing.T) {
 	made, err := dashboardJSON()
 	if err != nil {
 		t.Fatal(err)
@@ -27,9 +27,9 @@ func TestDashboardIsMadeFromThisCode(t *testing.T) {
 	}
 }
 
-// TestDashboardIsWhatGrafanaReads reads it with the library's own strict reader, and checks
+// TestDashboardIsValidForGrafana reads it with the library's own strict reader, and checks
 // what that does not.
-func TestDashboardIsWhatGrafanaReads(t *testing.T) {
+func TestDashboardIsValidForGrafana(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	text, err := os.ReadFile("dashboard.json")
 	if err != nil {

@@ -26,41 +26,41 @@ type panel struct {
 // query is a query of a panel, and what its series are called.
 type query struct{ expr, legend string }
 
-// look is what panels of all kinds have.
-type look struct {
+// panelOptions is what panels of all kinds have.
+type panelOptions struct {
 	title, help string
 	unit        string
-	levels      []level // the first begins at -infinity
-	width       uint32  // 0: as usual
-	max         float64 // of the axis; 0: as the values are
+	levels      []threshold // the first begins at -infinity
+	width       uint32      // 0: as usual
+	max         float64     // of the axis; 0: as the values are
 }
 
-// level is a colour from a value on.
-type level struct {
+// threshold is a colour from a value on.
+type threshold struct {
 	from   float64
 	colour string
 }
 
 // rising is green, then yellow and red from these values on.
-func rising(warning, critical float64) []level {
-	return []level{{0, "green"}, {warning, "yellow"}, {critical, "red"}}
+func rising(warning, critical float64) []threshold {
+	return []threshold{{0, "green"}, {warning, "yellow"}, {critical, "red"}}
 }
 
 // falling is red, then yellow and green from these values on.
-func falling(critical, warning float64) []level {
-	return []level{{0, "red"}, {critical, "yellow"}, {warning, "green"}}
+func falling(critical, warning float64) []threshold {
+	return []threshold{{0, "red"}, {critical, "yellow"}, {warning, "green"}}
 }
 
-// none is green for 0 and red above.
-func none() []level { return []level{{0, "green"}, {1, "red"}} }
+// zeroIsFine is green for 0 and red above.
+func zeroIsFine() []threshold { return []threshold{{0, "green"}, {1, "red"}} }
 
-func thresholds(levels []level) *dashboard.ThresholdsConfigBuilder {
+func thresholds(levels []threshold) *dashboard.ThresholdsConfigBuilder {
 	return dashboard.NewThresholdsConfigBuilder().Mode(dashboard.ThresholdsModeAbsolute).Steps(steps(levels))
 }
 
-func steps(levels []level) []dashboard.Threshold {
+func steps(levels []threshold) []dashboard.Threshold {
 	if len(levels) == 0 {
-		levels = []level{{0, "green"}}
+		levels = []threshold{{0, "green"}}
 	}
 	all := []dashboard.Threshold{{Color: levels[0].colour}}
 	for _, l := range levels[1:] {
@@ -69,19 +69,19 @@ func steps(levels []level) []dashboard.Threshold {
 	return all
 }
 
-// hosts puts the hosts that were chosen in the place of HOSTS.
-func hosts(expr string) string {
+// selectHosts puts the hosts that were chosen in the place of HOSTS.
+func selectHosts(expr string) string {
 	return strings.ReplaceAll(expr, "HOSTS", `job=~"$job", instance=~"$instance"`)
 }
 
-// most is expr for the hosts of which ranking is highest at the end of the time shown:
+// highestBy is expr for the hosts of which ranking is highest at the end of the time shown:
 // topk alone would choose anew for every point.
-func most(expr, ranking string) string {
+func highestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) topk($top, max by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
-// least is expr for the hosts of which ranking is lowest.
-func least(expr, ranking string) string {
+// lowestBy is expr for the hosts of which ranking is lowest.
+func lowestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) bottomk($top, min by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
@@ -89,12 +89,12 @@ func atEnd(expr string) string { return strings.ReplaceAll(expr, "[$__range]", "
 
 // highest is a gauge of the hosts on which it was highest in the time shown.
 func highest(gauge string) query {
-	return query{most(gauge, "max_over_time("+gauge+"[$__range])"), "{{instance}}"}
+	return query{highestBy(gauge, "max_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
 // lowest is a gauge of the hosts on which it was lowest.
 func lowest(gauge string) query {
-	return query{least(gauge, "min_over_time("+gauge+"[$__range])"), "{{instance}}"}
+	return query{lowestBy(gauge, "min_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
 // fastest is how fast a counter rose on the hosts on which it rose most.
@@ -102,7 +102,7 @@ func fastest(counter string) query {
 	rose := func(function, interval string) string {
 		return fmt.Sprintf("sum by (job, instance) (%s(%s[%s]))", function, counter, interval)
 	}
-	return query{most(rose("rate", "$__rate_interval"), rose("increase", "$__range")), "{{instance}}"}
+	return query{highestBy(rose("rate", "$__rate_interval"), rose("increase", "$__range")), "{{instance}}"}
 }
 
 // quantile is that of a histogram of all hosts together.
@@ -115,28 +115,28 @@ func slowest(q float64, histogram string) query {
 	of := func(interval string) string {
 		return fmt.Sprintf("histogram_quantile(%g, sum by (job, instance, le) (rate(%s[%s])))", q, histogram, interval)
 	}
-	return query{most(of("$__rate_interval"), of("$__range")), "{{instance}}"}
+	return query{highestBy(of("$__rate_interval"), of("$__range")), "{{instance}}"}
 }
 
 func target(q query) *prometheus.DataqueryBuilder {
-	return prometheus.NewDataqueryBuilder().Expr(hosts(q.expr)).LegendFormat(q.legend)
+	return prometheus.NewDataqueryBuilder().Expr(selectHosts(q.expr)).LegendFormat(q.legend)
 }
 
 func refID(i int) string { return string(rune('A' + i)) }
 
-// lines is a panel of values over time.
-func lines(l look, queries ...query) panel {
-	return panel{cmp.Or(l.width, 8), 8, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		p := timeseries.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).Unit(l.unit).GridPos(at).Datasource(source()).
-			Min(0).LineWidth(1).FillOpacity(8).ShowPoints(common.VisibilityModeAuto).Thresholds(thresholds(l.levels)).
+// timeSeries is a panel of values over time.
+func timeSeries(o panelOptions, queries ...query) panel {
+	return panel{cmp.Or(o.width, 8), 8, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		p := timeseries.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
+			Min(0).LineWidth(1).FillOpacity(8).ShowPoints(common.VisibilityModeAuto).Thresholds(thresholds(o.levels)).
 			Legend(common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeTable).
 				Placement(common.LegendPlacementBottom).Calcs([]string{"lastNotNull", "max"})).
 			Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending))
-		if len(l.levels) > 0 {
+		if len(o.levels) > 0 {
 			p = p.ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
 		}
-		if l.max > 0 {
-			p = p.Max(l.max)
+		if o.max > 0 {
+			p = p.Max(o.max)
 		}
 		for i, q := range queries {
 			p = p.WithTarget(target(q).RefId(refID(i)).Range())
@@ -145,11 +145,11 @@ func lines(l look, queries ...query) panel {
 	}}
 }
 
-// number is a panel of one value, as of now.
-func number(l look, q query) panel {
-	return panel{cmp.Or(l.width, 4), 4, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		return stat.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).Unit(l.unit).GridPos(at).Datasource(source()).
-			Thresholds(thresholds(l.levels)).ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeNone).Orientation(common.VizOrientationAuto).
+// singleValue is a panel of one value, as of now.
+func singleValue(o panelOptions, q query) panel {
+	return panel{cmp.Or(o.width, 4), 4, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		return stat.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
+			Thresholds(thresholds(o.levels)).ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeNone).Orientation(common.VizOrientationAuto).
 			ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 			WithTarget(target(q).RefId("A").Instant())
 	}}
@@ -158,14 +158,14 @@ func number(l look, q query) panel {
 // column is a query of a table, and how its values are shown.
 type column struct {
 	name, expr, unit string
-	levels           []level
+	levels           []threshold
 }
 
-// list is a table with one line for each host, or whatever else the queries tell apart,
+// tablePanel is a table with one line for each host, or whatever else the queries tell apart,
 // the highest values of its first column first.
-func list(l look, by []string, columns ...column) panel {
-	return panel{cmp.Or(l.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		p := table.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).GridPos(at).Datasource(source()).
+func tablePanel(o panelOptions, by []string, columns ...column) panel {
+	return panel{cmp.Or(o.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		p := table.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).GridPos(at).Datasource(datasource()).
 			Filterable(true).Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{"sum"})).WithTransformation(dashboard.DataTransformerConfig{Id: "merge", Options: map[string]any{}}).
 			SortBy([]cog.Builder[common.TableSortByFieldState]{common.NewTableSortByFieldStateBuilder().DisplayName(columns[0].name).Desc(true)})
 		order, names := map[string]any{}, map[string]any{}

@@ -13,7 +13,7 @@ import (
 // TestOnlyATaggedVersionWithItsChangesIsReleased is of a repository of its own.
 func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	dir := t.TempDir()
-	in := func(args ...string) {
+	gitIn := func(args ...string) {
 		t.Helper()
 		if _, err := git(dir, append([]string{"-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}, args...)...); err != nil {
 			t.Fatal(err)
@@ -36,32 +36,32 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 		t.Skip("git is not installed")
 	}
 	write("# Changelog\n\n## [Unreleased]\n\n## 1.2.4\n\n## [1.2.3] - 2026-11-27\n\n- A line.\n\n- Another.\n\n## 1.2.3-rc.1\n\n- Its own.\n")
-	in("init", "-q")
-	in("add", "-A")
-	in("commit", "-qm", "x")
+	gitIn("init", "-q")
+	gitIn("add", "-A")
+	gitIn("commit", "-qm", "x")
 	for _, version := range []string{"", "1.2", "v1.2", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3+5", "abc1234", "1.2.3-rc.1\n"} {
 		refused(version, "is not a version")
 	}
 	refused("1.2.2", "no section")
 	refused("1.2.4", "nothing in it")
 	refused("1.2.3", "no tag v1.2.3")
-	in("tag", "v1.2.3")
-	in("tag", "-am", "annotated", "v1.2.3-rc.1")
+	gitIn("tag", "v1.2.3")
+	gitIn("tag", "-am", "annotated", "v1.2.3-rc.1")
 	for version, changes := range map[string]string{"1.2.3": "- A line.\n\n- Another.", "v1.2.3": "- A line.\n\n- Another.", "1.2.3-rc.1": "- Its own."} {
-		if r, err := check(dir, version); err != nil || r.changes != changes || r.version != strings.TrimPrefix(version, "v") || r.at == "" {
+		if r, err := check(dir, version); err != nil || r.changes != changes || r.version != strings.TrimPrefix(version, "v") || r.commitSeconds == "" {
 			t.Errorf("%s: %+v, %v", version, r, err)
 		}
 	}
 	write("# Changelog\n\n## 1.2.3\n\n- Changed since.\n")
 	refused("1.2.3", "the tree differs")
-	in("commit", "-qam", "y")
+	gitIn("commit", "-qam", "y")
 	refused("1.2.3", "another commit")
 }
 
 // TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile is of the modules that go list
 // names: linked itself fails for one whose licence it does not know.
 func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
-	all, err := linked(".")
+	all, err := linkedModules(".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
 	}
 }
 
-func TestLicencesAreKnownByTheirWords(t *testing.T) {
+func TestLicencesAreRecognizedByTheirWords(t *testing.T) {
 	const bsd = "Redistribution and use in source and binary\nforms, with or without"
 	for text, want := range map[string]string{
 		"":  "",
@@ -98,7 +98,7 @@ func TestLicencesAreKnownByTheirWords(t *testing.T) {
 	}
 }
 
-func TestABillOfMaterialsListsWhatIsLinked(t *testing.T) {
+func TestTheBillOfMaterialsListsLinkedModules(t *testing.T) {
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Deps: []*debug.Module{
 		{Path: "example.com/a", Version: "v1.0.0"},
 		{Path: "example.com/b", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/c", Version: "v2.0.0"}},

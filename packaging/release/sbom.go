@@ -76,7 +76,7 @@ func writeSBOM(w io.Writer, binary, version string) error {
 	if err != nil {
 		return err
 	}
-	known, err := linked(".")
+	known, err := linkedModules(".")
 	if err != nil {
 		return err
 	}

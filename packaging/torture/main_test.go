@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestThePageShowsWhatEachTestSaw(t *testing.T) {
+func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
 	results, err := parse(strings.NewReader(`=== RUN   TestFullDiskEvictsTheOldest
 === RUN   TestFullDiskEvictsTheOldest/a
     torture_test.go:396: 7 acknowledged | on a full disk

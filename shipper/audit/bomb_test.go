@@ -27,8 +27,8 @@ func (e endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// compressed is the beginning of something endless, as a zstd frame.
-func compressed(t *testing.T, in io.Reader, size int64, window int) []byte {
+// compress is the beginning of something endless, as a zstd frame.
+func compress(t *testing.T, in io.Reader, size int64, window int) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	enc, err := zstd.NewWriter(&out, zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
@@ -44,9 +44,9 @@ func compressed(t *testing.T, in io.Reader, size int64, window int) []byte {
 	return out.Bytes()
 }
 
-// TestObjectsThatDecodeToAnythingAreCutOffAndReported has a good object come after each
+// TestDecompressionBombsAreLimitedAndReported has a good object come after each
 // that is not.
-func TestObjectsThatDecodeToAnythingAreCutOffAndReported(t *testing.T) {
+func TestDecompressionBombsAreLimitedAndReported(t *testing.T) {
 	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
 	line, err := new(bucket.LineEncoder).Append(nil, &bucket.Record{ID: bucket.ID{6: 0x70, 15: 1}, ReceivedAt: at.UnixMicro(), Via: "http", Usage: []byte(`{}`)})
 	if err != nil {
@@ -61,13 +61,13 @@ func TestObjectsThatDecodeToAnythingAreCutOffAndReported(t *testing.T) {
 		lines  int // that are printed
 		reason string
 	}{
-		"an endless line":           {compressed(t, endless("x"), 20<<20, 1<<20), 0, "a line is longer than"},
-		"an endless line at last":   {compressed(t, io.MultiReader(bytes.NewReader(line), endless("x")), 20<<20, 1<<20), 1, "a line is longer than"},
-		"the longest line":          {compressed(t, bytes.NewReader(largest), int64(len(largest)), 1<<20), 1, ""},
-		"a line that is one longer": {compressed(t, io.MultiReader(strings.NewReader("x"), bytes.NewReader(largest)), int64(len(largest))+1, 1<<20), 0, "a line is longer than"},
-		"lines without end":         {compressed(t, endless(line), 4<<20, 1<<20), 1, "it holds more than the 1 records of its name"},
-		"empty lines without end":   {compressed(t, endless("\n"), 4<<20, 1<<20), 1, "it holds more than the 1 records of its name"},
-		"the largest window":        {compressed(t, bytes.NewReader(line), int64(len(line)), 8<<20), 1, ""},
+		"an endless line":           {compress(t, endless("x"), 20<<20, 1<<20), 0, "a line is longer than"},
+		"an endless line at last":   {compress(t, io.MultiReader(bytes.NewReader(line), endless("x")), 20<<20, 1<<20), 1, "a line is longer than"},
+		"the longest line":          {compress(t, bytes.NewReader(largest), int64(len(largest)), 1<<20), 1, ""},
+		"a line that is one longer": {compress(t, io.MultiReader(strings.NewReader("x"), bytes.NewReader(largest)), int64(len(largest))+1, 1<<20), 0, "a line is longer than"},
+		"lines without end":         {compress(t, endless(line), 4<<20, 1<<20), 1, "it holds more than the 1 records of its name"},
+		"empty lines without end":   {compress(t, endless("\n"), 4<<20, 1<<20), 1, "it holds more than the 1 records of its name"},
+		"the largest window":        {compress(t, bytes.NewReader(line), int64(len(line)), 8<<20), 1, ""},
 		"a window that is larger":   {[]byte("\x28\xb5\x2f\xfd\x00\xa0" + strings.Repeat("\x00", 100)), 0, "window size"},
 		"5 GiB in one segment":      {[]byte("\x28\xb5\x2f\xfd\xe0\x00\x00\x00\x40\x01\x00\x00\x00" + strings.Repeat("\x00", 100)), 0, "exceed"},
 		"nothing":                   {nil, 0, ""},
@@ -80,7 +80,7 @@ func TestObjectsThatDecodeToAnythingAreCutOffAndReported(t *testing.T) {
 				t.Fatal(err)
 			}
 			root := strings.TrimPrefix(b.store.String(), "file://")
-			for seq, content := range map[uint64][]byte{1: c.object, 2: compressed(t, bytes.NewReader(line), int64(len(line)), 1<<20)} {
+			for seq, content := range map[uint64][]byte{1: c.object, 2: compress(t, bytes.NewReader(line), int64(len(line)), 1<<20)} {
 				path := filepath.Join(root, bucket.Key{Node: "n", LogID: 1, Run: 2, FirstSeq: seq, LastSeq: seq, Hour: bucket.HourOf(at)}.String())
 				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, content, 0o600)); err != nil {
 					t.Fatal(err)
@@ -109,8 +109,8 @@ func TestObjectsThatDecodeToAnythingAreCutOffAndReported(t *testing.T) {
 	}
 }
 
-// TestAbsurdMetadataAndReasonsAreNotKept has a storage that sends much of both.
-func TestAbsurdMetadataAndReasonsAreNotKept(t *testing.T) {
+// TestOversizedMetadataAndReasonsAreDropped has a storage that sends much of both.
+func TestOversizedMetadataAndReasonsAreDropped(t *testing.T) {
 	f, b := newFake(t)
 	long := strings.Repeat("x", 20_000)
 	for name, m := range map[string]bucket.Metadata{

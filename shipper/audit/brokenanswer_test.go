@@ -21,9 +21,9 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// brokenAnswers are what a storage, or a proxy before it, may answer for one object. An
+// brokenResponses are what a storage, or a proxy before it, may answer for one object. An
 // answer writes to the connection; it ends when the peer goes away or it returns.
-func brokenAnswers() map[string]func(c net.Conn, object []byte) {
+func brokenResponses() map[string]func(c net.Conn, object []byte) {
 	const (
 		ok   = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
 		page = "<!DOCTYPE html><html><body>Log in.</body></html>"
@@ -99,7 +99,7 @@ func brokenBodies() map[string]func(c net.Conn, object []byte) {
 // brokenBucket is a storage in a bubble, with a log of "n" and, after it, one of "m" from which an
 // object was deleted, and all else that an audit reads.
 type brokenBucket struct {
-	tamper
+	testBucket
 	fake                             *s3test.Pipe
 	object, foreign, note, heartbeat string // keys
 }
@@ -108,7 +108,7 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 	t.Helper()
 	f := s3test.NewPipe()
 	t.Cleanup(f.Close)
-	b := &brokenBucket{fake: f, tamper: tamper{t: t, metadata: true, store: open(t, bucket.Destination{URL: "s3://" + s3test.Bucket, S3: bucket.S3Options{
+	b := &brokenBucket{fake: f, testBucket: testBucket{t: t, metadata: true, store: openStore(t, bucket.Destination{URL: "s3://" + s3test.Bucket, S3: bucket.S3Options{
 		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s3test.KeysFile(t, s3test.User, s3test.Secret, ""), Dial: f.Dial,
 	}})}}
 	put := func(node string, log, seq uint64, name string) string {
@@ -144,13 +144,13 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.beat("n", 7, bucket.Heartbeat{LastSeq: 3, ConfirmedBelow: 2, At: time.Now()})
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 3, ConfirmedBelow: 2, At: time.Now()})
 	b.note, b.heartbeat = k.LossKey(), k.HeartbeatKey()
 	return b
 }
 
-// breaks lets one object have a broken answer.
-func (b *brokenBucket) breaks(key string, answer func(c net.Conn, object []byte)) {
+// breakResponse lets one object have a broken answer.
+func (b *brokenBucket) breakResponse(key string, answer func(c net.Conn, object []byte)) {
 	content := b.fake.Objects()[key].Body
 	b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, key) || r.URL.RawQuery != "" {
@@ -173,26 +173,26 @@ func (b *brokenBucket) breaks(key string, answer func(c net.Conn, object []byte)
 // headOnly is a connection without the body of an answer, which a HEAD does not have.
 type headOnly struct {
 	net.Conn
-	over bool
+	headerSent bool
 }
 
 func (c *headOnly) Write(p []byte) (int, error) {
 	head, _, whole := bytes.Cut(p, []byte("\r\n\r\n"))
-	if c.over {
+	if c.headerSent {
 		return len(p), nil
 	}
 	if !whole || bytes.HasPrefix(p, []byte("HTTP/1.1 1")) { // which is no answer yet
 		return c.Conn.Write(p)
 	}
-	c.over = true
+	c.headerSent = true
 	if _, err := fmt.Fprintf(c.Conn, "%s\r\n\r\n", head); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// named returns the kind of the finding that names the key, or nothing.
-func named(r *Report, key string) Kind {
+// kindOfKey returns the kind of the finding that names the key, or nothing.
+func kindOfKey(r *Report, key string) Kind {
 	for _, f := range r.Findings {
 		if f.Kind != Lost && slices.Contains(f.Keys, key) {
 			return f.Kind
@@ -201,23 +201,23 @@ func named(r *Report, key string) Kind {
 	return ""
 }
 
-// TestOneBrokenAnswerEndsNoAudit has every object that an audit asks for answered in
+// TestOneBrokenAnswerDoesNotEndAnAudit has every object that an audit asks for answered in
 // every broken way.
-func TestOneBrokenAnswerEndsNoAudit(t *testing.T) {
-	for name, answer := range brokenAnswers() {
+func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
+	for name, answer := range brokenResponses() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
 				for _, key := range []string{b.object, b.foreign, b.note, b.heartbeat} {
-					b.breaks(key, answer)
+					b.breakResponse(key, answer)
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now()})
 					if err != nil {
 						t.Fatalf("%s ends the audit: %v", key, err)
 					}
-					if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "m"}); err != nil || (named(r, key) == Unreadable) != (key == b.foreign) {
+					if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "m"}); err != nil || (kindOfKey(r, key) == Unreadable) != (key == b.foreign) {
 						t.Errorf("%s, of another node: %v, %+v", key, err, r)
 					}
-					if named(r, key) != Unreadable || !r.Wrong() || r.Tallies[Unreadable].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Objects != 5 {
+					if kindOfKey(r, key) != Unreadable || !r.Wrong() || r.Tallies[Unreadable].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Objects != 5 {
 						t.Errorf("%s: %+v", key, r.Findings)
 					}
 				}
@@ -226,22 +226,22 @@ func TestOneBrokenAnswerEndsNoAudit(t *testing.T) {
 	}
 }
 
-// TestOneBrokenAnswerEndsNoReading is the same for those who read objects.
-func TestOneBrokenAnswerEndsNoReading(t *testing.T) {
+// TestOneBrokenAnswerDoesNotEndReading is the same for those who read objects.
+func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	all := brokenBodies()
-	for name, answer := range brokenAnswers() {
+	for name, answer := range brokenResponses() {
 		all[name] = answer
 	}
 	for name, answer := range all {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
-				b.breaks(b.object, answer)
+				b.breakResponse(b.object, answer)
 				r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true})
 				if err != nil {
 					t.Fatalf("the audit ends: %v", err)
 				}
-				if kind := named(r, b.object); kind != Unreadable && kind != Damaged && kind != Truncated || r.Tallies[kind].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Read != 5 {
+				if kind := kindOfKey(r, b.object); kind != Unreadable && kind != Damaged && kind != Truncated || r.Tallies[kind].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Read != 5 {
 					t.Errorf("%+v", r.Findings)
 				}
 				lines := 0
@@ -255,8 +255,8 @@ func TestOneBrokenAnswerEndsNoReading(t *testing.T) {
 	}
 }
 
-// TestACopyThatCannotBeReadIsANodesOwn, whatever its name is: its metadata says so.
-func TestACopyThatCannotBeReadIsANodesOwn(t *testing.T) {
+// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata, whatever its name is: its metadata says so.
+func TestAnUnreadableCopyBelongsToTheNodeInItsMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBrokenBucket(t)
 		m := http.Header{}
@@ -265,13 +265,13 @@ func TestACopyThatCannotBeReadIsANodesOwn(t *testing.T) {
 				m[name] = values
 			}
 		}
-		b.breaks(b.foreign, func(c net.Conn, o []byte) {
+		b.breakResponse(b.foreign, func(c net.Conn, o []byte) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n")
 			_ = m.Write(c)
 			_, _ = fmt.Fprintf(c, "Content-Length: %d\r\n\r\n%s", len(o)+9, o)
 		})
 		r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true, Node: "m"})
-		if err != nil || r.Tallies[Unreadable] != (Tally{1, 1}) || named(r, b.foreign) != Unreadable {
+		if err != nil || r.Tallies[Unreadable] != (Tally{1, 1}) || kindOfKey(r, b.foreign) != Unreadable {
 			t.Errorf("%v, %+v", err, r)
 		}
 	})
@@ -289,8 +289,8 @@ func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
-				for i := range uint64(maxInRow) {
-					b.tamper.object("n", 7, 1, 4+i, 4+i, time.Now())
+				for i := range uint64(maxConsecutiveFailures) {
+					b.testBucket.putObject("n", 7, 1, 4+i, 4+i, time.Now())
 				}
 				b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 					if !fails(r) {

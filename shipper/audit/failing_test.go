@@ -18,9 +18,9 @@ import (
 func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	one, other := newFolder(t), newFolder(t)
-	one.object("n", 7, 1, 1, 10, noon)
-	one.beat("n", 7, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
-	other.object("m", 8, 1, 1, 10, noon)
+	one.putObject("n", 7, 1, 1, 10, noon)
+	one.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
+	other.putObject("m", 8, 1, 1, 10, noon)
 	server, listed := newFake(t) // may not be listed
 	half, unread := newFake(t)   // its heartbeats can be read, and its objects not be listed
 	refused := func(prefix string) s3test.Behaviour {
@@ -29,14 +29,14 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 		}}
 	}
 	server.Behave(refused(""))
-	unread.beat("h", 9, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	unread.putHeartbeat("h", 9, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 	half.Behave(refused("data/dt="))
 	stores := []bucket.Store{listed.store, one.store, unread.store, bucket.Unopened("file:///nowhere", errors.New("no such folder")), other.store}
 	for holes, want := range map[bool][]string{
 		false: {"error", "error", "absent x", "unheard", "fine h 9", "fine n 7"},
 		true:  {"error", "error", "error", "absent x", "unheard m 8", "fine h 9", "fine n 7"},
 	} {
-		f := wantFleet(t, stores, FleetOptions{Holes: holes, Expected: []string{"x"}}, true, want...)
+		f := checkFleet(t, stores, FleetOptions{Holes: holes, Expected: []string{"x"}}, true, want...)
 		for _, h := range f.Failed() {
 			if h.Destination == "" || h.Reason == "" {
 				t.Errorf("%+v", h)
@@ -82,8 +82,8 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	}
 }
 
-// TestAStorageThatIsAwayIsNotAskedForEachDestination: each is given time to come back.
-func TestAStorageThatIsAwayIsNotAskedForEachDestination(t *testing.T) {
+// TestAFailedStorageIsNotTriedForEachDestination: each is given time to come back.
+func TestAFailedStorageIsNotTriedForEachDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()
 		defer fake.Close()
@@ -92,7 +92,7 @@ func TestAStorageThatIsAwayIsNotAskedForEachDestination(t *testing.T) {
 		}})
 		var stores []bucket.Store
 		for i := range 500 {
-			stores = append(stores, open(t, bucket.Destination{URL: fmt.Sprintf("s3://%s/%d", s3test.Bucket, i), S3: bucket.S3Options{
+			stores = append(stores, openStore(t, bucket.Destination{URL: fmt.Sprintf("s3://%s/%d", s3test.Bucket, i), S3: bucket.S3Options{
 				Endpoint: fake.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s3test.KeysFile(t, s3test.User, s3test.Secret, ""), Dial: fake.Dial,
 			}}))
 		}

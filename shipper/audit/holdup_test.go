@@ -15,8 +15,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// trickle writes something each second for three hours, or until it can't.
-func trickle(write func() error) {
+// writeSlowly writes something each second for three hours, or until it can't.
+func writeSlowly(write func() error) {
 	for range 10_000 {
 		if write() != nil {
 			return
@@ -25,11 +25,11 @@ func trickle(write func() error) {
 	}
 }
 
-// TestObjectsThatCannotBeReadHoldUpNobodyForLong: a gateway that has lost the blocks of
+// TestUnreadableObjectsDelayReadingOnlyBriefly: a gateway that has lost the blocks of
 // files lists them, and then says nothing, or next to nothing, or that it fails. Each is named, counted, and
 // holds up one of the readings for less than a minute, also where they are many in a row.
-func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
-	const workers, good, bad = 4, 5, 2 * maxInRow
+func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
+	const workers, good, bad = 4, 5, 2 * maxConsecutiveFailures
 	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
 	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"silence": hang,
@@ -49,7 +49,7 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 			w.Header().Set("Content-Length", "10000")
 			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\x00\x27\x00\x00") // a frame to pass over
-			trickle(func() error {
+			writeSlowly(func() error {
 				_, err := io.WriteString(w, "x")
 				return errors.Join(err, http.NewResponseController(w).Flush())
 			})
@@ -62,7 +62,7 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 				_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-More: ")
 			}
 			if err == nil {
-				trickle(func() error { _, err := io.WriteString(c, "x"); return err })
+				writeSlowly(func() error { _, err := io.WriteString(c, "x"); return err })
 			}
 			return true
 		},
@@ -75,7 +75,7 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 					lost := map[string]bool{}
 					for i := range uint64(good + bad) {
 						k := bucket.Key{Node: "x", LogID: 0x70, Run: 1, FirstSeq: i + 1, LastSeq: i + 1, Hour: bucket.HourOf(time.Now())}
-						b.copied(b.object, k.String())
+						b.copyObject(b.object, k.String())
 						if first && i >= good || !first && i < bad {
 							lost[k.String()] = true
 						}
@@ -92,8 +92,8 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 						t.Errorf("%d are unreadable, %d read: %+v", r.Tallies[Unreadable].Findings, r.Read, r.Tallies)
 					}
 					for key := range lost {
-						if named(r, key) != Unreadable {
-							t.Errorf("%s is %s", key, named(r, key))
+						if kindOfKey(r, key) != Unreadable {
+							t.Errorf("%s is %s", key, kindOfKey(r, key))
 						}
 					}
 					if took := time.Since(began); took > bad/workers*time.Minute {

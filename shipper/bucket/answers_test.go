@@ -15,9 +15,9 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestTheHintsOfRecordedAnswers gives each file of testdata/answers as the answer: what
+// TestHintsForRecordedAnswers gives each file of testdata/answers as the answer: what
 // S3Mock 4.11.0, s3proxy 3.1.0 and Swift 2.30.1 (s3api) sent when they were asked so.
-func TestTheHintsOfRecordedAnswers(t *testing.T) {
+func TestHintsForRecordedAnswers(t *testing.T) {
 	t.Parallel()
 	type request = *http.Request
 	all := func(request) bool { return true }
@@ -79,7 +79,7 @@ func TestTheHintsOfRecordedAnswers(t *testing.T) {
 			return c.answers(r) && replay(t, w, r, name)
 		}})
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, c.hint) {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, c.hint) {
 			t.Errorf("%s: %+v", name, err)
 		}
 	}

@@ -68,8 +68,8 @@ func TestAFileSystemThatCanNeitherLinkNorRenameWithoutReplacing(t *testing.T) {
 		t.Fatal(err)
 	}
 	testStoreBasics(t, s, false)
-	testMuch(t, s, false)
-	testRace(t, s)
+	testManyObjects(t, s, false)
+	testRacingPuts(t, s)
 }
 
 const (
@@ -79,7 +79,7 @@ const (
 
 func bareObject(i int) *Object {
 	k := Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: uint64(i + 1), LastSeq: uint64(i + 1)}
-	return unreal(k.String(), fmt.Sprint("content of ", i))
+	return testObject(k.String(), fmt.Sprint("content of ", i))
 }
 
 // putAll puts all objects until it is done or killed.
@@ -119,9 +119,9 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		_ = child.Process.Kill()
 		_ = child.Wait()
 		reader := readFolder(root)
-		for _, key := range listed(t, reader, DataPrefix) {
-			if k, ok := ParseKey(key); !ok || content(t, reader, key) != fmt.Sprint("content of ", k.FirstSeq-1) {
-				t.Fatalf("%s holds %q", key, content(t, reader, key))
+		for _, key := range listKeys(t, reader, DataPrefix) {
+			if k, ok := ParseKey(key); !ok || readContent(t, reader, key) != fmt.Sprint("content of ", k.FirstSeq-1) {
+				t.Fatalf("%s holds %q", key, readContent(t, reader, key))
 			}
 		}
 		_ = filepath.WalkDir(filepath.Join(root, strings.TrimSuffix(Partition(0), "/")), func(path string, e fs.DirEntry, err error) error {
@@ -137,11 +137,11 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		t.Fatal(err)
 	}
 	reader := readFolder(root)
-	if keys := listed(t, reader, DataPrefix); len(keys) != bareObjects {
+	if keys := listKeys(t, reader, DataPrefix); len(keys) != bareObjects {
 		t.Errorf("%d of %d objects are there", len(keys), bareObjects)
 	}
 	for i := range bareObjects {
-		if got := content(t, reader, bareObject(i).Key); got != fmt.Sprint("content of ", i) {
+		if got := readContent(t, reader, bareObject(i).Key); got != fmt.Sprint("content of ", i) {
 			t.Errorf("object %d holds %q", i, got)
 		}
 	}

@@ -25,8 +25,8 @@ func bareCalls() nameCalls {
 	}
 }
 
-// bare opens a folder on such a file system.
-func bare(t *testing.T, root, owner string) *folder {
+// newBareFolder opens a folder on such a file system.
+func newBareFolder(t *testing.T, root, owner string) *folder {
 	t.Helper()
 	s := readFolder(root)
 	s.owner, s.calls = owner, bareCalls()
@@ -36,10 +36,12 @@ func bare(t *testing.T, root, owner string) *folder {
 	return s
 }
 
-// ownKey is a key of the collector testOwner.
-func ownKey() string { return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String() }
+// testOwnerKey is a key of the collector testOwner.
+func testOwnerKey() string {
+	return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String()
+}
 
-func content(t *testing.T, s Store, key string) string {
+func readContent(t *testing.T, s Store, key string) string {
 	t.Helper()
 	body, _, err := s.Open(context.Background(), key)
 	if err != nil {
@@ -53,7 +55,7 @@ func content(t *testing.T, s Store, key string) string {
 	return string(b)
 }
 
-func listed(t *testing.T, s Store, prefix string) (keys []string) {
+func listKeys(t *testing.T, s Store, prefix string) (keys []string) {
 	t.Helper()
 	for key, err := range s.List(context.Background(), prefix) {
 		if err != nil {
@@ -67,7 +69,7 @@ func listed(t *testing.T, s Store, prefix string) (keys []string) {
 // leaveClaim claims the name of an object and crashes.
 func leaveClaim(t *testing.T, root string, o *Object) {
 	t.Helper()
-	s := bare(t, root, testOwner)
+	s := newBareFolder(t, root, testOwner)
 	crash := errors.New("crashed")
 	s.calls.rename = func(string, string) error { return crash }
 	if err := s.Put(context.Background(), o); !errors.Is(err, crash) {
@@ -81,7 +83,7 @@ func leaveClaim(t *testing.T, root string, o *Object) {
 func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) {
 	ctx := context.Background()
 	for name, reopen := range map[string]func(t *testing.T, root, owner string) *folder{
-		"bare": bare,
+		"bare": newBareFolder,
 		"another file system": func(t *testing.T, root, owner string) *folder {
 			s, err := newFolder(root, owner)
 			if err != nil {
@@ -92,7 +94,7 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			o := unreal(ownKey(), "mine")
+			o := testObject(testOwnerKey(), "mine")
 			leaveClaim(t, root, o)
 			s := reopen(t, root, testOwner)
 			if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
@@ -101,21 +103,21 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 			if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
 				t.Errorf("open of a claim: %v", err)
 			}
-			if keys := listed(t, s, DataPrefix); len(keys) > 0 {
+			if keys := listKeys(t, s, DataPrefix); len(keys) > 0 {
 				t.Errorf("listed %v", keys)
 			}
-			claimed := func(who string, s *folder) {
+			checkClaimed := func(who string, s *folder) {
 				t.Helper()
 				var storeErr *Error
-				if err := s.Put(ctx, unreal(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
+				if err := s.Put(ctx, testObject(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
 					t.Errorf("%s: %v", who, err)
 				}
 				if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
 					t.Errorf("%s took the claim over: %v, %v", who, info, err)
 				}
 			}
-			claimed("another collector", reopen(t, root, "00000000000000bb"))
-			claimed("one without a log", reopen(t, root, ""))
+			checkClaimed("another collector", reopen(t, root, "00000000000000bb"))
+			checkClaimed("one without a log", reopen(t, root, ""))
 			held, err := os.Open(filepath.Join(root, o.Key))
 			if err != nil {
 				t.Fatal(err)
@@ -123,15 +125,15 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 			if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
 				t.Fatal(err)
 			}
-			claimed("a copy of a collector that is about to complete it", s)
+			checkClaimed("a copy of a collector that is about to complete it", s)
 			held.Close()
 			if err := s.Put(ctx, o); err != nil {
 				t.Fatal(err)
 			}
-			if got := content(t, s, o.Key); got != "mine" || len(listed(t, s, DataPrefix)) != 1 {
+			if got := readContent(t, s, o.Key); got != "mine" || len(listKeys(t, s, DataPrefix)) != 1 {
 				t.Errorf("completed with %q", got)
 			}
-			if err := s.Put(ctx, unreal(o.Key, "other")); !errors.Is(err, ErrExists) {
+			if err := s.Put(ctx, testObject(o.Key, "other")); !errors.Is(err, ErrExists) {
 				t.Errorf("a put over it: %v", err)
 			}
 		})
@@ -145,20 +147,20 @@ func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 	for round := range rounds {
 		root := t.TempDir()
 		if round%2 == 0 {
-			leaveClaim(t, root, unreal(ownKey(), "left"))
+			leaveClaim(t, root, testObject(testOwnerKey(), "left"))
 		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var won []string
 		stores := make([]*folder, copies)
 		for i := range stores {
-			stores[i] = bare(t, root, testOwner)
+			stores[i] = newBareFolder(t, root, testOwner)
 		}
 		for i, s := range stores {
 			wg.Go(func() {
 				text := fmt.Sprint("of copy ", i)
 				for {
-					err := s.Put(context.Background(), unreal(ownKey(), text))
+					err := s.Put(context.Background(), testObject(testOwnerKey(), text))
 					var storeErr *Error
 					if errors.As(err, &storeErr) && storeErr.Kind == "claimed" {
 						continue
@@ -175,8 +177,8 @@ func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if len(won) != 1 || content(t, stores[0], ownKey()) != won[0] {
-			t.Fatalf("won: %v, there is %q", won, content(t, stores[0], ownKey()))
+		if len(won) != 1 || readContent(t, stores[0], testOwnerKey()) != won[0] {
+			t.Fatalf("won: %v, there is %q", won, readContent(t, stores[0], testOwnerKey()))
 		}
 	}
 }
@@ -202,7 +204,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal(ownKey(), "x")
+	o := testObject(testOwnerKey(), "x")
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -223,11 +225,11 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, prefix := range []string{DataPrefix, Partition(0)} {
-		if keys := listed(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
+		if keys := listKeys(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
 			t.Errorf("listed %v", keys)
 		}
 	}
-	if keys := listed(t, s, "dt=2026-11-23/"); len(keys) > 0 {
+	if keys := listKeys(t, s, "dt=2026-11-23/"); len(keys) > 0 {
 		t.Errorf("listed %v", keys)
 	}
 	for _, name := range []string{"pipe", "zero", "link", "directory", "socket"} {
@@ -239,7 +241,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 		if _, _, err := s.Open(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
 			t.Errorf("open of a %s: %v", name, err)
 		}
-		other := unreal(key, "x")
+		other := testObject(key, "x")
 		if err := s.Put(t.Context(), other); !errors.Is(err, ErrExists) {
 			t.Errorf("a put over a %s: %v", name, err)
 		}
@@ -252,7 +254,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	if err := os.Symlink(root, link); err != nil {
 		t.Fatal(err)
 	}
-	if keys := listed(t, readFolder(link), DataPrefix); len(keys) != 1 || content(t, readFolder(link), o.Key) != "x" {
+	if keys := listKeys(t, readFolder(link), DataPrefix); len(keys) != 1 || readContent(t, readFolder(link), o.Key) != "x" {
 		t.Errorf("through a link: listed %v", keys)
 	}
 }

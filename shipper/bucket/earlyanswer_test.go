@@ -18,7 +18,7 @@ type refusingConn struct {
 	net.Conn
 	answer io.Reader
 	failed chan struct{}
-	late   time.Duration
+	delay  time.Duration
 }
 
 func (c *refusingConn) Write(p []byte) (int, error) {
@@ -31,16 +31,16 @@ func (c *refusingConn) Write(p []byte) (int, error) {
 
 func (c *refusingConn) Read(p []byte) (int, error) {
 	<-c.failed
-	time.Sleep(c.late)
+	time.Sleep(c.delay)
 	return c.answer.Read(p)
 }
 
 func (c *refusingConn) Close() error { return nil }
 
-func TestAnAnswerIsReadAlthoughTheBodyCanNotBeSent(t *testing.T) {
+func TestAnEarlyAnswerIsReadAfterAFailedWrite(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer string
-		late   time.Duration
+		delay  time.Duration
 		status int
 	}{
 		"at once":      {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 0, 413},
@@ -54,7 +54,7 @@ func TestAnAnswerIsReadAlthoughTheBodyCanNotBeSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dial := func(context.Context, string, string) (net.Conn, error) {
-					return &refusingConn{answer: bytes.NewReader([]byte(c.answer)), failed: make(chan struct{}), late: c.late}, nil
+					return &refusingConn{answer: bytes.NewReader([]byte(c.answer)), failed: make(chan struct{}), delay: c.delay}, nil
 				}
 				rt := &transport{&http.Transport{DialContext: withEarlyAnswers(dial)}}
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://x/", bytes.NewReader(make([]byte, 1<<20)))
@@ -81,7 +81,7 @@ func TestAnAnswerIsReadAlthoughTheBodyCanNotBeSent(t *testing.T) {
 }
 
 // A proxy that closes the connection behind its 413, with the rest of the body unread.
-func TestAProxyThatRefusesAndClosesIsUnderstood(t *testing.T) {
+func TestA413FromAProxyThatClosesIsTooLarge(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -105,7 +105,7 @@ func TestAProxyThatRefusesAndClosesIsUnderstood(t *testing.T) {
 	s.setCapabilities(checksumCRC32C, true)
 	kinds := map[string]int{}
 	for range 50 {
-		err := s.Put(context.Background(), unreal("a", string(make([]byte, 1<<20))))
+		err := s.Put(context.Background(), testObject("a", string(make([]byte, 1<<20))))
 		var e *Error
 		if !errors.As(err, &e) {
 			t.Fatal(err)

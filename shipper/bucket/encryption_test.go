@@ -28,7 +28,7 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 					f.Put("data/"+probeKey, []byte("x"))
 					f.Behave(s3test.Behaviour{Encryption: way.encryption})
 					var e *Error
-					err := s.Put(t.Context(), unreal("a", "x"))
+					err := s.Put(t.Context(), testObject("a", "x"))
 					stored, sent := f.Objects()["data/a"]
 					if way.confirmed || unconfirmed == "accept" {
 						if err != nil || stored.Header.Get("X-Amz-Server-Side-Encryption") == "" {
@@ -40,7 +40,7 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 						t.Errorf("sent: %v, %v", sent, err)
 					}
 					f.Behave(s3test.Behaviour{})
-					if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+					if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 						t.Errorf("the storage encrypts now: %v", err)
 					}
 				})
@@ -49,17 +49,17 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestAStorageThatNoLongerEncryptsIsFoundOut at the first answer that does not confirm it.
-func TestAStorageThatNoLongerEncryptsIsFoundOut(t *testing.T) {
+// TestAStorageThatStopsEncryptingIsDetected at the first answer that does not confirm it.
+func TestAStorageThatStopsEncryptingIsDetected(t *testing.T) {
 	var text bytes.Buffer
-	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logged(&text))
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logTo(&text))
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 		t.Fatal(err)
 	}
 	f.Behave(s3test.Behaviour{Encryption: s3test.Disregard})
 	for _, key := range []string{"b", "c", "d"} {
 		var e *Error
-		if err := s.Put(t.Context(), unreal(key, "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
+		if err := s.Put(t.Context(), testObject(key, "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
@@ -67,12 +67,12 @@ func TestAStorageThatNoLongerEncryptsIsFoundOut(t *testing.T) {
 		t.Error("more than one usage was sent after that")
 	}
 	f.Behave(s3test.Behaviour{})
-	if err := s.Put(t.Context(), unreal("c", "x")); err != nil || strings.Count(text.String(), "found out") != 1 {
+	if err := s.Put(t.Context(), testObject("c", "x")); err != nil || strings.Count(text.String(), "found out") != 1 {
 		t.Errorf("%v, %s", err, text.String())
 	}
 }
 
-func TestAStorageClassThatIsNotWhatWasAskedForIsAWarning(t *testing.T) {
+func TestAnUnexpectedStorageClassIsAWarning(t *testing.T) {
 	t.Parallel()
 	forbidden := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
@@ -92,10 +92,10 @@ func TestAStorageClassThatIsNotWhatWasAskedForIsAWarning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text bytes.Buffer
-			f, s := newFake(t, func(o *S3Options) { o.StorageClass = c.class }, logged(&text))
+			f, s := newFake(t, func(o *S3Options) { o.StorageClass = c.class }, logTo(&text))
 			f.Behave(c.behaviour)
 			for _, key := range []string{"a", "b"} {
-				if err := s.Put(t.Context(), unreal(key, "x")); err != nil {
+				if err := s.Put(t.Context(), testObject(key, "x")); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	f, s := newFake(t)
 	n := 0
-	f.Behave(s3test.Behaviour{Fault: listingOf(func(string) page {
+	f.Behave(s3test.Behaviour{Fault: servePages(func(string) page {
 		n++
 		return page{IsTruncated: true, NextContinuationToken: "x", CommonPrefixes: []commonPrefix{{"wards/a/"}, {"wards/b/"}}}
 	})})
@@ -23,9 +23,9 @@ func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	}
 }
 
-func TestAHeartbeatThatIsNotEncryptedHoldsUpUsages(t *testing.T) {
+func TestAnUnencryptedHeartbeatBlocksUsages(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" })
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 		t.Fatal(err)
 	}
 	f.Behave(s3test.Behaviour{Encryption: s3test.Disregard})
@@ -34,7 +34,7 @@ func TestAHeartbeatThatIsNotEncryptedHoldsUpUsages(t *testing.T) {
 	if err := s.Put(t.Context(), h); err == nil {
 		t.Error("a heartbeat that is not encrypted is none")
 	}
-	err := s.Put(t.Context(), unreal("b", "x"))
+	err := s.Put(t.Context(), testObject("b", "x"))
 	if _, sent := f.Objects()["data/b"]; sent || err == nil {
 		t.Errorf("sent: %v, %v", sent, err)
 	}

@@ -24,11 +24,11 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// stepsOf checks that all steps are there, in their order, and returns those whose
+// notPassed checks that all steps are there, in their order, and returns those whose
 // outcome is not Passed, by name.
-func stepsOf(t *testing.T, steps []Step) (first string, odd map[string]Step) {
+func notPassed(t *testing.T, steps []Step) (first string, others map[string]Step) {
 	t.Helper()
-	odd = map[string]Step{}
+	others = map[string]Step{}
 	var names []string
 	for _, s := range steps {
 		names = append(names, s.Name)
@@ -38,7 +38,7 @@ func stepsOf(t *testing.T, steps []Step) (first string, odd map[string]Step) {
 			}
 			continue
 		}
-		odd[s.Name] = s
+		others[s.Name] = s
 		if s.Outcome == Failed && first == "" {
 			first = s.Name
 		}
@@ -53,37 +53,37 @@ func stepsOf(t *testing.T, steps []Step) (first string, odd map[string]Step) {
 			}
 		}
 	}
-	return first, odd
+	return first, others
 }
 
 // checkStep compares what was found with the step that is to be odd, or none.
-func checkStep(t *testing.T, first string, odd map[string]Step, step string, outcome Outcome, advice string) {
+func checkStep(t *testing.T, first string, others map[string]Step, step string, outcome Outcome, advice string) {
 	t.Helper()
 	if step != stepTLS { // which is not checked over http
-		delete(odd, stepTLS)
+		delete(others, stepTLS)
 	}
-	switch got := odd[step]; {
+	switch got := others[step]; {
 	case outcome == Failed && first != step, outcome != Failed && first != "":
-		t.Errorf("the first that fails is %q: %+v", first, odd)
-	case outcome == Passed && len(odd) > 0:
-		t.Errorf("%+v", odd)
+		t.Errorf("the first that fails is %q: %+v", first, others)
+	case outcome == Passed && len(others) > 0:
+		t.Errorf("%+v", others)
 	case outcome != Passed && (got.Outcome != outcome || !strings.Contains(got.Advice, advice)):
 		t.Errorf("%+v", got)
 	}
 }
 
-func refused(status int, code string) s3test.Behaviour {
+func alwaysError(status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }}
 }
 
-func refusedTo(method string, status int, code string) s3test.Behaviour {
+func errorFor(method string, status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == method && !r.URL.Query().Has("location") && s3test.Error(w, status, code)
 	}}
 }
 
-// TestTheStepThatFailsIsNamed has a storage fail at each step.
-func TestTheStepThatFailsIsNamed(t *testing.T) {
+// TestExamineNamesTheFailedStep has a storage fail at each step.
+func TestExamineNamesTheFailedStep(t *testing.T) {
 	sse := func(o *S3Options) { o.SSE = "s3" }
 	for name, c := range map[string]struct {
 		behaviour s3test.Behaviour
@@ -93,25 +93,25 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 		advice    string
 	}{
 		"a web page":         {s3test.Behaviour{Fault: s3test.EveryPage}, nil, stepAnswer, Failed, "no S3 storage answers"},
-		"a wrong secret":     {refused(403, "SignatureDoesNotMatch"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
-		"an unknown key":     {refused(403, "InvalidAccessKeyId"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
-		"an expired token":   {refused(400, "ExpiredToken"), nil, stepKeys, Failed, "have expired"},
-		"another clock":      {refused(403, "RequestTimeTooSkewed"), nil, stepKeys, Failed, "NTP"},
-		"a closed account":   {refused(403, "AccountProblem"), nil, stepKeys, Failed, "see to it with the provider"},
+		"a wrong secret":     {alwaysError(403, "SignatureDoesNotMatch"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
+		"an unknown key":     {alwaysError(403, "InvalidAccessKeyId"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
+		"an expired token":   {alwaysError(400, "ExpiredToken"), nil, stepKeys, Failed, "have expired"},
+		"another clock":      {alwaysError(403, "RequestTimeTooSkewed"), nil, stepKeys, Failed, "NTP"},
+		"a closed account":   {alwaysError(403, "AccountProblem"), nil, stepKeys, Failed, "see to it with the provider"},
 		"no keys":            {s3test.Behaviour{}, func(o *S3Options) { o.CredentialsFile = "/nowhere" }, stepKeys, Failed, "shipper.s3.credentials_file"},
-		"no bucket":          {refused(404, "NoSuchBucket"), nil, stepBucket, Failed, "create the bucket bucket"},
-		"another region":     {refused(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
-		"no permission":      {refusedTo(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
-		"full":               {refusedTo(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
-		"out of order":       {refused(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
+		"no bucket":          {alwaysError(404, "NoSuchBucket"), nil, stepBucket, Failed, "create the bucket bucket"},
+		"another region":     {alwaysError(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
+		"no permission":      {errorFor(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
+		"full":               {errorFor(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
+		"out of order":       {alwaysError(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
 		"keeps nothing":      {s3test.Behaviour{Lie: s3test.KeepsNothing}, nil, stepPut, Failed, "keeps nothing"},
 		"a blind checksum":   {s3test.Behaviour{BlindCRC32C: true}, func(o *S3Options) { o.Checksum = "crc32c" }, stepChecksum, Failed, "shipper.s3.checksum: auto"},
 		"no checksum":        {s3test.Behaviour{NoCRC32C: true, NoMD5: true, BlindSHA256: true}, nil, stepChecksum, Doubtful, "verifies checksums"},
 		"no encryption":      {s3test.Behaviour{Encryption: s3test.Disregard}, sse, stepEncryption, Failed, "nothing is sent"},
 		"silent encryption":  {s3test.Behaviour{Encryption: s3test.ObeySilently}, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = "s3", "accept" }, stepEncryption, Doubtful, "see that the storage encrypts"},
 		"a class of its own": {s3test.Behaviour{Class: s3test.Disregard}, func(o *S3Options) { o.StorageClass = "STANDARD_IA" }, stepClass, Doubtful, ""},
-		"reading forbidden":  {refusedTo(http.MethodHead, 403, "AccessDenied"), nil, stepRead, Doubtful, "grant s3:GetObject"},
-		"reading fails":      {refusedTo(http.MethodHead, 500, "InternalError"), nil, stepRead, Failed, ""},
+		"reading forbidden":  {errorFor(http.MethodHead, 403, "AccessDenied"), nil, stepRead, Doubtful, "grant s3:GetObject"},
+		"reading fails":      {errorFor(http.MethodHead, 500, "InternalError"), nil, stepRead, Failed, ""},
 		"another's object":   {s3test.Behaviour{Read: s3test.ReadsTwice}, nil, stepRead, Failed, "something else, answers"},
 		"gone":               {s3test.Behaviour{Lie: s3test.ConfirmsNothing}, nil, stepRead, Failed, "keeps nothing"},
 		"no metadata":        {s3test.Behaviour{NoMetadata: true}, nil, stepMetadata, Doubtful, "x-amz-meta-*"},
@@ -128,7 +128,7 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 				}
 			})
 			f.Behave(c.behaviour)
-			first, odd := stepsOf(t, Examine(t.Context(), s))
+			first, odd := notPassed(t, Examine(t.Context(), s))
 			if tls := odd[stepTLS]; tls.Outcome != NotChecked || !strings.Contains(tls.Found, "http://") && first == "" {
 				t.Errorf("%+v", tls)
 			}
@@ -142,11 +142,11 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 	}
 }
 
-// TestNothingIsSaidOfKeysThatWereNotLookedAt: a storage that is busy answers before it has.
-func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
+// TestExamineDoesNotJudgeKeysThatWereNotChecked: a storage that is busy answers before it has.
+func TestExamineDoesNotJudgeKeysThatWereNotChecked(t *testing.T) {
 	for code, want := range map[int]Outcome{503: NotChecked, 500: NotChecked, 507: Passed, 403: Passed} {
 		f, s := newFake(t)
-		f.Behave(refusedTo(http.MethodPut, code, map[int]string{403: "AccessDenied", 500: "InternalError", 503: "SlowDown", 507: "XMinioStorageFull"}[code]))
+		f.Behave(errorFor(http.MethodPut, code, map[int]string{403: "AccessDenied", 500: "InternalError", 503: "SlowDown", 507: "XMinioStorageFull"}[code]))
 		for _, step := range Examine(t.Context(), s) {
 			if (step.Name == stepKeys || step.Name == stepBucket) && step.Outcome != want {
 				t.Errorf("%d: %+v", code, step)
@@ -155,8 +155,8 @@ func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
 	}
 }
 
-// TestAStorageThatHangsIsNamed, with what to do.
-func TestAStorageThatHangsIsNamed(t *testing.T) {
+// TestExamineReportsAStorageThatHangs, with what to do.
+func TestExamineReportsAStorageThatHangs(t *testing.T) {
 	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
 	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
 	x.addFailed(stepOf(late), late)
@@ -165,8 +165,8 @@ func TestAStorageThatHangsIsNamed(t *testing.T) {
 	}
 }
 
-// TestTheWayToTheStorageIsNamed has name, connection and TLS fail.
-func TestTheWayToTheStorageIsNamed(t *testing.T) {
+// TestExamineChecksNameConnectionAndTLS has name, connection and TLS fail.
+func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -195,14 +195,14 @@ func TestTheWayToTheStorageIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, s3test.Bucket, "data/", func(o *S3Options) { o.CAFile = c.ca })
-			first, odd := stepsOf(t, Examine(t.Context(), s))
+			first, odd := notPassed(t, Examine(t.Context(), s))
 			checkStep(t, first, odd, c.step, c.outcome, c.advice)
 		})
 	}
 }
 
-// TestAnAddressThatCanNotBeReachedIsNamed, unless it is of a family that the host lacks.
-func TestAnAddressThatCanNotBeReachedIsNamed(t *testing.T) {
+// TestExamineNamesUnreachableAddresses, unless it is of a family that the host lacks.
+func TestExamineNamesUnreachableAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		errs    map[string]error // by address
 		outcome Outcome
@@ -303,22 +303,22 @@ func TestRealStoragesPassEveryStep(t *testing.T) {
 			ahead := time.Hour
 			ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { ahead = d }})
 			for _, again := range []bool{false, true} { // what the first has put is there
-				first, odd := stepsOf(t, Examine(ctx, s))
+				first, odd := notPassed(t, Examine(ctx, s))
 				checkStep(t, first, odd, "", Passed, "")
-				if ahead.Abs() > clockOfOneHost {
+				if ahead.Abs() > maxClockError {
 					t.Errorf("again: %t: the clock is %v ahead", again, ahead)
 				}
 			}
 			s.bucket += "-not"
 			s.current.Store(nil)
-			first, odd := stepsOf(t, Examine(ctx, s))
+			first, odd := notPassed(t, Examine(ctx, s))
 			checkStep(t, first, odd, stepBucket, Failed, "create the bucket")
 			s = testS3(t, endpoint(t), s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = s3test.KeysFile(t, s3test.User, "wrong-secret", "") })
-			first, odd = stepsOf(t, Examine(ctx, s))
+			first, odd = notPassed(t, Examine(ctx, s))
 			checkStep(t, first, odd, stepKeys, Failed, "the access key or its secret is wrong")
 		})
 	}
 }
 
-// clockOfOneHost is how far the clocks of one host may seem to be apart, if it is busy.
-const clockOfOneHost = 10 * time.Second
+// maxClockError is how far the clocks of one host may seem to be apart, if it is busy.
+const maxClockError = 10 * time.Second

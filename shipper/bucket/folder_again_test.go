@@ -45,9 +45,9 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	}
 }
 
-// TestWhatIsDeletedBelowAFolderIsMadeAgain deletes it while the daemon runs. The folder
+// TestDeletedDirectoriesOfAFolderAreMadeAgain deletes it while the daemon runs. The folder
 // itself is not: it may be on a disk that is away.
-func TestWhatIsDeletedBelowAFolderIsMadeAgain(t *testing.T) {
+func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "archive")
 	s, err := newFolder(root, "0123456789abcdef")
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAFolderThatCanNotBeUsedIsNoReasonNotToStart has something else in its place.
-func TestAFolderThatCanNotBeUsedIsNoReasonNotToStart(t *testing.T) {
+// TestAnUnusableFolderDoesNotPreventTheStart has something else in its place.
+func TestAnUnusableFolderDoesNotPreventTheStart(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(path string) error{
 		"a file":           func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
@@ -27,12 +27,12 @@ func TestAFolderThatCanNotBeUsedIsNoReasonNotToStart(t *testing.T) {
 			if err := make(path); err != nil {
 				t.Fatal(err)
 			}
-			var said bytes.Buffer
-			s, err := Open(Destination{URL: "file://" + path, S3: S3Options{Logger: slog.New(slog.NewTextHandler(&said, nil))}})
-			if err != nil || !strings.Contains(said.String(), "the folder can't be used") {
-				t.Fatalf("open: %v; logged: %s", err, said.String())
+			var logs bytes.Buffer
+			s, err := Open(Destination{URL: "file://" + path, S3: S3Options{Logger: slog.New(slog.NewTextHandler(&logs, nil))}})
+			if err != nil || !strings.Contains(logs.String(), "the folder can't be used") {
+				t.Fatalf("open: %v; logged: %s", err, logs.String())
 			}
-			o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+			o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 			var trouble *Error
 			if err := s.Put(context.Background(), o); !errors.As(err, &trouble) || !trouble.Permanent || trouble.OwnTrouble || !strings.Contains(trouble.Hint, "must be a directory") {
 				t.Errorf("put: %v", err)

@@ -15,13 +15,13 @@ import (
 
 // What was renamed before a crash may not be durable: it is made so before the
 // segment is removed.
-func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
+func TestAnExistingFileIsMadeDurable(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 	if err := s.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -46,13 +46,13 @@ func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 	}
 }
 
-func TestFileStoreKeepsKeysInside(t *testing.T) {
+func TestFolderRejectsKeysOutsideOfIt(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"../out", "/etc/passwd", "a/../../out", ""} {
-		if err := s.Put(context.Background(), unreal(key, "x")); err == nil {
+		if err := s.Put(context.Background(), testObject(key, "x")); err == nil {
 			t.Errorf("key %q was taken", key)
 		}
 	}
@@ -102,13 +102,13 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 }
 
-// TestAReadThatFailsInAFolderNamesItsObject, as of a disk, so that readers can go on.
-func TestAReadThatFailsInAFolderNamesItsObject(t *testing.T) {
+// TestAFailedReadInAFolderNamesTheObject, as of a disk, so that readers can go on.
+func TestAFailedReadInAFolderNamesTheObject(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

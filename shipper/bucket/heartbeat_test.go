@@ -16,7 +16,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
+var testHeartbeatKey = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
 
 func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.StorageClass = "STANDARD_IA" })
@@ -31,15 +31,15 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 				Version: "1.2.3", LastSeq: 100 + i, ConfirmedBelow: 90, Pending: 11, OldestUnshipped: 60,
 				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: []Trouble{{Name: "shipping", Message: "AccessDenied"}}, At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
 			}
-			o, err := NewHeartbeat(beating, h)
+			o, err := NewHeartbeat(testHeartbeatKey, h)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := store.Put(context.Background(), o); err != nil {
 				t.Fatal(err)
 			}
-			got, err := ReadHeartbeat(context.Background(), store, beating)
-			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != beating.Node || got.Run != "0000000000000def" ||
+			got, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey)
+			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != testHeartbeatKey.Node || got.Run != "0000000000000def" ||
 				got.OldestAt() != got.At.Add(-time.Minute) || !reflect.DeepEqual(got.Trouble, h.Trouble) || got.At.Nanosecond() != 0 {
 				t.Errorf("%s: %+v, %v", store, got, err)
 			}
@@ -50,7 +50,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
+func TestSameStateIgnoresValuesThatAlwaysChange(t *testing.T) {
 	seconds := int64(7)
 	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
 	same := was.Clients
@@ -81,11 +81,11 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(root, filepath.FromSlash(beating.HeartbeatKey()))
+	path := filepath.Join(root, filepath.FromSlash(testHeartbeatKey.HeartbeatKey()))
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	good, err := NewHeartbeat(beating, Heartbeat{LastSeq: 1, ConfirmedBelow: 1, At: time.Now()})
+	good, err := NewHeartbeat(testHeartbeatKey, Heartbeat{LastSeq: 1, ConfirmedBelow: 1, At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,21 +126,21 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		var damage *Damage
-		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
+		if h, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
 	if err := os.WriteFile(path, instead(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadHeartbeat(context.Background(), store, beating); err != nil {
+	if _, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestARefusedHeartbeatChangesNothingForObjects: what was found out about the storage, and
+// TestARejectedHeartbeatKeepsTheCapabilities: what was found out about the storage, and
 // whether its answers are believed.
-func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
+func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/nodes/") && s3test.Error(w, http.StatusNotImplemented, "NotImplemented")
@@ -151,10 +151,10 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 		"not replaced": {Lie: s3test.KeepsNothing},
 	} {
 		f, s := newFake(t)
-		if err := s.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := s.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatal(err)
 		}
-		o, err := NewHeartbeat(beating, Heartbeat{ConfirmedBelow: 1, At: time.Now()})
+		o, err := NewHeartbeat(testHeartbeatKey, Heartbeat{ConfirmedBelow: 1, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -170,7 +170,7 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 }
 
 func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
-	if k, ok := ParseHeartbeatKey(beating.HeartbeatKey()); !ok || k != (Key{Node: beating.Node, LogID: beating.LogID}) {
+	if k, ok := ParseHeartbeatKey(testHeartbeatKey.HeartbeatKey()); !ok || k != (Key{Node: testHeartbeatKey.Node, LogID: testHeartbeatKey.LogID}) {
 		t.Errorf("%+v, %v", k, ok)
 	}
 	for _, key := range []string{
@@ -199,14 +199,14 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 		for i := range known {
 			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("ward-%04d", i), LastSeen: &at})
 		}
-		o, err := NewHeartbeat(beating, h)
+		o, err := NewHeartbeat(testHeartbeatKey, h)
 		if err == nil {
 			err = store.Put(t.Context(), o)
 		}
 		if err != nil || o.Size > maxHeartbeatBytes {
 			t.Fatalf("%d bytes: %v", o.Size, err)
 		}
-		got, err := ReadHeartbeat(t.Context(), store, beating)
+		got, err := ReadHeartbeat(t.Context(), store, testHeartbeatKey)
 		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
 			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
 		}
@@ -216,7 +216,7 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 	}
 }
 
-func TestWhatAHeartbeatPromisesIsBelievedWithinBounds(t *testing.T) {
+func TestIntervalOfAHeartbeatIsBounded(t *testing.T) {
 	for seconds, want := range map[int64]time.Duration{0: DefaultInterval, -5: DefaultInterval, 300: 5 * time.Minute, 1 << 62: MaxInterval} {
 		if h := (Heartbeat{NextSeconds: seconds}); h.Interval() != want {
 			t.Errorf("%d: due in %v, want %v", seconds, h.Interval(), want)

@@ -18,7 +18,7 @@ func TestATokenIsNamedByItsVariable(t *testing.T) {
 	t.Setenv("AWS_SESSION_TOKEN", "stale")
 	endpoint := s3test.MinIO(t)
 	s := testS3(t, endpoint, s3test.MakeBucket(t, endpoint, false), "", func(o *S3Options) { o.CredentialsFile = "" })
-	if err := s.Put(t.Context(), unreal("a", "x")); err == nil || !strings.Contains(err.Error(), "replace or remove AWS_SESSION_TOKEN") {
+	if err := s.Put(t.Context(), testObject("a", "x")); err == nil || !strings.Contains(err.Error(), "replace or remove AWS_SESSION_TOKEN") {
 		t.Error(err)
 	}
 }
@@ -34,7 +34,7 @@ func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 		for _, region := range []string{"", "us-east-1"} {
 			s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile, o.Region = "", region })
 			var e *Error
-			err := s.Put(t.Context(), unreal("a", "x"))
+			err := s.Put(t.Context(), testObject("a", "x"))
 			if !errors.As(err, &e) || e.Kind != "credentials" || !e.Permanent || !strings.Contains(err.Error(), "contains a line break") {
 				t.Errorf("%q: %v", c, err)
 			}
@@ -65,7 +65,7 @@ func TestACredentialsFileIsNotRepeated(t *testing.T) {
 		}
 		s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = path })
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != "credentials" || strings.Contains(err.Error(), "SECRET") || !strings.Contains(err.Error(), path) {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != "credentials" || strings.Contains(err.Error(), "SECRET") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -99,7 +99,7 @@ print(json.dumps([secret(path) for path in sys.argv[1:]]))`
 	}
 }
 
-func TestKeysThatCanNotSignAreNamed(t *testing.T) {
+func TestKeysThatCanNotSignAreRejectedByName(t *testing.T) {
 	for name, v := range map[string]credentials.Value{
 		"access key":    {AccessKeyID: "AK\n", SecretAccessKey: "s"},
 		"secret":        {AccessKeyID: "AK", SecretAccessKey: "hidden\r"},

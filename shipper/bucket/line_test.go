@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestALineTellsItsPartsWhoeverWroteIt(t *testing.T) {
+func TestLineReturnsItsMembersInAnyOrder(t *testing.T) {
 	id := "01a20a8b-0000-7000-8000-000000000001"
 	for _, line := range []string{
 		`{"id":"` + id + `","received_at":"2026-11-23T08:30:12.123456Z","via":"http","client":"x,\"usage\":","usage":{"usage":1}}` + "\n",
@@ -47,8 +47,8 @@ func TestAnIDIsTextOf36Characters(t *testing.T) {
 	}
 }
 
-// TestALineHasWhatItsRecordHas: nothing of the record before is left in it.
-func TestALineHasWhatItsRecordHas(t *testing.T) {
+// TestLineEncoderReusesNothingOfTheRecordBefore: nothing of the record before is left in it.
+func TestLineEncoderReusesNothingOfTheRecordBefore(t *testing.T) {
 	at := time.Date(2026, 11, 23, 8, 30, 12, 123456000, time.UTC).UnixMicro()
 	plain := Record{ID: ID{15: 1}, ReceivedAt: at, Via: "http", Usage: []byte(`{"n":1}`)}
 	later, byUDP, named, other := plain, plain, plain, plain

@@ -27,8 +27,8 @@ type (
 	commonPrefix struct{ Prefix string }
 )
 
-// listingOf answers requests of a listing with pages, by the token that asks for each.
-func listingOf(pages func(token string) page) func(http.ResponseWriter, *http.Request) bool {
+// servePages answers requests of a listing with pages, by the token that asks for each.
+func servePages(pages func(token string) page) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		q := r.URL.Query()
 		if q.Has("list-type") {
@@ -46,9 +46,9 @@ func entries(keys ...string) (all []entry) {
 	return all
 }
 
-// TestAListingThatDoesNotListIsAnErrorWithAHint: a storage that lists in some other way
+// TestABrokenListingIsAnErrorWithAHint: a storage that lists in some other way
 // makes an audit of a part of the bucket, or one that never ends.
-func TestAListingThatDoesNotListIsAnErrorWithAHint(t *testing.T) {
+func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 	t.Parallel()
 	thousand := make([]string, 1000)
 	for i := range thousand {
@@ -80,7 +80,7 @@ func TestAListingThatDoesNotListIsAnErrorWithAHint(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t)
-			f.Behave(s3test.Behaviour{Fault: listingOf(c.pages)})
+			f.Behave(s3test.Behaviour{Fault: servePages(c.pages)})
 			listed := 0
 			var last error
 			for _, err := range s.List(context.Background(), DataPrefix) {
@@ -106,7 +106,7 @@ func TestAListingNeedNotBeSorted(t *testing.T) {
 	for i := range 5000 {
 		keys = append(keys, fmt.Sprintf("data/dt=2026-11-23/hour=08/%04d.ndjson.zst", i*7919%5000))
 	}
-	f.Behave(s3test.Behaviour{Fault: listingOf(func(token string) page {
+	f.Behave(s3test.Behaviour{Fault: servePages(func(token string) page {
 		var at int
 		_, _ = fmt.Sscan(token, &at)
 		p := page{Contents: entries(keys[at : at+1000]...)}

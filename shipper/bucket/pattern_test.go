@@ -15,7 +15,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
+func TestAPatternExpandsToExistingDestinations(t *testing.T) {
 	root := t.TempDir()
 	f, s := newFake(t)
 	for _, key := range []string{
@@ -99,7 +99,7 @@ func TestAPatternIsListedByPrefix(t *testing.T) {
 			s := newBucket(t, start(t), false)
 			for i := range 3 {
 				for j := range 3 {
-					if err := s.Put(context.Background(), unreal(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
+					if err := s.Put(context.Background(), testObject(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -10,7 +10,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestAPageIsShownAsText(t *testing.T) {
+func TestHTMLInErrorsBecomesText(t *testing.T) {
 	t.Parallel()
 	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
 	const squid = `<!DOCTYPE html PUBLIC "-//W3C//DTD HTML 4.01//EN"><html><head><style type="text/css"> body { color: red } </style><title>ERROR: Access Denied</title>` +
@@ -35,7 +35,7 @@ func TestAPageIsShownAsText(t *testing.T) {
 			io.WriteString(w, c.page)
 			return true
 		}})
-		err := fmt.Sprint(s.Put(t.Context(), unreal("a", "x")))
+		err := fmt.Sprint(s.Put(t.Context(), testObject("a", "x")))
 		for _, want := range c.want {
 			if !strings.Contains(err, want) {
 				t.Errorf("%s: %s", name, err)

@@ -18,13 +18,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// logged makes a store keep its log in a buffer, whose only writer is the test.
-func logged(b *bytes.Buffer) func(*S3Options) {
+// logTo makes a store keep its log in a buffer, whose only writer is the test.
+func logTo(b *bytes.Buffer) func(*S3Options) {
 	return func(o *S3Options) { o.Logger = slog.New(slog.NewTextHandler(b, nil)) }
 }
 
-// ownKeys are the objects that hold no usage.
-func ownKeys(f *s3test.Server) []string {
+// collectordKeys are the objects that hold no usage.
+func collectordKeys(f *s3test.Server) []string {
 	return slices.Sorted(func(yield func(string) bool) {
 		for key := range maps.Keys(f.Objects()) {
 			if strings.Contains(key, "/_collectord/") && !yield(strings.TrimPrefix(key, "data/_collectord/")) {
@@ -39,7 +39,7 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	for name, c := range map[string]struct {
 		behaviour s3test.Behaviour
 		checksum  string
-		left      string // beside the probe
+		leftKeys  string // beside the probe
 	}{
 		"S3":                              {s3test.Behaviour{}, "crc32c", ""},
 		"Ceph RGW 16, JuiceFS":            {s3test.Behaviour{BlindCRC32C: true}, "md5", "wrong-crc32c.json"},
@@ -68,10 +68,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, _ := newFake(t)
 			f.Behave(c.behaviour)
-			want := strings.TrimSpace("conditional-put.json " + c.left)
+			want := strings.TrimSpace("conditional-put.json " + c.leftKeys)
 			for start := range 3 { // of the daemon, and of others below the same prefix
 				var text bytes.Buffer
-				s := testS3(t, f.URL, s3test.Bucket, "data/", logged(&text))
+				s := testS3(t, f.URL, s3test.Bucket, "data/", logTo(&text))
 				if err := s.Probe(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -79,10 +79,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 					!strings.Contains(text.String(), "level=INFO") || !strings.Contains(text.String(), "checksum="+c.checksum) {
 					t.Errorf("found %+v; %s", can, text.String())
 				}
-				if got := strings.Join(ownKeys(f), " "); got != want {
+				if got := strings.Join(collectordKeys(f), " "); got != want {
 					t.Errorf("start %d leaves %s, want %s", start, got, want)
 				}
-				o := unreal(fmt.Sprint(start), "content")
+				o := testObject(fmt.Sprint(start), "content")
 				if err := s.Put(t.Context(), o); err != nil {
 					t.Fatal(err)
 				}
@@ -168,8 +168,8 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	}
 }
 
-// TestAnUpgradedStorageIsFoundToVerify although a wrong object is left from before.
-func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
+// TestTheProbeNoticesThatAnUpgradedStorageVerifies although a wrong object is left from before.
+func TestTheProbeNoticesThatAnUpgradedStorageVerifies(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{BlindCRC32C: true})
 	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "md5" {
@@ -184,7 +184,7 @@ func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
 	}
 }
 
-func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
+func TestAConfiguredChecksumMustBeVerified(t *testing.T) {
 	for _, c := range []struct {
 		checksum  string
 		behaviour s3test.Behaviour
@@ -194,14 +194,14 @@ func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
 		f, s := newFake(t, func(o *S3Options) { o.Checksum = c.checksum })
 		f.Behave(c.behaviour)
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != Unverified || !e.Permanent || !strings.Contains(e.Hint, "shipper.s3.checksum: auto") {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != Unverified || !e.Permanent || !strings.Contains(e.Hint, "shipper.s3.checksum: auto") {
 			t.Errorf("%s: %v", c.checksum, err)
 		}
 		if _, sent := f.Objects()["data/a"]; sent {
 			t.Errorf("%s: a usage was sent", c.checksum)
 		}
 		f.Behave(s3test.Behaviour{})
-		if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+		if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 			t.Errorf("%s: %v", c.checksum, err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 					attempts := 0
 					for range 5 {
 						attempts++
-						if err = s.Put(t.Context(), unreal("usage", "x")); err == nil || errors.Is(err, ErrExists) {
+						if err = s.Put(t.Context(), testObject("usage", "x")); err == nil || errors.Is(err, ErrExists) {
 							break
 						}
 					}
@@ -294,29 +294,29 @@ func TestAStorageThatIsDownAtStartIsProbedWhenItComesBack(t *testing.T) {
 	up := &http.Server{Handler: f}
 	go func() { _ = up.Serve(ln) }()
 	t.Cleanup(func() { up.Close() })
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || s.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || s.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
 		t.Errorf("%+v, %v", s.Capabilities(), err)
 	}
 }
 
-// TestWhatRealStoragesAreFoundToDo is what make tools builds.
-func TestWhatRealStoragesAreFoundToDo(t *testing.T) {
+// TestCapabilitiesOfRealStorages is what make tools builds.
+func TestCapabilitiesOfRealStorages(t *testing.T) {
 	t.Parallel()
 	var e *Error
 	minio := newBucket(t, s3test.MinIO(t), false, func(o *S3Options) { o.SSE = "s3" })
-	if err := minio.Put(t.Context(), unreal("a", "x")); err != nil || minio.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
+	if err := minio.Put(t.Context(), testObject("a", "x")); err != nil || minio.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
 		t.Errorf("MinIO: %+v, %v", minio.Capabilities(), err)
 	}
 	versity := newBucket(t, s3test.Versity(t), false, func(o *S3Options) { o.SSE = "s3" })
-	if err := versity.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
+	if err := versity.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
 		t.Errorf("versitygw: %v", err)
 	}
 	if _, err := versity.Stat(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("versitygw has the usage: %v", err)
 	}
 	var text bytes.Buffer
-	versity = newBucket(t, s3test.Versity(t), false, logged(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
-	if err := versity.Put(t.Context(), unreal("a", "x")); err != nil || versity.Capabilities() != (Capabilities{"yes", "crc32c", "none"}) ||
+	versity = newBucket(t, s3test.Versity(t), false, logTo(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
+	if err := versity.Put(t.Context(), testObject("a", "x")); err != nil || versity.Capabilities() != (Capabilities{"yes", "crc32c", "none"}) ||
 		!strings.Contains(text.String(), `says that the object has \"STANDARD\"`) {
 		t.Errorf("versitygw: %+v, %v, %s", versity.Capabilities(), err, text.String())
 	}

@@ -18,8 +18,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNothingIsLearnedFromALie asks a liar first what it can do.
-func TestNothingIsLearnedFromALie(t *testing.T) {
+// TestProbeLearnsNothingFromFalseAnswers asks a liar first what it can do.
+func TestProbeLearnsNothingFromFalseAnswers(t *testing.T) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for name, liar := range s3test.Liars() {
@@ -38,8 +38,8 @@ func TestNothingIsLearnedFromALie(t *testing.T) {
 	}
 }
 
-// TestThePageOfARegionIsNotRemembered asks a page where the bucket is.
-func TestThePageOfARegionIsNotRemembered(t *testing.T) {
+// TestAPageInPlaceOfARegionIsNotCached asks a page where the bucket is.
+func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Has("location") {
@@ -48,7 +48,7 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 		return r.URL.Query().Has("location")
 	}})
 	var storeErr *Error
-	if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
+	if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
 		t.Errorf("a page for a region: %v", err)
 	}
 	scope := ""
@@ -58,18 +58,18 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 		}
 		return false
 	}})
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || !strings.Contains(scope, "/us-east-1/s3/") {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || !strings.Contains(scope, "/us-east-1/s3/") {
 		t.Errorf("%v, signed for %s", err, scope)
 	}
 }
 
-// TestNoDigestConfirmsWhatTheSpoolHasChanged: one of the changed bytes would be right for
+// TestBytesChangedInTheSpoolAreDetected: one of the changed bytes would be right for
 // them, and so would the storage's answer.
-func TestNoDigestConfirmsWhatTheSpoolHasChanged(t *testing.T) {
+func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	for _, checksum := range []string{"auto", "crc32c", "md5", "sha256", "off"} {
 		t.Run(checksum, func(t *testing.T) {
 			_, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
-			o := unreal("changed", "content")
+			o := testObject("changed", "content")
 			o.Body = strings.NewReader(strings.Repeat("x", int(o.Size)))
 			var storeErr *Error
 			if err := s.Put(t.Context(), o); !errors.As(err, &storeErr) || storeErr.Kind != "BadDigest" {
@@ -79,14 +79,14 @@ func TestNoDigestConfirmsWhatTheSpoolHasChanged(t *testing.T) {
 	}
 }
 
-// TestAFolderIsGivenWholeObjects: what the spool has lost on the way is not stored.
-func TestAFolderIsGivenWholeObjects(t *testing.T) {
+// TestFolderRejectsChangedOrShortObjects: what the spool has lost on the way is not stored.
+func TestFolderRejectsChangedOrShortObjects(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	short, changed := unreal("short", "content"), unreal("changed", "content")
+	short, changed := testObject("short", "content"), testObject("changed", "content")
 	short.Body = strings.NewReader("con")
 	changed.Body = strings.NewReader(strings.Repeat("x", int(changed.Size)))
 	for _, o := range []*Object{short, changed} {
@@ -131,7 +131,7 @@ func TestProofCostsNoRequest(t *testing.T) {
 		"MinIO":     func(t *testing.T) *s3Store { return newBucket(t, s3test.MinIO(t), false) },
 		"versitygw": func(t *testing.T) *s3Store { return newBucket(t, s3test.Versity(t), false) },
 	} {
-		for checksum, most := range map[string]int64{"auto": 1, "md5": 1, "off": 1} {
+		for checksum, maxRequests := range map[string]int64{"auto": 1, "md5": 1, "off": 1} {
 			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
 				direct := endpoint(t)
 				through, count := countRequests(t, direct.client.EndpointURL().String())
@@ -141,11 +141,11 @@ func TestProofCostsNoRequest(t *testing.T) {
 				}
 				before := count.Load()
 				for i := range 5 {
-					if err := s.Put(t.Context(), unreal(fmt.Sprintf("dt=2026-11-23/hour=08/%d", i), strings.Repeat("x", 1<<i))); err != nil {
+					if err := s.Put(t.Context(), testObject(fmt.Sprintf("dt=2026-11-23/hour=08/%d", i), strings.Repeat("x", 1<<i))); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if n := count.Load() - before; n != 5*most {
+				if n := count.Load() - before; n != 5*maxRequests {
 					t.Errorf("5 objects took %d requests", n)
 				}
 			})
@@ -153,37 +153,37 @@ func TestProofCostsNoRequest(t *testing.T) {
 	}
 }
 
-// TestProofOffBelievesAStorageThatGaveTheProbeBack and no other.
-func TestProofOffBelievesAStorageThatGaveTheProbeBack(t *testing.T) {
+// TestProofOffNeedsOneReadOfTheProbe and no other.
+func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	noHead := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodHead && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}
 	f, s := newFake(t, func(o *S3Options) { o.Proof = "off" })
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: noHead})
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || f.Puts()["data/a"] != 1 {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || f.Puts()["data/a"] != 1 {
 		t.Errorf("a bare answer of a storage that gave the probe back: %v", err)
 	}
 	// A page is no answer, and the storage after it is another until it is asked.
 	f.Behave(s3test.Behaviour{Lie: s3test.Page})
 	var storeErr *Error
-	if err := s.Put(t.Context(), unreal("b", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
+	if err := s.Put(t.Context(), testObject("b", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
 		t.Errorf("a page: %v", err)
 	}
 	f.Put("data/"+probeKey, nil)
 	f.Behave(s3test.Behaviour{Lie: s3test.KeepsNothing})
-	if err := s.Put(t.Context(), unreal("c", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven {
+	if err := s.Put(t.Context(), testObject("c", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven {
 		t.Errorf("a storage that does not give the probe back: %v", err)
 	}
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
-	if err := s.Put(t.Context(), unreal("d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
+	if err := s.Put(t.Context(), testObject("d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
 		t.Errorf("a probe that may not be read: %v", err)
 	}
 }
 
-// TestAListingThatIsNoneIsAnError: an empty bucket is what an audit calls fine.
-func TestAListingThatIsNoneIsAnError(t *testing.T) {
+// TestAnAnswerThatIsNoListingIsAnError: an empty bucket is what an audit calls fine.
+func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
 		"a login page":     func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },

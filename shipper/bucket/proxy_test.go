@@ -17,8 +17,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestAProxyThatChangesHostIsNamed before real storages, which sign it.
-func TestAProxyThatChangesHostIsNamed(t *testing.T) {
+// TestHintNamesAProxyThatChangesHost before real storages, which sign it.
+func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
 		to, err := url.Parse(start(t))
@@ -29,17 +29,17 @@ func TestAProxyThatChangesHostIsNamed(t *testing.T) {
 		t.Cleanup(proxy.Close)
 		s := testS3(t, proxy.URL, s3test.MakeBucket(t, to.String(), false), "")
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != "SignatureDoesNotMatch" || !strings.Contains(e.Hint, "a proxy before the storage changes Host") {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != "SignatureDoesNotMatch" || !strings.Contains(e.Hint, "a proxy before the storage changes Host") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-// TestTheProxyIsNamed runs itself with the variables of a proxy, which are read once.
-func TestTheProxyIsNamed(t *testing.T) {
+// TestHintNamesTheProxyInUse runs itself with the variables of a proxy, which are read once.
+func TestHintNamesTheProxyInUse(t *testing.T) {
 	const variable = "COLLECTORD_TEST_PROXIED"
 	if endpoint := os.Getenv(variable); endpoint != "" {
-		fmt.Println(testS3(t, endpoint, s3test.Bucket, "").Put(t.Context(), unreal("a", "x")))
+		fmt.Println(testS3(t, endpoint, s3test.Bucket, "").Put(t.Context(), testObject("a", "x")))
 		return
 	}
 	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +66,7 @@ func TestTheProxyIsNamed(t *testing.T) {
 		"no such name":    {"HTTP_PROXY=http://proxy.invalid:1", "http://s3.example:9000", []string{"reached by the proxy proxy.invalid:1 (HTTP_PROXY)"}},
 		"one for no name": {"HTTP_PROXY=http://user:hunter2@" + there + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
 	} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTheProxyIsNamed$", "-test.v")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHintNamesTheProxyInUse$", "-test.v")
 		for _, v := range os.Environ() {
 			if name, _, _ := strings.Cut(v, "="); !strings.Contains(strings.ToUpper(name), "_PROXY") {
 				cmd.Env = append(cmd.Env, v)

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// fragile is a body that can't be closed twice at a time, as the library's.
-type fragile struct {
+// fragileBody is a body that can't be closed twice at a time, as the library's.
+type fragileBody struct {
 	io.Reader
 	closing, overlaps atomic.Int32
 }
 
-func (f *fragile) Close() error {
+func (f *fragileBody) Close() error {
 	if f.closing.Add(1) > 1 {
 		f.overlaps.Add(1)
 	}
@@ -30,10 +30,10 @@ func (f *fragile) Close() error {
 // A storage that knows better where a bucket is may say so before it has read
 // what is sent.
 func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
-	const told = "<Error><Code>PermanentRedirect</Code></Error>"
+	const errorBody = "<Error><Code>PermanentRedirect</Code></Error>"
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusMovedPermanently)
-		_, _ = io.WriteString(w, told)
+		_, _ = io.WriteString(w, errorBody)
 	}))
 	defer storage.Close()
 	rt, err := newS3Transport("", nil)
@@ -42,7 +42,7 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 	}
 	client := &http.Client{Transport: rt}
 	for n := range 100 {
-		body := &fragile{Reader: strings.NewReader(strings.Repeat("x", n<<12))}
+		body := &fragileBody{Reader: strings.NewReader(strings.Repeat("x", n<<12))}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, storage.URL, body)
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 		}
 		answer, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || string(answer) != told || resp.StatusCode != http.StatusMovedPermanently {
+		if err != nil || string(answer) != errorBody || resp.StatusCode != http.StatusMovedPermanently {
 			t.Fatalf("%s %q: %v", resp.Status, answer, err)
 		}
 		if body.overlaps.Load() > 0 {

@@ -21,7 +21,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
+func TestStorageErrorsHaveHints(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]struct {
 		status    int
@@ -55,7 +55,7 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 			if strings.Contains(code, ".") {
 				kind = fmt.Sprint("http_", want.status)
 			}
-			err := s.Put(context.Background(), unreal("a", "x"))
+			err := s.Put(context.Background(), testObject("a", "x"))
 			var storeErr *Error
 			if !errors.As(err, &storeErr) || storeErr.Permanent != want.permanent || storeErr.Kind != kind ||
 				!strings.Contains(storeErr.Hint, want.hint) || storeErr.OwnTrouble {
@@ -68,7 +68,7 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 	}
 }
 
-func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
+func TestNetworkErrorsHaveHints(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
@@ -92,7 +92,7 @@ func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, "bucket", "", func(o *S3Options) { o.CAFile = c.ca })
-			err := s.Put(context.Background(), unreal("a", "x"))
+			err := s.Put(context.Background(), testObject("a", "x"))
 			var storeErr *Error
 			if !errors.As(err, &storeErr) || storeErr.Kind != c.kind || storeErr.Permanent != c.permanent || !strings.Contains(storeErr.Hint, c.hint) {
 				t.Errorf("%+v", err)
@@ -118,7 +118,7 @@ func writePEM(t *testing.T, path string, certificate []byte) {
 	}
 }
 
-func TestObjectsGoOverTLSWithACAOfTheirOwn(t *testing.T) {
+func TestObjectsGoOverTLSWithAConfiguredCA(t *testing.T) {
 	f, _ := newFake(t)
 	secure := httptest.NewTLSServer(f)
 	t.Cleanup(secure.Close)
@@ -131,7 +131,7 @@ func TestObjectsGoOverTLSWithACAOfTheirOwn(t *testing.T) {
 func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 	for sse, want := range map[string][2]string{"": {}, "s3": {"AES256"}, "kms": {"aws:kms"}, "kms:a-key": {"aws:kms", "a-key"}} {
 		f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = sse, "STANDARD_IA" })
-		if err := s.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := s.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatal(err)
 		}
 		h := f.Objects()["data/a"].Header
@@ -143,7 +143,7 @@ func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 			continue // MinIO wants to be told a key
 		}
 		real := newBucket(t, s3test.MinIO(t), false, func(o *S3Options) { o.SSE = sse })
-		if err := real.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := real.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatalf("sse %q: %v", sse, err)
 		}
 		info, err := real.client.StatObject(context.Background(), real.bucket, real.prefix+"a", minio.StatObjectOptions{})
@@ -156,7 +156,7 @@ func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 	}
 }
 
-func TestABucketWithObjectLockTakesObjects(t *testing.T) {
+func TestABucketWithObjectLockAcceptsObjects(t *testing.T) {
 	for _, checksum := range []string{"auto", "md5"} {
 		s := newBucket(t, s3test.MinIO(t), true, func(o *S3Options) { o.Checksum = checksum })
 		mode, days, unit := minio.Governance, uint(1), minio.Days
@@ -180,7 +180,7 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 		return used == "revoked" && s3test.Error(w, http.StatusForbidden, "InvalidAccessKeyId")
 	}})
 	file := s.keysSource
-	put := func(key string) error { return s.Put(context.Background(), unreal(key, "x")) }
+	put := func(key string) error { return s.Put(context.Background(), testObject(key, "x")) }
 	if err := put("a"); err != nil || used != s3test.User {
 		t.Fatalf("%v with %q", err, used)
 	}
@@ -201,7 +201,7 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 	}
 }
 
-func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
+func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	for _, name := range []string{
 		"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN",
 		"AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -237,7 +237,7 @@ func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
 		t.Helper()
 		n++
 		s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = file })
-		if err := s.Put(context.Background(), unreal(fmt.Sprint(n), "x")); err != nil || used != want {
+		if err := s.Put(context.Background(), testObject(fmt.Sprint(n), "x")); err != nil || used != want {
 			t.Errorf("%v with key %q, want %q", err, used, want)
 		}
 	}
@@ -245,7 +245,7 @@ func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
 	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "" })
 	var storeErr *Error
-	if err := s.Put(context.Background(), unreal("0", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !storeErr.Permanent {
+	if err := s.Put(context.Background(), testObject("0", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !storeErr.Permanent {
 		t.Errorf("no credentials: %v", err)
 	}
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.URL+"/")
@@ -266,7 +266,7 @@ func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
 	try(s3test.KeysFile(t, "file-key", "s", ""), "file-key")
 	// What is named and is not there is not replaced by something else.
 	s = testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "/no/such/file" })
-	if err := s.Put(context.Background(), unreal("x", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !strings.Contains(err.Error(), "/no/such/file") {
+	if err := s.Put(context.Background(), testObject("x", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !strings.Contains(err.Error(), "/no/such/file") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }

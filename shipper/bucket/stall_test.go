@@ -101,7 +101,7 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 				tries++
 				requests.Store(0)
 				began := time.Now()
-				o := unreal(fmt.Sprint(tries), string(make([]byte, size)))
+				o := testObject(fmt.Sprint(tries), string(make([]byte, size)))
 				err := s.Put(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), o)
 				if took := time.Since(began); err != nil || requests.Load() != 1 || took < 2*stall {
 					return fmt.Errorf("after %v and %d requests: %w", took, requests.Load(), err)
@@ -115,9 +115,9 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 	}
 }
 
-// TestAPeerThatStopsIsGivenUpInTime stops reading at several points, also while
+// TestAStalledPeerIsAbortedInTime stops reading at several points, also while
 // our own limiter spreads the bytes that the kernel would still take.
-func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
+func TestAStalledPeerIsAbortedInTime(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	for name, c := range map[string]struct {
 		limit int64
@@ -159,9 +159,9 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 			_, err = tr.RoundTrip(req)
 			// The receive buffers take a little after the last read. What the kernel still
 			// takes would last for longer than a busy machine needs.
-			const most = 15 * time.Second
+			const maxDuration = 15 * time.Second
 			var stalled *stallError
-			if took := time.Since(began); !errors.As(err, &stalled) || took < stall || took > most {
+			if took := time.Since(began); !errors.As(err, &stalled) || took < stall || took > maxDuration {
 				t.Errorf("%v after %v", err, took)
 			}
 		})
@@ -174,7 +174,7 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	t.Parallel()
 	const stall = 500 * time.Millisecond
 	f, s := newFake(t)
-	o := unreal("a", string(make([]byte, 12<<20))) // more than the kernel keeps
+	o := testObject("a", string(make([]byte, 12<<20))) // more than the kernel keeps
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -220,43 +220,43 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	})
 }
 
-// askedConn counts how often the kernel is asked about a connection.
-type askedConn struct {
+// countingConn counts how often the kernel is asked about a connection.
+type countingConn struct {
 	*net.TCPConn
-	asked *atomic.Int64
+	calls *atomic.Int64
 }
 
-func (c askedConn) SyscallConn() (syscall.RawConn, error) {
+func (c countingConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.TCPConn.SyscallConn()
-	return askedRawConn{raw, c.asked}, err
+	return countingRawConn{raw, c.calls}, err
 }
 
-type askedRawConn struct {
+type countingRawConn struct {
 	syscall.RawConn
-	asked *atomic.Int64
+	calls *atomic.Int64
 }
 
-func (c askedRawConn) Control(f func(fd uintptr)) error {
-	c.asked.Add(1)
+func (c countingRawConn) Control(f func(fd uintptr)) error {
+	c.calls.Add(1)
 	return c.RawConn.Control(f)
 }
 
-// TestAnObjectThatComesAtOnceAsksTheKernelNothing, since most are small, and come so.
-func TestAnObjectThatComesAtOnceAsksTheKernelNothing(t *testing.T) {
+// TestAFastDownloadMakesNoKernelQueries, since most are small, and come so.
+func TestAFastDownloadMakesNoKernelQueries(t *testing.T) {
 	f, err := s3test.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Close)
 	f.Put("a", []byte("x"))
-	var asked atomic.Int64
+	var calls atomic.Int64
 	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) {
 		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return askedConn{c.(*net.TCPConn), &asked}, nil
+			return countingConn{c.(*net.TCPConn), &calls}, nil
 		}
 	})
 	for range 10 {
@@ -269,7 +269,7 @@ func TestAnObjectThatComesAtOnceAsksTheKernelNothing(t *testing.T) {
 		}
 		body.Close()
 	}
-	if n := asked.Load(); n > 0 {
+	if n := calls.Load(); n > 0 {
 		t.Errorf("the kernel was asked %d times", n)
 	}
 }

@@ -52,7 +52,7 @@ func TestStoragesConform(t *testing.T) {
 				o.Region, o.CredentialsFile = k.Region, s3test.KeysFile(t, server.Key, server.Secret, "")
 			})
 			testStoreBasics(t, s, row.Metadata == storages.Yes)
-			testMuch(t, s, row.Metadata == storages.Yes)
+			testManyObjects(t, s, row.Metadata == storages.Yes)
 			can := s.current.Load()
 			if can == nil {
 				t.Fatal("nothing was found out")
@@ -66,7 +66,7 @@ func TestStoragesConform(t *testing.T) {
 				}
 			}
 			if row.IfNoneMatch == storages.Yes {
-				testRace(t, s)
+				testRacingPuts(t, s)
 			}
 			t.Logf("checksum %s, conditional puts %v", can.checksumName(), can.conditional)
 		})

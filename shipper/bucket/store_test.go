@@ -16,15 +16,15 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreal makes an object that is no real one, which no store minds.
-func unreal(key, content string) *Object {
+// testObject makes an object that is no real one, which no store minds.
+func testObject(key, content string) *Object {
 	o := NewObject(key, []byte(content))
 	o.Metadata = Metadata{Format: 1, Node: "n", LogID: "1", Run: "2", FirstSeq: 3, LastSeq: 4, Records: 2, RawBytes: 9, SHA256: "ab", ConfirmedBelow: 3}
 	return o
 }
 
-// described is what a storage should know of an object.
-func described(o *Object, keepsMetadata bool) Metadata {
+// wantMetadata is what a storage should know of an object.
+func wantMetadata(o *Object, keepsMetadata bool) Metadata {
 	if keepsMetadata {
 		return o.Metadata
 	}
@@ -40,14 +40,14 @@ func TestStores(t *testing.T) {
 			t.Fatal(err)
 		}
 		testStoreBasics(t, s, false)
-		testMuch(t, s, false)
-		testRace(t, s)
+		testManyObjects(t, s, false)
+		testRacingPuts(t, s)
 	})
 	t.Run("file, where names can only be claimed", func(t *testing.T) {
-		s := bare(t, t.TempDir(), testOwner)
+		s := newBareFolder(t, t.TempDir(), testOwner)
 		testStoreBasics(t, s, false)
-		testMuch(t, s, false)
-		testRace(t, s)
+		testManyObjects(t, s, false)
+		testRacingPuts(t, s)
 	})
 	for name, c := range map[string]struct {
 		behaviour  s3test.Behaviour
@@ -70,9 +70,9 @@ func TestStores(t *testing.T) {
 			f, s := newFake(t)
 			f.Behave(c.behaviour)
 			testStoreBasics(t, s, !c.behaviour.NoMetadata)
-			testMuch(t, s, !c.behaviour.NoMetadata)
+			testManyObjects(t, s, !c.behaviour.NoMetadata)
 			if !c.racy {
-				testRace(t, s)
+				testRacingPuts(t, s)
 			}
 			if can := s.current.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
 				t.Errorf("found out %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
@@ -85,16 +85,16 @@ func TestStores(t *testing.T) {
 				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
 				testStoreBasics(t, s, true)
 				if checksum == "auto" {
-					testMuch(t, s, true)
+					testManyObjects(t, s, true)
 				}
-				testRace(t, s)
+				testRacingPuts(t, s)
 				if can := s.current.Load(); can.checksum != number || !can.conditional {
 					t.Errorf("found out %+v", can)
 				}
 				if number == checksumOff {
 					return
 				}
-				o := unreal("bad", "bytes that change on the way").withWrongChecksums()
+				o := testObject("bad", "bytes that change on the way").withWrongChecksums()
 				var storeErr *Error
 				if err := s.Put(context.Background(), o); !errors.As(err, &storeErr) || storeErr.Permanent {
 					t.Errorf("a put with the wrong checksum: %v", err)
@@ -104,11 +104,11 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// testMuch is many objects, and a large one.
-func testMuch(t *testing.T, s Store, keepsMetadata bool) {
+// testManyObjects is many objects, and a large one.
+func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
 	for i := range 3 * 50 { // more than a page of the fake
-		if err := s.Put(ctx, unreal(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
+		if err := s.Put(ctx, testObject(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -124,11 +124,11 @@ func testMuch(t *testing.T, s Store, keepsMetadata bool) {
 	// Beyond what the library would send in parts by itself.
 	large := make([]byte, 17<<20)
 	rand.NewChaCha8([32]byte{}).Read(large)
-	o := unreal(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
+	o := testObject(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
 		t.Errorf("stat of a large object: %+v, %v", m, err)
 	}
 	body, there, err := s.Open(ctx, o.Key)
@@ -137,19 +137,19 @@ func testMuch(t *testing.T, s Store, keepsMetadata bool) {
 	}
 	got, err := io.ReadAll(body)
 	body.Close()
-	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != wantMetadata(o, keepsMetadata) {
 		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
 	}
 }
 
-func testRace(t *testing.T, s Store) {
+func testRacingPuts(t *testing.T, s Store) {
 	t.Run("one of many racing puts wins", func(t *testing.T) {
 		const racers = 16
 		var wg sync.WaitGroup
 		errs := make([]error, racers)
 		objects := make([]*Object, racers)
 		for i := range racers {
-			objects[i] = unreal("race", fmt.Sprint(i))
+			objects[i] = testObject("race", fmt.Sprint(i))
 		}
 		for i := range racers {
 			wg.Go(func() {
@@ -179,7 +179,7 @@ func testRace(t *testing.T, s Store) {
 
 func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
 		t.Errorf("stat of nothing: %v", err)
 	}
@@ -189,11 +189,11 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	other := unreal(o.Key, "other content")
+	other := testObject(o.Key, "other content")
 	if err := s.Put(ctx, other); !errors.Is(err, ErrExists) {
 		t.Errorf("a put over an object: %v", err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
 		t.Errorf("stat: %+v, %v", m, err)
 	}
 	body, there, err := s.Open(ctx, o.Key)
@@ -201,11 +201,11 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(body)
-	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
+	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != wantMetadata(o, keepsMetadata) {
 		t.Errorf("read %q, %v", got, err)
 	}
 	body.Close()
-	if err := s.Put(ctx, unreal("dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
+	if err := s.Put(ctx, testObject("dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
 		t.Fatal(err)
 	}
 	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
@@ -224,7 +224,7 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	// What is told to stop stores nothing.
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
-	o = unreal("stopped", "x")
+	o = testObject("stopped", "x")
 	if err := s.Put(stopped, o); err == nil {
 		t.Error("a put that was told to stop succeeded")
 	}

@@ -33,8 +33,8 @@ func (c cutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestAConnectionThatIsResetIsASignOfAnOutage although the library asks again by itself.
-func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
+// TestAResetConnectionCountsAsAnOutage although the library asks again by itself.
+func TestAResetConnectionCountsAsAnOutage(t *testing.T) {
 	t.Parallel()
 	cut := new(atomic.Bool)
 	_, s := newFake(t, func(o *S3Options) {
@@ -64,12 +64,12 @@ func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
 	}
 }
 
-func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
+func TestAStalledUploadIsAborted(t *testing.T) {
 	t.Parallel()
 	const stall = 100 * time.Millisecond
 	put := func(s *s3Store, size int) error {
 		ctx := WithCallOptions(context.Background(), &CallOptions{StallTimeout: stall})
-		return s.Put(ctx, unreal("a", string(bytes.Repeat([]byte("x"), size))))
+		return s.Put(ctx, testObject("a", string(bytes.Repeat([]byte("x"), size))))
 	}
 	f, s := newFake(t)
 	if err := s.Probe(context.Background()); err != nil {
@@ -132,7 +132,7 @@ func (r *slowReader) Read(_ []byte) (int, error) {
 	return 1, context.Cause(r.ctx)
 }
 
-func TestASlowLineIsNotGivenUp(t *testing.T) {
+func TestASlowLineIsNotAborted(t *testing.T) {
 	for name, c := range map[string]struct {
 		pause time.Duration
 		rate  int64
@@ -216,7 +216,7 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 	})
 }
 
-func TestUploadsKeepToTheBandwidth(t *testing.T) {
+func TestUploadsObeyTheBandwidth(t *testing.T) {
 	file, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
@@ -231,7 +231,7 @@ func TestUploadsKeepToTheBandwidth(t *testing.T) {
 		b.Set(rate)
 		began := time.Now()
 		ctx := WithCallOptions(context.Background(), &CallOptions{Bandwidth: b})
-		if err := s.Put(ctx, unreal("a", string(make([]byte, size)))); err != nil {
+		if err := s.Put(ctx, testObject("a", string(make([]byte, size)))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		// A lower bound is no matter of how fast the machine is.

@@ -12,18 +12,18 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestWhatTricklesIsGivenUp, and what is slow is not, also where its reader pauses.
-func TestWhatTricklesIsGivenUp(t *testing.T) {
-	const stall, least, size = 20 * time.Second, 8 << 10, 64 << 10
+// TestATricklingDownloadIsAborted, and what is slow is not, also where its reader pauses.
+func TestATricklingDownloadIsAborted(t *testing.T) {
+	const stall, minBytes, size = 20 * time.Second, 8 << 10, 64 << 10
 	for name, c := range map[string]struct {
 		rate  int // bytes a second
 		pause time.Duration
 		took  time.Duration // until it is given up; 0: it is not
 	}{
-		"slow":                     {rate: least / 16},
-		"slow, and read in pauses": {rate: least / 16, pause: time.Hour},
-		"a trickle":                {rate: least / 32, took: stall},
-		"a trickle, and pauses":    {rate: least / 32, pause: time.Hour, took: stall + 4*time.Hour},
+		"slow":                     {rate: minBytes / 16},
+		"slow, and read in pauses": {rate: minBytes / 16, pause: time.Hour},
+		"a trickle":                {rate: minBytes / 32, took: stall},
+		"a trickle, and pauses":    {rate: minBytes / 32, pause: time.Hour, took: stall + 4*time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -43,7 +43,7 @@ func TestWhatTricklesIsGivenUp(t *testing.T) {
 				}})
 				s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.Dial = f.Dial })
 				began := time.Now()
-				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, MinBytes: least}), "a")
+				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, MinBytes: minBytes}), "a")
 				if err != nil {
 					t.Fatal(err)
 				}
