@@ -12,7 +12,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestArchiveCopyRejectsDamagedLossNotes has notes that are damaged, as a power loss leaves them.
+// TestArchiveCopyRejectsDamagedLossNotes copies notes that a power failure has damaged.
 func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 	k := bucket.Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}
 	whole := []byte(`{"log_id":"0000000000000001","run":"0000000000000002","first_seq":3,"last_seq":4,"reason":"evicted"}` + "\n")
@@ -45,10 +45,10 @@ func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 			var damage *bucket.Damage
 			if name == "whole" {
 				if err != nil || !bytes.Equal(there, whole) {
-					t.Errorf("it is not brought: %q, %v", there, err)
+					t.Errorf("a whole note was not copied: stored %q, %v", there, err)
 				}
 			} else if !errors.As(err, &damage) || there != nil || !strings.Contains(err.Error(), "damaged") {
-				t.Errorf("it is brought: %.100q, %v", there, err)
+				t.Errorf("a damaged note was copied: stored %.100q, %v", there, err)
 			}
 		})
 	}

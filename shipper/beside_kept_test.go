@@ -73,16 +73,16 @@ func TestTroubleEndsWhenItsSegmentIsEvicted(t *testing.T) {
 	f.Put("data/"+o.Key, []byte("something else"))
 	f.Put("data/"+o.Beside().Key, compressLines(t, "{}\n"))
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "trouble", func() bool { return len(s.troubles(l.Stats(), nil)) > 0 })
+	until(t, "a trouble is reported", func() bool { return len(s.troubles(l.Stats(), nil)) > 0 })
 	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest, MaxBytes: 1 << 20, MinFree: 1 << 62})
-	until(t, "evicted", func() bool { return l.Ledger().Evicted == 10 })
+	until(t, "10 records are evicted", func() bool { return l.Ledger().Evicted == 10 })
 	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest})
-	until(t, "noted", func() bool { return l.Stats().LossNotes == 0 })
-	until(t, "room", func() bool { return l.Full() == nil })
+	until(t, "the loss notes are stored", func() bool { return l.Stats().LossNotes == 0 })
+	until(t, "the log has room", func() bool { return l.Full() == nil })
 	if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 		t.Fatal(err)
 	}
 	_ = l.Seal(context.Background())
-	until(t, "rest", func() bool { return l.Ledger().Pending == 0 })
-	until(t, "the trouble ends", func() bool { return len(s.troubles(l.Stats(), nil)) == 0 })
+	until(t, "all other records are shipped", func() bool { return l.Ledger().Pending == 0 })
+	until(t, "no trouble is reported", func() bool { return len(s.troubles(l.Stats(), nil)) == 0 })
 }

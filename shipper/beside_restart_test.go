@@ -9,8 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// TestObjectStoredBesideIsFoundAfterARestart has the object that was in the way deleted,
-// as the log says, before a restart within shipper.keep.
+// TestObjectStoredBesideIsFoundAfterARestart deletes the object under the plain key, as the
+// log line advises, and restarts within shipper.keep.
 func TestObjectStoredBesideIsFoundAfterARestart(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.stop()
@@ -44,7 +44,7 @@ func TestObjectStoredBesideIsFoundAfterARestart(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("%d objects of one segment", n)
+			t.Errorf("got %d objects for one segment, want 1", n)
 		}
 	})
 }

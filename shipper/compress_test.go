@@ -17,13 +17,13 @@ import (
 	"collectord/wal"
 )
 
-// frame is what a reader learns of a zstd frame from its headers alone.
+// frame is what the headers of a zstd frame contain.
 type frame struct {
-	sizeBytes    int // in bytes
+	sizeBytes    int
 	blocks       int
 	hasChecksum  bool
-	windowBytes  uint64 // 0: the content is one segment
-	contentBytes uint64 // 0: not told
+	windowBytes  uint64 // 0: the frame is a single segment
+	contentBytes uint64 // 0: not in the header
 }
 
 // parseFrame reads the headers of one zstd frame (RFC 8878, section 3.1.1).
@@ -88,7 +88,8 @@ func parseFrame(b []byte) (f frame, err error) {
 	return f, err
 }
 
-// TestAnObjectIsExactlyOneFrame: readers stop, or fail, at anything behind it.
+// TestAnObjectIsExactlyOneFrame: some readers stop, or fail, at bytes after the first
+// frame.
 func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 	for name, fill := range map[string]func(t *testing.T, l *wal.Log){
 		"one record":                   func(t *testing.T, l *wal.Log) { fill(t, l, 1, 1) },
@@ -103,7 +104,7 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // a compressor is used again
+			for range 2 { // a compressor is reused
 				o := compressWith(t, c, segments[0])
 				object, err := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 				if err != nil {
@@ -111,18 +112,18 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 				}
 				f, err := parseFrame(object)
 				if err != nil || f.sizeBytes != len(object) || !f.hasChecksum || f.windowBytes > bucket.Window || f.contentBytes != 0 && f.contentBytes != uint64(o.RawBytes) {
-					t.Errorf("%s, %v: %+v of %d bytes of %d, %v", name, level, f, len(object), o.RawBytes, err)
+					t.Errorf("%s, %v: %+v, and the object has %d bytes for %d bytes of lines; %v", name, level, f, len(object), o.RawBytes, err)
 				}
 				if f.blocks < int(o.RawBytes>>17) {
-					t.Errorf("%s, %v: %d blocks for %d bytes", name, level, f.blocks, o.RawBytes)
+					t.Errorf("%s, %v: got %d blocks for %d bytes of lines", name, level, f.blocks, o.RawBytes)
 				}
 			}
 		}
 	}
 }
 
-// TestEveryLineHasEveryColumn: so that all objects have one schema. The order is the
-// documented one.
+// TestEveryLineHasEveryColumn, in the documented order, so that all objects have one
+// schema.
 func TestEveryLineHasEveryColumn(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	for _, r := range []wal.Record{
@@ -166,18 +167,18 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 				t.Errorf("%s: %v, %v", line, of, err)
 			}
 			if client := string(of["client"]); lines <= 2 != (client == "null") {
-				t.Errorf("line %d has the client %s", lines, client)
+				t.Errorf("line %d has client %s", lines, client)
 			}
 		}
 		r.Close()
 		body.Close()
 	}
 	if lines != 4 {
-		t.Errorf("%d lines", lines)
+		t.Errorf("got %d lines, want 4", lines)
 	}
 }
 
-// memberNames are the names of an object's members, in their order.
+// memberNames returns the names of an object's members, in order.
 func memberNames(t *testing.T, line []byte) (names []string) {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(line))

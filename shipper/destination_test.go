@@ -12,8 +12,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestStatsShowTheOutageOfTheStorage through an outage of a storage that
-// everything was shipped to, and back.
+// TestStatsShowTheOutageOfTheStorage goes through an outage of a storage that worked
+// before, and its end.
 func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -24,22 +24,22 @@ func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 10 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond}})
 	destination := func() Destination { return s.Stats().Destination }
-	until(t, "the storage was asked what it can do", func() bool { return !destination().LastSuccess.IsZero() })
+	until(t, "the storage was probed", func() bool { return !destination().LastSuccess.IsZero() })
 	if d := destination(); d.Where != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
 		t.Errorf("before the outage: %+v", d)
 	}
 	failing.Store(true)
 	began := time.Now()
 	fill(t, l, 1, 1)
-	until(t, "it fails", func() bool { return destination().Attempts > 1 })
+	until(t, "an attempt has failed", func() bool { return destination().Attempts > 1 })
 	d := destination()
 	if d.FailingSince.Before(began) || d.FailingSince.After(d.NextAttempt) || d.LastSuccess.After(d.FailingSince) ||
 		d.Failure.Kind != "NoSuchBucket" || !d.Failure.Permanent || !strings.Contains(d.Failure.Hint, "create the bucket") || strings.Contains(d.Failure.Text, "create") {
 		t.Errorf("in the outage: %+v", d)
 	}
-	until(t, "it fails more often", func() bool { return destination().Attempts > d.Attempts })
+	until(t, "another attempt has failed", func() bool { return destination().Attempts > d.Attempts })
 	if again := destination(); !again.FailingSince.Equal(d.FailingSince) {
-		t.Errorf("failing since %v, and then since %v", d.FailingSince, again.FailingSince)
+		t.Errorf("failing since %v, later since %v", d.FailingSince, again.FailingSince)
 	}
 	failing.Store(false)
 	drainAll(t, s)
@@ -48,7 +48,6 @@ func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	}
 }
 
-// TestAMissingBucketIsReportedWithNothingToShip, from the first question on.
 func TestAMissingBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -56,7 +55,7 @@ func TestAMissingBucketIsReportedWithNothingToShip(t *testing.T) {
 		return s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
 	}})
 	s := start(t, openLog(t, t.TempDir()), store)
-	until(t, "it is known", func() bool { return s.Stats().Destination.Failure.Kind == "NoSuchBucket" })
+	until(t, "the failure is reported", func() bool { return s.Stats().Destination.Failure.Kind == "NoSuchBucket" })
 	if d := s.Stats().Destination; d.FailingSince.IsZero() || !d.LastSuccess.IsZero() {
 		t.Errorf("%+v", d)
 	}

@@ -17,9 +17,9 @@ func TestOtherContentUnderTheKeyStaysAndOursIsStoredBeside(t *testing.T) {
 		conflicts uint64
 		damaged   uint64
 	}{
-		"other lines":           {compressLines(t, "{}\n"), 1, 0},
-		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
-		"half of other lines":   {compressLines(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
+		"other lines":                {compressLines(t, "{}\n"), 1, 0},
+		"content of another program": {[]byte("somebody else's"), 0, 1},
+		"half of other lines":        {compressLines(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := openLog(t, t.TempDir())
@@ -43,7 +43,8 @@ func TestOtherContentUnderTheKeyStaysAndOursIsStoredBeside(t *testing.T) {
 	}
 }
 
-// A name with a hash says what its lines are: a damaged object under it is replaced.
+// The key of an object beside another identifies its lines, so a damaged object under it is
+// replaced.
 func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 3, 3)

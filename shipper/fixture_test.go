@@ -22,8 +22,8 @@ import (
 	"collectord/wal"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is how long a test waits for an event. It is much longer than a busy machine
+// needs.
 const testLimit = 2 * time.Minute
 
 func openLog(t *testing.T, dir string) *wal.Log {
@@ -80,7 +80,7 @@ func startWith(t *testing.T, l *wal.Log, store bucket.Store, o Options) *Shipper
 	return s
 }
 
-// logBuffer is what was logged.
+// logBuffer collects log lines.
 type logBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
@@ -100,7 +100,7 @@ func (s *logBuffer) text() string {
 	return s.b.String()
 }
 
-// compressCopy compresses a segment as another process would have.
+// compressCopy compresses a segment as another process would.
 func compressCopy(t *testing.T, seg *wal.Segment) *bucket.Object {
 	t.Helper()
 	c, err := newCompressor(zstd.SpeedDefault)
@@ -119,12 +119,12 @@ func drain(t *testing.T, s *Shipper, want int) {
 	}
 }
 
-// until waits for what a shipper brings about.
+// until waits for a condition.
 func until(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(testLimit); !condition(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", testLimit, what)
+			t.Fatalf("after %v, not yet: %s", testLimit, what)
 		}
 	}
 }
@@ -205,7 +205,7 @@ func checkStoredOnce(t *testing.T, s bucket.Store, n int) {
 	}
 }
 
-// drainAll drains without waiting out the delays.
+// drainAll drains without waiting for the delays between attempts.
 func drainAll(t *testing.T, s *Shipper) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)

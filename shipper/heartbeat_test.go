@@ -17,15 +17,15 @@ import (
 	"collectord/wal"
 )
 
-// heartbeatStore is a folder that counts heartbeats, and refuses them if it is told to.
+// heartbeatStore is a folder that counts heartbeats, and can fail puts.
 type heartbeatStore struct {
 	bucket.Store
 	logID uint64
 
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards the fields below
 	puts         []time.Time
-	heartbeatErr error // of heartbeats
-	otherErr     error // of all else
+	heartbeatErr error // for heartbeats
+	otherErr     error // for all other objects
 }
 
 func (b *heartbeatStore) Put(ctx context.Context, o *bucket.Object) error {
@@ -48,7 +48,7 @@ func (b *heartbeatStore) failWith(heartbeatErr, otherErr error) {
 	b.heartbeatErr, b.otherErr = heartbeatErr, otherErr
 }
 
-// takeCount returns how many were written since it was called before.
+// takeCount returns the number of heartbeats since the last call.
 func (b *heartbeatStore) takeCount() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +57,7 @@ func (b *heartbeatStore) takeCount() (n int) {
 	return n
 }
 
-// runWithHeartbeats runs a shipper in a bubble of synctest.
+// runWithHeartbeats runs a shipper in a synctest bubble.
 func runWithHeartbeats(t *testing.T, every time.Duration) (b *heartbeatStore, l *wal.Log, s *Shipper, logged *logBuffer, stop func()) {
 	t.Helper()
 	store, err := bucket.Open(bucket.Destination{URL: "file://" + filepath.Join(t.TempDir(), "archive")})
@@ -97,9 +97,9 @@ func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Interval() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
 			t.Errorf("after the start: %+v", h)
 		}
-		time.Sleep(5 * time.Minute) // time and the disk's room change
+		time.Sleep(5 * time.Minute) // only the time and the free disk space change
 		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.Interval() != 65*time.Minute {
-			t.Errorf("nothing has changed since the start, and the next is due in %v", h.Interval())
+			t.Errorf("nothing has changed since the start, and the next heartbeat is due in %v, want 65m", h.Interval())
 		}
 		time.Sleep(54 * time.Minute)
 		if n := store.takeCount(); n != 0 {
@@ -110,7 +110,7 @@ func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 			t.Errorf("after an hour: %+v", h)
 		}
 
-		// A usage, and then that it is shipped.
+		// A usage is appended, then shipped.
 		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 			t.Fatal(err)
 		}
@@ -123,9 +123,9 @@ func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 			t.Errorf("after it was shipped: %+v", h)
 		}
 
-		// Often is what the configuration says, while each time something is new.
+		// While something changes, the interval is the configured one.
 		s.SetLimits(Limits{Heartbeat: time.Minute})
-		time.Sleep(10*time.Minute + 30*time.Second) // the next are due in the middle of the minutes below
+		time.Sleep(10*time.Minute + 30*time.Second) // the next heartbeats are due in the middle of the minutes below
 		store.takeCount()
 		for range 10 {
 			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
@@ -134,7 +134,7 @@ func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 			time.Sleep(time.Minute)
 		}
 		if n := store.takeCount(); n != 10 {
-			t.Errorf("%d heartbeats in ten minutes of changes", n)
+			t.Errorf("got %d heartbeats in ten minutes of changes, want 10", n)
 		}
 		s.SetLimits(Limits{})
 		synctest.Wait()
@@ -145,7 +145,7 @@ func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 		s.SetLimits(Limits{Heartbeat: 5 * time.Minute})
 		time.Sleep(5 * time.Minute)
 		if n := store.takeCount(); n != 1 {
-			t.Errorf("%d heartbeats after they are turned on", n)
+			t.Errorf("got %d heartbeats after they were turned on, want 1", n)
 		}
 		time.Sleep(25 * time.Hour)
 		if h := store.readHeartbeat(t); h.DayUsages != 0 || h.DaySeconds < 24*3600 || h.DaySeconds > 25*3600 {
@@ -175,7 +175,7 @@ func TestHeartbeatReportsFailuresAndTheOldestRecord(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		h := b.readHeartbeat(t)
 		if age := time.Duration(h.OldestUnshipped) * time.Second; age < time.Hour || h.OldestAt().Before(time.Now().Add(-4*time.Hour)) {
-			t.Errorf("the oldest is %v old", age)
+			t.Errorf("the oldest record is %v old", age)
 		}
 		b.failWith(nil, nil)
 		time.Sleep(11 * time.Minute)
@@ -185,8 +185,8 @@ func TestHeartbeatReportsFailuresAndTheOldestRecord(t *testing.T) {
 	})
 }
 
-// TestHeartbeatIncludesTheHostsTroublesAndClients: its own words on a trouble count rather than the
-// shipper's, and clients alone are no change.
+// TestHeartbeatIncludesTheHostsTroublesAndClients: the host's text for a trouble replaces
+// the shipper's. A change of clients alone causes no heartbeat.
 func TestHeartbeatIncludesTheHostsTroublesAndClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, _, _ := runWithHeartbeats(t, 5*time.Minute)
@@ -212,13 +212,12 @@ func TestHeartbeatIncludesTheHostsTroublesAndClients(t *testing.T) {
 		b.takeCount()
 		time.Sleep(30 * time.Minute)
 		if n := b.takeCount(); n > 0 {
-			t.Errorf("%d heartbeats while only clients change", n)
+			t.Errorf("got %d heartbeats while only clients change, want 0", n)
 		}
 	})
 }
 
-// TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload: uploads go on as if there
-// were no heartbeats.
+// TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload checks that uploads continue.
 func TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, logged, _ := runWithHeartbeats(t, time.Minute)
@@ -232,7 +231,7 @@ func TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := l.Ledger().Pending; n != 0 {
-				t.Fatalf("%d records wait, though only heartbeats are refused", n)
+				t.Fatalf("%d records are pending, although only heartbeats fail", n)
 			}
 			time.Sleep(time.Minute)
 		}
@@ -251,8 +250,8 @@ func TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload(t *testing.T) {
 	})
 }
 
-// TestTwoHostsThatShareANameDetectThatTheyShareALog has the copy of a host write the heartbeat,
-// too, and then no more. What a cache returns of the run before is no other host's.
+// TestTwoHostsThatShareANameDetectThatTheyShareALog lets a copy of the host write the
+// heartbeat for a while. An old heartbeat from a cache does not count as another host's.
 func TestTwoHostsThatShareANameDetectThatTheyShareALog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, logged, stop := runWithHeartbeats(t, 5*time.Minute)
@@ -287,18 +286,18 @@ func TestTwoHostsThatShareANameDetectThatTheyShareALog(t *testing.T) {
 		expect("after the start", false, 0, 0)
 		writeHeartbeat(1, before)
 		appendUsage()
-		expect("the run before, from a cache", false, 0, 0)
+		expect("the previous run's heartbeat, from a cache", false, 0, 0)
 		writeHeartbeat(2, time.Now())
 		appendUsage()
 		expect("a copy", true, 1, 0)
 		appendUsage()
-		expect("the copy says nothing", true, 1, 0)
+		expect("the copy writes no more", true, 1, 0)
 		writeHeartbeat(1, time.Now())
 		appendUsage()
-		expect("a copy that was there before", true, 2, 0)
+		expect("a copy of the previous run", true, 2, 0)
 		time.Sleep(2 * clonedFor)
 		appendUsage()
-		expect("it is gone", false, 2, 1)
+		expect("the copy is gone", false, 2, 1)
 		stop()
 		s.WriteHeartbeat(t.Context(), true)
 		expect("retired", false, 2, 1)

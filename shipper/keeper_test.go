@@ -23,19 +23,20 @@ import (
 
 const testKeep = 5 * time.Minute
 
-// keeperTest is a log, a shipper that keeps what it has shipped, and a storage, in a bubble.
+// keeperTest is a log, a storage and a shipper that keeps shipped segments, in a synctest
+// bubble.
 type keeperTest struct {
 	t       *testing.T
 	fake    *s3test.Pipe
 	store   bucket.Store
 	dir     string
-	keepFor time.Duration // after the next start
+	keepFor time.Duration // in effect after the next start
 	log     *wal.Log
 	shipper *Shipper
 	logged  logBuffer
-	stop    func() // ends the shipper and the log
+	stop    func() // stops the shipper and closes the log
 	usages  int
-	counts  map[string]*atomic.Int64 // of requests for objects with lines, by method
+	counts  map[string]*atomic.Int64 // requests for data objects, by method
 }
 
 func newKeeperTest(t *testing.T, b s3test.Behaviour) *keeperTest {
@@ -52,7 +53,7 @@ func newKeeperTest(t *testing.T, b s3test.Behaviour) *keeperTest {
 	return k
 }
 
-// behave puts a behaviour into effect, and counts requests.
+// behave sets the behaviour of the storage, and counts requests.
 func (k *keeperTest) behave(b s3test.Behaviour) {
 	k.fake.Behave(s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 		if strings.Contains(r.URL.Path, "/dt=") {
@@ -62,10 +63,10 @@ func (k *keeperTest) behave(b s3test.Behaviour) {
 	}})
 }
 
-// requestCount returns how many requests there were since it was called last.
+// requestCount returns the number of requests since the last call.
 func (k *keeperTest) requestCount(method string) int64 { return k.counts[method].Swap(0) }
 
-// lookCount returns how many looks at objects there were since.
+// lookCount returns the number of looks since the last call.
 func (k *keeperTest) lookCount() int64 {
 	return k.requestCount(http.MethodHead) + k.requestCount(http.MethodGet)
 }
@@ -92,7 +93,7 @@ func (k *keeperTest) start() {
 			k.t.Error(err)
 		}
 	}
-	synctest.Wait() // for the probe: what it finds must not depend on who is quicker
+	synctest.Wait() // the result of the probe must not depend on timing
 }
 
 // close stops everything, so that the bubble can end.
@@ -101,7 +102,7 @@ func (k *keeperTest) close() {
 	k.fake.Close()
 }
 
-// shipEach appends usages and ships each in an object of its own. It returns their keys.
+// shipEach appends usages, ships each in its own object, and returns the keys.
 func (k *keeperTest) shipEach(usages ...[]byte) (keys []string) {
 	k.t.Helper()
 	before := k.fake.Objects()
@@ -134,14 +135,14 @@ func (k *keeperTest) smallUsages(n int) (usages [][]byte) {
 	return usages
 }
 
-// largeUsage is a usage whose object is larger than what is read without a reason.
+// largeUsage returns a usage whose object is too large for looks to read without a reason.
 func largeUsage() []byte {
 	noise := make([]byte, 2*smallObject)
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	return fmt.Appendf(nil, `{"n":1,"x":"%x"}`, noise)
 }
 
-// checkCounts holds the counters against what they should be.
+// checkCounts compares the counters.
 func (k *keeperTest) checkCounts(pending, kept int, reshipped, vanished uint64) {
 	k.t.Helper()
 	stats, s := k.log.Stats(), k.shipper.Stats()
@@ -151,7 +152,8 @@ func (k *keeperTest) checkCounts(pending, kept int, reshipped, vanished uint64) 
 	}
 }
 
-// ageByOneDay makes what the keeper remembers a day older: a bubble takes seconds for one.
+// ageByOneDay makes the kept objects a day older, since a bubble takes seconds to pass a
+// day.
 func (k *keeperTest) ageByOneDay() {
 	k.t.Helper()
 	keeper := k.shipper.keeper
@@ -165,7 +167,7 @@ func (k *keeperTest) ageByOneDay() {
 	}
 }
 
-// checkLogged checks how often something was logged.
+// checkLogged checks how often a text was logged.
 func (k *keeperTest) checkLogged(what string, times int) {
 	k.t.Helper()
 	if n := strings.Count(k.logged.text(), what); n != times {
@@ -173,27 +175,27 @@ func (k *keeperTest) checkLogged(what string, times int) {
 	}
 }
 
-// checkObjects checks that the storage has the objects as they were.
+// checkObjects checks that the storage has these objects, unchanged.
 func (k *keeperTest) checkObjects(was map[string]s3test.Object) {
 	k.t.Helper()
 	for key, o := range k.fake.Objects() {
 		if is, ok := was[key]; ok && !bytes.Equal(is.Body, o.Body) {
-			k.t.Errorf("%s is not as it was", key)
+			k.t.Errorf("%s has changed", key)
 		}
 		delete(was, key)
 	}
 	for key := range was {
-		k.t.Errorf("%s is gone", key)
+		k.t.Errorf("%s is missing", key)
 	}
 }
 
-// runKeeperTest runs a test in a bubble, with a storage that does everything.
+// runKeeperTest runs a test in a bubble, with a storage that supports everything.
 func runKeeperTest(t *testing.T, test func(t *testing.T, k *keeperTest)) {
 	t.Helper()
 	runKeeperTestOn(t, s3test.Behaviour{}, test)
 }
 
-// runKeeperTestOn runs a test in a bubble, with a storage that behaves so from the start.
+// runKeeperTestOn runs a test in a bubble, with a storage of this behaviour.
 func runKeeperTestOn(t *testing.T, b s3test.Behaviour, test func(t *testing.T, k *keeperTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -214,15 +216,15 @@ func TestASegmentIsKeptUntilALookFindsItsObject(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 3, 0, 0)
 		if n := k.lookCount(); n > 0 {
-			t.Errorf("%d looks before it was time", n)
+			t.Errorf("got %d looks before they are due, want 0", n)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
 		if n := k.lookCount(); n != 3 {
-			t.Errorf("%d looks at 3 objects", n)
+			t.Errorf("got %d looks at 3 objects, want 3", n)
 		}
-		if puts := k.fake.Puts(); len(puts) != 4 { // one shows what the storage can do
+		if puts := k.fake.Puts(); len(puts) != 4 { // three objects and the probe
 			t.Errorf("puts %v", puts)
 		}
 		k.checkLogged("WARN", 0)
@@ -231,11 +233,11 @@ func TestASegmentIsKeptUntilALookFindsItsObject(t *testing.T) {
 
 func TestLostOrDamagedObjectsAreShippedAgain(t *testing.T) {
 	for name, lose := range map[string]func(k *keeperTest, key string){
-		"gone":    func(k *keeperTest, key string) { k.fake.Put(key, nil) },
-		"emptied": func(k *keeperTest, key string) { k.fake.Put(key, []byte{}) },
-		"cut":     func(k *keeperTest, key string) { k.fake.Put(key, k.fake.Objects()[key].Body[:20]) },
-		"zeros":   func(k *keeperTest, key string) { k.fake.Put(key, make([]byte, len(k.fake.Objects()[key].Body))) },
-		"doubled": func(k *keeperTest, key string) { b := k.fake.Objects()[key].Body; k.fake.Put(key, slices.Concat(b, b)) },
+		"gone":             func(k *keeperTest, key string) { k.fake.Put(key, nil) },
+		"emptied":          func(k *keeperTest, key string) { k.fake.Put(key, []byte{}) },
+		"cut":              func(k *keeperTest, key string) { k.fake.Put(key, k.fake.Objects()[key].Body[:20]) },
+		"zeros":            func(k *keeperTest, key string) { k.fake.Put(key, make([]byte, len(k.fake.Objects()[key].Body))) },
+		"one byte changed": func(k *keeperTest, key string) { b := k.fake.Objects()[key].Body; k.fake.Put(key, slices.Concat(b, b)) },
 		"one other": func(k *keeperTest, key string) {
 			b := bytes.Clone(k.fake.Objects()[key].Body)
 			b[len(b)-1]++
@@ -267,7 +269,7 @@ func TestLostOrDamagedObjectsAreShippedAgain(t *testing.T) {
 	}
 }
 
-// TestAnObjectThatIsLostTwiceCountsAsVanished has a consumer that takes objects as they come.
+// TestAnObjectThatIsLostTwiceCountsAsVanished has a consumer that deletes objects.
 func TestAnObjectThatIsLostTwiceCountsAsVanished(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		keys := k.shipEach(k.smallUsages(2)...)
@@ -281,10 +283,10 @@ func TestAnObjectThatIsLostTwiceCountsAsVanished(t *testing.T) {
 		k.checkLogged("records=1", 1)
 		k.checkLogged(strings.TrimPrefix(keys[0], "data/"), 2)
 		if n := k.fake.Puts()[keys[0]]; n != 2 {
-			t.Errorf("it was put %d times", n)
+			t.Errorf("the object was put %d times, want 2", n)
 		}
 		if h, _, err := k.shipper.heartbeat(false); err != nil || h.Vanished != 1 {
-			t.Errorf("the heartbeat: %+v, %v", h, err)
+			t.Errorf("heartbeat: %+v, %v", h, err)
 		}
 	})
 }
@@ -292,7 +294,7 @@ func TestAnObjectThatIsLostTwiceCountsAsVanished(t *testing.T) {
 func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		keys := k.shipEach(k.smallUsages(2)...)
-		k.fake.Put(keys[0], nil) // as a rule of the bucket may have it
+		k.fake.Put(keys[0], nil) // like a lifecycle rule of the bucket
 		k.ageByOneDay()
 		time.Sleep(testKeep)
 		synctest.Wait()
@@ -301,7 +303,7 @@ func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 	})
 }
 
-// TestObjectsLostInAnOutageAreShippedAgain however long that was.
+// TestObjectsLostInAnOutageAreShippedAgain after an outage of any length.
 func TestObjectsLostInAnOutageAreShippedAgain(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		for outage := range uint64(2) {
@@ -332,13 +334,13 @@ func TestWithoutReadPermissionSegmentsAreRemovedUnchecked(t *testing.T) {
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
-		k.checkLogged("removed unseen", 3) // one line, and a summary: see package main
+		k.checkLogged("removed unseen", 3) // package main aggregates these lines
 		k.checkLogged("trouble="+`"last look"`, 3)
 	})
 }
 
-// TestAFailedHeartbeatCountsAsAnOutage of power, often the only one: nothing else is sent
-// between a confirmation and the look.
+// TestAFailedHeartbeatCountsAsAnOutage: it is often the only request between a confirmation
+// and the look.
 func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.shipper.SetLimits(Limits{Keep: testKeep, Heartbeat: time.Minute})
@@ -352,12 +354,13 @@ func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 1, 1, 0)
 		if string(k.fake.Objects()[keys[0]].Body) != string(was[keys[0]].Body) {
-			k.t.Error("what the storage lost is not shipped again")
+			k.t.Error("the lost object was not shipped again")
 		}
 	})
 }
 
-// TestLooksResumeWhenReadPermissionIsGranted although nothing is kept while it may not be.
+// TestLooksResumeWhenReadPermissionIsGranted, although no segment is kept while it is
+// missing.
 func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.shipEach(k.smallUsages(1)...)
@@ -367,7 +370,7 @@ func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.shipEach(k.smallUsages(1)...)
-		k.checkCounts(0, 0, 0, 0) // nothing is gained by keeping it
+		k.checkCounts(0, 0, 0, 0) // keeping the segment would be useless
 		k.behave(s3test.Behaviour{})
 		time.Sleep(forbiddenFor)
 		k.shipEach(k.smallUsages(1)...)
@@ -379,9 +382,9 @@ func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
 	})
 }
 
-// TestAnObjectWithoutAnAnswerIsReadByTheLook has a storage lose its power between the
-// last byte of a large object and the answer. What it has then, and what was read back, is
-// not yet on its disk, and other bytes are.
+// TestAnObjectWithoutAnAnswerIsReadByTheLook: the storage loses power after the last byte
+// of a large object, before it answers. Afterwards it has other bytes than it returned
+// before.
 func TestAnObjectWithoutAnAnswerIsReadByTheLook(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.behave(s3test.Behaviour{Stored: func(key string) bool { return strings.Contains(key, "/dt=") }})
@@ -409,7 +412,6 @@ func TestAnObjectWithoutAnAnswerIsReadByTheLook(t *testing.T) {
 	})
 }
 
-// TestALargeObjectIsReadOnlyAfterAnOutage counts what is read of one.
 func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 	refuse := func(status int) func(k *keeperTest) {
 		return func(k *keeperTest) {
@@ -438,18 +440,18 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 		"500":            {refuse(http.StatusInternalServerError), 1},
 		"503":            {refuse(http.StatusServiceUnavailable), 1},
 		"a reset":        {refuse(0), 1},
-		"another is gone": {func(k *keeperTest) {
+		"another object is missing": {func(k *keeperTest) {
 			time.Sleep(time.Second)
 			k.fake.Put(k.shipEach(k.smallUsages(1)...)[0], nil)
 			time.Sleep(testKeep / 2)
-			k.shipper.SetLimits(Limits{Keep: time.Second}) // at both at once
+			k.shipper.SetLimits(Limits{Keep: time.Second}) // both looks are due at once
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 				keys := k.shipEach(largeUsage())
 				if n := int64(len(k.fake.Objects()[keys[0]].Body)); n <= smallObject {
-					t.Fatalf("it has %d bytes", n)
+					t.Fatalf("the object has only %d bytes", n)
 				}
 				c.happens(k)
 				var read atomic.Int64
@@ -463,15 +465,15 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 				time.Sleep(2 * testKeep)
 				synctest.Wait()
 				if read.Load() != c.read || k.log.Stats().KeptSegments > 1 {
-					t.Errorf("it was read %d times, want %d; %s", read.Load(), c.read, k.logged.text())
+					t.Errorf("the object was read %d times, want %d; %s", read.Load(), c.read, k.logged.text())
 				}
 			})
 		})
 	}
 }
 
-// TestDamageThatMetadataHidesIsFoundByReading has a storage lose the content of a large object, and
-// not its size and metadata, with its power.
+// TestDamageThatMetadataHidesIsFoundByReading: a power failure destroys the bytes of a
+// large object, but not its size and metadata.
 func TestDamageThatMetadataHidesIsFoundByReading(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		keys := k.shipEach(largeUsage())
@@ -504,16 +506,16 @@ func TestLooksReadWithinTheBandwidth(t *testing.T) {
 	})
 }
 
-// TestADamagedCopyThatCantBeReplacedIsReported has storages that can't replace just one
-// version of an object.
+// TestADamagedCopyThatCantBeReplacedIsReported has storages without conditional
+// replacement.
 func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 	for name, b := range map[string]s3test.Behaviour{
-		"refused": {Conditions: s3test.Refuse},
-		"misread": {Conditions: s3test.Misjudge},
-		"may not": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"refused":   {Conditions: s3test.Refuse},
+		"misjudged": {Conditions: s3test.Misjudge},
+		"denied": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}},
-		"no longer": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"replaced meanwhile": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 		}},
 	} {
@@ -530,20 +532,20 @@ func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 				if st.Conflicts != 0 || st.Failures[kindDamaged] != 1 {
 					t.Errorf("stats %+v", st)
 				}
-				time.Sleep(testKeep) // of which the last look is at the one beside
+				time.Sleep(testKeep) // the last look is at the object beside
 				synctest.Wait()
 				k.checkCounts(0, 0, 1, 0)
 				objects := k.fake.Objects()
 				beside := slices.DeleteFunc(slices.Collect(maps.Keys(objects)), func(key string) bool { return !strings.Contains(key, "~") })
 				if len(beside) != 1 || !bytes.Equal(objects[beside[0]].Body, body) || len(objects[keys[0]].Body) != len(body)/2 {
-					t.Errorf("%v are beside", beside)
+					t.Errorf("beside are %v", beside)
 				}
 			})
 		})
 	}
 }
 
-// TestOnlyTheDamagedVersionIsReplaced checks the condition of the put that replaces.
+// TestOnlyTheDamagedVersionIsReplaced checks the condition of the replacing put.
 func TestOnlyTheDamagedVersionIsReplaced(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		keys := k.shipEach(k.smallUsages(1)...)
@@ -572,7 +574,7 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 20, 0, 0)
 		if n := k.shipper.Stats().Failures["network"]; n < 20 || n > 200 {
-			t.Errorf("%d failures in an hour", n)
+			t.Errorf("got %d failures in an hour", n)
 		}
 		for _, key := range keys[:10] {
 			k.fake.Put(key, nil)
@@ -590,14 +592,14 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 		}
 		for trouble, line := range lastOf {
 			if !strings.Contains(line, "level=INFO") {
-				t.Errorf("nothing says that %s is over: %s", trouble, line)
+				t.Errorf("the end of trouble %s was not logged: %s", trouble, line)
 			}
 		}
 	})
 }
 
-// TestAfterARestartNothingIsPutTwice restarts the daemon with kept segments, one of
-// which the storage has lost.
+// TestAfterARestartNothingIsPutTwice restarts the daemon with kept segments. The storage
+// has lost one of their objects.
 func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		keys := k.shipEach(append(k.smallUsages(2), largeUsage())...)
@@ -610,10 +612,10 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 3, 0, 0)
 		if puts := k.requestCount(http.MethodPut); puts != 1 {
-			t.Errorf("%d objects were put after the restart", puts)
+			t.Errorf("%d objects were put after the restart, want 1", puts)
 		}
 		k.checkObjects(maps.Clone(was))
-		// What lost its power with us may have kept no more than size and metadata.
+		// A storage that lost power together with the daemon may have only size and metadata.
 		k.fake.Rot(keys[2], make([]byte, len(was[keys[2]].Body)))
 		time.Sleep(testKeep)
 		synctest.Wait()
@@ -622,8 +624,8 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 	})
 }
 
-// TestABacklogShippedAfterARestartIsNotReadBack: nothing has happened since. It would double
-// what a backlog costs.
+// TestABacklogShippedAfterARestartIsNotReadBack: without an outage, reading would only
+// double the traffic of a backlog.
 func TestABacklogShippedAfterARestartIsNotReadBack(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.stop()
@@ -645,7 +647,7 @@ func TestABacklogShippedAfterARestartIsNotReadBack(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
 		if heads, gets := k.requestCount(http.MethodHead), k.requestCount(http.MethodGet); heads > int64(testKeep/watchInterval)+1 || gets != 0 {
-			t.Errorf("it was asked for %d times, and read %d times", heads, gets)
+			t.Errorf("got %d HEAD and %d GET requests", heads, gets)
 		}
 	})
 }
@@ -662,7 +664,7 @@ func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 		k.checkCounts(0, 0, 0, 0)
 		time.Sleep(time.Hour)
 		if n := k.lookCount(); n > 0 {
-			t.Errorf("%d looks", n)
+			t.Errorf("got %d looks, want 0", n)
 		}
 	})
 }
@@ -673,7 +675,7 @@ func TestEarlyRemovedSegmentsDoNotEndTheBackoff(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.shipEach(k.smallUsages(60)...)
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
-		time.Sleep(testKeep + 10*time.Minute) // to the longest wait
+		time.Sleep(testKeep + 10*time.Minute) // until the delay has its maximum
 		synctest.Wait()
 		k.shipper.keeper.mu.Lock()
 		for i, one := range k.shipper.keeper.waiting {
@@ -685,10 +687,10 @@ func TestEarlyRemovedSegmentsDoNotEndTheBackoff(t *testing.T) {
 		k.lookCount()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		// Half the longest wait is the mean of one at random, and net/http asks once more where
-		// a connection is closed.
+		// The mean of a random delay is half its maximum, and net/http repeats a request if
+		// the connection was closed.
 		if n, most := k.lookCount(), int64(10*time.Minute/(time.Minute/2)); n > 3*most {
-			t.Errorf("%d looks in ten minutes, of %d or so", n, most)
+			t.Errorf("got %d looks in ten minutes, expected about %d", n, most)
 		}
 		k.behave(s3test.Behaviour{})
 		time.Sleep(testKeep)
@@ -697,7 +699,7 @@ func TestEarlyRemovedSegmentsDoNotEndTheBackoff(t *testing.T) {
 	})
 }
 
-// TestRemovedSegmentsAreNotLookedAt has the log need the room.
+// TestRemovedSegmentsAreNotLookedAt: the log needs the room and removes kept segments.
 func TestRemovedSegmentsAreNotLookedAt(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.shipEach(k.smallUsages(4)...)
@@ -707,10 +709,10 @@ func TestRemovedSegmentsAreNotLookedAt(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
 		if n := k.lookCount(); n > 0 {
-			t.Errorf("%d looks", n)
+			t.Errorf("got %d looks, want 0", n)
 		}
 		if left := len(k.shipper.keeper.waiting); left > 0 {
-			t.Errorf("%d are remembered", left)
+			t.Errorf("%d objects still wait for a look", left)
 		}
 	})
 }

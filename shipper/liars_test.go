@@ -20,24 +20,23 @@ import (
 	"collectord/wal"
 )
 
-// TestALiarLosesNothingUnseen ships through a storage that lies at random, beside a
-// consumer that takes objects as they come, and restarts the daemon now and then. At ten
-// times Keep after the last usage every record is in the bucket, once, or was reported
-// as vanished, and the log is empty. See forEachCondition for where a record can be there
-// twice.
+// TestALiarLosesNothingUnseen ships through a storage that lies at random. A consumer
+// deletes objects, and the daemon restarts now and then. Ten times Keep after the last
+// usage, the log is empty, and every record is in the bucket once or was reported as
+// vanished. See forEachCondition for records that may be stored twice.
 func TestALiarLosesNothingUnseen(t *testing.T) {
 	forEachCondition(t, func(t *testing.T, conditions, segments int) {
 		synctest.Test(t, func(t *testing.T) { testLiar(t, rand.Uint64(), conditions, segments) })
 	})
 }
 
-// liar is a storage that lies to one request in a few. It knows only lies that a look
-// can see through: what is lost after the look is lost.
+// liar is a storage that lies in a few of its answers. It tells only lies that a look can
+// detect: later losses are not noticed.
 type liar struct {
 	fake       *s3test.Pipe
 	conditions int
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	rand *rand.Rand
 	lies map[string]int
 }
@@ -54,12 +53,12 @@ func (l *liar) countLie(name string) {
 	l.lies[name]++
 }
 
-// delayBeforeLook is a time before the next look at what is put now.
+// delayBeforeLook returns a random time before the look at an object that is put now.
 func (l *liar) delayBeforeLook() time.Duration {
 	return time.Second + time.Duration(l.draw(int(testKeep/2)))
 }
 
-// behaviourFor is how the storage behaves towards a request.
+// behaviourFor returns the behaviour for a request.
 func (l *liar) behaviourFor(r *http.Request) s3test.Behaviour {
 	b := s3test.Behaviour{Conditions: l.conditions}
 	fail := func(name string, how func(w http.ResponseWriter) bool) {
@@ -70,7 +69,7 @@ func (l *liar) behaviourFor(r *http.Request) s3test.Behaviour {
 		}
 	}
 	key, object := strings.CutPrefix(r.URL.Path, "/"+s3test.Bucket+"/")
-	switch l.draw(40) { // any request
+	switch l.draw(40) { // for any request
 	case 0:
 		fail("500", func(w http.ResponseWriter) bool {
 			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
@@ -83,7 +82,7 @@ func (l *liar) behaviourFor(r *http.Request) s3test.Behaviour {
 		fail("reset", s3test.Abort)
 		return b
 	}
-	if !object || !strings.Contains(key, "/dt=") { // what is asked about the storage itself is the truth
+	if !object || !strings.Contains(key, "/dt=") { // requests about the storage itself are answered truthfully
 		return b
 	}
 	n := l.draw(60)
@@ -150,7 +149,7 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 			<-ended
 			st := ship.Stats()
 			reshipped, vanished = reshipped+st.Reshipped, vanished+st.Vanished
-			if n := log.Stats().KeptCutShort; n > 0 { // and was not looked at
+			if n := log.Stats().KeptCutShort; n > 0 { // a segment that is removed early is not looked at
 				fail("%d segments were removed early: the disk of the test has no room", n)
 			}
 			if err := log.Close(); err != nil {
@@ -183,7 +182,7 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 	stop()
 	reported := reportedVanished(t, logged.text())
 	if uint64(len(reported)) < vanished*recordsPerSegment {
-		fail("%d records were reported of %d segments", len(reported), vanished)
+		fail("only %d vanished records were reported, for %d segments", len(reported), vanished)
 	}
 	keyOfSeq := map[uint64]string{}
 	damagedObjects, doubledRecords, replaces := 0, 0, conditions == s3test.Honour || conditions == s3test.Ignore
@@ -192,14 +191,14 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 		if !ok {
 			continue
 		}
-		if problemOf(t, store, k) != "" { // what counts is what can be read
+		if problemOf(t, store, k) != "" { // only readable objects count
 			damagedObjects++
 			continue
 		}
 		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
 			if other, ok := keyOfSeq[seq]; ok {
 				if replaces || !reportedBeside(logged.text(), key) {
-					fail("seq %d is in %s and in %s", seq, other, key)
+					fail("seq %d is in both %s and %s", seq, other, key)
 				}
 				doubledRecords++
 			}
@@ -214,15 +213,15 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 					about += line
 				}
 			}
-			fail("seq %d is not in the bucket, and nothing says so; logged is:\n%s", seq, about)
+			fail("seq %d is not in the bucket and was not reported; the log:\n%s", seq, about)
 		}
 	}
 	l.fake.Close()
-	t.Logf("seed %d: %d segments, %d requests, shipped again %d, vanished %d, damaged objects left %d, records in a second copy that was reported %d; lies %v; failures of the last run %v",
+	t.Logf("seed %d: %d segments, %d requests, shipped again %d, vanished %d, damaged objects %d, records in a reported second copy %d; lies %v; failures of the last run %v",
 		seed, segments, l.fake.Requests(), reshipped, vanished, damagedObjects, doubledRecords, l.lies, ship.Stats().Failures)
 }
 
-// reportedVanished are the seqs that the log says have vanished.
+// reportedVanished returns the seqs that were logged as vanished.
 func reportedVanished(t *testing.T, logged string) map[uint64]bool {
 	t.Helper()
 	all := map[uint64]bool{}
@@ -232,7 +231,7 @@ func reportedVanished(t *testing.T, logged string) map[uint64]bool {
 		}
 		k, ok := bucket.ParseKey(vanishedKey.FindStringSubmatch(line)[1])
 		if !ok {
-			t.Errorf("no key: %s", line)
+			t.Errorf("the line has no key: %s", line)
 		}
 		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
 			all[seq] = true
@@ -243,8 +242,8 @@ func reportedVanished(t *testing.T, logged string) map[uint64]bool {
 
 var vanishedKey = regexp.MustCompile(`key="?([^" ]+)`)
 
-// reportedBeside reports whether the log says that a copy of an object was damaged, and
-// another stored beside it.
+// reportedBeside reports whether a damaged copy of the object, and another one beside it,
+// were logged.
 func reportedBeside(logged, key string) bool {
 	name, _, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(key, "data/"), bucket.Suffix), "~")
 	for line := range strings.Lines(logged) {
@@ -255,7 +254,7 @@ func reportedBeside(logged, key string) bool {
 	return false
 }
 
-// problemOf returns why an object is not what its name says, or nothing.
+// problemOf returns why an object contradicts its key; empty if it does not.
 func problemOf(t *testing.T, store bucket.Store, k bucket.Key) string {
 	t.Helper()
 	v, err := bucket.NewVerifier()

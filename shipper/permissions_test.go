@@ -14,7 +14,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// documentedPolicy reads the least policy out of docs/storages.md, for a bucket.
+// documentedPolicy returns the policy in docs/storages.md, changed to a bucket.
 func documentedPolicy(t *testing.T, bucket string) string {
 	t.Helper()
 	b, err := os.ReadFile("../docs/storages.md")
@@ -25,15 +25,15 @@ func documentedPolicy(t *testing.T, bucket string) string {
 	_, rest, found2 := strings.Cut(rest, "```json\n")
 	text, _, found3 := strings.Cut(rest, "```")
 	if !found || !found2 || !found3 {
-		t.Fatal("docs/storages.md has no policy under Permissions")
+		t.Fatal("docs/storages.md has no policy below Permissions")
 	}
 	return strings.NewReplacer("usages/prod", bucket+"/some/prefix", "usages", bucket).Replace(text)
 }
 
-// restrictedKeys are the keys of a session of MinIO that may do what the policy says.
+// restrictedKeys returns the keys of a MinIO session with the permissions of the policy.
 func restrictedKeys(t *testing.T, endpoint, policy string) credentials.Value {
 	t.Helper()
-	// The user that takes the role must not be the root user.
+	// MinIO does not let the root user assume a role.
 	sts, err := credentials.NewSTSAssumeRole(endpoint, credentials.STSAssumeRoleOptions{
 		AccessKey: s3test.User, SecretKey: s3test.Secret, Policy: policy, DurationSeconds: 3600,
 	})
@@ -41,7 +41,7 @@ func restrictedKeys(t *testing.T, endpoint, policy string) credentials.Value {
 		t.Fatal(err)
 	}
 	var v credentials.Value
-	until(t, "MinIO issues keys, which it does a moment after it is ready", func() bool {
+	until(t, "MinIO issues keys", func() bool {
 		v, err = sts.GetWithContext(nil)
 		return err == nil
 	})
@@ -60,14 +60,14 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 30, 10)
 	segments, _ := l.Sealed()
-	// One is there already, from before a crash.
+	// One object exists already, from before a crash.
 	twinObject := compressCopy(t, segments[0])
 	if err := admin.Put(context.Background(), twinObject); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, start(t, l, s), 0)
 	checkStoredOnce(t, admin, 30)
-	// And no more than enough.
+	// The policy grants nothing else.
 	ctx := context.Background()
 	client, err := minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
 		Creds: credentials.NewStaticV4(keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken), Region: "us-east-1",
@@ -76,10 +76,10 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := client.RemoveObject(ctx, name, "some/prefix/"+twinObject.Key, minio.RemoveObjectOptions{}); err == nil {
-		t.Error("the policy allows to delete")
+		t.Error("the policy permits deleting")
 	}
 	if _, err := client.PutObject(ctx, name, "elsewhere", strings.NewReader("x"), 1, minio.PutObjectOptions{}); err == nil {
-		t.Error("the policy allows to put beyond the prefix")
+		t.Error("the policy permits puts outside of the prefix")
 	}
 }
 
@@ -97,13 +97,13 @@ func TestAnUnreadableExistingObjectBlocksOnlyItsSegment(t *testing.T) {
 	}
 	logged := &logBuffer{}
 	ship := startWith(t, l, s, Options{Logger: logged.logger()})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
-	until(t, "the failure is told", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the failure is counted", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
 	if left, _ := l.Sealed(); left[0] != segments[0] {
-		t.Errorf("%v is left", left[0])
+		t.Errorf("%v is still sealed, want the first segment", left[0])
 	}
 	if !strings.Contains(logged.text(), "s3:GetObject") || !strings.Contains(logged.text(), "trouble=segment") {
-		t.Errorf("no hint: %s", logged.text())
+		t.Errorf("no hint was logged: %s", logged.text())
 	}
 	f.Behave(s3test.Behaviour{})
 	drainAll(t, ship)

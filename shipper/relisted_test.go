@@ -11,7 +11,7 @@ import (
 	"collectord/wal"
 )
 
-// TestARelistedSegmentThatIsTooLargeIsSplit: nothing is stored twice, and nothing vanishes.
+// TestARelistedSegmentThatIsTooLargeIsSplit, and each record is stored once.
 func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		for i := range 2 {
@@ -34,7 +34,7 @@ func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
 		if n := len(storedLines(t, k.store)); n != 2 {
-			t.Errorf("%d records", n)
+			t.Errorf("got %d records, want 2", n)
 		}
 		_ = context.Background
 		_ = bucket.MetadataOnly

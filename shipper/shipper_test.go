@@ -43,7 +43,7 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 			}
 			left, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
 			if len(left) > 0 {
-				t.Errorf("spool still holds %v", left)
+				t.Errorf("the spool still contains %v", left)
 			}
 		})
 	}
@@ -60,7 +60,7 @@ func TestCompressIsCalledAroundEachCompression(t *testing.T) {
 	}})
 	drain(t, s, 0)
 	if begun.Load() != 5 || ended.Load() != 5 {
-		t.Errorf("%d of 5 begun, %d ended", begun.Load(), ended.Load())
+		t.Errorf("compression began %d times and ended %d times, want 5", begun.Load(), ended.Load())
 	}
 }
 
@@ -82,11 +82,11 @@ func TestKeyContainsHourNodeLogRangeAndRun(t *testing.T) {
 func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 	t.Parallel()
 	for name, behaviour := range map[string]s3test.Behaviour{
-		"S3":                                    {},
-		"a storage that forgets metadata":       {NoMetadata: true},
-		"a storage that knows no conditions":    {Conditions: s3test.Refuse},
-		"a storage that ignores conditions":     {Conditions: s3test.Ignore},
-		"a storage that knows nothing of these": {Conditions: s3test.Misjudge, NoMetadata: true, NoCRC32C: true},
+		"S3":                                {},
+		"a storage that forgets metadata":   {NoMetadata: true},
+		"a storage without conditions":      {Conditions: s3test.Refuse},
+		"a storage that ignores conditions": {Conditions: s3test.Ignore},
+		"a storage without metadata, conditions and CRC-32C": {Conditions: s3test.Misjudge, NoMetadata: true, NoCRC32C: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, store := newFake(t)
@@ -169,7 +169,7 @@ func TestADamagedSegmentIsSalvagedAndItsLossNoted(t *testing.T) {
 	}
 	lines := storedLines(t, store)
 	if len(lines) != 19 || s.Stats().Salvaged != 2 {
-		t.Errorf("%d records stored, stats %+v", len(lines), s.Stats())
+		t.Errorf("got %d records, want 19; stats %+v", len(lines), s.Stats())
 	}
 	if g := l.Ledger(); g.Shipped != 19 || g.Quarantined != 11 {
 		t.Errorf("ledger %+v", g)
@@ -194,11 +194,11 @@ func TestADamagedSegmentIsSalvagedAndItsLossNoted(t *testing.T) {
 		}
 	}
 	if len(lost) != 11 {
-		t.Errorf("the bucket is told that %v are lost", lost)
+		t.Errorf("the loss notes name %v, want 11 records", lost)
 	}
 	for _, line := range lines {
 		if lost[uint64(line.Usage.N)+1] {
-			t.Errorf("usage %d is both there and lost", line.Usage.N)
+			t.Errorf("usage %d is both stored and noted as lost", line.Usage.N)
 		}
 	}
 }
@@ -244,7 +244,7 @@ func TestRunReturnsWheneverItsContextEnds(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(testLimit):
-			t.Fatal("it goes on")
+			t.Fatal("Run did not return")
 		}
 	}
 }

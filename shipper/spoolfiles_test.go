@@ -10,10 +10,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// A spool may be a link to a directory that somebody uses for other things.
+// A spool may be a link to a directory that also contains other files.
 func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 	ownName := strings.Repeat("0", 19) + "1-" + strings.Repeat("0", 19) + "9.ndjson.zst"
-	takenName := strings.Repeat("0", 19) + "1-" + strings.Repeat("0", 18) + "10.ndjson.zst" // that of a segment below
+	takenName := strings.Repeat("0", 19) + "1-" + strings.Repeat("0", 18) + "10.ndjson.zst" // the name of a segment below
 	for name, link := range map[string]bool{"a directory": false, "a link": true} {
 		t.Run(name, func(t *testing.T) {
 			place, elsewhere := filepath.Join(t.TempDir(), "place"), t.TempDir()
@@ -48,20 +48,20 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 			stop()
 			s.Run(stopped)
 			if !strings.Contains(logged.text(), "notes.txt") {
-				t.Errorf("nothing is logged of what is left alone: %s", logged.text())
+				t.Errorf("the remaining files were not logged: %s", logged.text())
 			}
 			if after := s3test.Tree(t, place); strings.Join(after, "\n") != strings.Join(before, "\n") {
-				t.Errorf("there was\n%s\nthere is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+				t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 			}
 			if after := s3test.Tree(t, elsewhere); strings.Join(after, "\n") != strings.Join(beside, "\n") {
-				t.Errorf("behind links there is %v", after)
+				t.Errorf("behind the links there is %v", after)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})
 			go func() { defer close(done); s.Run(ctx) }()
 			defer func() { cancel(); <-done }()
-			until(t, "the segment whose file's name is free is shipped", func() bool { return l.Ledger().Shipped == 10 })
-			until(t, "the other one is tried", func() bool { return s.Stats().Failures["local"] > 0 })
+			until(t, "the segment with the free name is shipped", func() bool { return l.Ledger().Shipped == 10 })
+			until(t, "the other segment has failed", func() bool { return s.Stats().Failures["local"] > 0 })
 			if b, err := os.ReadFile(filepath.Join(elsewhere, "target")); err != nil || string(b) != "x" {
 				t.Errorf("a link was followed: %q, %v", b, err)
 			}

@@ -12,7 +12,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// maxConcurrent notes how many do something at once.
+// maxConcurrent records how many calls run at once.
 type maxConcurrent struct{ current, max atomic.Int64 }
 
 func (h *maxConcurrent) begin() (end func()) {
@@ -22,8 +22,8 @@ func (h *maxConcurrent) begin() (end func()) {
 	return func() { h.current.Add(-1) }
 }
 
-// TestASegmentIsCompressedWhileAnotherIsUploaded: what an upload takes is mostly the way
-// to the storage and back. Neither is done more often at once than uploads are allowed.
+// TestASegmentIsCompressedWhileAnotherIsUploaded, since an upload mostly waits for the
+// network. Compressions and uploads each obey the limit of concurrency.
 func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	t.Parallel()
 	const segments = 8
@@ -53,10 +53,10 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	drain(t, s, 0)
 	checkStoredOnce(t, store, segments)
 	if n := s.Stats().Failures[bucket.Timeout]; n > 0 {
-		t.Errorf("%d uploads were given up before another segment was compressed", n)
+		t.Errorf("%d uploads timed out before another segment was compressed", n)
 	}
 	if compressing.max.Load() != 1 || uploading.max.Load() != 1 {
-		t.Errorf("%d were compressed and %d uploaded at once", compressing.max.Load(), uploading.max.Load())
+		t.Errorf("%d compressions and %d uploads ran at once, want 1 and 1", compressing.max.Load(), uploading.max.Load())
 	}
 }
 
@@ -107,9 +107,9 @@ func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 		expect("iiis")
 		s.leave()
 		if s.inside != 0 || len(s.waiting) != 0 {
-			t.Errorf("%d are in, %d wait", s.inside, len(s.waiting))
+			t.Errorf("%d are inside and %d wait, want none", s.inside, len(s.waiting))
 		}
-		for range 100 { // who may enter and does not leaves its place to others
+		for range 100 { // an attempt that gives up its turn frees its place
 			ended, end := context.WithCancel(t.Context())
 			end()
 			if turn := s.join(); s.enter(ended, turn) == nil {
@@ -117,7 +117,7 @@ func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 			}
 		}
 		if s.inside != 0 {
-			t.Errorf("%d are in", s.inside)
+			t.Errorf("%d are inside, want none", s.inside)
 		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 func TestAFleetDoesNotRetryInStep(t *testing.T) {
 	const nodes, outage = 2000, 10 * time.Minute
 	start := time.Unix(0, 0)
-	returned := make([]int, 61) // by second after the end of the outage
+	returned := make([]int, 61) // number of nodes by second after the end of the outage
 	for range nodes {
 		var b backoff
 		now := start
@@ -29,12 +29,12 @@ func TestAFleetDoesNotRetryInStep(t *testing.T) {
 		}
 		returned[int((now.Sub(start)-outage)/time.Second)]++
 	}
-	// Spread evenly over a minute they would be 33 a second; those that waited
-	// long come back early.
+	// An even spread over a minute would be 33 a second. Nodes with a long backoff return
+	// early, too.
 	if maxReturned := slices.Max(returned); maxReturned > nodes/12 {
-		t.Errorf("%d of %d nodes come back in the same second: %v", maxReturned, nodes, returned)
+		t.Errorf("%d of %d nodes return in the same second: %v", maxReturned, nodes, returned)
 	}
-	// Told by all servers at once to wait a minute, they don't all wait a minute.
+	// If the storage asks all nodes to wait a minute, the delays still differ.
 	var until []time.Duration
 	for range nodes {
 		b := backoff{bound: 16 * time.Second}
@@ -43,7 +43,7 @@ func TestAFleetDoesNotRetryInStep(t *testing.T) {
 	}
 	slices.Sort(until)
 	if until[0] < time.Minute || until[nodes/2]-until[0] < 10*time.Second {
-		t.Errorf("they wait %v, %v, %v", until[0], until[nodes/2], until[nodes-1])
+		t.Errorf("shortest, median and longest delay: %v, %v, %v", until[0], until[nodes/2], until[nodes-1])
 	}
 }
 
@@ -74,13 +74,12 @@ func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
 		s.stats.InFlight++
 		q.handleResult(context.Background(), result{began: began, err: err})
 		if q.storageBackoff.until.Before(from.Add(want-2*time.Second)) || q.storageBackoff.until.After(time.Now().Add(want+2*time.Second)) {
-			t.Errorf("Retry-After: %s: waits %v", header, q.storageBackoff.until.Sub(began))
+			t.Errorf("Retry-After %q: waits %v", header, q.storageBackoff.until.Sub(began))
 		}
 	}
 }
 
-// While the storage is away, requests do not come faster because more uploads
-// are allowed at a time.
+// While the storage fails, a higher concurrency does not cause more requests.
 func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -95,7 +94,7 @@ func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
 		if healthy.Load() {
 			return false
 		}
-		<-time.After(10 * time.Millisecond) // so that they meet
+		<-time.After(10 * time.Millisecond) // so that concurrent requests overlap
 		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 	}})
 	l := openLog(t, t.TempDir())
@@ -106,7 +105,7 @@ func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
 	before := s.Stats().Failures["SlowDown"]
 	until(t, "more failed", func() bool { return s.Stats().Failures["SlowDown"] > before+20 })
 	if maxInFlight.Load() > 1 {
-		t.Errorf("%d requests at a time while the storage fails", maxInFlight.Load())
+		t.Errorf("got %d concurrent requests while the storage fails, want 1", maxInFlight.Load())
 	}
 	healthy.Store(true)
 	drainAll(t, s)
@@ -126,7 +125,7 @@ func TestFailuresOfOneMomentCountOnce(t *testing.T) {
 		q.handleResult(context.Background(), result{began: began, err: &bucket.Error{Op: "put", Kind: "network", Err: io.EOF}})
 	}
 	if q.storageBackoff.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
-		t.Errorf("the bound is %v after one round of failures", q.storageBackoff.bound)
+		t.Errorf("the bound is %v after one round of failures, want RetryMin", q.storageBackoff.bound)
 	}
 }
 
@@ -135,7 +134,7 @@ func TestAnInterruptedDownloadIsNoConflict(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 1000, 1000)
 	segments, _ := l.Sealed()
-	f.Behave(s3test.Behaviour{NoMetadata: true}) // so that the lines must be read
+	f.Behave(s3test.Behaviour{NoMetadata: true}) // so that Compare must read the lines
 	o := compressCopy(t, segments[0])
 	if err := store.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
@@ -155,14 +154,15 @@ func TestAnInterruptedDownloadIsNoConflict(t *testing.T) {
 	s := start(t, l, store)
 	drainAll(t, s)
 	if st := s.Stats(); st.Conflicts != 0 || broken.Load() < 4 {
-		t.Errorf("%d conflicts, %d downloads", st.Conflicts, broken.Load())
+		t.Errorf("got %d conflicts, %d downloads", st.Conflicts, broken.Load())
 	}
-	if len(f.Objects()) != 2 { // with the one by which abilities are found out
-		t.Errorf("%d objects", len(f.Objects()))
+	if len(f.Objects()) != 2 { // one object and the probe
+		t.Errorf("got %d objects, want 2", len(f.Objects()))
 	}
 }
 
-// A proxy that remembers too long says that a name is taken and nothing is there.
+// A proxy with an outdated cache answers that the key is taken, and then that there is no
+// object.
 func TestAStorageThatContradictsItselfKeepsTheSegment(t *testing.T) {
 	f, store := newFake(t)
 	var lies atomic.Int64
@@ -185,23 +185,23 @@ func TestASegmentWithAConflictDoesNotDelayOthers(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
 	segments, _ := l.Sealed()
-	// Both names of the third are taken by something else.
+	// Other content has both keys of the third segment.
 	o := compressCopy(t, segments[2])
 	f.Put("data/"+o.Key, []byte("something else"))
 	f.Put("data/"+o.Beside().Key, compressLines(t, "{}\n"))
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 10 })
 	if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{"n":50}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Seal(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "what comes later is shipped as well", func() bool { return l.Ledger().Pending == 10 })
-	until(t, "the trouble is told", func() bool { return s.Stats().Failures["conflict"] > 0 })
+	until(t, "a later segment is shipped, too", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the conflict is counted", func() bool { return s.Stats().Failures["conflict"] > 0 })
 }
 
-// The error says nothing of the object; that the others pass does.
+// The error does not name the object as its cause. The success of the other segments does.
 func TestAKeyThatIsAlwaysDeniedDoesNotDelayOthers(t *testing.T) {
 	f, store := newFake(t)
 	l := openLog(t, t.TempDir())
@@ -211,10 +211,10 @@ func TestAKeyThatIsAlwaysDeniedDoesNotDelayOthers(t *testing.T) {
 		return strings.HasSuffix(r.URL.Path, refused) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 20 * time.Millisecond, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 2 })
-	// Each attempt held everything up for a moment.
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 2 })
+	// Each attempt delays the other segments for a moment.
 	if n := s.Stats().Failures["AccessDenied"]; n < maxSuspicions || n > 2*maxSuspicions+4 {
-		t.Errorf("the refused one was tried %d times", n)
+		t.Errorf("the refused segment was tried %d times", n)
 	}
 	f.Behave(s3test.Behaviour{})
 	drainAll(t, s)
@@ -249,11 +249,11 @@ func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
 		},
 	})
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
-	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
+	until(t, "many attempts have failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
 	failing.Store(false)
 	drainAll(t, s)
-	// The one whose turn it was is stored first, then the oldest.
+	// The segment whose turn it was is stored first, then the oldest.
 	if len(order) != 10 || !slices.IsSorted(order[1:]) {
-		t.Errorf("stored in the order %q", order)
+		t.Errorf("got the order %q", order)
 	}
 }

@@ -11,25 +11,25 @@ import (
 	"collectord/wal"
 )
 
-// TestAnObjectWithoutAnAnswerIsReadBack has the connection cut between the last byte of
-// an object and the answer, as by a loss of power: the storage has the name, the size and
-// the metadata, and other bytes. Where segments are kept it does not wait for the last look,
-// which does not come if the log needs the room.
+// TestAnObjectWithoutAnAnswerIsReadBack: the storage loses power after the last byte of an
+// object, before it answers. Afterwards it has key, size and metadata, but other bytes. The
+// object is read at once even if the segment is kept: if the log needs the room, the look
+// never happens.
 func TestAnObjectWithoutAnAnswerIsReadBack(t *testing.T) {
 	for name, c := range map[string]struct {
-		damaged, restarts, readForbidden bool // maybe: it may not be read
+		damaged, restarts, readForbidden bool
 		gets, puts                       int64
 		wantLog                          string
 		keeps                            bool
 	}{
-		"intact":                     {false, false, false, 1, 0, "", false},
-		"damaged":                    {true, false, false, 2, 1, "replaced it", false}, // what reads as other lines is read again
-		"intact, after a restart":    {false, true, false, 1, 0, "", false},
-		"damaged, after a restart":   {true, true, false, 2, 1, "replaced it", false},
-		"it may not be read":         {true, false, true, 1, 0, "its size and metadata are believed", false},
-		"nor may it after a restart": {true, true, true, 1, 0, "its size and metadata are believed", false},
-		"kept, intact":               {false, false, false, 1, 0, "", true},
-		"kept, damaged":              {true, false, false, 2, 1, "replaced it", true},
+		"intact":                            {false, false, false, 1, 0, "", false},
+		"damaged":                           {true, false, false, 2, 1, "replaced it", false}, // a difference is checked by a second read
+		"intact, after a restart":           {false, true, false, 1, 0, "", false},
+		"damaged, after a restart":          {true, true, false, 2, 1, "replaced it", false},
+		"reading is denied":                 {true, false, true, 1, 0, "its size and metadata are believed", false},
+		"reading is denied after a restart": {true, true, true, 1, 0, "its size and metadata are believed", false},
+		"kept, intact":                      {false, false, false, 1, 0, "", true},
+		"kept, damaged":                     {true, false, false, 2, 1, "replaced it", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			runKeeperTest(t, func(t *testing.T, k *keeperTest) {
@@ -67,17 +67,17 @@ func TestAnObjectWithoutAnAnswerIsReadBack(t *testing.T) {
 				synctest.Wait()
 				k.checkCounts(0, kept, 0, 0)
 				if gets := k.requestCount(http.MethodGet); gets != c.gets {
-					t.Errorf("it was read %d times, want %d", gets, c.gets)
+					t.Errorf("the object was read %d times, want %d", gets, c.gets)
 				}
 				for key, o := range k.fake.Objects() {
 					if !isObject(key) {
 						continue
 					}
 					if puts := k.fake.Puts()[key] - before[key]; int64(puts) != c.puts {
-						t.Errorf("it was put again %d times, want %d", puts, c.puts)
+						t.Errorf("the object was put again %d times, want %d", puts, c.puts)
 					}
 					if whole := string(o.Body) == string(was[key].Body); whole == c.readForbidden {
-						t.Errorf("it is whole: %v", whole)
+						t.Errorf("the object is intact: %v", whole)
 					}
 				}
 				if c.wantLog != "" {
@@ -107,7 +107,7 @@ func TestReadingBackObeysTheBandwidth(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if took := time.Since(began); k.requestCount(http.MethodGet) != 1 || took < 30*time.Second || took > 10*time.Minute {
-			t.Errorf("it took %v", took)
+			t.Errorf("reading took %v", took)
 		}
 	})
 }

@@ -13,10 +13,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreadableUntil has the storage fail to return objects with lines that were not put
-// since, and answer all else. Its metadata may be gone, too.
+// unreadableUntil makes reads of data objects fail that were put before, and answers all
+// other requests. With a ReadLie, the body is damaged instead.
 func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
-	var mu sync.Mutex // guards what follows
+	var mu sync.Mutex // guards put
 	var put []string
 	return s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 		mu.Lock()
@@ -37,8 +37,8 @@ func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s
 	}}
 }
 
-// TestUnreadableObjectsAreShippedAgain has a storage that still has the names of what
-// it confirmed, and not the bytes, as SeaweedFS and rclone after a power cut.
+// TestUnreadableObjectsAreShippedAgain: after a power failure, SeaweedFS and rclone still
+// list objects that they can't return.
 func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 	const segments = 3
 	ever := time.Now().Add(100 * 365 * 24 * time.Hour)
@@ -48,7 +48,7 @@ func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 		beside bool
 	}{
 		"500":                      {},
-		"the body breaks off":      {read: s3test.BreaksOff},
+		"the body is truncated":    {read: s3test.BreaksOff},
 		"no If-Match":              {b: s3test.Behaviour{Conditions: s3test.Refuse}, beside: true},
 		"no If-Match, no metadata": {b: s3test.Behaviour{Conditions: s3test.Refuse, NoMetadata: true}, read: s3test.BreaksOff, beside: true},
 	} {
@@ -63,13 +63,13 @@ func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 						k.start()
 					}
 					reshipped, first := uint64(segments), testKeep
-					if restart && c.b.NoMetadata { // it is read before it is shipped
+					if restart && c.b.NoMetadata { // an existing object is read before it is shipped
 						reshipped, first = 0, 0
 					}
 					time.Sleep(first + unreadableFor - time.Second)
 					synctest.Wait()
 					if s := k.shipper.Stats(); s.Failures[kindDamaged] > 0 {
-						t.Errorf("after less than %v: %+v", unreadableFor, s)
+						t.Errorf("before %v have passed: %+v", unreadableFor, s)
 					}
 					time.Sleep(time.Hour)
 					synctest.Wait()
@@ -96,7 +96,7 @@ func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 						}
 					}
 					if n != segments {
-						t.Errorf("%d of %d objects are there", n, segments)
+						t.Errorf("%d of %d objects are intact", n, segments)
 					}
 				})
 			})
@@ -104,8 +104,8 @@ func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 	}
 }
 
-// TestBrieflyUnreadableObjectsAreNotShippedAgain has a storage that was just started and
-// does not have all of its disks yet.
+// TestBrieflyUnreadableObjectsAreNotShippedAgain has a storage that just started and does
+// not have all its disks yet.
 func TestBrieflyUnreadableObjectsAreNotShippedAgain(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		const segments = 20
@@ -122,8 +122,8 @@ func TestBrieflyUnreadableObjectsAreNotShippedAgain(t *testing.T) {
 	})
 }
 
-// TestADamagedObjectIsShippedAgainUntilItIsIntact has a storage that takes the
-// bytes for stored already, as Garage after a power cut.
+// TestADamagedObjectIsShippedAgainUntilItIsIntact: after a power failure, Garage skips a
+// put of bytes that it believes to have.
 func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 	for name, c := range map[string]struct {
 		damages             int
@@ -152,9 +152,9 @@ func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 	}
 }
 
-// TestAPowerFailureIsDetectedWhileNothingIsShipped has the storage away for as long as a
-// machine takes to start, after which a large object has its size and metadata, and not
-// its bytes.
+// TestAPowerFailureIsDetectedWhileNothingIsShipped makes the storage unavailable for as
+// long as a machine takes to restart. Afterwards a large object has size and metadata, but
+// not its bytes.
 func TestAPowerFailureIsDetectedWhileNothingIsShipped(t *testing.T) {
 	for name, away := range map[string]s3test.Behaviour{
 		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},

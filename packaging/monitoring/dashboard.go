@@ -6,7 +6,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// row is a row of the dashboard. Those that are looked at once a reason is sought are folded.
+// row is a row of the dashboard. Rows for the search of a cause are folded.
 type row struct {
 	title  string
 	folded bool
@@ -60,7 +60,7 @@ func newDashboard() *dashboard.DashboardBuilder {
 	return d
 }
 
-// selection is a variable of which several values, or all, can be chosen.
+// selection is a variable with several values, or all.
 func selection(name, label, query string) *dashboard.QueryVariableBuilder {
 	return dashboard.NewQueryVariableBuilder(name).Label(label).Query(text(query)).Datasource(datasource()).
 		Refresh(dashboard.VariableRefreshOnTimeRangeChanged).Sort(dashboard.VariableSortNaturalAsc).
@@ -69,7 +69,7 @@ func selection(name, label, query string) *dashboard.QueryVariableBuilder {
 	})
 }
 
-// restarts marks the starts of single daemons. Of many they would cover the panels.
+// restarts marks the starts of up to five daemons. More marks would cover the panels.
 func restarts() *dashboard.AnnotationQueryBuilder {
 	return dashboard.NewAnnotationQueryBuilder().Name("Starts").Enable(true).IconColor("blue").Datasource(datasource()).
 		Expr(selectHosts(`process_start_time_seconds{HOSTS} * 1000 and on () count(up{HOSTS}) <= 5`)).UseValueForTime(true).

@@ -17,41 +17,41 @@ import (
 // gridWidth is the width of a dashboard, in units of Grafana's grid.
 const gridWidth = 24
 
-// panel is one panel, whatever it looks like.
+// panel is one panel of any kind.
 type panel struct {
-	width, height uint32 // in the grid
+	width, height uint32 // in grid units
 	build         func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel]
 }
 
-// query is a query of a panel, and what its series are called.
+// query is a query of a panel, and the legend of its series.
 type query struct{ expr, legend string }
 
-// panelOptions is what panels of all kinds have.
+// panelOptions are common to panels of all kinds.
 type panelOptions struct {
 	title, help string
 	unit        string
-	levels      []threshold // the first begins at -infinity
-	width       uint32      // 0: as usual
-	max         float64     // of the axis; 0: as the values are
+	levels      []threshold // the first is for -infinity
+	width       uint32      // 0: the default of the kind
+	max         float64     // of the axis; 0: automatic
 }
 
-// threshold is a colour from a value on.
+// threshold sets the colour of values of at least from.
 type threshold struct {
 	from   float64
 	colour string
 }
 
-// rising is green, then yellow and red from these values on.
+// rising returns green, then yellow and red from these values on.
 func rising(warning, critical float64) []threshold {
 	return []threshold{{0, "green"}, {warning, "yellow"}, {critical, "red"}}
 }
 
-// falling is red, then yellow and green from these values on.
+// falling returns red, then yellow and green from these values on.
 func falling(critical, warning float64) []threshold {
 	return []threshold{{0, "red"}, {critical, "yellow"}, {warning, "green"}}
 }
 
-// zeroIsFine is green for 0 and red above.
+// zeroIsFine returns green for 0 and red above.
 func zeroIsFine() []threshold { return []threshold{{0, "green"}, {1, "red"}} }
 
 func thresholds(levels []threshold) *dashboard.ThresholdsConfigBuilder {
@@ -69,35 +69,35 @@ func steps(levels []threshold) []dashboard.Threshold {
 	return all
 }
 
-// selectHosts puts the hosts that were chosen in the place of HOSTS.
+// selectHosts replaces HOSTS by a selector of the chosen hosts.
 func selectHosts(expr string) string {
 	return strings.ReplaceAll(expr, "HOSTS", `job=~"$job", instance=~"$instance"`)
 }
 
-// highestBy is expr for the hosts of which ranking is highest at the end of the time shown:
-// topk alone would choose anew for every point.
+// highestBy limits expr to the hosts with the highest ranking at the end of the time range.
+// topk alone would choose other hosts for each point.
 func highestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) topk($top, max by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
-// lowestBy is expr for the hosts of which ranking is lowest.
+// lowestBy limits expr to the hosts with the lowest ranking.
 func lowestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) bottomk($top, min by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
 func atEnd(expr string) string { return strings.ReplaceAll(expr, "[$__range]", "[$__range] @ end()") }
 
-// highest is a gauge of the hosts on which it was highest in the time shown.
+// highest returns a gauge of the hosts where it was highest in the time range.
 func highest(gauge string) query {
 	return query{highestBy(gauge, "max_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
-// lowest is a gauge of the hosts on which it was lowest.
+// lowest returns a gauge of the hosts where it was lowest in the time range.
 func lowest(gauge string) query {
 	return query{lowestBy(gauge, "min_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
-// fastest is how fast a counter rose on the hosts on which it rose most.
+// fastest returns the rate of a counter on the hosts where it rose most.
 func fastest(counter string) query {
 	rose := func(function, interval string) string {
 		return fmt.Sprintf("sum by (job, instance) (%s(%s[%s]))", function, counter, interval)
@@ -105,12 +105,12 @@ func fastest(counter string) query {
 	return query{highestBy(rose("rate", "$__rate_interval"), rose("increase", "$__range")), "{{instance}}"}
 }
 
-// quantile is that of a histogram of all hosts together.
+// quantile returns a quantile of a histogram over all hosts.
 func quantile(q float64, histogram string) query {
 	return query{fmt.Sprintf("histogram_quantile(%g, sum by (le) (rate(%s[$__rate_interval])))", q, histogram), fmt.Sprintf("p%g", 100*q)}
 }
 
-// slowest is a quantile of a histogram on the hosts where it was highest.
+// slowest returns a quantile of a histogram on the hosts where it was highest.
 func slowest(q float64, histogram string) query {
 	of := func(interval string) string {
 		return fmt.Sprintf("histogram_quantile(%g, sum by (job, instance, le) (rate(%s[%s])))", q, histogram, interval)
@@ -124,7 +124,7 @@ func target(q query) *prometheus.DataqueryBuilder {
 
 func refID(i int) string { return string(rune('A' + i)) }
 
-// timeSeries is a panel of values over time.
+// timeSeries returns a panel of values over time.
 func timeSeries(o panelOptions, queries ...query) panel {
 	return panel{cmp.Or(o.width, 8), 8, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
 		p := timeseries.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
@@ -145,7 +145,7 @@ func timeSeries(o panelOptions, queries ...query) panel {
 	}}
 }
 
-// singleValue is a panel of one value, as of now.
+// singleValue returns a panel of one current value.
 func singleValue(o panelOptions, q query) panel {
 	return panel{cmp.Or(o.width, 4), 4, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
 		return stat.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
@@ -155,14 +155,14 @@ func singleValue(o panelOptions, q query) panel {
 	}}
 }
 
-// column is a query of a table, and how its values are shown.
+// column is a query of a table, and the format of its values.
 type column struct {
 	name, expr, unit string
 	levels           []threshold
 }
 
-// tablePanel is a table with one line for each host, or whatever else the queries tell apart,
-// the highest values of its first column first.
+// tablePanel returns a table with a row for each host, or for other labels in by. It is
+// sorted by its first column, highest values first.
 func tablePanel(o panelOptions, by []string, columns ...column) panel {
 	return panel{cmp.Or(o.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
 		p := table.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).GridPos(at).Datasource(datasource()).

@@ -2,12 +2,12 @@ package main
 
 import "github.com/grafana/grafana-foundation-sdk/go/units"
 
-// Units that are not in the library, or have another name there.
+// Units that the library lacks, or names differently.
 const (
 	usagesPerSecond = "usages/s"
 	perSecond       = "cps"
 	day             = 86400
-	never           = 30 * day // what a log that does not fill is shown as
+	never           = 30 * day // shown for a log that does not fill
 )
 
 func rows() []row {

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestOnlyATaggedVersionWithItsChangesIsReleased is of a repository of its own.
+// TestOnlyATaggedVersionWithItsChangesIsReleased uses its own git repository.
 func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	gitIn := func(args ...string) {
@@ -58,8 +58,8 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	refused("1.2.3", "another commit")
 }
 
-// TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile is of the modules that go list
-// names: linked itself fails for one whose licence it does not know.
+// TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile: linkedModules also fails for an
+// unknown licence.
 func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
 	all, err := linkedModules(".")
 	if err != nil {
@@ -74,11 +74,11 @@ func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
 	}
 	for _, path := range []string{"std", "github.com/tidwall/wal", "github.com/klauspost/compress"} {
 		if !strings.Contains(text, "\nFiles: "+path+"/*\n") {
-			t.Errorf("%s is linked, and not listed", path)
+			t.Errorf("%s is linked but not listed", path)
 		}
 	}
 	if strings.Contains(text, "TERMS AND CONDITIONS FOR USE") {
-		t.Error("the terms of the Apache License are repeated")
+		t.Error("the terms of the Apache License are included")
 	}
 }
 

@@ -41,7 +41,7 @@ func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
 	}
 }
 
-// TestEachProofIsATestThatTheMakefileRuns, so that none is renamed away.
+// TestEachProofIsATestThatTheMakefileRuns finds tests that were renamed.
 func TestEachProofIsATestThatTheMakefileRuns(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {

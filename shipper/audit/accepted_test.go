@@ -74,6 +74,6 @@ func TestBadLinesOfAcceptedIncidentsAreNamed(t *testing.T) {
 	}
 	_, err := ReadAccepted(strings.NewReader("a\nb\n"), "f")
 	if err == nil || !strings.Contains(err.Error(), "f:1: ") || !strings.Contains(err.Error(), "f:2: ") {
-		t.Errorf("two bad lines: %v", err)
+		t.Errorf("two invalid lines: %v", err)
 	}
 }

@@ -16,14 +16,14 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// blockingStore opens no object until as many are being opened as are meant to be fetched ahead.
+// blockingStore blocks each Open until as many objects are being opened as are read ahead.
 type blockingStore struct {
 	bucket.Store
-	enoughOpen chan struct{} // closed once there are so many
+	enoughOpen chan struct{} // closed when enough objects are being opened
 
-	mu            sync.Mutex // guards what follows
+	mu            sync.Mutex // guards the fields below
 	opens         int
-	open, maxOpen int // at once
+	open, maxOpen int // at the same time
 }
 
 func (c *blockingStore) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
@@ -76,28 +76,28 @@ func TestObjectsAreFetchedAheadAndPrintedInOrder(t *testing.T) {
 		return nil
 	})
 	if err != nil || !slices.Equal(lines, all) {
-		t.Errorf("%v; %d lines of %d, in order: %v", err, len(lines), len(all), slices.Equal(lines, all))
+		t.Errorf("%v; got %d lines of %d, equal: %v", err, len(lines), len(all), slices.Equal(lines, all))
 	}
 	if c.maxOpen < objectsAhead-1 || c.maxOpen > objectsAhead || c.open != 0 {
-		t.Errorf("%d objects were open at once, and %d still are", c.maxOpen, c.open)
+		t.Errorf("at most %d objects were open at once, and %d still are", c.maxOpen, c.open)
 	}
-	// Who stops stops it all.
+	// If the caller stops, the read-ahead stops, too.
 	enough := errors.New("enough")
 	c = &blockingStore{Store: store, enoughOpen: make(chan struct{})}
 	if err := (Selection{}).Records(ctx, c, func(int) {}, func([]byte) error { return enough }); !errors.Is(err, enough) || c.open != 0 {
-		t.Errorf("%v, %d are open", err, c.open)
+		t.Errorf("%v, and %d objects are still open", err, c.open)
 	}
 }
 
-// tinyStore is a store of objects of a few bytes.
+// tinyStore is a store whose objects have one byte.
 type tinyStore struct{ bucket.Store }
 
 func (tinyStore) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
 	return io.NopCloser(strings.NewReader("x")), bucket.Stored{Size: 1}, nil
 }
 
-// TestSmallObjectsTakeNoNewBuffers: a buffer for each would be most of what cat takes for
-// an object of a few records.
+// TestSmallObjectsTakeNoNewBuffers: with a new buffer for each, cat would allocate far more
+// than the objects need.
 func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 	const objects = 1000
 	keys := func(context.Context) iter.Seq2[string, error] {
@@ -126,6 +126,6 @@ func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	if each := (after.TotalAlloc - before.TotalAlloc) / objects; read != objects || each > pieceBytes/4 {
-		t.Errorf("%d objects took %d bytes each", read, each)
+		t.Errorf("%d objects, and each allocated %d bytes", read, each)
 	}
 }

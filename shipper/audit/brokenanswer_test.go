@@ -21,8 +21,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// brokenResponses are what a storage, or a proxy before it, may answer for one object. An
-// answer writes to the connection; it ends when the peer goes away or it returns.
+// brokenResponses returns broken responses for one object. Each writes to the connection.
+// The response ends when the function returns.
 func brokenResponses() map[string]func(c net.Conn, object []byte) {
 	const (
 		ok   = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
@@ -44,20 +44,20 @@ func brokenResponses() map[string]func(c net.Conn, object []byte) {
 				_, err = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n")
 			}
 		},
-		"nothing":              func(net.Conn, []byte) {},
-		"silence":              func(c net.Conn, _ []byte) { _, _ = io.Copy(io.Discard, c) },
+		"no response":          func(net.Conn, []byte) {},
+		"a stalled response":   func(c net.Conn, _ []byte) { _, _ = io.Copy(io.Discard, c) },
 		"a header that stalls": func(c net.Conn, _ []byte) { _, _ = io.WriteString(c, ok); _, _ = io.Copy(io.Discard, c) },
 		"another protocol":     func(c net.Conn, _ []byte) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n") },
 		"a redirect to itself": func(c net.Conn, _ []byte) {
 			_, _ = io.WriteString(c, "HTTP/1.1 307 Temporary Redirect\r\nLocation: ?\r\nContent-Length: 0\r\n\r\n")
 		},
-		"no date": func(c net.Conn, o []byte) {
+		"no Last-Modified": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nLast-Modified: never\r\nContent-Length: %d\r\n\r\n%s", len(o), o)
 		},
 		"a page": func(c net.Conn, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s", len(page), page)
 		},
-		"no length": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: x\r\n\r\n%s", ok, o) },
+		"an invalid length": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: x\r\n\r\n%s", ok, o) },
 		"two lengths": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "%sContent-Length: %d\r\nContent-Length: 1\r\n\r\n%s", ok, len(o), o)
 		},
@@ -72,13 +72,13 @@ func brokenResponses() map[string]func(c net.Conn, object []byte) {
 	return all
 }
 
-// brokenBodies have a header that is fine: only who reads notices.
+// brokenBodies returns responses with a correct header. Only reading the body fails.
 func brokenBodies() map[string]func(c net.Conn, object []byte) {
 	const ok = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
 	return map[string]func(c net.Conn, object []byte){
 		"a length that is too large": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", ok, len(o)+9, o) },
 		"a length that is too small": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", ok, len(o)-9, o) },
-		"a length of nothing":        func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: 0\r\n\r\n%s", ok, o) },
+		"a length of zero":           func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: 0\r\n\r\n%s", ok, o) },
 		"a bad chunk": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%sxyz\r\n", ok, len(o), o)
 		},
@@ -96,8 +96,9 @@ func brokenBodies() map[string]func(c net.Conn, object []byte) {
 	}
 }
 
-// brokenBucket is a storage in a bubble, with a log of "n" and, after it, one of "m" from which an
-// object was deleted, and all else that an audit reads.
+// brokenBucket is a storage in a synctest bubble. Node n has a log that precedes the one of
+// node m, of which an object was deleted. There are also a renamed copy, a loss note and a
+// heartbeat.
 type brokenBucket struct {
 	testBucket
 	fake                             *s3test.Pipe
@@ -149,7 +150,7 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 	return b
 }
 
-// breakResponse lets one object have a broken answer.
+// breakResponse replaces the response for one object.
 func (b *brokenBucket) breakResponse(key string, answer func(c net.Conn, object []byte)) {
 	content := b.fake.Objects()[key].Body
 	b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -170,7 +171,7 @@ func (b *brokenBucket) breakResponse(key string, answer func(c net.Conn, object 
 	}})
 }
 
-// headOnly is a connection without the body of an answer, which a HEAD does not have.
+// headOnly is a connection that drops the body of a response, since a HEAD has none.
 type headOnly struct {
 	net.Conn
 	headerSent bool
@@ -181,7 +182,7 @@ func (c *headOnly) Write(p []byte) (int, error) {
 	if c.headerSent {
 		return len(p), nil
 	}
-	if !whole || bytes.HasPrefix(p, []byte("HTTP/1.1 1")) { // which is no answer yet
+	if !whole || bytes.HasPrefix(p, []byte("HTTP/1.1 1")) { // an interim response
 		return c.Conn.Write(p)
 	}
 	c.headerSent = true
@@ -191,7 +192,7 @@ func (c *headOnly) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// kindOfKey returns the kind of the finding that names the key, or nothing.
+// kindOfKey returns the kind of the finding that names the key; empty if there is none.
 func kindOfKey(r *Report, key string) Kind {
 	for _, f := range r.Findings {
 		if f.Kind != Lost && slices.Contains(f.Keys, key) {
@@ -201,8 +202,8 @@ func kindOfKey(r *Report, key string) Kind {
 	return ""
 }
 
-// TestOneBrokenAnswerDoesNotEndAnAudit has every object that an audit asks for answered in
-// every broken way.
+// TestOneBrokenAnswerDoesNotEndAnAudit breaks each response that an audit needs, in each
+// way.
 func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
 	for name, answer := range brokenResponses() {
 		t.Run(name, func(t *testing.T) {
@@ -212,10 +213,10 @@ func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
 					b.breakResponse(key, answer)
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now()})
 					if err != nil {
-						t.Fatalf("%s ends the audit: %v", key, err)
+						t.Fatalf("the audit ended at %s: %v", key, err)
 					}
 					if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "m"}); err != nil || (kindOfKey(r, key) == Unreadable) != (key == b.foreign) {
-						t.Errorf("%s, of another node: %v, %+v", key, err, r)
+						t.Errorf("%s, for another node: %v, %+v", key, err, r)
 					}
 					if kindOfKey(r, key) != Unreadable || !r.Wrong() || r.Tallies[Unreadable].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Objects != 5 {
 						t.Errorf("%s: %+v", key, r.Findings)
@@ -226,7 +227,7 @@ func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
 	}
 }
 
-// TestOneBrokenAnswerDoesNotEndReading is the same for those who read objects.
+// TestOneBrokenAnswerDoesNotEndReading, neither in a deep audit nor in Records.
 func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	all := brokenBodies()
 	for name, answer := range brokenResponses() {
@@ -239,7 +240,7 @@ func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 				b.breakResponse(b.object, answer)
 				r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true})
 				if err != nil {
-					t.Fatalf("the audit ends: %v", err)
+					t.Fatalf("the audit ended: %v", err)
 				}
 				if kind := kindOfKey(r, b.object); kind != Unreadable && kind != Damaged && kind != Truncated || r.Tallies[kind].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Read != 5 {
 					t.Errorf("%+v", r.Findings)
@@ -248,14 +249,14 @@ func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 				err = Selection{}.Records(t.Context(), b.store, func(int) {}, func(some []byte) error { lines += bytes.Count(some, []byte("\n")); return nil })
 				var damaged *DamagedError
 				if !errors.As(err, &damaged) || damaged.Objects != 1 || !strings.Contains(err.Error(), b.object) || lines < 4 {
-					t.Errorf("cat prints %d lines: %v", lines, err)
+					t.Errorf("got %d lines: %v", lines, err)
 				}
 			})
 		})
 	}
 }
 
-// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata, whatever its name is: its metadata says so.
+// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata, whatever its name.
 func TestAnUnreadableCopyBelongsToTheNodeInItsMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBrokenBucket(t)
@@ -277,8 +278,8 @@ func TestAnUnreadableCopyBelongsToTheNodeInItsMetadata(t *testing.T) {
 	})
 }
 
-// TestAStorageThatFailsEndsTheReading: what fails for all objects, or together with the
-// listing, is no matter of one.
+// TestAStorageThatFailsEndsTheReading: failures of all objects, or also of the listing, are
+// the storage's.
 func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 	for name, fails := range map[string]func(r *http.Request) bool{
 		"the listing fails, too": func(r *http.Request) bool {
@@ -299,12 +300,12 @@ func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 					return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 				}})
 				if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true, Workers: 1}); err == nil {
-					t.Errorf("the audit goes on: %+v", r)
+					t.Errorf("the audit did not fail: %+v", r)
 				}
 				err := Selection{}.Records(t.Context(), b.store, func(int) {}, func([]byte) error { return nil })
 				var failed *bucket.Error
 				if !errors.As(err, &failed) || failed.Kind != "SlowDown" {
-					t.Errorf("cat: %v", err)
+					t.Errorf("Records returned %v", err)
 				}
 			})
 		})

@@ -48,12 +48,12 @@ func TestDeepAuditFindsObjectsThatContradictTheirMetadata(t *testing.T) {
 		b.replace(key, good, m)
 	}
 	if r := b.checkFindings(Options{Deep: true}, false); r.NoMetadata != 0 {
-		t.Errorf("%d objects have no metadata", r.NoMetadata)
+		t.Errorf("%d objects have no metadata, want 0", r.NoMetadata)
 	}
 	good, _ := b.get(b.keyOfSeq(1))
 	b.replace(b.keyOfSeq(1), good, bucket.Metadata{})
 	if r := b.checkFindings(Options{Deep: true}, false); r.NoMetadata != 1 {
-		t.Errorf("%d of 1 objects have no metadata", r.NoMetadata)
+		t.Errorf("%d objects have no metadata, want 1", r.NoMetadata)
 	}
 }
 
@@ -79,7 +79,7 @@ func withoutLastLine(t *testing.T, object []byte) []byte {
 func TestDeepAuditFindsIDsOutOfOrderAcrossObjects(t *testing.T) {
 	b := newFolder(t)
 	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
-	// An object that is whole, under the name of one that comes before it.
+	// An intact object has the key of an earlier one.
 	last, _ := b.get(b.keyOfSeq(21))
 	b.replace(b.keyOfSeq(1), last, bucket.Metadata{})
 	_, r := b.findings(Options{Deep: true})

@@ -10,8 +10,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAHostIsSilentOnceItsNextHeartbeatIsOverdue: one that writes hourly, since nothing
-// changes, is not silent in between, and one that promised the next soon is missed soon.
+// TestAHostIsSilentOnceItsNextHeartbeatIsOverdue: an idle host writes hourly and is not
+// silent in between. A busy host announces its next heartbeat early, so that it is missed
+// early.
 func TestAHostIsSilentOnceItsNextHeartbeatIsOverdue(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
@@ -50,8 +51,8 @@ func silentDevices(f *Fleet) (lines []string) {
 	return lines
 }
 
-// TestADeviceIsSilentIfNoHostReceivedFromIt: hosts behind a load balancer have one file of
-// tokens, and a device may have moved. Those of a host that is silent itself are not judged.
+// TestADeviceIsSilentIfNoHostReceivedFromIt: behind a load balancer, several hosts know the
+// same devices, and a device may move. Devices of a silent host are not judged.
 func TestADeviceIsSilentIfNoHostReceivedFromIt(t *testing.T) {
 	t.Parallel()
 	b, other := newFolder(t), newFolder(t)
@@ -86,12 +87,12 @@ func TestADeviceIsSilentIfNoHostReceivedFromIt(t *testing.T) {
 	if f = checkFleet(t, stores, FleetOptions{DeviceSilentFor: -1}, true, "silent silent 3", "fine a 1", "fine b 2", "fine c 5", "fine started 4"); len(silentDevices(f)) > 0 {
 		t.Errorf("silent devices are %q", silentDevices(f))
 	}
-	// Of the past are hosts, and not what they got.
+	// Devices of a host out of service are not reported.
 	b.putHeartbeat("retired", 6, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Hour), Retired: true, ClientsKnown: 1, Clients: []bucket.Client{seenClient("its", 30*time.Hour)}})
 	checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "retired"}, false, "retired retired 6")
 }
 
-// TestClientsBeyondTheMemoryLimitAreNotJudged, and the fleet says so.
+// TestClientsBeyondTheMemoryLimitAreNotJudged, and are counted.
 func TestClientsBeyondTheMemoryLimitAreNotJudged(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
@@ -101,6 +102,6 @@ func TestClientsBeyondTheMemoryLimitAreNotJudged(t *testing.T) {
 	}
 	f, err := RunFleet(t.Context(), []bucket.Store{b.store}, FleetOptions{Now: noon, maxDevices: 5})
 	if err != nil || f.UnjudgedHosts != 2 || len(silentDevices(f)) != 4 || len(f.Hosts) != 4 {
-		t.Errorf("%d of %d hosts are not judged, silent are %q: %v", f.UnjudgedHosts, len(f.Hosts), silentDevices(f), err)
+		t.Errorf("%d of %d hosts are not judged; silent devices are %q: %v", f.UnjudgedHosts, len(f.Hosts), silentDevices(f), err)
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestADestinationThatFailsDoesNotHideTheOthers, nor is it right.
+// TestADestinationThatFailsDoesNotHideTheOthers, and makes the result wrong.
 func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	one, other := newFolder(t), newFolder(t)
 	one.putObject("n", 7, 1, 1, 10, noon)
 	one.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
 	other.putObject("m", 8, 1, 1, 10, noon)
-	server, listed := newFake(t) // may not be listed
-	half, unread := newFake(t)   // its heartbeats can be read, and its objects not be listed
+	server, listed := newFake(t) // listing is denied
+	half, unread := newFake(t)   // heartbeats can be read, but objects not listed
 	refused := func(prefix string) s3test.Behaviour {
 		return s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.HasPrefix(r.URL.Query().Get("prefix"), prefix) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
@@ -46,7 +46,7 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 			}
 		}
 		if n := len(f.Failed()); n != len(want)-4 || !strings.Contains(f.Hosts[n].Reason, "that can be read") {
-			t.Errorf("%d failed: %+v", n, f.Hosts[n])
+			t.Errorf("%d destinations failed: %+v", n, f.Hosts[n])
 		}
 	}
 	r, err := RunAll(t.Context(), stores, Options{Now: noon})
@@ -63,26 +63,26 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	if r.Expect([]string{"x"}, time.Hour, noon); r.Tallies[Absent].Findings != 1 || !strings.Contains(r.Findings[3].Reason, "that can be read") {
 		t.Errorf("%+v", r.Findings)
 	}
-	// One alone is an error, and so is an end of the patience.
+	// The failure of the only destination is an error, and so is the end of the context.
 	for _, stores := range [][]bucket.Store{{listed.store}, stores[3:4]} {
 		if _, err := RunFleet(t.Context(), stores, FleetOptions{}); err == nil {
-			t.Error("no error of the only destination")
+			t.Error("the failure of the only destination is no error")
 		}
 		if _, err := RunAll(t.Context(), stores, Options{}); err == nil {
-			t.Error("no error of the only destination")
+			t.Error("the failure of the only destination is no error")
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := RunFleet(ctx, []bucket.Store{one.store, listed.store}, FleetOptions{}); err == nil {
-		t.Error("a fleet that was interrupted is reported on")
+		t.Error("an interrupted fleet returned a report")
 	}
 	if _, err := RunAll(ctx, []bucket.Store{listed.store, one.store}, Options{}); err == nil {
-		t.Error("an audit that was interrupted is reported on")
+		t.Error("an interrupted audit returned a report")
 	}
 }
 
-// TestAFailedStorageIsNotTriedForEachDestination: each is given time to come back.
+// TestAFailedStorageIsNotTriedForEachDestination: the retries of each would take too long.
 func TestAFailedStorageIsNotTriedForEachDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()

@@ -15,7 +15,8 @@ import (
 	"collectord/wal"
 )
 
-// hostLines returns a line for each host of a fleet: all that is wrong or its state, node, log.
+// hostLines returns a line for each host of a fleet: everything that is wrong, or its
+// state; node and log.
 func hostLines(f *Fleet) (lines []string) {
 	for _, h := range f.Hosts {
 		state := string(h.State)
@@ -72,10 +73,10 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 			b.putHeartbeat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: logFull, At: ago(40 * days)})
 			b.putHeartbeat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
 			b.putHeartbeat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
-			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // before data_dir was made anew
-			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // when its clock was ahead
+			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // from before data_dir was made again
+			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // from when its clock was ahead
 			b.putHeartbeat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
-			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to what follows
+			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to the next one
 			b.putHeartbeat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			b.putHeartbeat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 			b.putHeartbeat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
@@ -83,7 +84,7 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 				"silent ahead 3", "silent silent 2", "overdue dead 7", "overdue overdue 6", "trouble troubled 4",
 				"fine another c", "fine newer d", "fine waits 5", "fine well a", "retired retired 8", "replaced well 1", "replaced well b", "away away 9", "away well e")
 			if f.Heartbeats != 16 || f.Nodes() != 11 || f.Count[Fine] != 4 || f.Count[Silent] != 2 || f.Objects != 0 {
-				t.Errorf("%+v, %d nodes", f, f.Nodes())
+				t.Errorf("%+v, got %d nodes", f, f.Nodes())
 			}
 			by := map[string]*Host{}
 			for _, h := range f.Hosts {
@@ -102,15 +103,15 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 
-			// What is asked for can differ.
+			// Options change the result.
 			checkFleet(t, stores, FleetOptions{Node: "waits", Grace: time.Hour}, true, "overdue waits 5")
 			checkFleet(t, stores, FleetOptions{Node: "silent", SilentFor: 4 * time.Hour}, false, "fine silent 2")
 			checkFleet(t, stores, FleetOptions{Node: "nobody"}, true, "absent nobody")
 			known := parseAccepted(t, "0000000000000006 11-15 alice the disk was replaced\n0000000000000007 11-20 alice the host burnt down")
 			if f := checkFleet(t, stores, FleetOptions{Node: "dead", Accepted: known}, false, "away dead 7"); f.Hosts[0].OutOfService() {
-				t.Error("a host that left records open is out of service")
+				t.Error("a host with pending records is out of service")
 			}
-			checkFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
+			checkFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // the acceptance covers only a part
 			checkFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentFor: 5 * time.Hour}, true,
 				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well 1",
 				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b", "away well e")
@@ -118,8 +119,8 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 	}
 }
 
-// TestAHeartbeatFromTheFutureDoesNotHideALaterOne: the host was set up with a wrong clock,
-// and renamed, or got another log, when that was right.
+// TestAHeartbeatFromTheFutureDoesNotHideALaterOne: the host had a wrong clock at first.
+// After the clock was corrected, the host was renamed or got a new log.
 func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
@@ -185,9 +186,9 @@ func TestUnreadableHeartbeatsAreNamedAndOthersRead(t *testing.T) {
 	beat := func(node string, log uint64) string {
 		return fmt.Sprintf(`{"format":1,"node":%q,"log_id":%q,"run":"0000000000000001","version":"1","last_seq":5,"confirmed_below":6,"at":"2026-11-24T12:00:00Z"}`, node, bucket.HexID(log))
 	}
-	put("edge-\u202e2", 2, "\x1b[31m") // no JSON
+	put("edge-\u202e2", 2, "\x1b[31m") // not JSON
 	put("edge-3", 3, strings.Repeat(" ", 1<<20)+beat("edge-3", 3))
-	put("edge-4", 4, beat("well", 4)) // of another node
+	put("edge-4", 4, beat("well", 4)) // from another node
 	put("edge-5", 5, beat("edge-5", 1))
 	put("edge-6", 6, strings.Replace(beat("edge-6", 6), `"format":1`, `"format":2`, 1))
 	put("edge-7", 7, strings.Replace(beat("edge-7", 7), `12:00`, `99:00`, 1))
@@ -210,7 +211,7 @@ func TestUnreadableHeartbeatsAreNamedAndOthersRead(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 	}
-	// Neither do they end an audit.
+	// The audit goes on, too.
 	b.putObject("edge-8", 8, 1, 1, 10, noon)
 	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true}, true, want...)
 	if h := f.Hosts[7]; h.Node != "edge-8" || h.Found == nil || f.Objects != 1 {
@@ -231,7 +232,7 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	b.putObject("holed", 2, 1, 1, 10, noon)
 	b.putObject("holed", 2, 1, 21, 30, noon)
 	b.putHeartbeat("holed", 2, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon})
-	b.putObject("quiet", 3, 1, 1, 10, noon) // heartbeats are off there
+	b.putObject("quiet", 3, 1, 1, 10, noon) // heartbeats are turned off there
 	b.putHeartbeat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: noon})
 	b.putObject("lost", 5, 1, 1, 10, noon)
 	b.putHeartbeat("lost", 5, bucket.Heartbeat{LastSeq: 15, ConfirmedBelow: 16, At: noon})
@@ -242,7 +243,7 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	if err := b.store.Put(context.Background(), note); err != nil {
 		t.Fatal(err)
 	}
-	// It waits for long, says its heartbeat, and all of it is there.
+	// According to the heartbeat, records have waited for long, but all are stored.
 	b.putObject("slow", 6, 1, 1, 10, noon)
 	b.putHeartbeat("slow", 6, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 1, Pending: 10, OldestUnshipped: 30 * 3600, At: noon})
 
@@ -287,7 +288,7 @@ func TestAFleetOfSeveralDestinations(t *testing.T) {
 	checkFleet(t, stores[3:], FleetOptions{}, true, "nothing")
 }
 
-// TestTheFleetOfRealHosts ships from logs, and reads what their heartbeats say.
+// TestTheFleetOfRealHosts ships from logs, and evaluates their heartbeats.
 func TestTheFleetOfRealHosts(t *testing.T) {
 	t.Parallel()
 	onEveryStore(t, func(t *testing.T, b testBucket) {

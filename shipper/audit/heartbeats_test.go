@@ -13,14 +13,14 @@ import (
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// putObject puts an object that is no real one.
+// putObject puts an object with the key of these records, but other content.
 func (b testBucket) putObject(node string, log, run, first, last uint64, hour time.Time) {
 	b.t.Helper()
 	k := bucket.Key{Node: node, LogID: log, Run: run, FirstSeq: first, LastSeq: last, Hour: bucket.HourOf(hour)}
 	b.put(k.String(), []byte("x"), bucket.Metadata{})
 }
 
-// putHeartbeat puts a heartbeat of run 1, which the storage takes at its time.
+// putHeartbeat puts a heartbeat of run 1. The storage accepts it at the heartbeat's time.
 func (b testBucket) putHeartbeat(node string, log uint64, h bucket.Heartbeat) {
 	b.t.Helper()
 	b.putHeartbeatOf(bucket.Key{Node: node, LogID: log, Run: 1}, h)
@@ -40,8 +40,8 @@ func (b testBucket) putHeartbeatOf(k bucket.Key, h bucket.Heartbeat) {
 	}
 }
 
-// TestHeartbeatsRevealRecordsThatNeverArrived, also in a folder, where nothing else tells what was
-// confirmed.
+// TestHeartbeatsRevealRecordsThatNeverArrived, also in a folder, where objects have no
+// confirmed seq.
 func TestHeartbeatsRevealRecordsThatNeverArrived(t *testing.T) {
 	t.Parallel()
 	_, fake := newFake(t)
@@ -50,21 +50,22 @@ func TestHeartbeatsRevealRecordsThatNeverArrived(t *testing.T) {
 		b.putObject("n", 7, 1, 1, 10, hours(60))
 		b.putObject("n", 7, 1, 21, 30, hours(50))
 		b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 3600, At: noon})
-		b.checkFindings(Options{Now: noon}, true, "overdue 11-20") // received before what is there
+		b.checkFindings(Options{Now: noon}, true, "overdue 11-20") // received before the stored records
 
 		b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 31, Pending: 20, OldestUnshipped: 3600, At: noon})
 		r := b.checkFindings(Options{Now: noon}, true, "missing 11-20", "not_yet 31-50")
 		if r.Unconfirmed != 0 || r.Heartbeats != 1 || r.Logs[0].ConfirmedBelow != 31 || r.Logs[0].Heartbeat.LastSeq != 50 {
 			t.Errorf("%s: %+v", name, r)
 		}
-		// A host that is alive, and can't ship: its heartbeat is new, what waits is old.
+		// The host is alive but can't ship: its heartbeat is recent, and its oldest record is
+		// old.
 		b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 31, Pending: 20, OldestUnshipped: 30 * 3600, At: noon})
 		b.checkFindings(Options{Now: noon}, true, "missing 11-20", "overdue 31-50")
 		r = b.checkFindings(Options{Now: noon, Grace: 31 * time.Hour}, true, "missing 11-20", "not_yet 31-50")
 		if f := r.Findings[1]; !f.Since.Equal(noon.Add(-30*time.Hour)) || !f.Heartbeat.Equal(noon) || f.Reason != "" {
 			t.Errorf("%s: %+v", name, f)
 		}
-		// A host that is dead.
+		// The host is dead.
 		b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 31, Pending: 20, OldestUnshipped: 60, At: hours(48)})
 		b.checkFindings(Options{Now: noon}, true, "missing 11-20", "overdue 31-50")
 		// The newest objects were deleted.
@@ -82,13 +83,13 @@ func TestALogWhoseObjectsAreAllGoneIsReported(t *testing.T) {
 	if f := r.Findings[0]; f.Node != "n" || f.LogID != "0000000000000007" || !f.Heartbeat.Equal(noon) {
 		t.Errorf("%+v", f)
 	}
-	// Nothing of it was ever shipped.
+	// Nothing of the log was ever shipped.
 	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 1, Pending: 50, OldestUnshipped: 25 * 3600, At: noon})
 	b.checkFindings(Options{Now: noon}, true, "overdue 1-50")
-	// It has no records yet.
+	// The log has no records yet.
 	b.putHeartbeat("n", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 	b.checkFindings(Options{Now: noon}, false)
-	// A host that was taken out of service long ago: all has expired.
+	// The host was retired long ago, and all its objects have expired.
 	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 51, Retired: true, At: noon})
 	b.checkFindings(Options{Now: noon}, false, "earlier 1-50")
 }
@@ -100,7 +101,7 @@ func TestAHeartbeatDescribesOnlyItsRun(t *testing.T) {
 		b.putObject("n", 7, 1+run, 1, 10, noon)
 		b.putObject("n", 7, 1+run, 21, 30, noon)
 	}
-	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon}) // of run 1
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon}) // from run 1
 	_, r := b.findings(Options{Now: noon})
 	var got []string
 	for _, f := range r.Findings {
@@ -141,13 +142,13 @@ func TestAnEmptyAuditIsWrong(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	b.checkFindings(Options{Node: "other"}, false, "earlier 1-10")
-	b.checkFindings(Options{Node: "othr"}, true, "nothing") // a filter that matches none
+	b.checkFindings(Options{Node: "othr"}, true, "nothing") // a filter without a match
 }
 
 func TestExpectedNodesMustHaveObjectsOrRecentHeartbeats(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
-	b.putObject("quiet", 7, 1, 1, 10, noon) // heartbeats are off there
+	b.putObject("quiet", 7, 1, 1, 10, noon) // heartbeats are turned off there
 	b.putObject("well", 8, 1, 1, 10, noon)
 	b.putHeartbeat("well", 8, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon.Add(-time.Hour)})
 	b.putHeartbeat("new", 9, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
@@ -179,7 +180,7 @@ func TestExpectedNodesMustHaveObjectsOrRecentHeartbeats(t *testing.T) {
 	}
 }
 
-// TestHeartbeatsOfRealHosts ships from a log, and reads what its last heartbeat says.
+// TestHeartbeatsOfRealHosts ships from a log, and evaluates its last heartbeat.
 func TestHeartbeatsOfRealHosts(t *testing.T) {
 	t.Parallel()
 	onEveryStore(t, func(t *testing.T, b testBucket) {
@@ -198,7 +199,7 @@ func TestHeartbeatsOfRealHosts(t *testing.T) {
 	})
 }
 
-// changingStore is a store into which a host ships while it is listed.
+// changingStore is a store that changes while it is listed.
 type changingStore struct {
 	bucket.Store
 	meanwhile func()

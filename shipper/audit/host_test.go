@@ -8,26 +8,26 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestHostsWithTheSameNameInTwoDestinationsAreTwo: each ward may call its hosts as it likes. What
-// is expected is a name: one of them is enough.
+// TestHostsWithTheSameNameInTwoDestinationsAreTwo, since names are unique only within a
+// destination. An expected name needs only one of them.
 func TestHostsWithTheSameNameInTwoDestinationsAreTwo(t *testing.T) {
 	t.Parallel()
 	ward, other := newFolder(t), newFolder(t)
 	ward.putHeartbeat("pump", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 	ward.putHeartbeat("old", 3, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(5 * days)})
 	other.putHeartbeat("pump", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-	other.putHeartbeat("old", 4, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // it was moved
+	other.putHeartbeat("old", 4, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // the host was moved
 	f := checkFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Expected: []string{"pump", "old"}}, true, "silent pump 1", "fine old 4", "fine pump 2", "retired old 3")
 	if f.Nodes() != 4 {
-		t.Errorf("%d nodes", f.Nodes())
+		t.Errorf("got %d nodes, want 4", f.Nodes())
 	}
-	// In one destination it is one host, whose data_dir was made anew.
+	// In one destination they are one host, whose data_dir was made again.
 	ward.putHeartbeat("pump", 5, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 	checkFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Node: "pump"}, false, "fine pump 2", "fine pump 5", "replaced pump 1")
 }
 
-// TestTwoHostsThatShareALogAreBothReported as after the copy of a disk. A host that was
-// renamed, or whose heartbeats were copied, is one.
+// TestTwoHostsThatShareALogAreBothReported, as after the copy of a disk. A renamed host, or
+// one whose heartbeats were copied, is one host.
 func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	t.Parallel()
 	b, other := newFolder(t), newFolder(t)
@@ -37,7 +37,7 @@ func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	b.putHeartbeat("twin", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Minute), Cloned: true})
 	beat(b, "edge-1", 1, 1, 10*time.Minute, 9*days)
 	beat(b, "copy", 1, 2, time.Minute, time.Hour)
-	beat(b, "factory", 1, 3, 20*days, days) // what both were called before
+	beat(b, "factory", 1, 3, 20*days, days) // the name of both before the copy
 	beat(b, "before", 2, 1, 10*time.Minute, 9*days)
 	beat(b, "renamed", 2, 2, time.Minute, 5*time.Minute)
 	beat(b, "here", 3, 1, time.Minute, days)
@@ -63,7 +63,7 @@ func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	if h := f.Hosts[3]; !strings.Contains(h.Reason, `"there" in `+other.store.String()) {
 		t.Errorf("%+v", h)
 	}
-	// The objects of such a log are audited once.
+	// The objects of the log are reported for one of the hosts.
 	b.putObject("edge-1", 1, 1, 1, 10, noon)
 	b.putObject("copy", 1, 2, 6, 10, noon)
 	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
@@ -72,7 +72,7 @@ func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	}
 }
 
-// TestAWrongClockIsNotSilence by when the storage took the heartbeat.
+// TestAWrongClockIsNotSilence, since the storage has its own time for each heartbeat.
 func TestAWrongClockIsNotSilence(t *testing.T) {
 	t.Parallel()
 	_, b := newFake(t)
@@ -83,7 +83,7 @@ func TestAWrongClockIsNotSilence(t *testing.T) {
 	}
 	beat("behind", 1, 31*days, time.Minute, bucket.Heartbeat{LastSeq: 5, Pending: 5, OldestUnshipped: 3600})
 	beat("ahead", 2, -4*time.Hour, time.Minute, bucket.Heartbeat{})
-	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // and is silent
+	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // but is silent
 	beat("away", 4, 31*days, 31*days-time.Minute, bucket.Heartbeat{})
 	beat("minutes", 5, 15*time.Minute, time.Minute, bucket.Heartbeat{})
 	beat("retired", 6, 31*days, 4*days, bucket.Heartbeat{Retired: true})
@@ -95,7 +95,7 @@ func TestAWrongClockIsNotSilence(t *testing.T) {
 	if h := f.Hosts[5]; h.Reason != "" || h.ClockSeconds != nil {
 		t.Errorf("%+v", h)
 	}
-	// A folder does not tell, and the reason says so.
+	// A folder has no time of its own, and the reason mentions that.
 	folder := newFolder(t)
 	folder.putHeartbeat("behind", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
 	folder.putHeartbeat("silent", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(4 * time.Hour)})

@@ -10,7 +10,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// listingStore is a store of which there is nothing but names.
+// listingStore is a store that only has a listing.
 type listingStore struct{ keys iter.Seq[string] }
 
 func (l *listingStore) List(_ context.Context, prefix string) iter.Seq2[string, error] {

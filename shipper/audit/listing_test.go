@@ -9,15 +9,15 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestARepeatedListingIsNoDoubledRecord: a page that comes twice says nothing of
-// what is in the bucket.
+// TestARepeatedListingIsNoDoubledRecord: it is an error, since it proves nothing about the
+// bucket.
 func TestARepeatedListingIsNoDoubledRecord(t *testing.T) {
 	k := bucket.Key{Node: "n", LogID: 7, Run: 1, FirstSeq: 1, LastSeq: 10, Hour: bucket.HourOf(noon)}
 	other := k
 	other.FirstSeq, other.LastSeq = 11, 20
 	for name, keys := range map[string][]string{
-		"an object":         {k.String(), other.String(), k.String()},
-		"a name of its own": {k.String(), "dt=2026-11-23/hour=08/x.ndjson.zst", other.String(), "dt=2026-11-23/hour=08/x.ndjson.zst"},
+		"an object":              {k.String(), other.String(), k.String()},
+		"an unidentified object": {k.String(), "dt=2026-11-23/hour=08/x.ndjson.zst", other.String(), "dt=2026-11-23/hour=08/x.ndjson.zst"},
 	} {
 		store := &listingStore{keys: func(yield func(string) bool) {
 			for _, k := range keys {
@@ -33,11 +33,11 @@ func TestARepeatedListingIsNoDoubledRecord(t *testing.T) {
 	}
 }
 
-// TestCountsDoNotOverflow: names can stand for any number of records.
+// TestCountsDoNotOverflow: names can contain any number of records.
 func TestCountsDoNotOverflow(t *testing.T) {
 	b := newFolder(t)
 	b.putObject("n", 7, 1, 1, 10, noon)
-	b.putObject("n", 7, 1, 101, 101+math.MaxUint32, noon) // as many as it takes to count from 0 again
+	b.putObject("n", 7, 1, 101, 101+math.MaxUint32, noon) // so many that the count of 32 bits would be 0
 	r := b.checkFindings(Options{}, true, "damaged")
 	if f := r.Findings[0]; len(f.Keys) != 1 || !strings.Contains(f.Reason, "more records than an object can have") {
 		t.Errorf("%+v", f)

@@ -21,7 +21,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// recordingStore notes what is listed and opened, and breaks off bodies.
+// recordingStore records the listed prefixes and opened keys, and can interrupt listings
+// and bodies.
 type recordingStore struct {
 	bucket.Store
 	mu             sync.Mutex // guards opened and broken
@@ -30,7 +31,7 @@ type recordingStore struct {
 	breakAfter     int // bytes of each object's first body; 0: never
 	broken         map[string]bool
 	root           string
-	firstLine      int // ends by this byte of each object
+	firstLine      int // the first line of each object ends before this byte
 }
 
 func (w *recordingStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
@@ -74,8 +75,8 @@ func (brokenReader) Read([]byte) (int, error) {
 	return 0, &bucket.Error{Op: "open", Kind: "network", Err: io.ErrUnexpectedEOF}
 }
 
-// newArchive makes a folder of objects: of two nodes, in each of the hours, two
-// records each.
+// newArchive makes a folder of objects: for each hour one of each of two nodes, with two
+// records.
 func newArchive(t *testing.T, hours ...time.Time) (*recordingStore, []string) {
 	t.Helper()
 	root := t.TempDir()
@@ -103,7 +104,7 @@ func newArchive(t *testing.T, hours ...time.Time) (*recordingStore, []string) {
 				if _, err := enc.Write(line); err != nil {
 					t.Fatal(err)
 				}
-				if err := enc.Flush(); err != nil { // a block a line
+				if err := enc.Flush(); err != nil { // one zstd block per line
 					t.Fatal(err)
 				}
 				all = append(all, string(line))
@@ -142,13 +143,13 @@ func TestSelectionReadsOnlyTheHoursItNeeds(t *testing.T) {
 	hours := []time.Time{day.Add(-240 * time.Hour), day, day.Add(time.Hour), day.Add(2 * time.Hour), day.Add(30 * time.Hour)}
 	store, all := newArchive(t, hours...)
 	if _, lines := selectRecords(t, Selection{}, store); !slices.Equal(lines, all) {
-		t.Errorf("all: %q", lines)
+		t.Errorf("without a filter: %q", lines)
 	}
 	store = &recordingStore{root: store.root, Store: store.Store}
 	got, _ := selectRecords(t, Selection{From: day.Add(30 * time.Minute), To: day.Add(2*time.Hour + time.Microsecond), Node: "edge-2"}, store)
 	want := []string{`{"at":"edge-2 23T00:30","usage":{}}`, `{"at":"edge-2 23T01:00","usage":{}}`, `{"at":"edge-2 23T01:30","usage":{}}`, `{"at":"edge-2 23T02:00","usage":{}}`}
 	if !slices.Equal(got, want) {
-		t.Errorf("a few hours of a node: %q", got)
+		t.Errorf("some hours of a node: %q", got)
 	}
 	if len(store.opened) != 3 || !slices.Equal(store.listed, []string{"dt=2026-11-23/hour=00/", "dt=2026-11-23/hour=01/", "dt=2026-11-23/hour=02/"}) {
 		t.Errorf("listed %v, opened %v", store.listed, store.opened)
@@ -156,11 +157,11 @@ func TestSelectionReadsOnlyTheHoursItNeeds(t *testing.T) {
 	store = &recordingStore{root: store.root, Store: store.Store}
 	if got, _ := selectRecords(t, Selection{From: day.Add(-time.Hour), To: day.Add(50 * time.Hour)}, store); len(got) != 16 ||
 		!slices.Equal(store.listed, []string{"dt=2026-11-22/", "dt=2026-11-23/", "dt=2026-11-24/", "dt=2026-11-25/"}) {
-		t.Errorf("%d of some days, listed %v", len(got), store.listed)
+		t.Errorf("%d records of four days, listed %v", len(got), store.listed)
 	}
 	store = &recordingStore{root: store.root, Store: store.Store}
 	if got, _ := selectRecords(t, Selection{To: day}, store); len(got) != 4 || len(store.opened) != 2 {
-		t.Errorf("%d before a day, opened %v", len(got), store.opened)
+		t.Errorf("%d records before the day, opened %v", len(got), store.opened)
 	}
 }
 
@@ -179,9 +180,9 @@ func TestAnIDIsSearchedInTheHoursOfItsTime(t *testing.T) {
 	id[15]++
 	err := Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || !strings.Contains(err.Error(), id.String()) || !strings.Contains(err.Error(), "dt=2026-11-23/hour=06") {
-		t.Errorf("an id that is not there: %v", err)
+		t.Errorf("a missing id: %v", err)
 	}
-	id[6] = 0x80 // of version 8: no time is in it
+	id[6] = 0x80 // version 8, which contains no time
 	store = &recordingStore{root: store.root, Store: store.Store}
 	err = Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || len(store.opened) != 8 {
@@ -200,7 +201,7 @@ func TestReadingResumesAfterAnInterruption(t *testing.T) {
 	for n := 1; n < 5; n++ {
 		store = &recordingStore{root: store.root, Store: store.Store, failAfter: n, broken: map[string]bool{}}
 		if _, lines := selectRecords(t, Selection{}, store); !slices.Equal(lines, all) {
-			t.Errorf("listed anew after %d keys: %q", n, lines)
+			t.Errorf("after a listing that broke after %d keys: %q", n, lines)
 		}
 	}
 }
@@ -220,14 +221,14 @@ func TestRecentIDsForgetsOnlyTheOldest(t *testing.T) {
 	}
 	for i, id := range ids {
 		if !s.Add(id) {
-			t.Fatalf("id %d was seen before", i)
+			t.Fatalf("id %d is not new", i)
 		}
 		if back := ids[max(0, i-capacity+1)]; s.Add(back) || s.Add(id) {
-			t.Fatalf("at %d, an id %d before is new", i, min(i, capacity-1))
+			t.Fatalf("at %d, the id %d before counts as new", i, min(i, capacity-1))
 		}
 	}
 	if !s.HasForgotten() || !s.Add(ids[0]) {
-		t.Error("nothing was forgotten")
+		t.Error("the oldest id was not forgotten")
 	}
 	if got := len(s.current.slots) + len(s.previous.slots); got > 8*capacity {
 		t.Errorf("%d slots for %d ids", got, capacity)
@@ -253,6 +254,6 @@ func TestADamagedObjectDoesNotStopReading(t *testing.T) {
 	})
 	var damaged *DamagedError
 	if !errors.As(err, &damaged) || damaged.Objects != 2 || !strings.Contains(err.Error(), "edge-1") || !slices.Equal(lines, append(all[2:4:4], all[6:8]...)) {
-		t.Errorf("%v, read %q", err, lines)
+		t.Errorf("%v, got %q", err, lines)
 	}
 }

@@ -26,7 +26,7 @@ func openStore(t *testing.T, d bucket.Destination) bucket.Store {
 	return s
 }
 
-// newFolder is a folder of its own.
+// newFolder makes a new folder.
 func newFolder(t *testing.T) testBucket {
 	t.Helper()
 	root := t.TempDir()
@@ -40,7 +40,7 @@ func openS3(t *testing.T, endpoint, destination string) bucket.Store {
 	}})
 }
 
-// newBucket is a bucket of its own on a real server.
+// newBucket makes a new bucket on a real server.
 func newBucket(t *testing.T) testBucket {
 	t.Helper()
 	endpoint := s3test.MinIO(t)
@@ -61,7 +61,7 @@ func newFake(t *testing.T) (*s3test.Server, testBucket) {
 	return f, testBucket{t, openS3(t, f.URL, s3test.Bucket+"/data"), func(key string) error { f.Put("data/"+key, nil); return nil }, func(key string, at time.Time) { f.Touch("data/"+key, at) }, true}
 }
 
-// openLog opens a log for a test, which closes it.
+// openLog opens a log, which the caller closes.
 func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
 	testrun.ClearOfTheHour()
@@ -88,7 +88,7 @@ func fill(t *testing.T, l *wal.Log, n, per int) {
 	}
 }
 
-// shipRecords fills a log, ships all of it and closes it.
+// shipRecords fills a log, ships it and closes it.
 func shipRecords(t *testing.T, dir string, store bucket.Store, o wal.Options, n, per int) {
 	t.Helper()
 	l := openLog(t, dir, o)
@@ -96,7 +96,7 @@ func shipRecords(t *testing.T, dir string, store bucket.Store, o wal.Options, n,
 	shipAll(t, l, store)
 }
 
-// shipAll ships all of a log, one segment after the other, and closes it.
+// shipAll ships a log, one segment at a time, and closes it.
 func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	t.Helper()
 	s, err := shipper.New(l, store, shipper.Options{SpoolDir: filepath.Join(t.TempDir(), "spool"), Limits: shipper.Limits{Concurrency: 1}})
@@ -107,7 +107,7 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	for ctx.Err() == nil && (l.Ledger().Pending > 0 || l.Stats().LossNotes > 0) {
-		step, stop := context.WithTimeout(ctx, 20*time.Millisecond) // a salvaged segment becomes others
+		step, stop := context.WithTimeout(ctx, 20*time.Millisecond) // salvage may replace a segment by others
 		s.Drain(step)
 		stop()
 	}
@@ -121,7 +121,7 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	}
 }
 
-// shipAndRetire fills a log, ships all of it, writes the last heartbeat and closes the log.
+// shipAndRetire fills a log, ships it, writes the last heartbeat and closes it.
 func shipAndRetire(t *testing.T, dir string, store bucket.Store, n, per int) {
 	t.Helper()
 	l := openLog(t, dir, wal.Options{})

@@ -72,7 +72,7 @@ func TestRecordsComeFromSeveralDestinations(t *testing.T) {
 	if got, err := read(Selection{IDs: []bucket.ID{stranger, all[25]}}); !errors.Is(err, ErrNoSuchID) || len(got) != 1 || !strings.Contains(err.Error(), stranger.String()) || strings.Contains(err.Error(), all[25].String()) {
 		t.Errorf("%v, %v", got, err)
 	}
-	// A damaged object in one does not end the reading of the other.
+	// A damaged object in one destination does not stop reading the other.
 	half, m := one.get(one.keyOfSeq(1))
 	one.replace(one.keyOfSeq(1), half[:len(half)/2], m)
 	var damage *DamagedError

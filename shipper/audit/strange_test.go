@@ -13,7 +13,7 @@ import (
 	"collectord/wal"
 )
 
-// checkJSON fails if a report can't be printed.
+// checkJSON fails if a report can't be encoded as JSON.
 func checkJSON(t *testing.T, r *Report) {
 	t.Helper()
 	for _, all := range []any{r.Findings, r.Logs} {
@@ -88,7 +88,7 @@ func (s changingPages) List(ctx context.Context, prefix string) iter.Seq2[string
 			s.Store.List(ctx, prefix)(yield)
 			return
 		}
-		// two pages: the first day, then the second
+		// Two pages: the first day, then the second.
 		for _, p := range []string{"dt=2026-11-23/", "dt=2026-11-24/"} {
 			for k, err := range s.Store.List(ctx, p) {
 				if !yield(k, err) {
@@ -109,7 +109,7 @@ func TestObjectsPutDuringTheListingAreNotMissing(t *testing.T) {
 	put(1, 10, 1, noon.Add(-30*time.Hour))
 	n := 0
 	s := changingPages{b.store, func(string) {
-		if n++; n == 1 { // a backlog is drained meanwhile, in order
+		if n++; n == 1 { // meanwhile a backlog is shipped in order
 			put(11, 20, 11, noon.Add(-29*time.Hour))
 			put(21, 30, 21, noon)
 		}

@@ -12,13 +12,13 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// testBucket is what others can do to a bucket.
+// testBucket is a bucket that a test can change like its other users.
 type testBucket struct {
 	t        *testing.T
 	store    bucket.Store
 	delete   func(key string) error
-	touch    func(key string, at time.Time) // changes when the storage took it; nil: it can't be
-	metadata bool                           // the storage keeps it
+	touch    func(key string, at time.Time) // changes when the storage accepted an object; nil: not supported
+	metadata bool                           // the storage keeps metadata
 }
 
 func (b testBucket) keys(prefix string) (keys []string) {
@@ -33,7 +33,7 @@ func (b testBucket) keys(prefix string) (keys []string) {
 	return keys
 }
 
-// keyOfSeq is that of the object that begins with seq.
+// keyOfSeq returns the key of the object whose first seq is seq.
 func (b testBucket) keyOfSeq(seq uint64) string {
 	b.t.Helper()
 	for _, k := range b.keys("dt=") {
@@ -69,7 +69,7 @@ func (b testBucket) put(key string, content []byte, m bucket.Metadata) {
 	}
 }
 
-// copyObject copies an object with its metadata, as tools of a storage do.
+// copyObject copies an object with its metadata, as common tools do.
 func (b testBucket) copyObject(from, to string) {
 	b.t.Helper()
 	content, m := b.get(from)
@@ -89,7 +89,7 @@ func (b testBucket) replace(key string, content []byte, m bucket.Metadata) {
 	b.put(key, content, m)
 }
 
-// findings audits and returns a line for each finding.
+// findings runs an audit and returns a line for each finding.
 func (b testBucket) findings(o Options) (lines []string, r *Report) {
 	b.t.Helper()
 	r, err := Run(context.Background(), b.store, o)
@@ -121,7 +121,7 @@ func (b testBucket) checkFindings(o Options, wrong bool, want ...string) *Report
 	return r
 }
 
-// onEveryStore runs a test on a folder and on a real server.
+// onEveryStore runs a test with a folder and with a real server.
 func onEveryStore(t *testing.T, test func(t *testing.T, b testBucket)) {
 	t.Run("folder", func(t *testing.T) { test(t, newFolder(t)) })
 	t.Run("MinIO", func(t *testing.T) { test(t, newBucket(t)) })

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bareCalls are those of a file system that can neither link nor rename without replacing.
+// bareCalls are the calls of a file system that supports neither link nor a rename that
+// replaces nothing.
 func bareCalls() nameCalls {
 	return nameCalls{
 		renameNew: func(from, to string) error {
@@ -36,7 +37,7 @@ func newBareFolder(t *testing.T, root, owner string) *folder {
 	return s
 }
 
-// testOwnerKey is a key of the collector testOwner.
+// testOwnerKey returns a key of the collector testOwner.
 func testOwnerKey() string {
 	return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String()
 }
@@ -66,7 +67,7 @@ func listKeys(t *testing.T, s Store, prefix string) (keys []string) {
 	return keys
 }
 
-// leaveClaim claims the name of an object and crashes.
+// leaveClaim puts an object and crashes after the claim.
 func leaveClaim(t *testing.T, root string, o *Object) {
 	t.Helper()
 	s := newBareFolder(t, root, testOwner)
@@ -76,14 +77,14 @@ func leaveClaim(t *testing.T, root string, o *Object) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
-		t.Fatalf("no claim was left: %v, %v", info, err)
+		t.Fatalf("there is no claim: %v, %v", info, err)
 	}
 }
 
 func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) {
 	ctx := context.Background()
 	for name, reopen := range map[string]func(t *testing.T, root, owner string) *folder{
-		"bare": newBareFolder,
+		"bare file system": newBareFolder,
 		"another file system": func(t *testing.T, root, owner string) *folder {
 			s, err := newFolder(root, owner)
 			if err != nil {
@@ -98,22 +99,22 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 			leaveClaim(t, root, o)
 			s := reopen(t, root, testOwner)
 			if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-				t.Errorf("stat of a claim: %v", err)
+				t.Errorf("Stat of a claim: %v", err)
 			}
 			if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-				t.Errorf("open of a claim: %v", err)
+				t.Errorf("Open of a claim: %v", err)
 			}
 			if keys := listKeys(t, s, DataPrefix); len(keys) > 0 {
-				t.Errorf("listed %v", keys)
+				t.Errorf("a claim was listed: %v", keys)
 			}
 			checkClaimed := func(who string, s *folder) {
 				t.Helper()
 				var storeErr *Error
 				if err := s.Put(ctx, testObject(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
-					t.Errorf("%s: %v", who, err)
+					t.Errorf("a put by %s: %v", who, err)
 				}
 				if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
-					t.Errorf("%s took the claim over: %v, %v", who, info, err)
+					t.Errorf("%s replaced the claim: %v, %v", who, info, err)
 				}
 			}
 			checkClaimed("another collector", reopen(t, root, "00000000000000bb"))
@@ -131,17 +132,17 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 				t.Fatal(err)
 			}
 			if got := readContent(t, s, o.Key); got != "mine" || len(listKeys(t, s, DataPrefix)) != 1 {
-				t.Errorf("completed with %q", got)
+				t.Errorf("the completed object contains %q", got)
 			}
 			if err := s.Put(ctx, testObject(o.Key, "other")); !errors.Is(err, ErrExists) {
-				t.Errorf("a put over it: %v", err)
+				t.Errorf("a put over the object: %v", err)
 			}
 		})
 	}
 }
 
-// TestCopiesOfACollectorNeverReplaceEachOthersObjects races them, with a claim from
-// before a crash and without.
+// TestCopiesOfACollectorNeverReplaceEachOthersObjects races several copies, with and
+// without a claim from before a crash.
 func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 	const copies, rounds = 8, 20
 	for round := range rounds {
@@ -178,7 +179,7 @@ func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 		}
 		wg.Wait()
 		if len(won) != 1 || readContent(t, stores[0], testOwnerKey()) != won[0] {
-			t.Fatalf("won: %v, there is %q", won, readContent(t, stores[0], testOwnerKey()))
+			t.Fatalf("successful puts: %v, and the object contains %q", won, readContent(t, stores[0], testOwnerKey()))
 		}
 	}
 }
@@ -193,11 +194,11 @@ func TestAFolderWhereNoNameCanBeGivenIsRefusedAtStart(t *testing.T) {
 		return os.Rename(from, to)
 	}
 	if err := s.prepare(); err == nil || !strings.Contains(err.Error(), "can give no file a name without replacing another") {
-		t.Errorf("it is accepted: %v", err)
+		t.Errorf("prepare returned %v, want an error", err)
 	}
 }
 
-// TestOnlyRegularFilesAreObjects puts what is no file under the names of objects.
+// TestOnlyRegularFilesAreObjects gives the keys of objects to files that are not regular.
 func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	root := t.TempDir()
 	s, err := newFolder(root, testOwner)
@@ -226,27 +227,27 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	}
 	for _, prefix := range []string{DataPrefix, Partition(0)} {
 		if keys := listKeys(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
-			t.Errorf("listed %v", keys)
+			t.Errorf("listed %v, want only the object", keys)
 		}
 	}
 	if keys := listKeys(t, s, "dt=2026-11-23/"); len(keys) > 0 {
-		t.Errorf("listed %v", keys)
+		t.Errorf("listed %v, want nothing", keys)
 	}
 	for _, name := range []string{"pipe", "zero", "link", "directory", "socket"} {
 		key := Partition(0) + name + Suffix
 		var storeErr *Error
 		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.OwnTrouble {
-			t.Errorf("stat of a %s: %v", name, err)
+			t.Errorf("Stat of a %s: %v", name, err)
 		}
 		if _, _, err := s.Open(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
-			t.Errorf("open of a %s: %v", name, err)
+			t.Errorf("Open of a %s: %v", name, err)
 		}
 		other := testObject(key, "x")
 		if err := s.Put(t.Context(), other); !errors.Is(err, ErrExists) {
 			t.Errorf("a put over a %s: %v", name, err)
 		}
 		if _, _, err := Compare(t.Context(), s, other, false); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
-			t.Errorf("compared with a %s: %v", name, err)
+			t.Errorf("Compare with a %s: %v", name, err)
 		}
 	}
 	// The root may be a link.
@@ -255,6 +256,6 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	if keys := listKeys(t, readFolder(link), DataPrefix); len(keys) != 1 || readContent(t, readFolder(link), o.Key) != "x" {
-		t.Errorf("through a link: listed %v", keys)
+		t.Errorf("through a link, listed %v", keys)
 	}
 }

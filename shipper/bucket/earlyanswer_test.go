@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// refusingConn answers 413 some time after it has failed a write.
+// refusingConn fails a write, and returns a 413 some time later.
 type refusingConn struct {
 	net.Conn
 	answer io.Reader
@@ -43,13 +43,13 @@ func TestAnEarlyAnswerIsReadAfterAFailedWrite(t *testing.T) {
 		delay  time.Duration
 		status int
 	}{
-		"at once":      {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 0, 413},
-		"with a body":  {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo Large", 0, 413},
-		"half a body":  {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo", 0, 413},
-		"late":         {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answerWait - time.Millisecond, 413},
-		"too late":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", time.Hour, 0},
-		"never":        {"", 0, 0},
-		"not complete": {"HTTP/1.1 413 Too", 0, 0},
+		"at once":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 0, 413},
+		"with a body": {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo Large", 0, 413},
+		"half a body": {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo", 0, 413},
+		"delayed":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answerWait - time.Millisecond, 413},
+		"too late":    {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", time.Hour, 0},
+		"never":       {"", 0, 0},
+		"incomplete":  {"HTTP/1.1 413 Too", 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -68,19 +68,20 @@ func TestAnEarlyAnswerIsReadAfterAFailedWrite(t *testing.T) {
 				case err == nil:
 					status = resp.StatusCode
 					resp.Body.Close()
-				case errors.As(err, &answer): // not S3's
+				case errors.As(err, &answer): // not from S3
 					status = answer.status
 				}
 				if status != c.status {
 					t.Errorf("status %d, %v", status, err)
 				}
-				time.Sleep(2 * time.Hour) // for what is still asleep
+				time.Sleep(2 * time.Hour) // until all goroutines have ended
 			})
 		})
 	}
 }
 
-// A proxy that closes the connection behind its 413, with the rest of the body unread.
+// TestA413FromAProxyThatClosesIsTooLarge has a proxy that answers 413 and closes the
+// connection without reading the body.
 func TestA413FromAProxyThatClosesIsTooLarge(t *testing.T) {
 	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,7 +96,7 @@ func TestA413FromAProxyThatClosesIsTooLarge(t *testing.T) {
 				return
 			}
 			go func() {
-				defer c.Close() // with bytes unread: a reset
+				defer c.Close() // unread bytes cause a reset
 				_, _ = c.Read(make([]byte, 4096))
 				_, _ = io.WriteString(c, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
 			}()
@@ -113,6 +114,6 @@ func TestA413FromAProxyThatClosesIsTooLarge(t *testing.T) {
 		kinds[e.Kind]++
 	}
 	if kinds[TooLarge] != 50 {
-		t.Errorf("kinds of 50 errors: %v", kinds)
+		t.Errorf("kinds of 50 errors: %v, want only too_large", kinds)
 	}
 }

@@ -19,7 +19,7 @@ func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	defer cancel()
 	names, err := s.prefixesOf(ctx, "wards/")
 	if err == nil || ctx.Err() != nil {
-		t.Errorf("%d names of %d pages, %v", len(names), n, err)
+		t.Errorf("got %d names in %d pages, %v", len(names), n, err)
 	}
 }
 
@@ -32,10 +32,10 @@ func TestAnUnencryptedHeartbeatBlocksUsages(t *testing.T) {
 	h := NewObject("_collectord/nodes/n-0000000000000007.json", []byte("{}"))
 	h.Latest = true
 	if err := s.Put(t.Context(), h); err == nil {
-		t.Error("a heartbeat that is not encrypted is none")
+		t.Error("the put of an unencrypted heartbeat succeeded")
 	}
 	err := s.Put(t.Context(), testObject("b", "x"))
 	if _, sent := f.Objects()["data/b"]; sent || err == nil {
-		t.Errorf("sent: %v, %v", sent, err)
+		t.Errorf("usage was sent: %v, %v", sent, err)
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestAFolderThatCouldNotBeOpenedIsOpenedOnce puts several objects at once after that.
+// TestAFolderThatCouldNotBeOpenedIsOpenedOnce puts several objects at once after a failed
+// open.
 func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a")
 	if err := os.WriteFile(root, []byte("x"), 0o600); err != nil {
@@ -19,7 +20,7 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	}
 	s, err := newFolder(root, "0123456789abcdef")
 	if err == nil {
-		t.Fatal("opened")
+		t.Fatal("opened a file as a folder")
 	}
 	_ = os.Remove(root)
 	var wg sync.WaitGroup
@@ -45,8 +46,8 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	}
 }
 
-// TestDeletedDirectoriesOfAFolderAreMadeAgain deletes it while the daemon runs. The folder
-// itself is not: it may be on a disk that is away.
+// TestDeletedDirectoriesOfAFolderAreMadeAgain while the daemon runs. The root is not made
+// again, since its disk may not be mounted.
 func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "archive")
 	s, err := newFolder(root, "0123456789abcdef")
@@ -63,7 +64,7 @@ func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 			o := NewObject(fmt.Sprintf("dt=2026-11-23/hour=08/%d-%v.ndjson.zst", i, latest), []byte("x"))
 			o.Latest = latest
 			if err := s.Put(t.Context(), o); err != nil {
-				t.Errorf("without %q: %v", deleted, err)
+				t.Errorf("without directory %q: %v", deleted, err)
 			}
 		}
 	}
@@ -75,6 +76,6 @@ func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 		t.Errorf("without the folder: %v", err)
 	}
 	if _, err := os.Lstat(root); err == nil {
-		t.Error("the folder was made again")
+		t.Error("the root was made again")
 	}
 }

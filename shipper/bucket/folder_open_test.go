@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAnUnusableFolderDoesNotPreventTheStart has something else in its place.
+// TestAnUnusableFolderDoesNotPreventTheStart has another kind of file at the folder's path.
 func TestAnUnusableFolderDoesNotPreventTheStart(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(path string) error{
@@ -41,7 +41,7 @@ func TestAnUnusableFolderDoesNotPreventTheStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err := s.Put(context.Background(), o); err != nil {
-				t.Errorf("put after it was moved away: %v", err)
+				t.Errorf("put after the file was moved away: %v", err)
 			}
 		})
 	}

@@ -13,8 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What was renamed before a crash may not be durable: it is made so before the
-// segment is removed.
+// TestAnExistingFileIsMadeDurable: a rename from before a crash may not be durable yet.
 func TestAnExistingFileIsMadeDurable(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
@@ -37,7 +36,7 @@ func TestAnExistingFileIsMadeDurable(t *testing.T) {
 			t.Errorf("%s was not synced", d)
 		}
 	}
-	// Somebody prunes the archive meanwhile.
+	// A consumer deletes objects meanwhile.
 	if err := os.RemoveAll(filepath.Join(dir, "dt=2026-11-23")); err != nil {
 		t.Fatal(err)
 	}
@@ -53,15 +52,16 @@ func TestFolderRejectsKeysOutsideOfIt(t *testing.T) {
 	}
 	for _, key := range []string{"../out", "/etc/passwd", "a/../../out", ""} {
 		if err := s.Put(context.Background(), testObject(key, "x")); err == nil {
-			t.Errorf("key %q was taken", key)
+			t.Errorf("key %q was accepted", key)
 		}
 	}
 }
 
-// testOwner is the log id of who puts in these tests.
+// testOwner is the log id of the collector in these tests.
 const testOwner = "00000000000000aa"
 
-// A folder may be shared, and files in the making there may be others'.
+// TestOnlyOwnFilesAreRemovedFromAFolder: several collectors may share a folder and write
+// temporary files.
 func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	root := t.TempDir()
 	s, err := newFolder(root, testOwner)
@@ -82,7 +82,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // as who writes it does
+	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // like a process that writes the file
 		t.Fatal(err)
 	}
 	for _, owner := range []string{"", "00000000000000cc", testOwner} {
@@ -94,7 +94,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 			want = strings.Replace(want, " /"+own+"123", "", 1)
 		}
 		if got := strings.Join(s3test.Tree(t, s.tempDir()), " "); got != want {
-			t.Errorf("opened by %q there is%s, want%s", owner, got, want)
+			t.Errorf("opened by %q, the files are%s, want%s", owner, got, want)
 		}
 	}
 	if _, err := os.Stat(target); err != nil {
@@ -102,7 +102,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 }
 
-// TestAFailedReadInAFolderNamesTheObject, as of a disk, so that readers can go on.
+// TestAFailedReadInAFolderNamesTheObject, so that readers can continue with the next.
 func TestAFailedReadInAFolderNamesTheObject(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
@@ -119,6 +119,6 @@ func TestAFailedReadInAFolderNamesTheObject(t *testing.T) {
 	body.Close()
 	var failed *Error
 	if _, err := body.Read(make([]byte, 1)); !errors.As(err, &failed) || failed.Op != "open" || failed.Key != o.Key {
-		t.Errorf("it returns %v", err)
+		t.Errorf("Read returned %v", err)
 	}
 }

@@ -46,7 +46,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 		}
 	}
 	if o, ok := f.Objects()["data/_collectord/nodes/ward-3.edge-1-0000000000000abc.json"]; !ok || o.Header.Get("X-Amz-Storage-Class") != "" || o.Header.Get("If-None-Match") != "" {
-		t.Errorf("it was put with %v", o.Header)
+		t.Errorf("put with header %v", o.Header)
 	}
 }
 
@@ -69,12 +69,13 @@ func TestSameStateIgnoresValuesThatAlwaysChange(t *testing.T) {
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
 		if is.now.SameState(was) != is.same {
-			t.Errorf("%s: the same: %v", what, !is.same)
+			t.Errorf("%s: SameState is %v", what, !is.same)
 		}
 	}
 }
 
-// TestHostileHeartbeatsAreRefused: whoever can write to the bucket can put anything there.
+// TestHostileHeartbeatsAreRefused: anyone who can write to the bucket can put any content
+// there.
 func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	root := t.TempDir()
 	store, err := newFolder(root, "")
@@ -96,7 +97,7 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	instead := func(what, by string) []byte {
 		t.Helper()
 		if !bytes.Contains(text, []byte(what)) {
-			t.Fatalf("no %s in %s", what, text)
+			t.Fatalf("%s is not in %s", what, text)
 		}
 		return bytes.Replace(text, []byte(what), []byte(by), 1)
 	}
@@ -108,11 +109,11 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 		"of another node":              instead(`"node":"ward-3`, `"node":"ward-4`),
 		"of another log":               instead(`0abc"`, `0abd"`),
 		"a later format":               instead(`"format":1`, `"format":2`),
-		"a seq beyond all":             instead(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
-		"more confirmed than there is": instead(`"confirmed_below":1`, `"confirmed_below":3`),
+		"a seq above the maximum":      instead(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
+		"more confirmed than appended": instead(`"confirmed_below":1`, `"confirmed_below":3`),
 		"nothing confirmed":            instead(`"confirmed_below":1`, `"confirmed_below":0`),
 		"no time":                      instead(`"at":"2`, `"at":"x`),
-		"a time before all":            instead(`"at":"2`, `"at":"0`),
+		"a time before 1970":           instead(`"at":"2`, `"at":"0`),
 		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
 		"a long trouble":               instead(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
 		"many troubles":                instead(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
@@ -138,8 +139,7 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	}
 }
 
-// TestARejectedHeartbeatKeepsTheCapabilities: what was found out about the storage, and
-// whether its answers are believed.
+// TestARejectedHeartbeatKeepsTheCapabilities, and does not make the metadata doubtful.
 func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -164,7 +164,7 @@ func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if s.current.Load() == nil || s.proofFailed.Load() {
-			t.Errorf("%s: the capabilities are known: %v, doubted %v", name, s.current.Load() != nil, s.proofFailed.Load())
+			t.Errorf("%s: capabilities are known: %v, proof has failed: %v", name, s.current.Load() != nil, s.proofFailed.Load())
 		}
 	}
 }
@@ -178,12 +178,12 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 		"_collectord/nodes/n-000000000000abc.json", "_collectord/nodes/a/n-0000000000000abc.json", "_collectord/lost/n-0000000000000abc.json", "nodes/n-0000000000000abc.json",
 	} {
 		if k, ok := ParseHeartbeatKey(key); ok {
-			t.Errorf("%s is taken for %+v", key, k)
+			t.Errorf("%s was parsed as %+v", key, k)
 		}
 	}
 }
 
-// TestAHeartbeatListsAsManyClientsAsFit, and is never larger than what is read of one.
+// TestAHeartbeatListsAsManyClientsAsFit into the size that readers accept.
 func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 	store, err := newFolder(t.TempDir(), "")
 	if err != nil {
@@ -208,7 +208,7 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 		}
 		got, err := ReadHeartbeat(t.Context(), store, testHeartbeatKey)
 		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
-			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
+			t.Errorf("%d clients, %d are listed, want %d: %v", known, len(got.Clients), listed, err)
 		}
 		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxTextBytes || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
 			t.Errorf("%+v", got.Trouble)
@@ -219,7 +219,7 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 func TestIntervalOfAHeartbeatIsBounded(t *testing.T) {
 	for seconds, want := range map[int64]time.Duration{0: DefaultInterval, -5: DefaultInterval, 300: 5 * time.Minute, 1 << 62: MaxInterval} {
 		if h := (Heartbeat{NextSeconds: seconds}); h.Interval() != want {
-			t.Errorf("%d: due in %v, want %v", seconds, h.Interval(), want)
+			t.Errorf("next_seconds %d: interval %v, want %v", seconds, h.Interval(), want)
 		}
 	}
 }

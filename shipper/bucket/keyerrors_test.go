@@ -23,7 +23,8 @@ func TestATokenIsNamedByItsVariable(t *testing.T) {
 	}
 }
 
-// TestKeysWithALineBreakAreCredentials, wherever they are from, and are never repeated.
+// TestKeysWithALineBreakAreCredentials errors, whatever the source of the keys. The error
+// does not contain them.
 func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	f, _ := newFake(t)
@@ -40,24 +41,24 @@ func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 			}
 			for _, secret := range []string{"KEY", "SECRET", "TOKEN"} {
 				if strings.Contains(strings.ReplaceAll(fmt.Sprint(err), "AWS_", ""), secret) {
-					t.Errorf("%q: %s is repeated: %v", c, secret, err)
+					t.Errorf("%q: the error contains %s: %v", c, secret, err)
 				}
 			}
 		}
 	}
 }
 
-// TestACredentialsFileIsNotRepeated, whatever is wrong with it.
+// TestACredentialsFileIsNotRepeated in an error, whatever its content.
 func TestACredentialsFileIsNotRepeated(t *testing.T) {
 	t.Setenv("AWS_PROFILE", "")
 	f, _ := newFake(t)
 	for name, text := range map[string]string{
-		"no ini":         "SECRET",
-		"half a section": "[default\naws_access_key_id = SECRET\n",
-		"another":        "[other]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\n",
-		"a control":      "[default]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\x0bSECRET\n",
-		"a return":       "[default]\naws_access_key_id = SECRET\raws_secret_access_key = SECRET\n",
-		"no secret":      "[default]\naws_access_key_id = SECRET\n",
+		"not ini":             "SECRET",
+		"an unclosed section": "[default\naws_access_key_id = SECRET\n",
+		"another profile":     "[other]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\n",
+		"a control character": "[default]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\x0bSECRET\n",
+		"a carriage return":   "[default]\naws_access_key_id = SECRET\raws_secret_access_key = SECRET\n",
+		"no secret":           "[default]\naws_access_key_id = SECRET\n",
 	} {
 		path := filepath.Join(t.TempDir(), "credentials")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -10,13 +10,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// recorded is an answer of a storage, as it was.
+// recorded is an answer of a storage.
 type recorded struct {
 	status                int
 	server, contentType   string
 	body                  string
-	sse, class            string // in effect when it was given, and what it was given for
-	forRegion             bool   // to the question for the region
+	sse, class            string // settings in effect; only requests with them get this answer
+	forRegion             bool   // the answer is to the request for the region
 	wantKind, hint        string
 	transient, ownTrouble bool
 }
@@ -25,8 +25,8 @@ func errorXML(code, message string) string {
 	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n<Error><Code>" + code + "</Code><Message>" + message + "</Message><BucketName>bucket</BucketName></Error>"
 }
 
-// TestHintsNameTheCause: each row is what that storage really answers, or what its
-// documentation says. Those of S3Mock, s3proxy and Swift are in testdata/answers.
+// TestHintsNameTheCause: each answer was recorded, or is from the storage's documentation.
+// Those of S3Mock, s3proxy and Swift are in testdata/answers.
 func TestHintsNameTheCause(t *testing.T) {
 	t.Parallel()
 	const (
@@ -73,7 +73,7 @@ func TestHintsNameTheCause(t *testing.T) {
 		"AWS: unknown key of KMS": {
 			status: 400, contentType: xml, sse: "kms:a", body: errorXML("KMS.NotFoundException", "Invalid keyId a"), wantKind: "http_400", hint: "its KMS does not know this key",
 		},
-		"AWS: a key of KMS that may not be used": {
+		"AWS: a key of KMS without permission": {
 			status: 403, contentType: xml, sse: "kms:a", body: errorXML("AccessDenied", "User: arn:aws:iam::1:user/x is not authorized to perform: kms:GenerateDataKey on resource: a"),
 			wantKind: "AccessDenied", hint: "kms:GenerateDataKey and kms:Decrypt",
 		},
@@ -84,12 +84,12 @@ func TestHintsNameTheCause(t *testing.T) {
 			status: 403, contentType: xml, body: errorXML("InvalidObjectState", "The operation is not valid for the object's storage class"),
 			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", ownTrouble: true,
 		},
-		"a server that fails when it is asked for the region": {
+		"a server that fails at the request for the region": {
 			status: 500, contentType: "application/json", forRegion: true, transient: true,
 			body: `{"timestamp":"2026-11-23T08:00:00.000+00:00","status":500,"error":"Internal Server Error","path":"/bucket/"}`, wantKind: "http_500", hint: "set shipper.s3.region",
 		},
-		"a region that is not allowed": {status: 400, contentType: xml, forRegion: true, body: errorXML("InvalidRequest", "Unsupported"), wantKind: "InvalidRequest", hint: "set shipper.s3.region"},
-		"a region nobody knows":        {status: 404, contentType: "application/json", forRegion: true, body: `{"error":"Not Found"}`, wantKind: NotAStore, hint: "set shipper.s3.region"},
+		"a region that is not allowed":                           {status: 400, contentType: xml, forRegion: true, body: errorXML("InvalidRequest", "Unsupported"), wantKind: "InvalidRequest", hint: "set shipper.s3.region"},
+		"a server that does not know the request for the region": {status: 404, contentType: "application/json", forRegion: true, body: `{"error":"Not Found"}`, wantKind: NotAStore, hint: "set shipper.s3.region"},
 		"MinIO: the console's port": {
 			status: 400, contentType: "text/xml; charset=utf-8", body: errorXML("InvalidArgument", "S3 API Requests must be made to API port."),
 			wantKind: NotAStore, hint: "this is the console of MinIO: its S3 API has another port",
@@ -142,13 +142,13 @@ func TestHintsNameTheCause(t *testing.T) {
 				t.Errorf("%+v", err)
 			}
 			if _, sent := f.Objects()["data/a"]; sent || s.current.Load() != nil {
-				t.Error("a usage was sent, or something was learned")
+				t.Error("a usage was sent, or the capabilities were set")
 			}
 		})
 	}
 }
 
-// TestHintsForRealStorages: what the table says of them.
+// TestHintsForRealStorages checks some rows of TestHintsNameTheCause with real storages.
 func TestHintsForRealStorages(t *testing.T) {
 	t.Parallel()
 	minio, versity := s3test.MinIO(t), s3test.Versity(t)
@@ -177,7 +177,7 @@ func TestHintsForRealStorages(t *testing.T) {
 	}
 }
 
-// TestAnUnknownRegionIsNotAMissingObject: what is there would be sent again.
+// TestAnUnknownRegionIsNotAMissingObject, since the object would be sent again.
 func TestAnUnknownRegionIsNotAMissingObject(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -189,13 +189,13 @@ func TestAnUnknownRegionIsNotAMissingObject(t *testing.T) {
 	}
 }
 
-// TestATemporaryFailureIsNotBlamedOnASetting although a put without it succeeds.
+// TestATemporaryFailureIsNotBlamedOnASetting, although a put without the setting succeeds.
 func TestATemporaryFailureIsNotBlamedOnASetting(t *testing.T) {
 	for _, status := range []int{400, 403, 500, 501, 503} {
 		f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = "s3", "STANDARD_IA" })
 		passed := false
 		f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
-			passed = passed || r.Header.Get("X-Amz-Server-Side-Encryption") == "" // somebody has mended it
+			passed = passed || r.Header.Get("X-Amz-Server-Side-Encryption") == "" // the cause is corrected meanwhile
 			return !passed && s3test.Error(w, status, "Trouble")
 		}})
 		if err := s.Probe(t.Context()); err == nil || strings.Contains(err.Error(), "shipper.s3.sse") {

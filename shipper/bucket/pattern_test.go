@@ -30,7 +30,7 @@ func TestAPatternExpandsToExistingDestinations(t *testing.T) {
 	}
 	for pattern, want := range map[string][]string{
 		"wards/edge-1":       {"wards/edge-1"},
-		"nobody":             {"nobody"}, // without a pattern, whether it is there is not asked
+		"nobody":             {"nobody"}, // a URL without a pattern need not exist
 		"wards/*/":           {"wards/%5Ba%5D", "wards/edge-1", "wards/edge-2", "wards/edge-3", "wards/%C3%BCn%C3%AF"},
 		"wards/edge-*":       {"wards/edge-1", "wards/edge-2", "wards/edge-3"},
 		"*/*/prod/":          {"clinic/edge-9/prod", "wards/edge-3/prod"},
@@ -58,8 +58,8 @@ func TestAPatternExpandsToExistingDestinations(t *testing.T) {
 	}
 }
 
-// TestDestinationsOfAPatternShareTheirConnections, since each host of a fleet may have a
-// prefix of its own, and idle connections take memory.
+// TestDestinationsOfAPatternShareTheirConnections: each host of a fleet may have its own
+// prefix, and idle connections use memory.
 func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 	f, s := newFake(t)
 	for i := range 40 {
@@ -92,7 +92,7 @@ func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 	}
 }
 
-// TestAPatternIsListedByPrefix asks real storages, which return prefixes as such.
+// TestAPatternIsListedByPrefix on real storages, which return common prefixes.
 func TestAPatternIsListedByPrefix(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
 		t.Run(name, func(t *testing.T) {

@@ -23,7 +23,7 @@ func TestHTMLInErrorsBecomesText(t *testing.T) {
 		"502 of nginx": {502, nginx, []string{"502 Bad Gateway. 502 Bad Gateway nginx/1.22.1"}},
 		"503 of squid": {503, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>"}},
 		"403 of squid": {403, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>", "the answer is not S3's", "status 403"}},
-		"200 of a hotel": {
+		"200 of a captive portal": {
 			200, "<html><title>Welcome</title><body>" + strings.Repeat("Log in. ", 1000) + "</body></html>",
 			[]string{"Welcome. Log in. Log in.", "…"},
 		},
@@ -43,7 +43,7 @@ func TestHTMLInErrorsBecomesText(t *testing.T) {
 		}
 		for _, html := range []string{"<html", "<h1", "alert", "color", "</", "&lt;", "\x1b"} {
 			if strings.Contains(err, html) || len(err) > 1000 {
-				t.Errorf("%s: HTML, or too much: %s", name, err)
+				t.Errorf("%s: the error contains HTML, or is too long: %s", name, err)
 			}
 		}
 	}

@@ -18,12 +18,12 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// logTo makes a store keep its log in a buffer, whose only writer is the test.
+// logTo makes a store log to a buffer.
 func logTo(b *bytes.Buffer) func(*S3Options) {
 	return func(o *S3Options) { o.Logger = slog.New(slog.NewTextHandler(b, nil)) }
 }
 
-// collectordKeys are the objects that hold no usage.
+// collectordKeys returns the keys below _collectord.
 func collectordKeys(f *s3test.Server) []string {
 	return slices.Sorted(func(yield func(string) bool) {
 		for key := range maps.Keys(f.Objects()) {
@@ -39,28 +39,28 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	for name, c := range map[string]struct {
 		behaviour s3test.Behaviour
 		checksum  string
-		leftKeys  string // beside the probe
+		leftKeys  string // besides the object of the probe
 	}{
-		"S3":                              {s3test.Behaviour{}, "crc32c", ""},
-		"Ceph RGW 16, JuiceFS":            {s3test.Behaviour{BlindCRC32C: true}, "md5", "wrong-crc32c.json"},
-		"s3proxy, without conditions":     {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Ignore}, "md5", ""},
-		"refuses conditions":              {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Refuse}, "md5", ""},
-		"Swift 2.30 over http":            {s3test.Behaviour{BlindCRC32C: true, NoChunks: true}, "sha256", ""},
-		"signed chunks, blind to CRC-32C": {s3test.Behaviour{BlindCRC32C: true, NoMD5: true}, "sha256", "wrong-crc32c.json"},
-		"verifies the signature alone":    {s3test.Behaviour{BlindCRC32C: true, BlindMD5: true}, "sha256", "wrong-crc32c.json wrong-md5.json"},
-		"knows signed payloads alone, and does not look at them": {s3test.Behaviour{BlindSHA256: true, NoChunks: true}, "none", "wrong-sha256.json"},
+		"S3":                                {s3test.Behaviour{}, "crc32c", ""},
+		"Ceph RGW 16, JuiceFS":              {s3test.Behaviour{BlindCRC32C: true}, "md5", "wrong-crc32c.json"},
+		"s3proxy, without conditions":       {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Ignore}, "md5", ""},
+		"rejects conditions":                {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Refuse}, "md5", ""},
+		"Swift 2.30 over http":              {s3test.Behaviour{BlindCRC32C: true, NoChunks: true}, "sha256", ""},
+		"signed chunks, CRC-32C unverified": {s3test.Behaviour{BlindCRC32C: true, NoMD5: true}, "sha256", "wrong-crc32c.json"},
+		"verifies only the signature":       {s3test.Behaviour{BlindCRC32C: true, BlindMD5: true}, "sha256", "wrong-crc32c.json wrong-md5.json"},
+		"supports only signed payloads, and does not verify them": {s3test.Behaviour{BlindSHA256: true, NoChunks: true}, "none", "wrong-sha256.json"},
 		"moto": {
 			s3test.Behaviour{BlindCRC32C: true, BlindMD5: true, BlindSHA256: true},
 			"none",
 			"wrong-crc32c.json wrong-md5.json wrong-sha256.json",
 		},
-		"fails with 500 at a wrong CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"fails with 500 for a wrong CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, http.StatusInternalServerError, "InternalError")
 		}}, "md5", ""},
-		"calls a wrong CRC-32C invalid": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"rejects a wrong CRC-32C as invalid": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, http.StatusBadRequest, "InvalidRequest")
 		}}, "crc32c", ""},
-		"looks at the condition before it refuses CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"checks the condition before it rejects CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && (r.Header.Get("If-None-Match") == "" || strings.Contains(r.URL.Path, "/wrong-")) &&
 				s3test.Error(w, http.StatusBadRequest, "InvalidRequest")
 		}}, "md5", ""},
@@ -69,7 +69,7 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 			f, _ := newFake(t)
 			f.Behave(c.behaviour)
 			want := strings.TrimSpace("conditional-put.json " + c.leftKeys)
-			for start := range 3 { // of the daemon, and of others below the same prefix
+			for start := range 3 { // starts of daemons with the same prefix
 				var text bytes.Buffer
 				s := testS3(t, f.URL, s3test.Bucket, "data/", logTo(&text))
 				if err := s.Probe(t.Context()); err != nil {
@@ -107,8 +107,8 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	}
 }
 
-// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage too busy to
-// refuse a wrong checksum, and not too busy for anything else.
+// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage that fails only
+// for a wrong checksum.
 func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{408, 425, 429, 502, 503, 504, 507, 599} {
@@ -127,7 +127,7 @@ func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 			}
 		}
 	}
-	// Three times 500 may be chance.
+	// Three failures with 500 may have another cause.
 	f, s := newFake(t)
 	var fails atomic.Int64
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -138,11 +138,11 @@ func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 	}
 }
 
-// TestAProbeThatNeverGetsAnAnswerEnds has a proxy fail at each wrong checksum, because the
-// storage behind it ends the connection, and at nothing else.
+// TestAProbeThatNeverGetsAnAnswerEnds has a proxy that fails only for a wrong checksum,
+// because the storage behind it closes the connection.
 func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	t.Parallel()
-	var all sync.WaitGroup // at once: they wait more than they work
+	var all sync.WaitGroup // all at once, since they mostly wait
 	defer all.Wait()
 	for name, fault := range map[string]func(w http.ResponseWriter) bool{
 		"503":     func(w http.ResponseWriter) bool { return s3test.Error(w, 503, "ServiceUnavailable") },
@@ -168,14 +168,15 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	}
 }
 
-// TestTheProbeNoticesThatAnUpgradedStorageVerifies although a wrong object is left from before.
+// TestTheProbeNoticesThatAnUpgradedStorageVerifies, although a wrong object is stored from
+// before.
 func TestTheProbeNoticesThatAnUpgradedStorageVerifies(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{BlindCRC32C: true})
 	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "md5" {
 		t.Fatalf("%+v, %v", s.Capabilities(), err)
 	}
-	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool { // before it looks at the checksum
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool { // checked before the checksum
 		return strings.HasSuffix(r.URL.Path, "/wrong-crc32c.json") && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	}})
 	s = testS3(t, f.URL, s3test.Bucket, "data/")
@@ -207,8 +208,8 @@ func TestAConfiguredChecksumMustBeVerified(t *testing.T) {
 	}
 }
 
-// TestTheProbeSurvivesEachCallThatFails, at the first use and on a warm connection, and no
-// usage is sent before encryption is confirmed.
+// TestTheProbeSurvivesEachCallThatFails, on new and on warm connections. No usage is sent
+// before encryption is confirmed.
 func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func(w http.ResponseWriter, r *http.Request) bool{
@@ -221,12 +222,12 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 			return s3test.Error(w, 409, "ConditionalRequestConflict")
 		},
 		"403": func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 403, "AccessDenied") },
-		"half of it": func(w http.ResponseWriter, r *http.Request) bool {
+		"aborted within the body": func(w http.ResponseWriter, r *http.Request) bool {
 			io.CopyN(io.Discard, r.Body, 10)
 			return s3test.Abort(w)
 		},
 	}
-	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
+	var all sync.WaitGroup // all at once, since they mostly wait; t.Parallel runs only a few
 	defer all.Wait()
 	for name, fail := range failures {
 		for _, blind := range []bool{false, true} {
@@ -237,7 +238,7 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 				}
 				for n := 1; ; n++ {
 					f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = "s3", "STANDARD_IA" })
-					if n%2 == 0 { // warm
+					if n%2 == 0 { // use a warm connection
 						if _, err := s.Stat(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
 							t.Fatal(err)
 						}
@@ -245,7 +246,7 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 					count := 0
 					behaviour := s3test.Behaviour{BlindCRC32C: blind, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 						if strings.HasSuffix(r.URL.Path, "/data/usage") && s.current.Load() == nil {
-							t.Error("a usage is sent before the probe is over")
+							t.Error("a usage was sent before the end of the probe")
 						}
 						if count++; count != n {
 							return false
@@ -262,10 +263,10 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 						}
 					}
 					if err != nil && !errors.Is(err, ErrExists) || s.Capabilities() != want {
-						t.Errorf("call %d fails: %+v after %d attempts, %v", n, s.Capabilities(), attempts, err)
+						t.Errorf("call %d failed: %+v after %d attempts, %v", n, s.Capabilities(), attempts, err)
 					}
 					if count < n {
-						return // all calls have failed once
+						return // each call has failed once
 					}
 				}
 			}
@@ -274,7 +275,6 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	}
 }
 
-// TestAStorageThatIsDownAtStartIsProbedWhenItComesBack
 func TestAStorageThatIsDownAtStartIsProbedWhenItComesBack(t *testing.T) {
 	f, _ := newFake(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -299,7 +299,7 @@ func TestAStorageThatIsDownAtStartIsProbedWhenItComesBack(t *testing.T) {
 	}
 }
 
-// TestCapabilitiesOfRealStorages is what make tools builds.
+// TestCapabilitiesOfRealStorages checks the storages that make tools builds.
 func TestCapabilitiesOfRealStorages(t *testing.T) {
 	t.Parallel()
 	var e *Error
@@ -312,7 +312,7 @@ func TestCapabilitiesOfRealStorages(t *testing.T) {
 		t.Errorf("versitygw: %v", err)
 	}
 	if _, err := versity.Stat(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("versitygw has the usage: %v", err)
+		t.Errorf("versitygw stored the usage: %v", err)
 	}
 	var text bytes.Buffer
 	versity = newBucket(t, s3test.Versity(t), false, logTo(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
@@ -320,7 +320,7 @@ func TestCapabilitiesOfRealStorages(t *testing.T) {
 		!strings.Contains(text.String(), `says that the object has \"STANDARD\"`) {
 		t.Errorf("versitygw: %+v, %v, %s", versity.Capabilities(), err, text.String())
 	}
-	for name, s := range map[string]*s3Store{"MinIO": minio, "versitygw": versity} { // what is left
+	for name, s := range map[string]*s3Store{"MinIO": minio, "versitygw": versity} { // only the probe and the usage remain
 		for key, err := range s.List(t.Context(), "") {
 			if err != nil || key != probeKey && key != "a" {
 				t.Errorf("%s: %s, %v", name, key, err)

@@ -18,13 +18,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestProbeLearnsNothingFromFalseAnswers asks a liar first what it can do.
+// TestProbeLearnsNothingFromFalseAnswers probes servers that are no storage.
 func TestProbeLearnsNothingFromFalseAnswers(t *testing.T) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for name, liar := range s3test.Liars() {
 		if liar.Kinds[0] != NotAStore && liar.Lie != s3test.KeepsNothing && liar.Lie != s3test.ErrorBody {
-			continue // it is a storage, if a bad one
+			continue // a storage, although a faulty one
 		}
 		all.Go(func() {
 			t.Run(name, func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestProbeLearnsNothingFromFalseAnswers(t *testing.T) {
 	}
 }
 
-// TestAPageInPlaceOfARegionIsNotCached asks a page where the bucket is.
+// TestAPageInPlaceOfARegionIsNotCached answers the request for the region with a page.
 func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -49,7 +49,7 @@ func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 	}})
 	var storeErr *Error
 	if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
-		t.Errorf("a page for a region: %v", err)
+		t.Errorf("a page in place of the region: %v", err)
 	}
 	scope := ""
 	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
@@ -59,12 +59,12 @@ func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 		return false
 	}})
 	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || !strings.Contains(scope, "/us-east-1/s3/") {
-		t.Errorf("%v, signed for %s", err, scope)
+		t.Errorf("%v, signed with scope %s", err, scope)
 	}
 }
 
-// TestBytesChangedInTheSpoolAreDetected: one of the changed bytes would be right for
-// them, and so would the storage's answer.
+// TestBytesChangedInTheSpoolAreDetected: a checksum of the changed bytes would match them,
+// and so would the storage's answer.
 func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	for _, checksum := range []string{"auto", "crc32c", "md5", "sha256", "off"} {
 		t.Run(checksum, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	}
 }
 
-// TestFolderRejectsChangedOrShortObjects: what the spool has lost on the way is not stored.
+// TestFolderRejectsChangedOrShortObjects, whose bytes the spool's disk has lost.
 func TestFolderRejectsChangedOrShortObjects(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
@@ -95,15 +95,15 @@ func TestFolderRejectsChangedOrShortObjects(t *testing.T) {
 			t.Errorf("%s: %v", o.Key, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, o.Key)); err == nil {
-			t.Errorf("%s is there", o.Key)
+			t.Errorf("%s was stored", o.Key)
 		}
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.tempDir(), "*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+		t.Errorf("temporary files are left: %v", left)
 	}
 }
 
-// countRequests stands between a store and a server.
+// countRequests starts a proxy that counts requests.
 func countRequests(t *testing.T, endpoint string) (through string, count *atomic.Int64) {
 	t.Helper()
 	to, err := url.Parse(endpoint)
@@ -113,7 +113,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 	count = &atomic.Int64{}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
-		r.Out.Host = r.In.Host // which is signed
+		r.Out.Host = r.In.Host // the signature covers Host
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		count.Add(1)
@@ -123,7 +123,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 	return server.URL, count
 }
 
-// TestProofCostsNoRequest: where the answer is a proof, an object is one request.
+// TestProofCostsNoRequest if the answer to the put is a proof.
 func TestProofCostsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, endpoint := range map[string]func(*testing.T) *s3Store{
@@ -153,7 +153,7 @@ func TestProofCostsNoRequest(t *testing.T) {
 	}
 }
 
-// TestProofOffNeedsOneReadOfTheProbe and no other.
+// TestProofOffNeedsOneReadOfTheProbe before it trusts a bare 200.
 func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	noHead := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodHead && s3test.Error(w, http.StatusForbidden, "AccessDenied")
@@ -161,9 +161,9 @@ func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Proof = "off" })
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: noHead})
 	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || f.Puts()["data/a"] != 1 {
-		t.Errorf("a bare answer of a storage that gave the probe back: %v", err)
+		t.Errorf("a bare 200, after the probe was read back: %v", err)
 	}
-	// A page is no answer, and the storage after it is another until it is asked.
+	// After a page, the storage is probed again.
 	f.Behave(s3test.Behaviour{Lie: s3test.Page})
 	var storeErr *Error
 	if err := s.Put(t.Context(), testObject("b", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
@@ -172,34 +172,34 @@ func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	f.Put("data/"+probeKey, nil)
 	f.Behave(s3test.Behaviour{Lie: s3test.KeepsNothing})
 	if err := s.Put(t.Context(), testObject("c", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven {
-		t.Errorf("a storage that does not give the probe back: %v", err)
+		t.Errorf("a storage that does not return the probe: %v", err)
 	}
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
 	if err := s.Put(t.Context(), testObject("d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
-		t.Errorf("a probe that may not be read: %v", err)
+		t.Errorf("a probe that can't be read: %v", err)
 	}
 }
 
-// TestAnAnswerThatIsNoListingIsAnError: an empty bucket is what an audit calls fine.
+// TestAnAnswerThatIsNoListingIsAnError, since an audit accepts an empty bucket.
 func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
-		"a login page":     func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },
-		"a page, by XHTML": func(w http.ResponseWriter) { io.WriteString(w, `<html><body></body></html>`) },
-		"an error":         func(w http.ResponseWriter) { s3test.Error(w, http.StatusOK, "InternalError") },
+		"a login page":    func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },
+		"a page as XHTML": func(w http.ResponseWriter) { io.WriteString(w, `<html><body></body></html>`) },
+		"an error":        func(w http.ResponseWriter) { s3test.Error(w, http.StatusOK, "InternalError") },
 		"another document": func(w http.ResponseWriter) {
 			io.WriteString(w, `<?xml version="1.0"?><ListAllMyBucketsResult></ListAllMyBucketsResult>`)
 		},
-		"nothing": func(http.ResponseWriter) {},
-		"half of a page": func(w http.ResponseWriter) {
+		"an empty body": func(http.ResponseWriter) {},
+		"half of a page of keys": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>data/a</Key>`)
 		},
-		"more without a token": func(w http.ResponseWriter) {
+		"truncated without a token": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>`)
 		},
-		"keys of others": func(w http.ResponseWriter) {
+		"keys outside of the prefix": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><Contents><Key>x</Key><LastModified>2026-11-23T08:00:00Z</LastModified></Contents></ListBucketResult>`)
 		},
 	} {

@@ -17,7 +17,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestHintNamesAProxyThatChangesHost before real storages, which sign it.
+// TestHintNamesAProxyThatChangesHost in front of real storages, whose signatures cover it.
 func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
@@ -25,7 +25,7 @@ func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}) // and so Host
+		proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}) // this also sets Host
 		t.Cleanup(proxy.Close)
 		s := testS3(t, proxy.URL, s3test.MakeBucket(t, to.String(), false), "")
 		var e *Error
@@ -35,7 +35,8 @@ func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 	}
 }
 
-// TestHintNamesTheProxyInUse runs itself with the variables of a proxy, which are read once.
+// TestHintNamesTheProxyInUse runs itself with the proxy's variables, which a process reads
+// once.
 func TestHintNamesTheProxyInUse(t *testing.T) {
 	const variable = "COLLECTORD_TEST_PROXIED"
 	if endpoint := os.Getenv(variable); endpoint != "" {
@@ -59,12 +60,12 @@ func TestHintNamesTheProxyInUse(t *testing.T) {
 		set, endpoint string
 		want          []string
 	}{
-		"http, refused":   {"HTTP_PROXY=http://user:hunter2@" + nobody, "http://s3.example:9000", []string{"reached by the proxy " + nobody + " (HTTP_PROXY)", "NO_PROXY"}},
-		"https, refused":  {"HTTPS_PROXY=http://user:hunter2@" + nobody, "https://s3.example", []string{"reached by the proxy " + nobody + " (HTTPS_PROXY)", "NO_PROXY"}},
-		"https, 407":      {"https_proxy=http://user:hunter2@" + there, "https://s3.example", []string{"reached by the proxy " + there + " (HTTPS_PROXY)", "407 Proxy Authentication Required"}},
-		"http, its page":  {"http_proxy=http://user:hunter2@" + there, "http://s3.example:9000", []string{"reached by the proxy " + there + " (HTTP_PROXY)", "not from here"}},
-		"no such name":    {"HTTP_PROXY=http://proxy.invalid:1", "http://s3.example:9000", []string{"reached by the proxy proxy.invalid:1 (HTTP_PROXY)"}},
-		"one for no name": {"HTTP_PROXY=http://user:hunter2@" + there + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
+		"http, refused":        {"HTTP_PROXY=http://user:hunter2@" + nobody, "http://s3.example:9000", []string{"reached by the proxy " + nobody + " (HTTP_PROXY)", "NO_PROXY"}},
+		"https, refused":       {"HTTPS_PROXY=http://user:hunter2@" + nobody, "https://s3.example", []string{"reached by the proxy " + nobody + " (HTTPS_PROXY)", "NO_PROXY"}},
+		"https, 407":           {"https_proxy=http://user:hunter2@" + there, "https://s3.example", []string{"reached by the proxy " + there + " (HTTPS_PROXY)", "407 Proxy Authentication Required"}},
+		"http, its page":       {"http_proxy=http://user:hunter2@" + there, "http://s3.example:9000", []string{"reached by the proxy " + there + " (HTTP_PROXY)", "not from here"}},
+		"no such name":         {"HTTP_PROXY=http://proxy.invalid:1", "http://s3.example:9000", []string{"reached by the proxy proxy.invalid:1 (HTTP_PROXY)"}},
+		"excluded by NO_PROXY": {"HTTP_PROXY=http://user:hunter2@" + there + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHintNamesTheProxyInUse$", "-test.v")
 		for _, v := range os.Environ() {
@@ -80,7 +81,7 @@ func TestHintNamesTheProxyInUse(t *testing.T) {
 			}
 		}
 		if strings.Contains(string(out), "hunter2") {
-			t.Errorf("%s: the password is repeated: %s", name, out)
+			t.Errorf("%s: the error contains the password: %s", name, out)
 		}
 	}
 }

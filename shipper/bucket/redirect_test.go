@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// fragileBody is a body that can't be closed twice at a time, as the library's.
+// fragileBody is a body that does not allow two concurrent closes, like that of the
+// library.
 type fragileBody struct {
 	io.Reader
 	closing, overlaps atomic.Int32
@@ -27,8 +28,8 @@ func (f *fragileBody) Close() error {
 	return nil
 }
 
-// A storage that knows better where a bucket is may say so before it has read
-// what is sent.
+// TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime: a storage may redirect before it
+// has read the body.
 func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 	const errorBody = "<Error><Code>PermanentRedirect</Code></Error>"
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -58,7 +59,7 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 			t.Fatalf("%s %q: %v", resp.Status, answer, err)
 		}
 		if body.overlaps.Load() > 0 {
-			t.Fatalf("body %d was closed twice at a time", n)
+			t.Fatalf("body %d was closed twice concurrently", n)
 		}
 	}
 }

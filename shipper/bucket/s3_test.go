@@ -62,7 +62,7 @@ func TestStorageErrorsHaveHints(t *testing.T) {
 				t.Errorf("%+v", err)
 			}
 			if strings.Contains(fmt.Sprint(err), s3test.Secret) {
-				t.Error("the error tells the secret")
+				t.Error("the error contains the secret")
 			}
 		})
 	}
@@ -76,19 +76,19 @@ func TestNetworkErrorsHaveHints(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	otherCA := filepath.Join(t.TempDir(), "ca.pem")
-	// Trusted, but for example.com and 127.0.0.1 alone.
+	// The CA is trusted, but its certificate is only for example.com and 127.0.0.1.
 	writePEM(t, otherCA, secure.Certificate().Raw)
 	_, port, _ := strings.Cut(strings.TrimPrefix(secure.URL, "https://"), ":")
 	for name, c := range map[string]struct {
 		endpoint, ca, kind, hint string
 		permanent                bool
 	}{
-		"nobody listens":                  {"http://127.0.0.1:1", "", "network", "nothing listens at 127.0.0.1:1", false},
-		"a certificate nobody signed":     {secure.URL, "", "tls", "shipper.s3.ca_file", true},
-		"a certificate for another name":  {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
-		"TLS to a server without it":      {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
-		"a server that is no S3 storage":  {plain.URL, "", "not_a_store", "shipper.s3.endpoint", true},
-		"a right certificate, no storage": {secure.URL, otherCA, "not_a_store", "shipper.s3.endpoint", true},
+		"nothing listens":                {"http://127.0.0.1:1", "", "network", "nothing listens at 127.0.0.1:1", false},
+		"an untrusted certificate":       {secure.URL, "", "tls", "shipper.s3.ca_file", true},
+		"a certificate for another name": {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
+		"TLS to a server without it":     {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
+		"a server that is not S3":        {plain.URL, "", "not_a_store", "shipper.s3.endpoint", true},
+		"a trusted certificate, not S3":  {secure.URL, otherCA, "not_a_store", "shipper.s3.endpoint", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, "bucket", "", func(o *S3Options) { o.CAFile = c.ca })
@@ -140,7 +140,7 @@ func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 			t.Errorf("sse %q sends %q and class %q", sse, got, h.Get("X-Amz-Storage-Class"))
 		}
 		if sse == "kms" {
-			continue // MinIO wants to be told a key
+			continue // MinIO requires the name of a key
 		}
 		real := newBucket(t, s3test.MinIO(t), false, func(o *S3Options) { o.SSE = sse })
 		if err := real.Put(context.Background(), testObject("a", "x")); err != nil {
@@ -148,11 +148,11 @@ func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 		}
 		info, err := real.client.StatObject(context.Background(), real.bucket, real.prefix+"a", minio.StatObjectOptions{})
 		if got := info.Metadata.Get("X-Amz-Server-Side-Encryption"); err != nil || got != want[0] {
-			t.Errorf("sse %q: MinIO encrypts by %q, %v", sse, got, err)
+			t.Errorf("sse %q: MinIO returns encryption %q, %v", sse, got, err)
 		}
 	}
 	if _, err := newS3Store("bucket", "", S3Options{SSE: "kms:"}); err == nil {
-		t.Error("a key without a name is taken")
+		t.Error("kms: without a key was accepted")
 	}
 }
 
@@ -188,7 +188,7 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 	if err := put("b"); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("revoked keys: %v", err)
 	}
-	// Half a file, as an editor may leave it for a moment, changes nothing.
+	// An incomplete file, as an editor may leave for a moment, does not replace the keys.
 	s3test.WriteKeys(t, file, "second", "a-secret", "")
 	if err := put("c"); err != nil || used != "second" {
 		t.Errorf("%v with %q", err, used)
@@ -241,7 +241,7 @@ func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 			t.Errorf("%v with key %q, want %q", err, used, want)
 		}
 	}
-	// Nowhere: said as such, and not asked of anybody but the instance.
+	// Without keys, only the metadata service of the instance is asked.
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
 	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "" })
 	var storeErr *Error
@@ -251,7 +251,7 @@ func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.URL+"/")
 	try("", "role-key")
 	if token != "session" || len(asked) != 3 {
-		t.Errorf("session token %q, the instance was asked %q", token, asked)
+		t.Errorf("session token %q, requests to the instance: %q", token, asked)
 	}
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", s3test.KeysFile(t, "shared-key", "s", ""))
 	try("", "shared-key")
@@ -264,9 +264,9 @@ func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	s3test.WriteKeys(t, filepath.Join(dir, "s3-credentials"), "systemd-key", "s", "")
 	try("", "systemd-key")
 	try(s3test.KeysFile(t, "file-key", "s", ""), "file-key")
-	// What is named and is not there is not replaced by something else.
+	// A missing configured file is an error.
 	s = testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "/no/such/file" })
 	if err := s.Put(context.Background(), testObject("x", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !strings.Contains(err.Error(), "/no/such/file") {
-		t.Errorf("a file that is not there: %v", err)
+		t.Errorf("a missing file: %v", err)
 	}
 }

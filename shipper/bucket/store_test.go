@@ -16,14 +16,14 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// testObject makes an object that is no real one, which no store minds.
+// testObject returns an object with made-up metadata, which stores do not check.
 func testObject(key, content string) *Object {
 	o := NewObject(key, []byte(content))
 	o.Metadata = Metadata{Format: 1, Node: "n", LogID: "1", Run: "2", FirstSeq: 3, LastSeq: 4, Records: 2, RawBytes: 9, SHA256: "ab", ConfirmedBelow: 3}
 	return o
 }
 
-// wantMetadata is what a storage should know of an object.
+// wantMetadata returns the metadata that a storage should return for an object.
 func wantMetadata(o *Object, keepsMetadata bool) Metadata {
 	if keepsMetadata {
 		return o.Metadata
@@ -31,7 +31,7 @@ func wantMetadata(o *Object, keepsMetadata bool) Metadata {
 	return metadataFromKey(o.Key)
 }
 
-// TestStores runs one suite over every kind of storage.
+// TestStores runs one suite with every kind of storage.
 func TestStores(t *testing.T) {
 	t.Parallel()
 	t.Run("file", func(t *testing.T) {
@@ -53,16 +53,16 @@ func TestStores(t *testing.T) {
 		behaviour  s3test.Behaviour
 		checksum   checksum
 		conditions bool
-		racy       bool // without conditions, a race can't be won
+		racy       bool // without conditions, several racing puts may succeed
 	}{
-		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, true, false},
-		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
-		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, false, true},
-		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
-		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
-		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
-		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
-		"fake that can do nothing": {
+		"fake":                         {s3test.Behaviour{}, checksumCRC32C, true, false},
+		"fake that rejects conditions": {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
+		"fake that rejects conditions as invalid": {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, false, true},
+		"fake that ignores conditions":            {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
+		"fake without CRC-32C":                    {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
+		"fake without CRC-32C and MD5":            {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
+		"fake without metadata":                   {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
+		"fake without all of these": {
 			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumSHA256, false, true,
 		},
 	} {
@@ -75,7 +75,7 @@ func TestStores(t *testing.T) {
 				testRacingPuts(t, s)
 			}
 			if can := s.current.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
-				t.Errorf("found out %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
+				t.Errorf("found %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
 			}
 		})
 	}
@@ -89,7 +89,7 @@ func TestStores(t *testing.T) {
 				}
 				testRacingPuts(t, s)
 				if can := s.current.Load(); can.checksum != number || !can.conditional {
-					t.Errorf("found out %+v", can)
+					t.Errorf("found %+v", can)
 				}
 				if number == checksumOff {
 					return
@@ -104,10 +104,10 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// testManyObjects is many objects, and a large one.
+// testManyObjects puts many objects, and a large one.
 func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
-	for i := range 3 * 50 { // more than a page of the fake
+	for i := range 3 * 50 { // more than one page of the fake
 		if err := s.Put(ctx, testObject(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
 			t.Fatal(err)
 		}
@@ -119,9 +119,9 @@ func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 		}
 	}
 	if n != 150 {
-		t.Errorf("%d of 150 objects are listed", n)
+		t.Errorf("listed %d of 150 objects", n)
 	}
-	// Beyond what the library would send in parts by itself.
+	// This is more than the library sends in one part by default.
 	large := make([]byte, 17<<20)
 	rand.NewChaCha8([32]byte{}).Read(large)
 	o := testObject(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
@@ -129,7 +129,7 @@ func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 		t.Fatal(err)
 	}
 	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
-		t.Errorf("stat of a large object: %+v, %v", m, err)
+		t.Errorf("Stat of a large object: %+v, %v", m, err)
 	}
 	body, there, err := s.Open(ctx, o.Key)
 	if err != nil {
@@ -138,7 +138,7 @@ func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	got, err := io.ReadAll(body)
 	body.Close()
 	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != wantMetadata(o, keepsMetadata) {
-		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
+		t.Errorf("read a large object of %d bytes, %v", len(got), err)
 	}
 }
 
@@ -153,7 +153,7 @@ func testRacingPuts(t *testing.T, s Store) {
 		}
 		for i := range racers {
 			wg.Go(func() {
-				for { // a storage may ask a loser to come again
+				for { // a storage may ask a loser to retry
 					errs[i] = s.Put(context.Background(), objects[i])
 					var storeErr *Error
 					if !errors.As(errs[i], &storeErr) || storeErr.Permanent {
@@ -172,7 +172,7 @@ func testRacingPuts(t *testing.T, s Store) {
 			}
 		}
 		if won != 1 {
-			t.Errorf("%d puts of one key were confirmed", won)
+			t.Errorf("%d puts of one key were confirmed, want 1", won)
 		}
 	})
 }
@@ -181,10 +181,10 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
 	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("stat of nothing: %v", err)
+		t.Errorf("Stat of a missing object: %v", err)
 	}
 	if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("open of nothing: %v", err)
+		t.Errorf("Open of a missing object: %v", err)
 	}
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
@@ -221,14 +221,14 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 		}
 	}
 
-	// What is told to stop stores nothing.
+	// A put whose context has ended stores nothing.
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
 	o = testObject("stopped", "x")
 	if err := s.Put(stopped, o); err == nil {
-		t.Error("a put that was told to stop succeeded")
+		t.Error("a put whose context has ended succeeded")
 	}
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("a put that was told to stop left something: %v", err)
+		t.Errorf("a put whose context has ended stored something: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ func TestRefusalsForTheSizeAreRecognized(t *testing.T) {
 			t.Errorf("%s: %#v", name, err)
 		}
 		if store.current.Load() == nil {
-			t.Errorf("%s: what was learned of the storage is forgotten", name)
+			t.Errorf("%s: the capabilities were forgotten", name)
 		}
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestATricklingDownloadIsAborted, and what is slow is not, also where its reader pauses.
+// TestATricklingDownloadIsAborted, but not one that is slow, even if its reader pauses.
 func TestATricklingDownloadIsAborted(t *testing.T) {
 	const stall, minBytes, size = 20 * time.Second, 8 << 10, 64 << 10
 	for name, c := range map[string]struct {
 		rate  int // bytes a second
 		pause time.Duration
-		took  time.Duration // until it is given up; 0: it is not
+		took  time.Duration // until it is aborted; 0: it is not
 	}{
 		"slow":                     {rate: minBytes / 16},
 		"slow, and read in pauses": {rate: minBytes / 16, pause: time.Hour},
@@ -47,7 +47,7 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer time.Sleep(2 * time.Second) // until the storage has noticed
+				defer time.Sleep(2 * time.Second) // until the storage notices the end
 				defer body.Close()
 				n, paused := 0, time.Duration(0)
 				for buf := make([]byte, 4096); err == nil; {
