@@ -46,9 +46,9 @@ func IsCopyable(key string) bool {
 	return isObject || isNote
 }
 
-// KeysIn lists the files of dir whose names are keys of objects or loss notes. It does
+// CopyableKeys lists the files of dir whose names are keys of objects or loss notes. It does
 // not open them: Bring reports a file with other content.
-func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
+func CopyableKeys(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := fs.WalkDir(os.DirFS(dir), ".", func(key string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && key != "." {
@@ -213,9 +213,9 @@ func readObject(file *os.File, key string) (*bucket.Object, error) {
 	return o, nil
 }
 
-// ArchiveOptions returns a context for the calls of an Archive. bandwidth is in bytes a
+// WithArchiveOptions returns a context for the calls of an Archive. bandwidth is in bytes a
 // second (0: no limit); stall is how long the storage may make no progress.
-func ArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
+func WithArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
 	o := &bucket.CallOptions{Bandwidth: new(bucket.Bandwidth), StallTimeout: stall}
 	o.Bandwidth.Set(bandwidth)
 	return bucket.WithCallOptions(ctx, o)

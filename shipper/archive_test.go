@@ -41,14 +41,14 @@ func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 			}
 			defer archive.Close()
 			_, err = archive.Copy(t.Context(), k.LossKey())
-			there, _ := os.ReadFile(filepath.Join(to, k.LossKey()))
+			stored, _ := os.ReadFile(filepath.Join(to, k.LossKey()))
 			var damage *bucket.Damage
 			if name == "whole" {
-				if err != nil || !bytes.Equal(there, whole) {
-					t.Errorf("a whole note was not copied: stored %q, %v", there, err)
+				if err != nil || !bytes.Equal(stored, whole) {
+					t.Errorf("a whole note was not copied: stored %q, %v", stored, err)
 				}
-			} else if !errors.As(err, &damage) || there != nil || !strings.Contains(err.Error(), "damaged") {
-				t.Errorf("a damaged note was copied: stored %.100q, %v", there, err)
+			} else if !errors.As(err, &damage) || stored != nil || !strings.Contains(err.Error(), "damaged") {
+				t.Errorf("a damaged note was copied: stored %.100q, %v", stored, err)
 			}
 		})
 	}

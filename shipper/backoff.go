@@ -13,8 +13,8 @@ type backoff struct {
 }
 
 // addFailure records a failure at now. The bound starts at minDelay and doubles up to
-// maxDelay. The random delay is added to requested, the delay that the storage requested, since the storage
-// requests the same delay from all clients.
+// maxDelay. The random delay is added to requested, the delay that the storage asks for,
+// since it asks all clients for the same.
 func (b *backoff) addFailure(now time.Time, minDelay, maxDelay, requested time.Duration) {
 	b.bound = min(max(2*b.bound, minDelay), maxDelay)
 	b.until = now.Add(requested + rand.N(b.bound))

@@ -9,7 +9,7 @@ import (
 // Destination describes where objects go and whether uploads succeed. An unknown time is
 // zero.
 type Destination struct {
-	Where        string         // the storage's name for people
+	Name         string         // the storage's name for people
 	LastSuccess  time.Time      // when the storage last accepted an object or passed the probe
 	FailingSince time.Time      // when the first attempt after the last success failed
 	Attempts     int            // failed attempts since then
@@ -24,7 +24,7 @@ func (q *queue) publishLocked() {
 	s.shippingTrouble = q.trouble()
 	d := &s.stats.Destination
 	if q.storageBackoff.bound == 0 {
-		*d = Destination{Where: d.Where, LastSuccess: d.LastSuccess}
+		*d = Destination{Name: d.Name, LastSuccess: d.LastSuccess}
 		return
 	}
 	d.FailingSince, d.Attempts, d.Failure, d.NextAttempt = q.failingSince, q.attempts, q.failure, q.storageBackoff.until

@@ -25,7 +25,7 @@ func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 10 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond}})
 	destination := func() Destination { return s.Stats().Destination }
 	until(t, "the storage was probed", func() bool { return !destination().LastSuccess.IsZero() })
-	if d := destination(); d.Where != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
+	if d := destination(); d.Name != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
 		t.Errorf("before the outage: %+v", d)
 	}
 	failing.Store(true)

@@ -120,11 +120,11 @@ func drain(t *testing.T, s *Shipper, want int) {
 }
 
 // until waits for a condition.
-func until(t *testing.T, what string, condition func() bool) {
+func until(t *testing.T, description string, condition func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(testLimit); !condition(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v, not yet: %s", testLimit, what)
+			t.Fatalf("after %v, not yet: %s", testLimit, description)
 		}
 	}
 }

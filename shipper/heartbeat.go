@@ -207,11 +207,11 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 	h.Vanished = s.stats.Vanished
 	s.mu.Unlock()
 	if seconds := st.SecondsUntilFull; seconds < math.MaxInt32 {
-		whole := int64(seconds)
-		h.SecondsUntilFull = &whole
+		rounded := int64(seconds)
+		h.SecondsUntilFull = &rounded
 	}
-	if s.opts.Host != nil {
-		s.opts.Host(&h)
+	if s.opts.AddHostState != nil {
+		s.opts.AddHostState(&h)
 	}
 	h.Trouble = s.troubles(st, h.Trouble)
 	return h, k, nil
@@ -226,9 +226,9 @@ func (s *Shipper) troubles(st wal.Stats, others []bucket.Trouble) (all []bucket.
 		}
 	}
 	s.mu.Lock()
-	name, kind, fails := strings.Cut(s.shippingTrouble, ": ")
+	name, kind, isFailing := strings.Cut(s.shippingTrouble, ": ")
 	s.mu.Unlock()
-	if fails {
+	if isFailing {
 		addUnlessOther(name, kind)
 	}
 	switch err := s.log.Full(); {

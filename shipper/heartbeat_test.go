@@ -192,7 +192,7 @@ func TestHeartbeatIncludesTheHostsTroublesAndClients(t *testing.T) {
 		b, l, s, _, _ := runWithHeartbeats(t, 5*time.Minute)
 		since := time.Now().UTC().Truncate(time.Second)
 		seen := since
-		s.opts.Host = func(h *bucket.Heartbeat) {
+		s.opts.AddHostState = func(h *bucket.Heartbeat) {
 			h.Trouble = []bucket.Trouble{{Name: "shipping", Since: &since, Message: "denied"}, {Name: "clock", Message: "is behind"}}
 			seen = seen.Add(time.Second)
 			h.ClientsKnown, h.Clients = 2, []bucket.Client{{Name: "ward-3", LastSeen: &seen, Usages: 7}, {Name: "never"}}

@@ -39,7 +39,7 @@ type keptObject struct {
 	segment       *wal.Segment
 	object        bucket.Object // as stored, without its body
 	confirmed     time.Time
-	failedForThen time.Duration // keeper's total silence at that time
+	failedForThen time.Duration // keeper's failedForLocked when it was confirmed
 	failedLooks   int           // failed looks
 
 	// Result of the last look.
@@ -233,9 +233,9 @@ func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
 		}
 	}
 	k.waiting = slices.DeleteFunc(k.waiting, func(kept *keptObject) bool {
-		left := kept.confirmed.Add(keep).Sub(now)
-		if left > 0 || len(due) == limit {
-			wait = min(wait, max(left, 0))
+		remaining := kept.confirmed.Add(keep).Sub(now)
+		if remaining > 0 || len(due) == limit {
+			wait = min(wait, max(remaining, 0))
 			if k.readsMetadataOnlyLocked(kept) {
 				wait = min(wait, watchInterval)
 			}

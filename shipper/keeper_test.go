@@ -168,23 +168,23 @@ func (k *keeperTest) ageByOneDay() {
 }
 
 // checkLogged checks how often a text was logged.
-func (k *keeperTest) checkLogged(what string, times int) {
+func (k *keeperTest) checkLogged(text string, times int) {
 	k.t.Helper()
-	if n := strings.Count(k.logged.text(), what); n != times {
-		k.t.Errorf("%q was logged %d times, want %d: %s", what, n, times, k.logged.text())
+	if n := strings.Count(k.logged.text(), text); n != times {
+		k.t.Errorf("%q was logged %d times, want %d: %s", text, n, times, k.logged.text())
 	}
 }
 
 // checkObjects checks that the storage has these objects, unchanged.
-func (k *keeperTest) checkObjects(was map[string]s3test.Object) {
+func (k *keeperTest) checkObjects(want map[string]s3test.Object) {
 	k.t.Helper()
 	for key, o := range k.fake.Objects() {
-		if is, ok := was[key]; ok && !bytes.Equal(is.Body, o.Body) {
+		if object, ok := want[key]; ok && !bytes.Equal(object.Body, o.Body) {
 			k.t.Errorf("%s has changed", key)
 		}
-		delete(was, key)
+		delete(want, key)
 	}
-	for key := range was {
+	for key := range want {
 		k.t.Errorf("%s is missing", key)
 	}
 }
@@ -348,7 +348,7 @@ func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
 		was := k.fake.Objects()
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 		time.Sleep(2 * time.Minute)
-		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
 		k.behave(s3test.Behaviour{})
 		time.Sleep(testKeep)
 		synctest.Wait()
@@ -402,7 +402,7 @@ func TestAnObjectWithoutAnAnswerIsReadByTheLook(t *testing.T) {
 		k.checkCounts(0, 1, 0, 0)
 		for key, o := range was {
 			if strings.Contains(key, "/dt=") {
-				k.fake.Rot(key, make([]byte, len(o.Body)))
+				k.fake.Corrupt(key, make([]byte, len(o.Body)))
 			}
 		}
 		time.Sleep(testKeep)
@@ -478,7 +478,7 @@ func TestDamageThatMetadataHidesIsFoundByReading(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		keys := k.shipEach(largeUsage())
 		was := k.fake.Objects()
-		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
 		k.shipper.keeper.recordOutage()
 		time.Sleep(testKeep)
 		synctest.Wait()
@@ -511,7 +511,7 @@ func TestLooksReadWithinTheBandwidth(t *testing.T) {
 func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 	for name, b := range map[string]s3test.Behaviour{
 		"refused":   {Conditions: s3test.Refuse},
-		"misjudged": {Conditions: s3test.Misjudge},
+		"misjudged": {Conditions: s3test.RefuseAsInvalid},
 		"denied": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}},
@@ -616,7 +616,7 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 		}
 		k.checkObjects(maps.Clone(was))
 		// A storage that lost power together with the daemon may have only size and metadata.
-		k.fake.Rot(keys[2], make([]byte, len(was[keys[2]].Body)))
+		k.fake.Corrupt(keys[2], make([]byte, len(was[keys[2]].Body)))
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.checkCounts(0, 1, 1, 0)
@@ -689,8 +689,8 @@ func TestEarlyRemovedSegmentsDoNotEndTheBackoff(t *testing.T) {
 		synctest.Wait()
 		// The mean of a random delay is half its maximum, and net/http repeats a request if
 		// the connection was closed.
-		if n, most := k.lookCount(), int64(10*time.Minute/(time.Minute/2)); n > 3*most {
-			t.Errorf("got %d looks in ten minutes, expected about %d", n, most)
+		if n, expected := k.lookCount(), int64(10*time.Minute/(time.Minute/2)); n > 3*expected {
+			t.Errorf("got %d looks in ten minutes, expected about %d", n, expected)
 		}
 		k.behave(s3test.Behaviour{})
 		time.Sleep(testKeep)
@@ -711,8 +711,8 @@ func TestRemovedSegmentsAreNotLookedAt(t *testing.T) {
 		if n := k.lookCount(); n > 0 {
 			t.Errorf("got %d looks, want 0", n)
 		}
-		if left := len(k.shipper.keeper.waiting); left > 0 {
-			t.Errorf("%d objects still wait for a look", left)
+		if remaining := len(k.shipper.keeper.waiting); remaining > 0 {
+			t.Errorf("%d objects still wait for a look", remaining)
 		}
 	})
 }

@@ -145,7 +145,7 @@ func (s *Shipper) confirmLoss(ctx context.Context, k bucket.Key) error {
 	_, err := bucket.ReadLossNote(ctx, s.store, k)
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
 		return &bucket.Error{
-			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
+			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
 			Hint: "the storage holds something else under the name of a loss note: look at it, and move it away",
 		}
 	}

@@ -99,8 +99,8 @@ func TestAnUnreadableExistingObjectBlocksOnlyItsSegment(t *testing.T) {
 	ship := startWith(t, l, s, Options{Logger: logged.logger()})
 	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 10 })
 	until(t, "the failure is counted", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
-	if left, _ := l.Sealed(); left[0] != segments[0] {
-		t.Errorf("%v is still sealed, want the first segment", left[0])
+	if remaining, _ := l.Sealed(); remaining[0] != segments[0] {
+		t.Errorf("%v is still sealed, want the first segment", remaining[0])
 	}
 	if !strings.Contains(logged.text(), "s3:GetObject") || !strings.Contains(logged.text(), "trouble=segment") {
 		t.Errorf("no hint was logged: %s", logged.text())

@@ -82,11 +82,11 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 	for len(q.busy) < limit {
 		next, found := (*wal.Segment)(nil), false
 		consider := func(seg *wal.Segment) {
-			switch own := q.ownBackoff[seg]; {
+			switch delay := q.ownBackoff[seg]; {
 			case q.busy[seg] || q.foreign[seg]:
-			case own != nil && own.isWaiting(now):
-				if due.IsZero() || own.until.Before(due) {
-					due = own.until
+			case delay != nil && delay.isWaiting(now):
+				if due.IsZero() || delay.until.Before(due) {
+					due = delay.until
 				}
 			case !found || q.failedAttempts[seg] < q.failedAttempts[next]:
 				next, found = seg, true
@@ -231,10 +231,10 @@ func (q *queue) handleFailureLocked(r result, name string) {
 	s, now := q.shipper, time.Now()
 	q.failedAttempts[r.segment]++
 	kind, minDelay, maxDelay, requested := "local", s.limits.RetryMin, s.limits.RetryMax, time.Duration(0)
-	own := !isFull(r.err)
+	isOwn := !isFull(r.err)
 	var storeErr *bucket.Error
 	if errors.As(r.err, &storeErr) {
-		kind, own = storeErr.Kind, storeErr.OwnTrouble
+		kind, isOwn = storeErr.Kind, storeErr.ThisObjectOnly
 		if storeErr.Permanent {
 			maxDelay = s.limits.RetryMaxPermanent
 		}
@@ -242,7 +242,7 @@ func (q *queue) handleFailureLocked(r result, name string) {
 	}
 	s.countLocked(kind)
 	q.lastKind = kind
-	if own || q.suspects[r.segment] >= maxSuspicions {
+	if isOwn || q.suspects[r.segment] >= maxSuspicions {
 		b := q.ownBackoff[r.segment]
 		if b == nil {
 			b = &backoff{}

@@ -24,12 +24,12 @@ type Options struct {
 	Level    string // "fastest", "default", "better" or "best"
 	Version  string // of collectord, for heartbeats
 	Limits   Limits
-	// Host adds to a heartbeat the host's state outside the log: its troubles and
+	// AddHostState adds to a heartbeat the host's state outside the log: its troubles and
 	// clients; default: nothing. Only one goroutine at a time calls it.
-	Host func(h *bucket.Heartbeat)
-	// Compress is called before the compression of a segment, which occupies a core, and
+	AddHostState func(h *bucket.Heartbeat)
+	// OnCompress is called before the compression of a segment, which occupies a core, and
 	// the returned function after it; default: nothing.
-	Compress func() (done func())
+	OnCompress func() (done func())
 	// Logger receives each trouble and its end; default: none. A record of a trouble that
 	// can repeat has the attribute "trouble" with the trouble's name. So has the Info
 	// record at its end, so that a handler can aggregate them.
@@ -134,8 +134,8 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Compress == nil {
-		o.Compress = func() func() { return func() {} }
+	if o.OnCompress == nil {
+		o.OnCompress = func() func() { return func() {} }
 	}
 	levels := map[string]zstd.EncoderLevel{
 		"": zstd.SpeedDefault, "fastest": zstd.SpeedFastest, "default": zstd.SpeedDefault,
@@ -156,7 +156,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,
 			bucket.NotEncrypted: 0, bucket.Unverified: 0,
-		}, Destination: Destination{Where: store.String()}},
+		}, Destination: Destination{Name: store.String()}},
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)

@@ -41,9 +41,9 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 			if st := s.Stats(); st.Objects != 10 || st.InFlight != 0 {
 				t.Errorf("stats %+v", st)
 			}
-			left, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
-			if len(left) > 0 {
-				t.Errorf("the spool still contains %v", left)
+			remaining, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
+			if len(remaining) > 0 {
+				t.Errorf("the spool still contains %v", remaining)
 			}
 		})
 	}
@@ -54,7 +54,7 @@ func TestCompressIsCalledAroundEachCompression(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
 	var begun, ended atomic.Int64
-	s := startWith(t, l, store, Options{Compress: func() func() {
+	s := startWith(t, l, store, Options{OnCompress: func() func() {
 		begun.Add(1)
 		return func() { ended.Add(1) }
 	}})
@@ -86,7 +86,7 @@ func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 		"a storage that forgets metadata":   {NoMetadata: true},
 		"a storage without conditions":      {Conditions: s3test.Refuse},
 		"a storage that ignores conditions": {Conditions: s3test.Ignore},
-		"a storage without metadata, conditions and CRC-32C": {Conditions: s3test.Misjudge, NoMetadata: true, NoCRC32C: true},
+		"a storage without metadata, conditions and CRC-32C": {Conditions: s3test.RefuseAsInvalid, NoMetadata: true, NoCRC32C: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, store := newFake(t)

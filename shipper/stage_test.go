@@ -41,7 +41,7 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	}})
 	l := openLog(t, t.TempDir())
 	fill(t, l, segments, 1)
-	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1}, Compress: func() func() {
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1}, OnCompress: func() func() {
 		end := compressing.begin()
 		return func() {
 			end()

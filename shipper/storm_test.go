@@ -31,7 +31,7 @@ var stormSegments = flag.Int("segments", 120, "how many segments go through a st
 //     a second copy, which is reported.
 func forEachCondition(t *testing.T, test func(t *testing.T, conditions, segments int)) {
 	t.Parallel()
-	all := map[string]int{"honoured": s3test.Honour, "ignored": s3test.Ignore, "refused with 501": s3test.Refuse, "refused with 400": s3test.Misjudge}
+	all := map[string]int{"honoured": s3test.Honour, "ignored": s3test.Ignore, "refused with 501": s3test.Refuse, "refused with 400": s3test.RefuseAsInvalid}
 	for name, conditions := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

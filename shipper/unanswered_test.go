@@ -50,7 +50,7 @@ func TestAnObjectWithoutAnAnswerIsReadBack(t *testing.T) {
 				was := k.fake.Objects()
 				for key, o := range was {
 					if c.damaged && isObject(key) {
-						k.fake.Rot(key, make([]byte, len(o.Body)))
+						k.fake.Corrupt(key, make([]byte, len(o.Body)))
 					}
 				}
 				k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -76,8 +76,8 @@ func TestAnObjectWithoutAnAnswerIsReadBack(t *testing.T) {
 					if puts := k.fake.Puts()[key] - before[key]; int64(puts) != c.puts {
 						t.Errorf("the object was put again %d times, want %d", puts, c.puts)
 					}
-					if whole := string(o.Body) == string(was[key].Body); whole == c.readForbidden {
-						t.Errorf("the object is intact: %v", whole)
+					if intact := string(o.Body) == string(was[key].Body); intact == c.readForbidden {
+						t.Errorf("the object is intact: %v", intact)
 					}
 				}
 				if c.wantLog != "" {

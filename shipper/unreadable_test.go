@@ -138,7 +138,7 @@ func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 				k.fake.Behave(s3test.Behaviour{Stored: func(key string) bool {
 					if strings.Contains(key, "/dt=") {
 						if puts++; puts <= c.damages {
-							time.AfterFunc(time.Second, func() { k.fake.Rot(key, make([]byte, 10)) })
+							time.AfterFunc(time.Second, func() { k.fake.Corrupt(key, make([]byte, 10)) })
 						}
 					}
 					return false
@@ -170,7 +170,7 @@ func TestAPowerFailureIsDetectedWhileNothingIsShipped(t *testing.T) {
 			runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 				keys := k.shipEach(largeUsage())
 				was := k.fake.Objects()
-				k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+				k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
 				time.Sleep(time.Minute)
 				k.behave(away)
 				time.Sleep(2 * watchInterval)

@@ -88,7 +88,7 @@ func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn)
 		}
 	}
 	defer func() { s.compressors <- c }()
-	defer s.opts.Compress()()
+	defer s.opts.OnCompress()()
 	if o, done, err = s.spool.compress(ctx, c, seg); err == nil {
 		upload = s.uploading.join()
 	}
@@ -232,7 +232,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 // conflict returns the error of an object whose keys are both taken by other content.
 func conflict(beside *bucket.Object) error {
 	return &bucket.Error{
-		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
+		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
 		Hint: "both this name and the plain one hold other content: look at them, and move one away",
 	}
 }
@@ -258,5 +258,5 @@ func contradiction(key string, err error) error {
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", OwnTrouble: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
+	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
 }

@@ -50,7 +50,7 @@ func (d *monitored) monitor() *Monitor {
 // fails has the storage fail for so long.
 func (d *monitored) fails(since time.Duration, f bucket.Failure) {
 	d.snapshot.Shipper.Destination = shipper.Destination{
-		Where: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
+		Name: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
 	}
 }
 

@@ -50,7 +50,7 @@ type limitConn struct {
 	buf      [4096]byte
 }
 
-const limitAnswer = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
+const limitResponse = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
 	`{"id":"019aaf5e-6c1e-7b3a-9c41-1f2e3d4c5b6a"}`
 
 // serveLimit prints its address. On SIGTERM it prints the number of commits, and the p99
@@ -196,7 +196,7 @@ func (l *limit) serve() error {
 				answered = append(answered[:0], l.awaiting...)
 				l.commit()
 				for _, fd := range answered {
-					rawSend(fd, limitAnswer)
+					rawSend(fd, limitResponse)
 				}
 			default:
 				l.receive(fd)

@@ -96,7 +96,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appendResul
 	for range appenders {
 		done.Go(func() {
 			rec := []wal.Record{{Usage: []byte(usage)}}
-			var own []time.Duration
+			var latencies []time.Duration
 			for now := time.Now(); now.Before(stop); {
 				rec[0].ID = wal.ID{}
 				if err := log.Append(context.Background(), rec...); err != nil {
@@ -105,11 +105,11 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appendResul
 				}
 				then := now
 				now = time.Now()
-				own = append(own, now.Sub(then))
+				latencies = append(latencies, now.Sub(then))
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, own...)
+			all = append(all, latencies...)
 		})
 	}
 	shipped := make(chan struct{})

@@ -120,12 +120,12 @@ func shipOnce(dir string, usageOf func(int) []byte) (s shipResult, err error) {
 	done := make(chan struct{})
 	began := time.Now()
 	go func() { defer close(done); ship.Run(running) }()
-	left := ship.Drain(ctx)
+	remaining := ship.Drain(ctx)
 	took := time.Since(began).Seconds()
 	stop()
 	<-done
-	if left > 0 {
-		return s, fmt.Errorf("%d segments were not shipped", left)
+	if remaining > 0 {
+		return s, fmt.Errorf("%d segments were not shipped", remaining)
 	}
 	st := ship.Stats()
 	s.raw, s.size, s.records = int64(st.RawBytes), int64(st.CompressedBytes), int64(log.Ledger().Shipped)

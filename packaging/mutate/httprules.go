@@ -130,8 +130,8 @@ func (p *planter) around(n ast.Node, before, after string) edit {
 }
 
 // kept plants an assignment that keeps the old value.
-func (p *planter) kept(what, old string, replacement ast.Expr) {
-	p.add("reset", what, p.around(replacement, "unlessMutantThen($N, "+old+", ", ")"))
+func (p *planter) kept(source, old string, replacement ast.Expr) {
+	p.add("reset", source, p.around(replacement, "unlessMutantThen($N, "+old+", ", ")"))
 }
 
 func (p *planter) assignment(n *ast.AssignStmt) {

@@ -72,22 +72,22 @@ func (p *planter) visitLog(n ast.Node) bool {
 }
 
 func (p *planter) call(c *ast.CallExpr) {
-	whole := edit{from: p.at(c.Pos()), to: p.at(c.End()), before: "unlessMutant($N, func() error { return ", after: " })"}
+	wrapped := edit{from: p.at(c.Pos()), to: p.at(c.End()), before: "unlessMutant($N, func() error { return ", after: " })"}
 	callee := name(c)
 	switch {
 	case slices.Contains(syncs, callee):
-		p.add("sync", p.text(c), whole)
+		p.add("sync", p.text(c), wrapped)
 	case callee == "Finish" && len(c.Args) == 2:
 		f, err := p.text(c.Args[0]), p.text(c.Args[1])
-		whole.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
-		p.add("sync", p.text(c), whole)
+		wrapped.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
+		p.add("sync", p.text(c), wrapped)
 	case withoutSync[callee] != "":
 		f := c.Fun.(*ast.SelectorExpr)
 		args := p.src[p.at(c.Lparen):p.at(c.End())]
-		whole.before = fmt.Sprintf("eitherMutant($N, func() error { return %s.%s%s }, func() error { return ", p.text(f.X), withoutSync[callee], args)
-		p.add("sync", p.text(c), whole)
+		wrapped.before = fmt.Sprintf("eitherMutant($N, func() error { return %s.%s%s }, func() error { return ", p.text(f.X), withoutSync[callee], args)
+		p.add("sync", p.text(c), wrapped)
 	case slices.Contains(losses, callee):
-		p.add("loss", p.text(c), whole)
+		p.add("loss", p.text(c), wrapped)
 	}
 }
 

@@ -26,10 +26,10 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused := func(version, why string) {
+	checkRefused := func(version, reason string) {
 		t.Helper()
-		if _, err := check(dir, version); err == nil || !strings.Contains(err.Error(), why) {
-			t.Errorf("%s: %v, want %q", version, err, why)
+		if _, err := check(dir, version); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v, want %q", version, err, reason)
 		}
 	}
 	if _, err := exec.LookPath("git"); err != nil && os.Getenv("ALLOW_MISSING") == "1" {
@@ -40,11 +40,11 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	gitIn("add", "-A")
 	gitIn("commit", "-qm", "x")
 	for _, version := range []string{"", "1.2", "v1.2", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3+5", "abc1234", "1.2.3-rc.1\n"} {
-		refused(version, "is not a version")
+		checkRefused(version, "is not a version")
 	}
-	refused("1.2.2", "no section")
-	refused("1.2.4", "nothing in it")
-	refused("1.2.3", "no tag v1.2.3")
+	checkRefused("1.2.2", "no section")
+	checkRefused("1.2.4", "nothing in it")
+	checkRefused("1.2.3", "no tag v1.2.3")
 	gitIn("tag", "v1.2.3")
 	gitIn("tag", "-am", "annotated", "v1.2.3-rc.1")
 	for version, changes := range map[string]string{"1.2.3": "- A line.\n\n- Another.", "v1.2.3": "- A line.\n\n- Another.", "1.2.3-rc.1": "- Its own."} {
@@ -53,9 +53,9 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 		}
 	}
 	write("# Changelog\n\n## 1.2.3\n\n- Changed since.\n")
-	refused("1.2.3", "the tree differs")
+	checkRefused("1.2.3", "the tree differs")
 	gitIn("commit", "-qam", "y")
-	refused("1.2.3", "another commit")
+	checkRefused("1.2.3", "another commit")
 }
 
 // TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile: linkedModules also fails for an

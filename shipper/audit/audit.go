@@ -72,7 +72,7 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 		if before != nil {
 			l.confirmed = confirmed{known: true, below: before[l.id].below}
 		}
-		if err := a.auditLog(ctx, l); err != nil {
+		if err := a.checkLog(ctx, l); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +83,7 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 		}
 		return run(ctx, calls, o, before)
 	}
-	a.addNothing()
+	a.reportIfEmpty()
 	if o.Deep {
 		if err := a.deep(ctx, logs); err != nil {
 			return nil, err
@@ -144,9 +144,9 @@ func (a *audit) logsOfNode(logs []*logObjects) (its []*logObjects) {
 	return its
 }
 
-// addNothing adds a finding if there are no objects. An empty result proves nothing: the
+// reportIfEmpty adds a finding if there are no objects. An empty result proves nothing: the
 // prefix may be wrong, or all objects may have been deleted.
-func (a *audit) addNothing() {
+func (a *audit) reportIfEmpty() {
 	for _, l := range a.report.Logs {
 		if l.Objects > 0 {
 			return

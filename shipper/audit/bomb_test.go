@@ -120,8 +120,8 @@ func TestOversizedMetadataAndReasonsAreDropped(t *testing.T) {
 	} {
 		key := "dt=2026-11-23/hour=08/" + strings.ReplaceAll(name, " ", "-") + bucket.Suffix
 		b.put(key, []byte("x"), m)
-		if there, err := b.store.Stat(t.Context(), key); err != nil || there.Metadata != (bucket.Metadata{}) {
-			t.Errorf("%s: got metadata %.200q, %v", name, fmt.Sprint(there.Metadata), err)
+		if stored, err := b.store.Stat(t.Context(), key); err != nil || stored.Metadata != (bucket.Metadata{}) {
+			t.Errorf("%s: got metadata %.200q, %v", name, fmt.Sprint(stored.Metadata), err)
 		}
 	}
 	k := bucket.Key{Node: "n", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}

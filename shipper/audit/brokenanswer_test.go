@@ -151,7 +151,7 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 }
 
 // breakResponse replaces the response for one object.
-func (b *brokenBucket) breakResponse(key string, answer func(c net.Conn, object []byte)) {
+func (b *brokenBucket) breakResponse(key string, respond func(c net.Conn, object []byte)) {
 	content := b.fake.Objects()[key].Body
 	b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, key) || r.URL.RawQuery != "" {
@@ -166,7 +166,7 @@ func (b *brokenBucket) breakResponse(key string, answer func(c net.Conn, object 
 		if r.Method == http.MethodHead {
 			c = &headOnly{Conn: c}
 		}
-		answer(c, content)
+		respond(c, content)
 		return true
 	}})
 }
@@ -205,12 +205,12 @@ func kindOfKey(r *Report, key string) Kind {
 // TestOneBrokenAnswerDoesNotEndAnAudit breaks each response that an audit needs, in each
 // way.
 func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
-	for name, answer := range brokenResponses() {
+	for name, respond := range brokenResponses() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
 				for _, key := range []string{b.object, b.foreign, b.note, b.heartbeat} {
-					b.breakResponse(key, answer)
+					b.breakResponse(key, respond)
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now()})
 					if err != nil {
 						t.Fatalf("the audit ended at %s: %v", key, err)
@@ -230,14 +230,14 @@ func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
 // TestOneBrokenAnswerDoesNotEndReading, neither in a deep audit nor in Records.
 func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	all := brokenBodies()
-	for name, answer := range brokenResponses() {
-		all[name] = answer
+	for name, respond := range brokenResponses() {
+		all[name] = respond
 	}
-	for name, answer := range all {
+	for name, respond := range all {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
-				b.breakResponse(b.object, answer)
+				b.breakResponse(b.object, respond)
 				r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true})
 				if err != nil {
 					t.Fatalf("the audit ended: %v", err)

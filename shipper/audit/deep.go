@@ -105,7 +105,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		if before != nil && before.run != x.run {
 			before = nil
 		}
-		if a.judge(x, before) && (before == nil || x.object.first > before.object.last()) {
+		if a.checkContents(x, before) && (before == nil || x.object.first > before.object.last()) {
 			before = x
 		}
 	}
@@ -115,9 +115,9 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	return err
 }
 
-// judge reports the problems of an object. It returns whether later objects can compare
+// checkContents reports the problems of an object. It returns whether later objects can compare
 // their ids with this one.
-func (a *audit) judge(x, before *reading) (ok bool) {
+func (a *audit) checkContents(x, before *reading) (ok bool) {
 	c := &x.contents
 	a.report.RawBytes += c.RawBytes
 	f := x.log.newFinding(Damaged, x.run, x.object.first, x.object.last())

@@ -17,7 +17,7 @@ func TestDeepAuditFindsObjectsThatContradictTheirMetadata(t *testing.T) {
 	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 100, 10)
 	_, other := newFake(t)
 	shipRecords(t, t.TempDir(), other.store, wal.Options{}, 10, 10)
-	stranger, strange := other.get(other.keyOfSeq(1))
+	otherObject, otherMetadata := other.get(other.keyOfSeq(1))
 	for seq, change := range map[uint64]struct {
 		how    func(object []byte, m *bucket.Metadata) []byte
 		kind   Kind
@@ -25,10 +25,10 @@ func TestDeepAuditFindsObjectsThatContradictTheirMetadata(t *testing.T) {
 	}{
 		1:  {func([]byte, *bucket.Metadata) []byte { return nil }, Truncated, "empty"},
 		11: {func(o []byte, _ *bucket.Metadata) []byte { return o[:len(o)-1] }, Truncated, "ends within its frame"},
-		21: {func([]byte, *bucket.Metadata) []byte { return stranger }, Damaged, "not those of its metadata"},
+		21: {func([]byte, *bucket.Metadata) []byte { return otherObject }, Damaged, "not those of its metadata"},
 		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "does not check out"},
 		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "does not check out"},
-		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = strange; return stranger }, Damaged, "another object"},
+		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = otherMetadata; return otherObject }, Damaged, "another object"},
 		61: {func(o []byte, _ *bucket.Metadata) []byte { return append(bytes.Clone(o), o...) }, Damaged, "the id of line 11"},
 		71: {func(o []byte, m *bucket.Metadata) []byte { m.Records = 11; return o }, Damaged, "not those of its metadata: 10 records"},
 		81: {func(o []byte, m *bucket.Metadata) []byte { m.SHA256 = strings.Repeat("0", 64); return o }, Damaged, "SHA-256"},

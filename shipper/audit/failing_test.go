@@ -36,7 +36,7 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 		false: {"error", "error", "absent x", "unheard", "fine h 9", "fine n 7"},
 		true:  {"error", "error", "error", "absent x", "unheard m 8", "fine h 9", "fine n 7"},
 	} {
-		f := checkFleet(t, stores, FleetOptions{Holes: holes, Expected: []string{"x"}}, true, want...)
+		f := checkFleet(t, stores, FleetOptions{AuditObjects: holes, Expected: []string{"x"}}, true, want...)
 		for _, h := range f.Failed() {
 			if h.Destination == "" || h.Reason == "" {
 				t.Errorf("%+v", h)

@@ -12,7 +12,7 @@ import (
 
 // FleetOptions configures RunFleet. The zero value of each field means its default.
 type FleetOptions struct {
-	Holes bool // also audit the objects; default: read only heartbeats
+	AuditObjects bool // also audit the objects; default: read only heartbeats
 	// SilentFor is how long a host may be silent after the time at which its next
 	// heartbeat was due; default 15 min.
 	SilentFor time.Duration
@@ -25,7 +25,7 @@ type FleetOptions struct {
 	Expected        []string      // nodes that must exist
 	Accepted        *Accepted     // accepted incidents; default: none
 	// Progress is called from several goroutines with the number of heartbeats read. With
-	// Holes it is then called with the number of objects listed in a destination.
+	// AuditObjects it is then called with the number of objects listed in a destination.
 	Progress func(heartbeats, objects int)
 
 	maxDevices int64 // limit of clients kept in memory
@@ -67,7 +67,7 @@ func (f *Fleet) Nodes() int {
 }
 
 // RunFleet reports the state of each host from the heartbeats in the destinations. With
-// Holes it also audits the objects as Run does. If there are several destinations, one
+// AuditObjects it also audits the objects as Run does. If there are several destinations, one
 // that can't be read is part of the report; a single one that can't be read is an error.
 //
 // RunFleet takes about 1 KiB of memory per host, plus the memory of Run, plus at most 20
@@ -113,7 +113,7 @@ func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Flee
 			f.add(&Host{Wrong: []Kind{failureKind(err)}, Reason: errorText(err)})
 		}
 	}
-	f.judge()
+	f.setStates()
 	return f.report(), nil
 }
 
@@ -137,7 +137,7 @@ func (f *fleet) add(h *Host) *Host {
 func (f *fleet) addDestination(ctx context.Context, store bucket.Store, heartbeats []storedHeartbeat) error {
 	before := len(f.hosts)
 	logs := f.addHeartbeats(heartbeats)
-	if f.Holes {
+	if f.AuditObjects {
 		r, err := Run(ctx, store, Options{
 			Grace: f.Grace, Now: f.Now, Node: f.Node, Accepted: f.Accepted,
 			Progress: func(objects, _ int) { f.Progress(f.heartbeats, objects) },

@@ -136,7 +136,7 @@ func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
 	stores := []bucket.Store{b.store}
 	expected := []string{"renamed", "anew"}
 	for _, holes := range []bool{false, true} {
-		checkFleet(t, stores, FleetOptions{Holes: holes, Expected: expected}, false, "fine anew 3", "fine renamed 1", "replaced anew 2")
+		checkFleet(t, stores, FleetOptions{AuditObjects: holes, Expected: expected}, false, "fine anew 3", "fine renamed 1", "replaced anew 2")
 	}
 	for _, stores := range [][]bucket.Store{{b.store}, {b.store, b.store}} {
 		r, err := RunAll(t.Context(), stores, Options{Now: noon})
@@ -213,7 +213,7 @@ func TestUnreadableHeartbeatsAreNamedAndOthersRead(t *testing.T) {
 	}
 	// The audit goes on, too.
 	b.putObject("edge-8", 8, 1, 1, 10, noon)
-	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true}, true, want...)
+	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{AuditObjects: true}, true, want...)
 	if h := f.Hosts[7]; h.Node != "edge-8" || h.Found == nil || f.Objects != 1 {
 		t.Errorf("%+v", h)
 	}
@@ -248,7 +248,7 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	b.putHeartbeat("slow", 6, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 1, Pending: 10, OldestUnshipped: 30 * 3600, At: noon})
 
 	checkFleet(t, stores, FleetOptions{}, true, "overdue slow 6", "trouble gone 4", "fine holed 2", "fine lost 5", "fine well 1")
-	f := checkFleet(t, stores, FleetOptions{Holes: true, Expected: []string{"quiet"}}, true,
+	f := checkFleet(t, stores, FleetOptions{AuditObjects: true, Expected: []string{"quiet"}}, true,
 		"gone+trouble gone 4", "missing holed 2", "unheard quiet 3", "fine lost 5", "fine slow 6", "fine well 1")
 	if h := f.Hosts[1]; h.Found[Missing] != (Tally{1, 10}) || h.Heartbeat == nil || f.Objects != 6 {
 		t.Errorf("%+v", h)
@@ -257,13 +257,13 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 	known := parseAccepted(t, "0000000000000002 11-20 alice deleted by hand\n0000000000000004 1-10 alice the same")
-	checkFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1")
+	checkFleet(t, stores, FleetOptions{AuditObjects: true, Accepted: known}, true, "trouble gone 4", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1")
 	if len(known.Unused()) > 0 {
 		t.Errorf("%+v", known.Unused())
 	}
-	checkFleet(t, stores, FleetOptions{Holes: true, Node: "holed"}, true, "missing holed 2")
+	checkFleet(t, stores, FleetOptions{AuditObjects: true, Node: "holed"}, true, "missing holed 2")
 	b.put("dt=2026-11-24/hour=12/n-0000000000000009-00000000000000000001-09000000000000000000-0000000000000001.ndjson.zst", []byte("x"), bucket.Metadata{})
-	if f := checkFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "damaged", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1"); f.Hosts[1].Key == "" {
+	if f := checkFleet(t, stores, FleetOptions{AuditObjects: true, Accepted: known}, true, "trouble gone 4", "damaged", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1"); f.Hosts[1].Key == "" {
 		t.Errorf("%+v", f.Hosts[1])
 	}
 }
@@ -277,7 +277,7 @@ func TestAFleetOfSeveralDestinations(t *testing.T) {
 	off.putObject("m", 9, 1, 1, 10, noon)
 	stores := []bucket.Store{one.store, other.store, off.store, empty.store}
 	for holes, unheard := range map[bool]string{false: "unheard", true: "unheard m 9"} {
-		f := checkFleet(t, stores, FleetOptions{Holes: holes}, true, "nothing", "silent n 7", unheard, "fine n 8")
+		f := checkFleet(t, stores, FleetOptions{AuditObjects: holes}, true, "nothing", "silent n 7", unheard, "fine n 8")
 		for i, s := range []testBucket{empty, one, off, other} {
 			if f.Hosts[i].Destination != s.store.String() {
 				t.Errorf("%+v", f.Hosts[i])
@@ -294,12 +294,12 @@ func TestTheFleetOfRealHosts(t *testing.T) {
 	onEveryStore(t, func(t *testing.T, b testBucket) {
 		shipAndRetire(t, t.TempDir(), b.store, 40, 10)
 		shipRecords(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
-		f, err := RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+		f, err := RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{AuditObjects: true})
 		if err != nil || len(f.Hosts) != 2 || f.Hosts[0].State != Unheard || f.Hosts[1].State != Retired || f.Objects != 6 || f.Wrong() {
 			t.Fatalf("%q, %v", hostLines(f), err)
 		}
 		b.remove(b.keyOfSeq(31))
-		f, err = RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+		f, err = RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{AuditObjects: true})
 		if err != nil || f.Hosts[0].State != Missing || f.Hosts[0].Found[Missing] != (Tally{1, 10}) {
 			t.Errorf("%q, %v", hostLines(f), err)
 		}

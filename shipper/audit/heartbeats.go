@@ -64,19 +64,19 @@ func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartb
 // read reads the heartbeat. A problem of this heartbeat alone is stored in h; an error is
 // a failure of the storage.
 func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
-	own, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
+	objectErr, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
 		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
 		return err
 	})
 	var damage *bucket.Damage
 	switch {
-	case own == nil:
-	case errors.Is(own, bucket.ErrNotFound):
+	case objectErr == nil:
+	case errors.Is(objectErr, bucket.ErrNotFound):
 		h.deleted = true
-	case errors.As(own, &damage):
+	case errors.As(objectErr, &damage):
 		h.problem = damage.Err.Error()
 	default:
-		h.problem, h.unreadable = errorText(own), true
+		h.problem, h.unreadable = errorText(objectErr), true
 	}
 	return err
 }

@@ -32,7 +32,7 @@ func writeSlowly(write func() error) {
 func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
 	const workers, good, bad = 4, 5, 2 * maxConsecutiveFailures
 	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
-	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+	for name, respond := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"no response": hang,
 		"500": func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
@@ -82,7 +82,7 @@ func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
 						}
 					}
 					b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
-						return r.Method == http.MethodGet && lost[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")] && answer(w, r)
+						return r.Method == http.MethodGet && lost[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")] && respond(w, r)
 					}})
 					began := time.Now()
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "x", Deep: true, Workers: workers})

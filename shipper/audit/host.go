@@ -94,8 +94,8 @@ func receivedAt(b *bucket.Heartbeat) time.Time {
 	return b.Stored
 }
 
-// judge sets the state of each host. It needs the hosts of all destinations.
-func (f *fleet) judge() {
+// setStates sets the state of each host. It needs the hosts of all destinations.
+func (f *fleet) setStates() {
 	latest := map[nodeID]*Host{} // per node: the host with the latest heartbeat; one that is not silent wins
 	latestAnywhere := map[string]*Host{}
 	known := map[string]bool{}
@@ -125,19 +125,19 @@ func (f *fleet) judge() {
 			continue
 		}
 		known[node] = true
-		why := "no heartbeat, and no objects"
-		if !f.Holes {
-			why = "no heartbeat; whether there are objects was not looked for"
+		reason := "no heartbeat, and no objects"
+		if !f.AuditObjects {
+			reason = "no heartbeat; whether there are objects was not looked for"
 		}
 		if slices.ContainsFunc(f.hosts, func(h *Host) bool { return slices.Contains(h.Wrong, Failed) }) {
-			why += onlyReadableNote
+			reason += onlyReadableNote
 		}
-		f.add(&Host{Node: node, Wrong: []Kind{Absent}, Reason: why})
+		f.add(&Host{Node: node, Wrong: []Kind{Absent}, Reason: reason})
 	}
 	f.findClones()
 	for _, h := range f.hosts {
 		if h.Heartbeat != nil {
-			f.judgeHeartbeat(h, h == latest[h.nodeID()], expected[h.Node] && h == latestAnywhere[h.Node])
+			f.setState(h, h == latest[h.nodeID()], expected[h.Node] && h == latestAnywhere[h.Node])
 		}
 	}
 	f.findSilentDevices()
@@ -166,10 +166,10 @@ func (f *fleet) oldestAge(b *bucket.Heartbeat) time.Duration {
 	return f.Now.Sub(receivedAt(b)) + b.At.Sub(b.OldestAt())
 }
 
-// judgeHeartbeat sets a host's state by its heartbeat. latest means that it is the latest
+// setState sets a host's state by its heartbeat. latest means that it is the latest
 // heartbeat of its node; expected means that its node is expected and that it is the
 // latest in any destination.
-func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
+func (f *fleet) setState(h *Host, latest, expected bool) {
 	b := h.Heartbeat
 	age := f.Now.Sub(receivedAt(b))
 	h.State = Fine
@@ -208,7 +208,7 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 			h.ClockSeconds = seconds(off)
 		}
 	}
-	if f.Holes || b.Pending == 0 || f.oldestAge(b) <= f.Grace {
+	if f.AuditObjects || b.Pending == 0 || f.oldestAge(b) <= f.Grace {
 		return
 	}
 	waiting := Finding{Kind: Overdue, LogID: h.LogID, FirstSeq: b.ConfirmedBelow, LastSeq: b.LastSeq}

@@ -66,7 +66,7 @@ func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	// The objects of the log are reported for one of the hosts.
 	b.putObject("edge-1", 1, 1, 1, 10, noon)
 	b.putObject("copy", 1, 2, 6, 10, noon)
-	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
+	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{AuditObjects: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
 	if f.Hosts[0].Found[Forked].Findings != 1 || f.Hosts[1].Found != nil {
 		t.Errorf("%+v", f.Hosts)
 	}

@@ -136,13 +136,13 @@ func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(
 // checkListedOnce returns an error if the listing contains a key twice, since each finding
 // about that object would be counted twice.
 func (v *inventory) checkListedOnce(names []string) error {
-	twice := func(key string) error {
+	errTwice := func(key string) error {
 		return fmt.Errorf("the listing has %.200q twice: this storage, or a proxy in front of it, does not list as S3 does (try again; update it, or copy the bucket to a folder and audit that)", key)
 	}
 	slices.Sort(names)
 	for i := 1; i < len(names); i++ {
 		if names[i] == names[i-1] {
-			return twice(names[i])
+			return errTwice(names[i])
 		}
 	}
 	for _, l := range v.logs {
@@ -150,7 +150,7 @@ func (v *inventory) checkListedOnce(names []string) error {
 			before := objectRef{}
 			for o := range r.objects.all() {
 				if o.kind < 0 && o == before {
-					return twice(v.key(l, r, o))
+					return errTwice(v.key(l, r, o))
 				}
 				before = o
 			}
@@ -202,12 +202,12 @@ func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []str
 	found := make([]bucket.Metadata, len(keys))
 	unread := make([]bool, len(keys)) // deleted, or reported as unreadable
 	err := bucket.Parallel(ctx, len(keys), func(i int) error {
-		own, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
+		objectErr, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
 			stored, err := calls.store.Stat(ctx, keys[i])
 			found[i] = stored.Metadata
 			return err
 		})
-		unread[i] = own != nil
+		unread[i] = objectErr != nil
 		return err
 	})
 	for i, key := range keys {
@@ -267,13 +267,13 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 // read reads why the records are lost. The key alone proves that they are.
 func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	var note bucket.LossNote
-	own, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
+	objectErr, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
 		note, err = bucket.ReadLossNote(ctx, calls.store, n.Key)
 		return err
 	})
 	switch {
-	case err != nil, errors.Is(own, bucket.ErrNotFound):
-	case own != nil:
+	case err != nil, errors.Is(objectErr, bucket.ErrNotFound):
+	case objectErr != nil:
 		n.reason = "unreadable note"
 	default:
 		n.reason = note.Reason

@@ -38,8 +38,8 @@ func (l *logObjects) node() string {
 	return ""
 }
 
-// auditLog audits one log.
-func (a *audit) auditLog(ctx context.Context, l *logObjects) error {
+// checkLog audits one log.
+func (a *audit) checkLog(ctx context.Context, l *logObjects) error {
 	a.logFindings = map[Kind]Tally{}
 	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat, Found: a.logFindings}
 	var gaps []gap

@@ -79,7 +79,7 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 	case err == nil, errors.Is(err, bucket.ErrNotFound), errors.As(err, &damage):
 		c.consecutiveFailures.Store(0)
 		return err, nil
-	case ctx.Err() != nil, !errors.As(err, &failure), !failure.OwnTrouble && c.list(ctx, key) != nil:
+	case ctx.Err() != nil, !errors.As(err, &failure), !failure.ThisObjectOnly && c.list(ctx, key) != nil:
 		return nil, err
 	case failure.Permanent || c.consecutiveFailures.Add(1) < maxConsecutiveFailures:
 	case c.storageFails(ctx):
@@ -88,8 +88,8 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 		c.consecutiveFailures.Store(0)
 	}
 	objectFailure := *failure
-	if !objectFailure.OwnTrouble { // the existing hint is about the storage
-		objectFailure.OwnTrouble, objectFailure.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
+	if !objectFailure.ThisObjectOnly { // the existing hint is about the storage
+		objectFailure.ThisObjectOnly, objectFailure.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
 	}
 	if c.unreadable != nil {
 		c.unreadable.add(key, &objectFailure)

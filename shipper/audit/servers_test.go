@@ -133,8 +133,8 @@ func shipAndRetire(t *testing.T, dir string, store bucket.Store, n, per int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
-	if left := s.Drain(ctx); left > 0 {
-		t.Fatalf("%d segments remain", left)
+	if remaining := s.Drain(ctx); remaining > 0 {
+		t.Fatalf("%d segments remain", remaining)
 	}
 	cancel()
 	<-done

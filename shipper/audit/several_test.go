@@ -67,9 +67,9 @@ func TestRecordsComeFromSeveralDestinations(t *testing.T) {
 	if got, err := read(Selection{IDs: []bucket.ID{all[3]}}); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
-	stranger := all[3]
-	stranger[9] ^= 0x10
-	if got, err := read(Selection{IDs: []bucket.ID{stranger, all[25]}}); !errors.Is(err, ErrNoSuchID) || len(got) != 1 || !strings.Contains(err.Error(), stranger.String()) || strings.Contains(err.Error(), all[25].String()) {
+	missingID := all[3]
+	missingID[9] ^= 0x10
+	if got, err := read(Selection{IDs: []bucket.ID{missingID, all[25]}}); !errors.Is(err, ErrNoSuchID) || len(got) != 1 || !strings.Contains(err.Error(), missingID.String()) || strings.Contains(err.Error(), all[25].String()) {
 		t.Errorf("%v, %v", got, err)
 	}
 	// A damaged object in one destination does not stop reading the other.

@@ -79,7 +79,7 @@ func TestHintsForRecordedAnswers(t *testing.T) {
 			return c.answers(r) && replay(t, w, r, name)
 		}})
 		var e *Error
-		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, c.hint) {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.ThisObjectOnly || !strings.Contains(e.Hint, c.hint) {
 			t.Errorf("%s: %+v", name, err)
 		}
 	}

@@ -72,13 +72,13 @@ type Capabilities struct {
 
 // Capabilities returns the result of the last probe that succeeded.
 func (s *s3Store) Capabilities() Capabilities {
-	can := s.lastFound.Load()
-	if can == nil {
+	last := s.lastFound.Load()
+	if last == nil {
 		return Capabilities{}
 	}
 	conditional := "no"
-	if can.conditional {
+	if last.conditional {
 		conditional = "yes"
 	}
-	return Capabilities{conditional, can.checksumName(), can.encryptionName()}
+	return Capabilities{conditional, last.checksumName(), last.encryptionName()}
 }

@@ -110,7 +110,7 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 			checkClaimed := func(who string, s *folder) {
 				t.Helper()
 				var storeErr *Error
-				if err := s.Put(ctx, testObject(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
+				if err := s.Put(ctx, testObject(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.ThisObjectOnly {
 					t.Errorf("a put by %s: %v", who, err)
 				}
 				if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
@@ -119,15 +119,15 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 			}
 			checkClaimed("another collector", reopen(t, root, "00000000000000bb"))
 			checkClaimed("one without a log", reopen(t, root, ""))
-			held, err := os.Open(filepath.Join(root, o.Key))
+			locked, err := os.Open(filepath.Join(root, o.Key))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+			if err := unix.Flock(int(locked.Fd()), unix.LOCK_EX); err != nil {
 				t.Fatal(err)
 			}
 			checkClaimed("a copy of a collector that is about to complete it", s)
-			held.Close()
+			locked.Close()
 			if err := s.Put(ctx, o); err != nil {
 				t.Fatal(err)
 			}
@@ -236,7 +236,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	for _, name := range []string{"pipe", "zero", "link", "directory", "socket"} {
 		key := Partition(0) + name + Suffix
 		var storeErr *Error
-		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.OwnTrouble {
+		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.ThisObjectOnly {
 			t.Errorf("Stat of a %s: %v", name, err)
 		}
 		if _, _, err := s.Open(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {

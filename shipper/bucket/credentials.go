@@ -110,11 +110,11 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 		p.lastKeys = v
 		return v, nil
 	}
-	had := p.lastKeys.AccessKeyID != ""
-	if p.file != "" && had {
+	hadKeys := p.lastKeys.AccessKeyID != ""
+	if p.file != "" && hadKeys {
 		return p.lastKeys, nil
 	}
-	return v, &credentialError{p.from, err, had}
+	return v, &credentialError{p.from, err, hadKeys}
 }
 
 func (p *keyProvider) IsExpired() bool {

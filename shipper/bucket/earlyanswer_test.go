@@ -16,9 +16,9 @@ import (
 // refusingConn fails a write, and returns a 413 some time later.
 type refusingConn struct {
 	net.Conn
-	answer io.Reader
-	failed chan struct{}
-	delay  time.Duration
+	response io.Reader
+	failed   chan struct{}
+	delay    time.Duration
 }
 
 func (c *refusingConn) Write(p []byte) (int, error) {
@@ -32,21 +32,21 @@ func (c *refusingConn) Write(p []byte) (int, error) {
 func (c *refusingConn) Read(p []byte) (int, error) {
 	<-c.failed
 	time.Sleep(c.delay)
-	return c.answer.Read(p)
+	return c.response.Read(p)
 }
 
 func (c *refusingConn) Close() error { return nil }
 
 func TestAnEarlyAnswerIsReadAfterAFailedWrite(t *testing.T) {
 	for name, c := range map[string]struct {
-		answer string
-		delay  time.Duration
-		status int
+		response string
+		delay    time.Duration
+		status   int
 	}{
 		"at once":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 0, 413},
 		"with a body": {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo Large", 0, 413},
 		"half a body": {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo", 0, 413},
-		"delayed":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answerWait - time.Millisecond, 413},
+		"delayed":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", responseWait - time.Millisecond, 413},
 		"too late":    {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", time.Hour, 0},
 		"never":       {"", 0, 0},
 		"incomplete":  {"HTTP/1.1 413 Too", 0, 0},
@@ -54,22 +54,22 @@ func TestAnEarlyAnswerIsReadAfterAFailedWrite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dial := func(context.Context, string, string) (net.Conn, error) {
-					return &refusingConn{answer: bytes.NewReader([]byte(c.answer)), failed: make(chan struct{}), delay: c.delay}, nil
+					return &refusingConn{response: bytes.NewReader([]byte(c.response)), failed: make(chan struct{}), delay: c.delay}, nil
 				}
-				rt := &transport{&http.Transport{DialContext: withEarlyAnswers(dial)}}
+				rt := &transport{&http.Transport{DialContext: withEarlyResponses(dial)}}
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://x/", bytes.NewReader(make([]byte, 1<<20)))
 				if err != nil {
 					t.Fatal(err)
 				}
 				resp, err := rt.RoundTrip(req)
 				status := 0
-				var answer *responseError
+				var response *responseError
 				switch {
 				case err == nil:
 					status = resp.StatusCode
 					resp.Body.Close()
-				case errors.As(err, &answer): // not from S3
-					status = answer.status
+				case errors.As(err, &response): // not from S3
+					status = response.status
 				}
 				if status != c.status {
 					t.Errorf("status %d, %v", status, err)

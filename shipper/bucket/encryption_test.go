@@ -12,31 +12,31 @@ import (
 
 func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 	t.Parallel()
-	ways := map[string]struct {
+	storages := map[string]struct {
 		encryption int
 		confirmed  bool
 	}{
 		"S3": {s3test.Obey, true}, "Garage, versitygw": {s3test.Disregard, false},
 		"rclone, which keeps headers": {s3test.KeepHeader, false}, "a gateway that does not confirm it": {s3test.ObeySilently, false},
 	}
-	for name, way := range ways {
+	for name, storage := range storages {
 		for _, sse := range []string{"s3", "kms", "kms:a-key"} {
 			for _, unconfirmed := range []string{"reject", "accept"} {
 				t.Run(name+" "+sse+" "+unconfirmed, func(t *testing.T) {
 					f, s := newFake(t, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = sse, unconfirmed })
 					// The object of the probe exists, encrypted or not, which proves nothing.
 					f.Put("data/"+probeKey, []byte("x"))
-					f.Behave(s3test.Behaviour{Encryption: way.encryption})
+					f.Behave(s3test.Behaviour{Encryption: storage.encryption})
 					var e *Error
 					err := s.Put(t.Context(), testObject("a", "x"))
 					stored, sent := f.Objects()["data/a"]
-					if way.confirmed || unconfirmed == "accept" {
+					if storage.confirmed || unconfirmed == "accept" {
 						if err != nil || stored.Header.Get("X-Amz-Server-Side-Encryption") == "" {
 							t.Errorf("%v", err)
 						}
 						return
 					}
-					if !errors.As(err, &e) || e.Kind != NotEncrypted || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, "shipper.s3.sse_unconfirmed: accept") || sent {
+					if !errors.As(err, &e) || e.Kind != NotEncrypted || !e.Permanent || e.ThisObjectOnly || !strings.Contains(e.Hint, "shipper.s3.sse_unconfirmed: accept") || sent {
 						t.Errorf("usage was sent: %v, %v", sent, err)
 					}
 					f.Behave(s3test.Behaviour{})

@@ -92,32 +92,32 @@ func (x *examination) addNotReached() []Step {
 // probe adds the steps that the probe checks.
 func (x *examination) probe(ctx context.Context) bool {
 	s, t := x.store, callOptionsOf(ctx)
-	can, err := s.probe(WithCallOptions(ctx, t))
+	found, err := s.probe(WithCallOptions(ctx, t))
 	if failure := (*Error)(nil); err != nil && errors.As(s.fail("put", probeKey, t, err), &failure) { // fail always returns an *Error
 		return x.addFailed(stepOf(failure), failure)
 	}
 	x.addPassedBefore(stepCondition)
 	condition := "a put replaces nothing (If-None-Match)"
-	if !can.conditional {
+	if !found.conditional {
 		condition = "the storage has none, and is asked for the key before each put"
 	}
 	x.add(stepCondition, Passed, condition, "")
-	if can.checksumName() == checksumOff.String() {
+	if found.checksumName() == checksumOff.String() {
 		x.add(stepChecksum, Doubtful, "the storage verifies none: only what it says of an object later shows what became of it", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
 	} else {
-		x.add(stepChecksum, Passed, "the storage refuses a wrong "+can.checksumName(), "")
+		x.add(stepChecksum, Passed, "the storage refuses a wrong "+found.checksumName(), "")
 	}
 	switch {
-	case can.encryption != "":
-		x.add(stepEncryption, Passed, "the storage confirms "+can.encryption, "")
+	case found.encryption != "":
+		x.add(stepEncryption, Passed, "the storage confirms "+found.encryption, "")
 	case s.sse == nil:
 		x.add(stepEncryption, Passed, "not asked for (shipper.s3.sse is empty)", "")
 	default:
 		x.add(stepEncryption, Doubtful, "the storage does not confirm it, and is used all the same (shipper.s3.sse_unconfirmed: accept)", "see that the storage encrypts")
 	}
 	switch {
-	case can.classTrouble != "":
-		x.add(stepClass, Doubtful, can.classTrouble, "")
+	case found.classTrouble != "":
+		x.add(stepClass, Doubtful, found.classTrouble, "")
 	case s.storageClass == "":
 		x.add(stepClass, Passed, "the bucket's default", "")
 	default:

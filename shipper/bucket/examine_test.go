@@ -129,11 +129,11 @@ func TestExamineNamesTheFailedStep(t *testing.T) {
 				}
 			})
 			f.Behave(c.behaviour)
-			first, odd := notPassed(t, Examine(t.Context(), s))
-			if tls := odd[stepTLS]; tls.Outcome != NotChecked || !strings.Contains(tls.Found, "http://") && first == "" {
+			first, others := notPassed(t, Examine(t.Context(), s))
+			if tls := others[stepTLS]; tls.Outcome != NotChecked || !strings.Contains(tls.Found, "http://") && first == "" {
 				t.Errorf("%+v", tls)
 			}
-			checkStep(t, first, odd, c.step, c.outcome, c.advice)
+			checkStep(t, first, others, c.step, c.outcome, c.advice)
 			for key := range f.Objects() {
 				if key != "data/"+probeKey && !strings.HasPrefix(key, "data/_collectord/wrong-") {
 					t.Errorf("%s was put", key)
@@ -173,7 +173,7 @@ func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := closed.Addr().String()
+	unusedAddr := closed.Addr().String()
 	closed.Close()
 	plain, _ := newFake(t)
 	now := time.Now()
@@ -187,7 +187,7 @@ func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 		advice             string
 	}{
 		"no such name":                    {"http://nowhere.invalid:9000", "", stepName, Failed, "shipper.s3.endpoint"},
-		"nothing listens":                 {"http://" + nobody, "", stepConnection, Failed, "nothing listens there"},
+		"nothing listens":                 {"http://" + unusedAddr, "", stepConnection, Failed, "nothing listens there"},
 		"an unknown authority":            {good, "", stepTLS, Failed, "shipper.s3.ca_file"},
 		"an expired certificate":          {expired, expiredCA, stepTLS, Failed, "renew the storage's certificate, or correct the clock"},
 		"a certificate for another name":  {other, otherCA, stepTLS, Failed, "write one of the certificate's names in shipper.s3.endpoint: storage.example"},
@@ -197,8 +197,8 @@ func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, s3test.Bucket, "data/", func(o *S3Options) { o.CAFile = c.ca })
-			first, odd := notPassed(t, Examine(t.Context(), s))
-			checkStep(t, first, odd, c.step, c.outcome, c.advice)
+			first, others := notPassed(t, Examine(t.Context(), s))
+			checkStep(t, first, others, c.step, c.outcome, c.advice)
 		})
 	}
 }
@@ -307,19 +307,19 @@ func TestRealStoragesPassEveryStep(t *testing.T) {
 			ahead := time.Hour
 			ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { ahead = d }})
 			for _, again := range []bool{false, true} { // the second pass finds the objects of the first
-				first, odd := notPassed(t, Examine(ctx, s))
-				checkStep(t, first, odd, "", Passed, "")
+				first, others := notPassed(t, Examine(ctx, s))
+				checkStep(t, first, others, "", Passed, "")
 				if ahead.Abs() > maxClockError {
 					t.Errorf("second pass: %t: the clock is %v ahead", again, ahead)
 				}
 			}
 			s.bucket += "-not"
 			s.current.Store(nil)
-			first, odd := notPassed(t, Examine(ctx, s))
-			checkStep(t, first, odd, stepBucket, Failed, "create the bucket")
+			first, others := notPassed(t, Examine(ctx, s))
+			checkStep(t, first, others, stepBucket, Failed, "create the bucket")
 			s = testS3(t, endpoint(t), s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = s3test.KeysFile(t, s3test.User, "wrong-secret", "") })
-			first, odd = notPassed(t, Examine(ctx, s))
-			checkStep(t, first, odd, stepKeys, Failed, "the access key or its secret is wrong")
+			first, others = notPassed(t, Examine(ctx, s))
+			checkStep(t, first, others, stepKeys, Failed, "the access key or its secret is wrong")
 		})
 	}
 }

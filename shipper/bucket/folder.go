@@ -154,7 +154,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	rename := s.calls.rename
 	if !o.Replace && !o.Latest {
 		rename = func(from, to string) error { return s.nameNew(from, to, o.Key) }
-		if there, err := os.Lstat(path); err == nil && !isClaim(there) {
+		if info, err := os.Lstat(path); err == nil && !isClaim(info) {
 			return keyTaken()
 		}
 	}
@@ -170,7 +170,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	}
 	switch err := rename(temp, path); {
 	case errors.Is(err, errClaimed):
-		return &Error{Op: "put", Key: o.Key, Kind: "claimed", OwnTrouble: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
+		return &Error{Op: "put", Key: o.Key, Kind: "claimed", ThisObjectOnly: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
 	case errors.Is(err, fs.ErrExist):
 		return keyTaken()
 	case err != nil:
@@ -179,7 +179,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	if err := syncDir(dir); err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	if there, err := os.Stat(path); err != nil || there.Size() != o.Size {
+	if info, err := os.Stat(path); err != nil || info.Size() != o.Size {
 		err = errors.Join(errors.New("the folder does not have what was put"), err)
 		return &Error{Op: "put", Key: o.Key, Kind: Unproven, Err: err}
 	}

@@ -25,14 +25,14 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	_ = os.Remove(root)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	bad := 0
+	failed := 0
 	for i := range 4 {
 		wg.Go(func() {
 			for j := range 200 {
 				o := NewObject("dt=2000/x"+strings.Repeat("a", i)+"-"+strings.Repeat("b", j), []byte("hello"))
 				if err := s.Put(context.Background(), o); err != nil && !errors.Is(err, ErrExists) {
 					mu.Lock()
-					if bad++; bad < 4 {
+					if failed++; failed < 4 {
 						t.Log(err)
 					}
 					mu.Unlock()
@@ -41,8 +41,8 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if bad > 0 {
-		t.Errorf("%d of 800 puts failed", bad)
+	if failed > 0 {
+		t.Errorf("%d of 800 puts failed", failed)
 	}
 }
 

@@ -34,7 +34,7 @@ func TestAnUnusableFolderDoesNotPreventTheStart(t *testing.T) {
 			}
 			o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 			var trouble *Error
-			if err := s.Put(context.Background(), o); !errors.As(err, &trouble) || !trouble.Permanent || trouble.OwnTrouble || !strings.Contains(trouble.Hint, "must be a directory") {
+			if err := s.Put(context.Background(), o); !errors.As(err, &trouble) || !trouble.Permanent || trouble.ThisObjectOnly || !strings.Contains(trouble.Hint, "must be a directory") {
 				t.Errorf("put: %v", err)
 			}
 			if err := os.Rename(path, path+".old"); err != nil {

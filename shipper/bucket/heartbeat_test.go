@@ -52,13 +52,13 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 
 func TestSameStateIgnoresValuesThatAlwaysChange(t *testing.T) {
 	seconds := int64(7)
-	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
-	same := was.Clients
-	for what, is := range map[string]struct {
+	before := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
+	same := before.Clients
+	for name, c := range map[string]struct {
 		now  Heartbeat
 		same bool
 	}{
-		"nothing":            {was, true},
+		"nothing":            {before, true},
 		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
 		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Vanished: 1}, false},
 		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5, Clients: same}, false},
@@ -68,8 +68,8 @@ func TestSameStateIgnoresValuesThatAlwaysChange(t *testing.T) {
 		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, ClientsKnown: 1}, false},
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
-		if is.now.SameState(was) != is.same {
-			t.Errorf("%s: SameState is %v", what, !is.same)
+		if c.now.SameState(before) != c.same {
+			t.Errorf("%s: SameState is %v", name, !c.same)
 		}
 	}
 }
@@ -94,33 +94,33 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	if _, err := good.Body.ReadAt(text, 0); err != nil {
 		t.Fatal(err)
 	}
-	instead := func(what, by string) []byte {
+	replacing := func(old, replacement string) []byte {
 		t.Helper()
-		if !bytes.Contains(text, []byte(what)) {
-			t.Fatalf("%s is not in %s", what, text)
+		if !bytes.Contains(text, []byte(old)) {
+			t.Fatalf("%s is not in %s", old, text)
 		}
-		return bytes.Replace(text, []byte(what), []byte(by), 1)
+		return bytes.Replace(text, []byte(old), []byte(replacement), 1)
 	}
 	for name, content := range map[string][]byte{
 		"blank":                        []byte("\n"),
 		"endless":                      bytes.Repeat([]byte(" "), 1<<20),
 		"not JSON":                     []byte("\x1b[2J"),
 		"cut off":                      text[:len(text)-3],
-		"of another node":              instead(`"node":"ward-3`, `"node":"ward-4`),
-		"of another log":               instead(`0abc"`, `0abd"`),
-		"a later format":               instead(`"format":1`, `"format":2`),
-		"a seq above the maximum":      instead(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
-		"more confirmed than appended": instead(`"confirmed_below":1`, `"confirmed_below":3`),
-		"nothing confirmed":            instead(`"confirmed_below":1`, `"confirmed_below":0`),
-		"no time":                      instead(`"at":"2`, `"at":"x`),
-		"a time before 1970":           instead(`"at":"2`, `"at":"0`),
-		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
-		"a long trouble":               instead(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
-		"many troubles":                instead(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
-		"a negative number":            instead(`"pending":0`, `"pending":-1`),
-		"a negative day":               instead(`"day_seconds":0`, `"day_seconds":-1`),
-		"more clients than known":      instead(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
-		"a client with a long name":    instead(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
+		"of another node":              replacing(`"node":"ward-3`, `"node":"ward-4`),
+		"of another log":               replacing(`0abc"`, `0abd"`),
+		"a later format":               replacing(`"format":1`, `"format":2`),
+		"a seq above the maximum":      replacing(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
+		"more confirmed than appended": replacing(`"confirmed_below":1`, `"confirmed_below":3`),
+		"nothing confirmed":            replacing(`"confirmed_below":1`, `"confirmed_below":0`),
+		"no time":                      replacing(`"at":"2`, `"at":"x`),
+		"a time before 1970":           replacing(`"at":"2`, `"at":"0`),
+		"the year 10000":               replacing(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
+		"a long trouble":               replacing(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
+		"many troubles":                replacing(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
+		"a negative number":            replacing(`"pending":0`, `"pending":-1`),
+		"a negative day":               replacing(`"day_seconds":0`, `"day_seconds":-1`),
+		"more clients than known":      replacing(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
+		"a client with a long name":    replacing(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
 		"10 MB":                        append(bytes.Repeat([]byte(" "), 10<<20), text...),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -131,7 +131,7 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
-	if err := os.WriteFile(path, instead(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
+	if err := os.WriteFile(path, replacing(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey); err != nil {

@@ -26,16 +26,16 @@ const listingHint = "this storage, or a proxy in front of it, does not list as S
 // algorithm): it compares each value with a kept one, and keeps each twice as long as the
 // one before. The order does not matter, since not every storage sorts.
 type repeatDetector struct {
-	reference    string
-	seen, period int
+	reference     string
+	count, period int
 }
 
 func (r *repeatDetector) check(value string) error {
-	if r.seen > 0 && value == r.reference {
+	if r.count > 0 && value == r.reference {
 		return errRepeats
 	}
-	if r.seen++; r.seen > r.period {
-		r.reference, r.seen, r.period = value, 1, max(1, 2*r.period)
+	if r.count++; r.count > r.period {
+		r.reference, r.count, r.period = value, 1, max(1, 2*r.period)
 	}
 	return nil
 }

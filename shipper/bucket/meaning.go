@@ -29,7 +29,7 @@ const (
 
 // errorMeaning returns what an error code of a storage means: whether it is permanent, whether
 // it concerns only this object, and a hint. Other storages use the codes of S3, too.
-func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, own bool, hint string) {
+func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, thisObjectOnly bool, hint string) {
 	switch resp.Code {
 	case minio.NoSuchBucket:
 		return true, false, "create the bucket " + s.bucket + ", or correct shipper.destination"
@@ -90,8 +90,8 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 // statsBeforePut reports whether a Stat precedes each put, since the storage lacks conditional
 // puts.
 func (s *s3Store) statsBeforePut() bool {
-	can := s.current.Load()
-	return can != nil && !can.conditional
+	current := s.current.Load()
+	return current != nil && !current.conditional
 }
 
 // tokenSource returns the source of the session token.
@@ -143,13 +143,13 @@ func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
 }
 
 // foreignHint returns which server may have answered instead of the storage.
-func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
+func (s *s3Store) foreignHint(respErr *responseError, t *CallOptions) string {
 	hint := notAStoreHint
 	switch {
-	case answer == nil:
-	case strings.HasPrefix(answer.server, "SeaweedFS"):
+	case respErr == nil:
+	case strings.HasPrefix(respErr.server, "SeaweedFS"):
 		hint = joinHints(hint, filerHint)
-	case strings.HasPrefix(answer.server, "MinIO Console"):
+	case strings.HasPrefix(respErr.server, "MinIO Console"):
 		hint = joinHints(hint, consoleHint)
 	}
 	if t.noRegion.Load() {

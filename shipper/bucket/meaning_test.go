@@ -18,7 +18,7 @@ type recorded struct {
 	sse, class            string // settings in effect; only requests with them get this answer
 	forRegion             bool   // the answer is to the request for the region
 	wantKind, hint        string
-	transient, ownTrouble bool
+	temporary, ownTrouble bool
 }
 
 func errorXML(code, message string) string {
@@ -85,7 +85,7 @@ func TestHintsNameTheCause(t *testing.T) {
 			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", ownTrouble: true,
 		},
 		"a server that fails at the request for the region": {
-			status: 500, contentType: "application/json", forRegion: true, transient: true,
+			status: 500, contentType: "application/json", forRegion: true, temporary: true,
 			body: `{"timestamp":"2026-11-23T08:00:00.000+00:00","status":500,"error":"Internal Server Error","path":"/bucket/"}`, wantKind: "http_500", hint: "set shipper.s3.region",
 		},
 		"a region that is not allowed":                           {status: 400, contentType: xml, forRegion: true, body: errorXML("InvalidRequest", "Unsupported"), wantKind: "InvalidRequest", hint: "set shipper.s3.region"},
@@ -138,7 +138,7 @@ func TestHintsNameTheCause(t *testing.T) {
 			}})
 			var e *Error
 			err := s.Put(t.Context(), testObject("a", "x"))
-			if !errors.As(err, &e) || e.Kind != c.wantKind || e.Permanent == c.transient || e.OwnTrouble != c.ownTrouble || !strings.Contains(e.Hint, c.hint) {
+			if !errors.As(err, &e) || e.Kind != c.wantKind || e.Permanent == c.temporary || e.ThisObjectOnly != c.ownTrouble || !strings.Contains(e.Hint, c.hint) {
 				t.Errorf("%+v", err)
 			}
 			if _, sent := f.Objects()["data/a"]; sent || s.current.Load() != nil {

@@ -91,10 +91,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 					"crc32c": h.Get("X-Amz-Checksum-Crc32c") != "", "md5": h.Get("Content-Md5") != "",
 					"sha256": len(h.Get("X-Amz-Content-Sha256")) == 64, "none": false,
 				}
-				for checksum, is := range sent {
+				for checksum, isSent := range sent {
 					forced := checksum == "sha256" && c.behaviour.NoChunks
-					if is != (checksum == c.checksum || forced) && checksum != "none" {
-						t.Errorf("checksum %s is sent: %v", checksum, is)
+					if isSent != (checksum == c.checksum || forced) && checksum != "none" {
+						t.Errorf("checksum %s is sent: %v", checksum, isSent)
 					}
 				}
 			}

@@ -33,16 +33,16 @@ const proofHint = "the storage gives no proof of what it stored, and may not be 
 // prove returns nil after the storage has proven that it has the object's bytes: its
 // answer contains their checksum, or its ETag is their MD5 (except with KMS), or a look
 // or a read confirms them. A status of 200 proves nothing, unless can.trusted.
-func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *capabilities) error {
+func (s *s3Store) prove(ctx context.Context, o *Object, response putResponse, capable *capabilities) error {
 	switch {
-	case answer.ChecksumCRC32C == o.checksum():
+	case response.ChecksumCRC32C == o.checksum():
 		return nil
-	case can.checksum == checksumCRC32C && answer.ChecksumCRC32C != "":
-		return &proofError{kind: "BadDigest", hint: changedInTransitHint, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", answer.ChecksumCRC32C, o.checksum())}
-	case can.trusted:
+	case capable.checksum == checksumCRC32C && response.ChecksumCRC32C != "":
+		return &proofError{kind: "BadDigest", hint: changedInTransitHint, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", response.ChecksumCRC32C, o.checksum())}
+	case capable.trusted:
 		return nil
 	}
-	if etag, err := hex.DecodeString(answer.ETag); err == nil && len(etag) == md5.Size {
+	if etag, err := hex.DecodeString(response.ETag); err == nil && len(etag) == md5.Size {
 		if sum, err := o.contentMD5(); err != nil || bytes.Equal(etag, sum) {
 			return err
 		}

@@ -53,19 +53,19 @@ func TestHintNamesTheProxyInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := ln.Addr().String()
+	unusedAddr := ln.Addr().String()
 	ln.Close()
-	there := strings.TrimPrefix(refusing.URL, "http://")
+	refusingAddr := strings.TrimPrefix(refusing.URL, "http://")
 	for name, c := range map[string]struct {
 		set, endpoint string
 		want          []string
 	}{
-		"http, refused":        {"HTTP_PROXY=http://user:hunter2@" + nobody, "http://s3.example:9000", []string{"reached by the proxy " + nobody + " (HTTP_PROXY)", "NO_PROXY"}},
-		"https, refused":       {"HTTPS_PROXY=http://user:hunter2@" + nobody, "https://s3.example", []string{"reached by the proxy " + nobody + " (HTTPS_PROXY)", "NO_PROXY"}},
-		"https, 407":           {"https_proxy=http://user:hunter2@" + there, "https://s3.example", []string{"reached by the proxy " + there + " (HTTPS_PROXY)", "407 Proxy Authentication Required"}},
-		"http, its page":       {"http_proxy=http://user:hunter2@" + there, "http://s3.example:9000", []string{"reached by the proxy " + there + " (HTTP_PROXY)", "not from here"}},
+		"http, refused":        {"HTTP_PROXY=http://user:hunter2@" + unusedAddr, "http://s3.example:9000", []string{"reached by the proxy " + unusedAddr + " (HTTP_PROXY)", "NO_PROXY"}},
+		"https, refused":       {"HTTPS_PROXY=http://user:hunter2@" + unusedAddr, "https://s3.example", []string{"reached by the proxy " + unusedAddr + " (HTTPS_PROXY)", "NO_PROXY"}},
+		"https, 407":           {"https_proxy=http://user:hunter2@" + refusingAddr, "https://s3.example", []string{"reached by the proxy " + refusingAddr + " (HTTPS_PROXY)", "407 Proxy Authentication Required"}},
+		"http, its page":       {"http_proxy=http://user:hunter2@" + refusingAddr, "http://s3.example:9000", []string{"reached by the proxy " + refusingAddr + " (HTTP_PROXY)", "not from here"}},
 		"no such name":         {"HTTP_PROXY=http://proxy.invalid:1", "http://s3.example:9000", []string{"reached by the proxy proxy.invalid:1 (HTTP_PROXY)"}},
-		"excluded by NO_PROXY": {"HTTP_PROXY=http://user:hunter2@" + there + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
+		"excluded by NO_PROXY": {"HTTP_PROXY=http://user:hunter2@" + refusingAddr + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestHintNamesTheProxyInUse$", "-test.v")
 		for _, v := range os.Environ() {

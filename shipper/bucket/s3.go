@@ -122,11 +122,11 @@ func (s *s3Store) String() string {
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	t := callOptionsOf(ctx)
 	ctx = WithCallOptions(ctx, t)
-	can, err := s.probe(ctx)
+	current, err := s.probe(ctx)
 	if err != nil {
 		return s.fail("put", o.Key, t, err)
 	}
-	conditional := can.conditional
+	conditional := current.conditional
 	switch {
 	case o.Latest:
 		conditional = false
@@ -139,14 +139,14 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 			return errOr(err, ErrExists)
 		}
 	}
-	answer, err := s.put(ctx, o, putOptions{checksum: can.checksum, conditional: conditional})
+	response, err := s.put(ctx, o, putOptions{checksum: current.checksum, conditional: conditional})
 	if err == nil {
-		if err = s.prove(ctx, o, answer, can); err == nil {
-			_, err = s.confirmedEncryption(answer)
+		if err = s.prove(ctx, o, response, current); err == nil {
+			_, err = s.confirmedEncryption(response)
 		}
 		if err != nil {
 			if proof := (*proofError)(nil); !o.Latest || errors.As(err, &proof) && proof.kind == NotEncrypted {
-				s.forget(can)
+				s.forget(current)
 			}
 			err = s.fail("put", o.Key, t, err)
 		}
@@ -163,7 +163,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	err = s.fail("put", o.Key, t, err)
 	if storeErr := (*Error)(nil); !o.Latest && (isUnsupportedHeader(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
-		s.forget(can) // another server may answer now
+		s.forget(current) // another server may answer now
 	}
 	return err
 }
@@ -184,58 +184,58 @@ type putOptions struct {
 	unencrypted, unclassed bool
 }
 
-// putAnswer is the storage's answer to a put.
-type putAnswer struct {
+// putResponse is the storage's answer to a put.
+type putResponse struct {
 	minio.UploadInfo
 	encryption string
 }
 
-func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnswer, err error) {
+func (s *s3Store) put(ctx context.Context, o *Object, options putOptions) (response putResponse, err error) {
 	opts := minio.PutObjectOptions{
 		ContentType:          contentType(o.Key),
 		UserMetadata:         o.toHeaders(),
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
-		DisableContentSha256: how.checksum == checksumSHA256,
+		DisableContentSha256: options.checksum == checksumSHA256,
 	}
 	if o.Key == probeKey { // to see whether the storage keeps user metadata
 		opts.UserMetadata[formatHeader] = strconv.Itoa(Format)
 	}
-	if how.unencrypted {
+	if options.unencrypted {
 		opts.ServerSideEncryption = nil
 	}
-	if how.unclassed || o.Latest { // other classes bill a minimum of a month or more
+	if options.unclassed || o.Latest { // other classes bill a minimum of a month or more
 		opts.StorageClass = ""
 	}
 	switch {
 	case o.Replace && o.Replaces != AnyVersion:
 		opts.SetMatchETag(o.Replaces)
-	case how.conditional:
+	case options.conditional:
 		opts.SetMatchETagExcept("*")
 	}
 	md5Base64, sha256Hex := "", ""
-	if how.wrong {
+	if options.wrong {
 		o = o.withWrongChecksums()
 	}
-	switch how.checksum {
+	switch options.checksum {
 	case checksumCRC32C:
 		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
 	case checksumMD5:
 		sum, err := o.contentMD5()
 		if err != nil {
-			return a, err
+			return response, err
 		}
 		md5Base64 = base64.StdEncoding.EncodeToString(sum)
 	case checksumSHA256:
 		if sha256Hex, err = o.payloadSHA256(); err != nil {
-			return a, err
+			return response, err
 		}
 	}
 	var header http.Header
-	ctx = context.WithValue(ctx, answerKey{}, &header)
-	a.UploadInfo, err = minio.Core{Client: s.client}.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, md5Base64, sha256Hex, opts)
-	a.encryption = header.Get("X-Amz-Server-Side-Encryption")
-	return a, err
+	ctx = context.WithValue(ctx, responseHeaderKey{}, &header)
+	response.UploadInfo, err = minio.Core{Client: s.client}.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, md5Base64, sha256Hex, opts)
+	response.encryption = header.Get("X-Amz-Server-Side-Encryption")
+	return response, err
 }
 
 // parseSSE parses S3Options.SSE.

@@ -58,7 +58,7 @@ func TestStorageErrorsHaveHints(t *testing.T) {
 			err := s.Put(context.Background(), testObject("a", "x"))
 			var storeErr *Error
 			if !errors.As(err, &storeErr) || storeErr.Permanent != want.permanent || storeErr.Kind != kind ||
-				!strings.Contains(storeErr.Hint, want.hint) || storeErr.OwnTrouble {
+				!strings.Contains(storeErr.Hint, want.hint) || storeErr.ThisObjectOnly {
 				t.Errorf("%+v", err)
 			}
 			if strings.Contains(fmt.Sprint(err), s3test.Secret) {
@@ -208,10 +208,10 @@ func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	} {
 		t.Setenv(name, "")
 	}
-	var asked []string
+	var requests []string
 	expires := time.Now().Add(time.Hour)
 	imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.Path)
+		requests = append(requests, r.Method+" "+r.URL.Path)
 		switch {
 		case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") != "":
 			fmt.Fprint(w, "a-token")
@@ -250,8 +250,8 @@ func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	}
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.URL+"/")
 	try("", "role-key")
-	if token != "session" || len(asked) != 3 {
-		t.Errorf("session token %q, requests to the instance: %q", token, asked)
+	if token != "session" || len(requests) != 3 {
+		t.Errorf("session token %q, requests to the instance: %q", token, requests)
 	}
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", s3test.KeysFile(t, "shared-key", "s", ""))
 	try("", "shared-key")

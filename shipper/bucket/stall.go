@@ -163,15 +163,15 @@ func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.updateLocked()
-	left := w.stall - time.Since(w.progressAt)
+	remaining := w.stall - time.Since(w.progressAt)
 	switch {
 	case w.ended:
-	case left <= 0:
+	case remaining <= 0:
 		w.cancel(&stallError{w.stall})
 	case w.minBytes > 0 && (w.reading || !w.answered) && time.Since(w.measuredSince) >= w.stall:
 		w.cancel(&trickleError{w.minBytes, w.stall})
 	default:
-		w.timer.Reset(min(left, w.interval()))
+		w.timer.Reset(min(remaining, w.interval()))
 	}
 }
 

@@ -57,13 +57,13 @@ func TestStores(t *testing.T) {
 	}{
 		"fake":                         {s3test.Behaviour{}, checksumCRC32C, true, false},
 		"fake that rejects conditions": {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
-		"fake that rejects conditions as invalid": {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, false, true},
+		"fake that rejects conditions as invalid": {s3test.Behaviour{Conditions: s3test.RefuseAsInvalid}, checksumCRC32C, false, true},
 		"fake that ignores conditions":            {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
 		"fake without CRC-32C":                    {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
 		"fake without CRC-32C and MD5":            {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
 		"fake without metadata":                   {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
 		"fake without all of these": {
-			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumSHA256, false, true,
+			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.RefuseAsInvalid}, checksumSHA256, false, true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,13 +131,13 @@ func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
 		t.Errorf("Stat of a large object: %+v, %v", m, err)
 	}
-	body, there, err := s.Open(ctx, o.Key)
+	body, stored, err := s.Open(ctx, o.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(body)
 	body.Close()
-	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != wantMetadata(o, keepsMetadata) {
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || stored.Size != o.Size || stored.Metadata != wantMetadata(o, keepsMetadata) {
 		t.Errorf("read a large object of %d bytes, %v", len(got), err)
 	}
 }
@@ -196,12 +196,12 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
 		t.Errorf("stat: %+v, %v", m, err)
 	}
-	body, there, err := s.Open(ctx, o.Key)
+	body, stored, err := s.Open(ctx, o.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(body)
-	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != wantMetadata(o, keepsMetadata) {
+	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || stored.Size != o.Size || stored.Metadata != wantMetadata(o, keepsMetadata) {
 		t.Errorf("read %q, %v", got, err)
 	}
 	body.Close()

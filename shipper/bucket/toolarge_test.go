@@ -16,7 +16,7 @@ func TestRefusalsForTheSizeAreRecognized(t *testing.T) {
 		f.Behave(s3test.Behaviour{Fault: refuse.Above(s3test.Limit(10))})
 		err := store.Put(context.Background(), testObject("a", "x"))
 		var e *Error
-		if !errors.As(err, &e) || e.Kind != TooLarge || !e.Permanent || !e.OwnTrouble || !strings.Contains(e.Hint, "client_max_body_size") {
+		if !errors.As(err, &e) || e.Kind != TooLarge || !e.Permanent || !e.ThisObjectOnly || !strings.Contains(e.Hint, "client_max_body_size") {
 			t.Errorf("%s: %#v", name, err)
 		}
 		if store.current.Load() == nil {

@@ -52,10 +52,10 @@ const maxClockRequest = 5 * time.Second
 // compareClocks reports how far the clocks are apart. The error is at most half the
 // duration of the request plus half a second. An answer with Age is from a cache and has
 // an old Date.
-func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) {
-	date, err := http.ParseTime(answer.Get("Date"))
+func (o *CallOptions) compareClocks(header http.Header, began, ended time.Time) {
+	date, err := http.ParseTime(header.Get("Date"))
 	took := ended.Sub(began)
-	if o.OnClock == nil || err != nil || took > maxClockRequest || answer.Get("Age") != "" {
+	if o.OnClock == nil || err != nil || took > maxClockRequest || header.Get("Age") != "" {
 		return
 	}
 	o.OnClock(began.Round(0).Add(took / 2).Sub(date.Add(time.Second / 2)).Round(time.Second / 10))
@@ -63,9 +63,9 @@ func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) 
 
 type callOptionsKey struct{}
 
-// answerKey is the context key of a *http.Header that is set to the header of the answer
+// responseHeaderKey is the context key of a *http.Header that is set to the header of the answer
 // to a put: the library returns only a part of it.
-type answerKey struct{}
+type responseHeaderKey struct{}
 
 // WithCallOptions returns a context for calls with these options.
 func WithCallOptions(ctx context.Context, o *CallOptions) context.Context {
@@ -114,7 +114,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		o.reportFailure(req.Context())
 	}
 	w.endRead(0)
-	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
+	if header, ok := req.Context().Value(responseHeaderKey{}).(*http.Header); ok && req.Method == http.MethodPut {
 		*header = resp.Header
 	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
@@ -221,7 +221,7 @@ func newS3Transport(caFile string, dial dialFunc) (*transport, error) {
 	}
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            withEarlyAnswers(dial),
+		DialContext:            withEarlyResponses(dial),
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        time.Minute,
 		MaxIdleConnsPerHost:    16,
