@@ -40,7 +40,7 @@ type keptObject struct {
 	object        bucket.Object // as stored, without its body
 	confirmed     time.Time
 	failedForThen time.Duration // keeper's failedForLocked when it was confirmed
-	failedLooks   int           // failed looks
+	failedLooks   int
 
 	// Result of the last look.
 	wasRead bool   // the lines were read
