@@ -47,7 +47,7 @@ func IsCopyable(key string) bool {
 }
 
 // CopyableKeys lists the files of dir whose names are keys of objects or loss notes. It does
-// not open them: Bring reports a file with other content.
+// not open them: Copy reports a file with other content.
 func CopyableKeys(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := fs.WalkDir(os.DirFS(dir), ".", func(key string, e fs.DirEntry, err error) error {

@@ -334,7 +334,7 @@ func TestWithoutReadPermissionSegmentsAreRemovedUnchecked(t *testing.T) {
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.checkCounts(0, 0, 0, 0)
-		k.checkLogged("removed unseen", 3) // package main aggregates these lines
+		k.checkLogged("removed unchecked", 3) // package main aggregates these lines
 		k.checkLogged("trouble="+`"last look"`, 3)
 	})
 }

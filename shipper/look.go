@@ -63,7 +63,7 @@ func (k *keeper) handleLook(kept *keptObject) {
 	k.recordAnswer()
 	switch {
 	case kept.err != nil:
-		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",
+		k.warn(troubleLook, "can't check whether the storage has kept what it confirmed: the segment is removed unchecked (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",
 			"key", kept.object.Key, "error", kept.err)
 		_ = kept.segment.Remove() // logged
 	case kept.problem != "":
@@ -130,7 +130,7 @@ func (k *keeper) retryLook(kept *keptObject) {
 	k.mu.Unlock()
 	kept.failedLooks++
 	k.enqueue(kept)
-	k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is kept, and it is tried again",
+	k.warn(troubleLook, "can't check whether the storage has kept what it confirmed: the segment is kept, and the check is repeated",
 		"key", kept.object.Key, "error", kept.err)
 }
 

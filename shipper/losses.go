@@ -146,7 +146,7 @@ func (s *Shipper) confirmLoss(ctx context.Context, k bucket.Key) error {
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
 		return &bucket.Error{
 			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
-			Hint: "the storage holds something else under the name of a loss note: look at it, and move it away",
+			Hint: "another object has the name of a loss note: look at it, and move it away",
 		}
 	}
 	return contradiction(k.LossKey(), err)

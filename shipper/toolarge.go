@@ -18,7 +18,7 @@ const usuallyAcceptedBytes = 64 << 10
 const (
 	oneFrameHint        = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
 	smallHint           = "even the smallest objects are refused: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
-	mayAskHint          = "it can be shipped in pieces once the storage may be asked whether it has it already: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
+	readDeniedHint      = "it can be shipped in pieces once collectord may check whether the storage has it: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
 	damagedTooLargeHint = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
 
@@ -45,7 +45,7 @@ func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 	case errors.As(err, &denied) && denied.Permanent:
-		return o, withCause(refused, mayAskHint, denied)
+		return o, withCause(refused, readDeniedHint, denied)
 	case err != nil || found == bucket.SameLines:
 		return o, err
 	case found == bucket.DamagedCopy:

@@ -26,8 +26,8 @@ func TestAnObjectWithoutAnAnswerIsReadBack(t *testing.T) {
 		"damaged":                           {true, false, false, 2, 1, "replaced it", false}, // a difference is checked by a second read
 		"intact, after a restart":           {false, true, false, 1, 0, "", false},
 		"damaged, after a restart":          {true, true, false, 2, 1, "replaced it", false},
-		"reading is denied":                 {true, false, true, 1, 0, "its size and metadata are believed", false},
-		"reading is denied after a restart": {true, true, true, 1, 0, "its size and metadata are believed", false},
+		"reading is denied":                 {true, false, true, 1, 0, "its size and metadata are trusted", false},
+		"reading is denied after a restart": {true, true, true, 1, 0, "its size and metadata are trusted", false},
 		"kept, intact":                      {false, false, false, 1, 0, "", true},
 		"kept, damaged":                     {true, false, false, 2, 1, "replaced it", true},
 	} {

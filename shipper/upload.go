@@ -145,7 +145,7 @@ func (s *Shipper) compareExisting(ctx context.Context, seg *wal.Segment, o *buck
 	}
 	found, etag, err = s.compare(ctx, o, bucket.MetadataOnly)
 	if err == nil && found == bucket.SameLines {
-		s.opts.Logger.Warn("can't read back an object whose put was not answered: its size and metadata are believed (grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions)",
+		s.opts.Logger.Warn("can't read back an object whose put was not answered: its size and metadata are trusted (grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions)",
 			"trouble", troubleLook, "destination", s.store.String(), "key", o.Key)
 	}
 	return found, etag, err

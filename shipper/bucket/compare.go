@@ -27,7 +27,7 @@ const (
 )
 
 // Compare compares the lines of an object with those that the storage has under its key,
-// and returns the ETag of the stored object. With Look it trusts metadata and size,
+// and returns the ETag of the stored object. With MetadataOnly it trusts metadata and size,
 // unless a checksum differs or Stat reports doubt: after a failed proof, the next attempt
 // must not accept the object unread. A difference is checked again by reading, since
 // bytes may have changed in transit. ErrNotFound means that the key is free. The object

@@ -99,11 +99,11 @@ func (x *examination) probe(ctx context.Context) bool {
 	x.addPassedBefore(stepCondition)
 	condition := "a put replaces nothing (If-None-Match)"
 	if !found.conditional {
-		condition = "the storage has none, and is asked for the key before each put"
+		condition = "the storage has no conditional put, and is asked for the key before each put"
 	}
 	x.add(stepCondition, Passed, condition, "")
 	if found.checksumName() == checksumOff.String() {
-		x.add(stepChecksum, Doubtful, "the storage verifies none: only what it says of an object later shows what became of it", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
+		x.add(stepChecksum, Doubtful, "the storage verifies no checksum: a damaged upload shows only when the stored object is checked later", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
 	} else {
 		x.add(stepChecksum, Passed, "the storage refuses a wrong "+found.checksumName(), "")
 	}
@@ -111,7 +111,7 @@ func (x *examination) probe(ctx context.Context) bool {
 	case found.encryption != "":
 		x.add(stepEncryption, Passed, "the storage confirms "+found.encryption, "")
 	case s.sse == nil:
-		x.add(stepEncryption, Passed, "not asked for (shipper.s3.sse is empty)", "")
+		x.add(stepEncryption, Passed, "not requested (shipper.s3.sse is empty)", "")
 	default:
 		x.add(stepEncryption, Doubtful, "the storage does not confirm it, and is used all the same (shipper.s3.sse_unconfirmed: accept)", "see that the storage encrypts")
 	}
@@ -158,8 +158,8 @@ func (x *examination) addFailed(name string, e *Error) bool {
 	}
 	if name == stepPut && !acceptedKeys(e) {
 		x.addPassedBefore(stepKeys)
-		x.add(stepKeys, NotChecked, "the storage fails before it says", "")
-		x.add(stepBucket, NotChecked, "the storage fails before it says", "")
+		x.add(stepKeys, NotChecked, "the storage failed before it checked this", "")
+		x.add(stepBucket, NotChecked, "the storage failed before it checked this", "")
 	}
 	x.addPassedBefore(name)
 	found := e.Err.Error()

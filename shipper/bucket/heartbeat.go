@@ -34,7 +34,7 @@ type Heartbeat struct {
 	// Cloned means that another host also writes this log and this heartbeat.
 	Cloned bool `json:"cloned"`
 
-	// Most of the fields below differ in each heartbeat: see Same.
+	// Most of the fields below differ in each heartbeat: see SameState.
 
 	// NextSeconds is the time until the next heartbeat if all is well; 0: not known, or
 	// there is none.

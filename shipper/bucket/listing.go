@@ -15,8 +15,8 @@ import (
 // ends, or contains entries that are not objects.
 var (
 	errRepeats  = errors.New("the listing does not go on: it repeats what it listed before")
-	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not asked for")
-	errUnlisted = errors.New("the listing names keys that were not asked for")
+	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not requested")
+	errUnlisted = errors.New("the listing names keys that were not requested")
 )
 
 // listingHint is the hint for these errors.

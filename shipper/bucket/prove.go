@@ -28,11 +28,11 @@ func unprovenf(hint, format string, args ...any) *proofError {
 	return &proofError{kind: Unproven, hint: hint, err: fmt.Errorf(format, args...)}
 }
 
-const proofHint = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
+const proofHint = "the storage returned no proof of what it stored, and this key may not read it: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
 
 // prove returns nil after the storage has proven that it has the object's bytes: its
 // answer contains their checksum, or its ETag is their MD5 (except with KMS), or a look
-// or a read confirms them. A status of 200 proves nothing, unless can.trusted.
+// or a read confirms them. A status of 200 proves nothing, unless capable.trusted.
 func (s *s3Store) prove(ctx context.Context, o *Object, response putResponse, capable *capabilities) error {
 	switch {
 	case response.ChecksumCRC32C == o.checksum():
