@@ -36,11 +36,11 @@ type keeper struct {
 
 // keptObject is an object that the storage has confirmed.
 type keptObject struct {
-	segment       *wal.Segment
-	object        bucket.Object // as stored, without its body
-	confirmed     time.Time
-	failedForThen time.Duration // keeper's failedForLocked when it was confirmed
-	failedLooks   int
+	segment            *wal.Segment
+	object             bucket.Object // as stored, without its body
+	confirmed          time.Time
+	failedForAtConfirm time.Duration // keeper's failedForLocked when it was confirmed
+	failedLooks        int
 
 	// Result of the last look.
 	wasRead bool   // the lines were read
@@ -84,7 +84,7 @@ func newKeeper(s *Shipper) *keeper {
 func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
 	now := time.Now()
 	k.mu.Lock()
-	kept := &keptObject{segment: seg, object: *o, confirmed: now, failedForThen: k.failedForLocked(now)}
+	kept := &keptObject{segment: seg, object: *o, confirmed: now, failedForAtConfirm: k.failedForLocked(now)}
 	k.mu.Unlock()
 	kept.object.Body = nil
 	seg.Keep()
@@ -130,8 +130,8 @@ func (k *keeper) failedForLocked(now time.Time) time.Duration {
 	return k.failedFor + now.Sub(k.failingSince)
 }
 
-// recordAnswer records that a look succeeded.
-func (k *keeper) recordAnswer() {
+// recordLookSucceeded records that a look succeeded.
+func (k *keeper) recordLookSucceeded() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.failedFor, k.failingSince = k.failedForLocked(time.Now()), time.Time{}
@@ -144,7 +144,7 @@ func (k *keeper) isPastReshipLimit(kept *keptObject) bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return now.Sub(kept.confirmed)-(k.failedForLocked(now)-kept.failedForThen) > reshipLimit
+	return now.Sub(kept.confirmed)-(k.failedForLocked(now)-kept.failedForAtConfirm) > reshipLimit
 }
 
 // mayHaveLost reports whether the storage failed after it confirmed an object. It is also

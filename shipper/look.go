@@ -60,7 +60,7 @@ func (k *keeper) handleLook(kept *keptObject) {
 		k.retryLook(kept)
 		return
 	}
-	k.recordAnswer()
+	k.recordLookSucceeded()
 	switch {
 	case kept.err != nil:
 		k.warn(troubleLook, "can't check whether the storage has kept what it confirmed: the segment is removed unchecked (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",

@@ -12,13 +12,13 @@ import (
 
 // recorded is an answer of a storage.
 type recorded struct {
-	status                int
-	server, contentType   string
-	body                  string
-	sse, class            string // settings in effect; only requests with them get this answer
-	forRegion             bool   // the answer is to the request for the region
-	wantKind, hint        string
-	temporary, ownTrouble bool
+	status                    int
+	server, contentType       string
+	body                      string
+	sse, class                string // settings in effect; only requests with them get this answer
+	forRegion                 bool   // the answer is to the request for the region
+	wantKind, hint            string
+	temporary, thisObjectOnly bool
 }
 
 func errorXML(code, message string) string {
@@ -82,7 +82,7 @@ func TestHintsNameTheCause(t *testing.T) {
 		"JuiceFS: unknown class": {status: 400, server: "MinIO", contentType: xml, class: "STANDARD_IA", body: errorXML("InvalidStorageClass", "Invalid storage class."), wantKind: "InvalidStorageClass", hint: "shipper.s3.storage_class"},
 		"an archived object": {
 			status: 403, contentType: xml, body: errorXML("InvalidObjectState", "The operation is not valid for the object's storage class"),
-			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", ownTrouble: true,
+			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", thisObjectOnly: true,
 		},
 		"a server that fails at the request for the region": {
 			status: 500, contentType: "application/json", forRegion: true, temporary: true,
@@ -138,7 +138,7 @@ func TestHintsNameTheCause(t *testing.T) {
 			}})
 			var e *Error
 			err := s.Put(t.Context(), testObject("a", "x"))
-			if !errors.As(err, &e) || e.Kind != c.wantKind || e.Permanent == c.temporary || e.ThisObjectOnly != c.ownTrouble || !strings.Contains(e.Hint, c.hint) {
+			if !errors.As(err, &e) || e.Kind != c.wantKind || e.Permanent == c.temporary || e.ThisObjectOnly != c.thisObjectOnly || !strings.Contains(e.Hint, c.hint) {
 				t.Errorf("%+v", err)
 			}
 			if _, sent := f.Objects()["data/a"]; sent || s.current.Load() != nil {

@@ -258,8 +258,8 @@ func (s *s3Store) findRefusedSetting(ctx context.Context, err error) error {
 		configured bool
 		without    putOptions
 	}{
-		{settingSSE, s.sse != nil, putOptions{checksum: checksumSHA256, unencrypted: true}},
-		{settingClass, s.storageClass != "", putOptions{checksum: checksumSHA256, unclassed: true}},
+		{settingSSE, s.sse != nil, putOptions{checksum: checksumSHA256, withoutEncryption: true}},
+		{settingClass, s.storageClass != "", putOptions{checksum: checksumSHA256, withoutClass: true}},
 	} {
 		if !c.configured {
 			continue

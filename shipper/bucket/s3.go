@@ -181,7 +181,7 @@ type putOptions struct {
 	wrong       bool // the checksum is deliberately wrong
 	conditional bool // nothing may be replaced
 	// Omits a setting, to see whether it causes a failure.
-	unencrypted, unclassed bool
+	withoutEncryption, withoutClass bool
 }
 
 // putResponse is the storage's answer to a put.
@@ -201,10 +201,10 @@ func (s *s3Store) put(ctx context.Context, o *Object, options putOptions) (respo
 	if o.Key == probeKey { // to see whether the storage keeps user metadata
 		opts.UserMetadata[formatHeader] = strconv.Itoa(Format)
 	}
-	if options.unencrypted {
+	if options.withoutEncryption {
 		opts.ServerSideEncryption = nil
 	}
-	if options.unclassed || o.Latest { // other classes bill a minimum of a month or more
+	if options.withoutClass || o.Latest { // other classes bill a minimum of a month or more
 		opts.StorageClass = ""
 	}
 	switch {
