@@ -134,7 +134,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 			}
 			return nil
 		})
-		if deduping && recent.Forgot() {
+		if deduping && recent.HasForgotten() {
 			bar.clear()
 			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
 		}

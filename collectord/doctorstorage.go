@@ -22,7 +22,7 @@ func (x *examiner) storage() []doctor.Check {
 	}
 	ctx, cancel := context.WithTimeout(x.ctx, storageTimeout)
 	defer cancel()
-	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageTimeout/4, cfg.Shipper.StallTimeout), Clock: func(ahead time.Duration) { x.clockAhead.Store(&ahead) }})
+	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageTimeout/4, cfg.Shipper.StallTimeout), OnClock: func(ahead time.Duration) { x.clockAhead.Store(&ahead) }})
 	steps := bucket.Examine(ctx, store)
 	if x.outside {
 		steps = skipCredentials(cfg, steps)

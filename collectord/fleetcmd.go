@@ -75,7 +75,7 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 		SuggestFor:        []string{"hosts", "nodes", "list"},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
+	f.BoolVar(&o.AuditObjects, "holes", false, "list the objects, too, and audit what they hold of each log")
 	f.DurationVar(&o.SilentFor, "silent-for", 15*time.Minute, "how long a host may be silent after its next heartbeat was due")
 	f.DurationVar(&deviceSilentFor, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
@@ -126,8 +126,8 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 		if err != nil {
 			return err
 		}
-		p := fleetReport{Fleet: fleet, all: listAll, audited: o.Holes, destination: destinationsOf(stores), destinations: len(stores)}
-		if o.Holes { // without --holes few findings are known, so unused lines are normal
+		p := fleetReport{Fleet: fleet, all: listAll, audited: o.AuditObjects, destination: destinationsOf(stores), destinations: len(stores)}
+		if o.AuditObjects { // without --holes few findings are known, so unused lines are normal
 			p.unused = o.Accepted.Unused()
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())

@@ -108,8 +108,8 @@ func (p *fleetReport) notes() (notes []string) {
 	if !p.audited {
 		notes = append(notes, "NOT KNOWN  whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)")
 	}
-	if p.Unjudged > 0 {
-		notes = append(notes, fmt.Sprintf("NOT KNOWN  which devices of %s are silent: there are more than fit in memory (--node)", plural(p.Unjudged, "host")))
+	if p.UnjudgedHosts > 0 {
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  which devices of %s are silent: there are more than fit in memory (--node)", plural(p.UnjudgedHosts, "host")))
 	}
 	return notes
 }

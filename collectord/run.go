@@ -142,14 +142,14 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 		raiseProcs = newProcLimit().raise
 	}
 	ship, err := shipper.New(log, store, shipper.Options{
-		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
-		Reserve:  true,
-		Limits:   shipperLimits(cfg),
-		Level:    cfg.Shipper.Level,
-		Version:  version,
-		Host:     func(h *bucket.Heartbeat) { describeHost(h, daemonLog.troubles.openTroubles(), web.Clients()) },
-		Compress: raiseProcs,
-		Logger:   logger,
+		SpoolDir:     filepath.Join(cfg.DataDir, "spool"),
+		Reserve:      true,
+		Limits:       shipperLimits(cfg),
+		Level:        cfg.Shipper.Level,
+		Version:      version,
+		AddHostState: func(h *bucket.Heartbeat) { describeHost(h, daemonLog.troubles.openTroubles(), web.Clients()) },
+		OnCompress:   raiseProcs,
+		Logger:       logger,
 	})
 	if err != nil {
 		return errors.Join(err, log.Close())

@@ -72,7 +72,7 @@ func listObjects(ctx context.Context, dir string, limit int) (keys []string, err
 	if _, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)}); err != nil {
 		return nil, err
 	}
-	for key, err := range shipper.KeysIn(ctx, dir) {
+	for key, err := range shipper.CopyableKeys(ctx, dir) {
 		if err != nil {
 			return keys, fmt.Errorf("archive folder %s: %w", dir, err)
 		}
@@ -130,7 +130,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		return nil, err
 	}
 	defer func() { _ = archive.Close() }()
-	calls := shipper.ArchiveOptions(ctx, cfg.Shipper.Bandwidth, cfg.Shipper.StallTimeout)
+	calls := shipper.WithArchiveOptions(ctx, cfg.Shipper.Bandwidth, cfg.Shipper.StallTimeout)
 	result = &archiveResult{Archive: dir, Destination: store.String()}
 
 	var stored []*bucket.Object
@@ -139,7 +139,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	for i, key := range keys {
 		bar.set(int64(i), int64(len(keys)))
 		var o *bucket.Object
-		if err := retry.try(ctx, key, func() (err error) { o, err = archive.Bring(calls, key); return err }); err != nil {
+		if err := retry.try(ctx, key, func() (err error) { o, err = archive.Copy(calls, key); return err }); err != nil {
 			result.addLeft(key, err)
 			if result.Stopped = retry.stopped(ctx); result.Stopped != "" {
 				result.Left += len(keys) - i - 1
@@ -184,9 +184,9 @@ func checkStillConfirmed(ctx context.Context, archive *shipper.Archive, cfg *con
 	if shipperLimits(cfg).Keep == 0 {
 		return nil
 	}
-	still, err := archive.IsStill(ctx, o)
+	still, err := archive.IsStored(ctx, o)
 	if err == nil && !still {
-		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", OwnTrouble: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
+		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", ThisObjectOnly: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
 	}
 	return err
 }
@@ -210,7 +210,7 @@ func (a *retries) try(ctx context.Context, key string, do func() error) error {
 			a.last = time.Now()
 			return nil
 		}
-		if !errors.As(err, &failed) || failed.OwnTrouble || failed.Kind == bucket.TooLarge {
+		if !errors.As(err, &failed) || failed.ThisObjectOnly || failed.Kind == bucket.TooLarge {
 			return err
 		}
 		a.gaveUp = a.giveUpAfter > 0 && time.Since(a.last)+delay > a.giveUpAfter

@@ -42,12 +42,12 @@ func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 		host   bool
 		result *storages.Cut
 	}{
-		{"2s", 2 * time.Second, false, &row.Soon}, {"35s", 35 * time.Second, false, &row.Later}, {"host", 2 * time.Second, true, &row.WithHost},
+		{"2s", 2 * time.Second, false, &row.After2s}, {"35s", 35 * time.Second, false, &row.After35s}, {"host", 2 * time.Second, true, &row.After2sWithHost},
 	} {
 		if slices.Contains(strings.Split(*storageCuts, ","), c.name) {
 			t.Run("power cut "+c.name, func(t *testing.T) {
 				t.Parallel()
-				*c.result = powerCut(t, k, c.wait, c.host, row.IfMatch != storages.Silent)
+				*c.result = powerCut(t, k, c.wait, c.host, row.IfMatch != storages.Ineffective)
 			})
 		}
 	}
@@ -232,7 +232,7 @@ func readBucket(t *testing.T, s *storages.Server) (present map[int]int, damaged 
 }
 
 // usagesIn returns the numbers of the usages in an undamaged object.
-func usagesIn(a storages.Answer) (numbers []int, err error) {
+func usagesIn(a storages.Response) (numbers []int, err error) {
 	if a.Status != http.StatusOK {
 		return nil, fmt.Errorf("status %d, %.200q", a.Status, a.Body)
 	}

@@ -118,7 +118,7 @@ func probeStorage(t *testing.T, k storages.Storage) storages.Row {
 	t.Helper()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
-	row, err := s.Ask("usages")
+	row, err := s.TestFeatures("usages")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func compareWithDocs(t *testing.T, rows []storages.Row) {
 			continue
 		}
 		for _, cut := range []struct{ measured, documented *storages.Cut }{
-			{&r.Soon, &documented.Soon}, {&r.Later, &documented.Later}, {&r.WithHost, &documented.WithHost},
+			{&r.After2s, &documented.After2s}, {&r.After35s, &documented.After35s}, {&r.After2sWithHost, &documented.After2sWithHost},
 		} {
 			if severity(cut.measured.Gone) <= severity(cut.documented.Gone) {
 				cut.measured.Gone = cut.documented.Gone

@@ -74,14 +74,14 @@ func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 			}
 			t.Cleanup(s.Kill)
 			var cells []string
-			for _, s.Without = range []string{"", c.without} {
+			for _, s.OmitArg = range []string{"", c.without} {
 				if err := s.StartEmpty(); err != nil {
 					t.Fatal(err)
 				}
 				if err := s.Client().MakeBucket("usages"); err != nil {
 					t.Fatal(err)
 				}
-				row, err := s.Ask("usages")
+				row, err := s.TestFeatures("usages")
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -38,23 +38,23 @@ func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 // Close closes the folder.
 func (a *Archive) Close() error { return a.root.Close() }
 
-// Belongs reports whether an object with this key is copied: usages and loss notes are.
+// IsCopyable reports whether an object with this key is copied: usages and loss notes are.
 // Heartbeats are not, since they describe the present state of a host.
-func Belongs(key string) bool {
+func IsCopyable(key string) bool {
 	_, isObject := bucket.ParseKey(key)
 	_, isNote := bucket.ParseLossKey(key)
 	return isObject || isNote
 }
 
-// KeysIn lists the files of dir whose names are keys of objects or loss notes. It does
-// not open them: Bring reports a file with other content.
-func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
+// CopyableKeys lists the files of dir whose names are keys of objects or loss notes. It does
+// not open them: Copy reports a file with other content.
+func CopyableKeys(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := fs.WalkDir(os.DirFS(dir), ".", func(key string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && key != "." {
 				return nil // removed since it was listed
 			}
-			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && Belongs(key) && !yield(key, nil) {
+			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && IsCopyable(key) && !yield(key, nil) {
 				return fs.SkipAll
 			}
 			return err
@@ -65,10 +65,10 @@ func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	}
 }
 
-// Bring copies an object to the destination and returns it as stored there. The error is
+// Copy copies an object to the destination and returns it as stored there. The error is
 // a *bucket.Damage if the content does not match the key, a *bucket.Error of the
 // destination, or an error of the folder.
-func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error) {
+func (a *Archive) Copy(ctx context.Context, key string) (*bucket.Object, error) {
 	if info, err := a.root.Lstat(key); err == nil && !info.Mode().IsRegular() { // opening a pipe would block
 		return nil, &bucket.Damage{Err: errors.New("no regular file")}
 	}
@@ -78,24 +78,24 @@ func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error)
 	}
 	defer file.Close()
 	if k, isNote := bucket.ParseLossKey(key); isNote {
-		return a.bringNote(ctx, file, k)
+		return a.copyNote(ctx, file, k)
 	}
-	o, err := describe(file, key)
+	o, err := readObject(file, key)
 	if err != nil {
 		return nil, err
 	}
 	for range 2 { // another process may store it between the look and the put
 		var stored *bucket.Object
-		if stored, err = a.bring(ctx, o); !errors.Is(err, bucket.ErrExists) {
+		if stored, err = a.copyObject(ctx, o); !errors.Is(err, bucket.ErrExists) {
 			return stored, err
 		}
 	}
 	return nil, conflict(o)
 }
 
-// bring compares before it puts: an earlier attempt, or the daemon, may have stored the
+// copyObject compares before it puts: an earlier attempt, or the daemon, may have stored the
 // object.
-func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, error) {
+func (a *Archive) copyObject(ctx context.Context, o *bucket.Object) (*bucket.Object, error) {
 	if err := a.store.Probe(ctx); err != nil {
 		return nil, err
 	}
@@ -103,34 +103,34 @@ func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, 
 	if k, _ := bucket.ParseKey(o.Key); !k.Beside {
 		names = append(names, o.Beside())
 	}
-	for _, as := range names {
-		found, etag, err := bucket.Compare(ctx, a.store, as, bucket.Read)
+	for _, candidate := range names {
+		found, etag, err := bucket.Compare(ctx, a.store, candidate, bucket.ReadLines)
 		switch {
 		case errors.Is(err, bucket.ErrNotFound):
-			return as, a.store.Put(ctx, as)
+			return candidate, a.store.Put(ctx, candidate)
 		case err != nil:
 			return nil, err
 		case found == bucket.SameLines:
-			return as, nil
+			return candidate, nil
 		case found == bucket.DamagedCopy:
-			replacing := *as
+			replacing := *candidate
 			replacing.Replace, replacing.Replaces = true, etag
 			if err := a.store.Put(ctx, &replacing); !errors.Is(err, bucket.ErrNotReplaced) {
-				return as, err
+				return candidate, err
 			}
 		}
 	}
 	return nil, conflict(o)
 }
 
-func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (*bucket.Object, error) {
+func (a *Archive) copyNote(ctx context.Context, file io.Reader, k bucket.Key) (*bucket.Object, error) {
 	_, content, err := bucket.DecodeLossNote(file, k)
 	if err != nil {
 		return nil, err
 	}
 	o := bucket.NewObject(k.LossKey(), content)
 	sum := sha256.Sum256(content)
-	o.Metadata = namedBy(k)
+	o.Metadata = keyMetadata(k)
 	o.RawBytes, o.SHA256 = o.Size, hex.EncodeToString(sum[:])
 	if err := a.store.Put(ctx, o); !errors.Is(err, bucket.ErrExists) {
 		return o, err
@@ -142,22 +142,22 @@ func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (
 	return o, err
 }
 
-// namedBy returns the metadata that the key contains.
-func namedBy(k bucket.Key) bucket.Metadata {
+// keyMetadata returns the metadata that the key contains.
+func keyMetadata(k bucket.Key) bucket.Metadata {
 	return bucket.Metadata{
 		Format: bucket.Format, Node: k.Node, LogID: bucket.HexID(k.LogID), Run: bucket.HexID(k.Run), FirstSeq: k.FirstSeq, LastSeq: k.LastSeq,
 	}
 }
 
-// IsStill reports whether the destination still has the object that it confirmed.
-func (a *Archive) IsStill(ctx context.Context, stored *bucket.Object) (bool, error) {
+// IsStored reports whether the destination still has the object that it confirmed.
+func (a *Archive) IsStored(ctx context.Context, stored *bucket.Object) (bool, error) {
 	var found bucket.Comparison
 	var err error
 	if k, isNote := bucket.ParseLossKey(stored.Key); isNote {
 		_, err = bucket.ReadLossNote(ctx, a.store, k)
 		found = bucket.SameLines
 	} else {
-		found, _, err = bucket.Compare(ctx, a.store, stored, bucket.Look)
+		found, _, err = bucket.Compare(ctx, a.store, stored, bucket.MetadataOnly)
 	}
 	if errors.Is(err, bucket.ErrNotFound) {
 		return false, nil
@@ -177,22 +177,22 @@ func (a *Archive) Remove(key string) error {
 	return nil
 }
 
-// describe reads an object of a folder, which stores no metadata beside the content.
-func describe(file *os.File, key string) (*bucket.Object, error) {
+// readObject reads an object of a folder, which stores no metadata beside the content.
+func readObject(file *os.File, key string) (*bucket.Object, error) {
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	size, err := io.Copy(crc, file)
 	if err != nil {
 		return nil, err
 	}
 	k, _ := bucket.ParseKey(key)
-	o := &bucket.Object{Key: key, Body: file, Size: size, CRC32C: crc.Sum32(), Metadata: namedBy(k)}
+	o := &bucket.Object{Key: key, Body: file, Size: size, CRC32C: crc.Sum32(), Metadata: keyMetadata(k)}
 	o.Records = k.LastSeq - k.FirstSeq + 1
 	r, err := bucket.NewReader(io.NewSectionReader(file, 0, size), size)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	r.Expect(o.Records)
+	r.LimitRecords(o.Records)
 	lines, records := sha256.New(), 0
 	for {
 		block, err := r.Lines()
@@ -213,9 +213,9 @@ func describe(file *os.File, key string) (*bucket.Object, error) {
 	return o, nil
 }
 
-// ArchiveOptions returns a context for the calls of an Archive. bandwidth is in bytes a
+// WithArchiveOptions returns a context for the calls of an Archive. bandwidth is in bytes a
 // second (0: no limit); stall is how long the storage may make no progress.
-func ArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
+func WithArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
 	o := &bucket.CallOptions{Bandwidth: new(bucket.Bandwidth), StallTimeout: stall}
 	o.Bandwidth.Set(bandwidth)
 	return bucket.WithCallOptions(ctx, o)

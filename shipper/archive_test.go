@@ -12,8 +12,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestALossNoteIsBroughtIfItIsOne has notes that are damaged, as a power loss leaves them.
-func TestALossNoteIsBroughtIfItIsOne(t *testing.T) {
+// TestArchiveCopyRejectsDamagedLossNotes copies notes that a power failure has damaged.
+func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 	k := bucket.Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}
 	whole := []byte(`{"log_id":"0000000000000001","run":"0000000000000002","first_seq":3,"last_seq":4,"reason":"evicted"}` + "\n")
 	for name, content := range map[string][]byte{
@@ -40,15 +40,15 @@ func TestALossNoteIsBroughtIfItIsOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer archive.Close()
-			_, err = archive.Bring(t.Context(), k.LossKey())
-			there, _ := os.ReadFile(filepath.Join(to, k.LossKey()))
+			_, err = archive.Copy(t.Context(), k.LossKey())
+			stored, _ := os.ReadFile(filepath.Join(to, k.LossKey()))
 			var damage *bucket.Damage
 			if name == "whole" {
-				if err != nil || !bytes.Equal(there, whole) {
-					t.Errorf("it is not brought: %q, %v", there, err)
+				if err != nil || !bytes.Equal(stored, whole) {
+					t.Errorf("a whole note was not copied: stored %q, %v", stored, err)
 				}
-			} else if !errors.As(err, &damage) || there != nil || !strings.Contains(err.Error(), "damaged") {
-				t.Errorf("it is brought: %.100q, %v", there, err)
+			} else if !errors.As(err, &damage) || stored != nil || !strings.Contains(err.Error(), "damaged") {
+				t.Errorf("a damaged note was copied: stored %.100q, %v", stored, err)
 			}
 		})
 	}

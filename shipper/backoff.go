@@ -12,13 +12,13 @@ type backoff struct {
 	until time.Time     // no attempt before
 }
 
-// failed records a failure at now. The bound starts at least and doubles up to most. The
-// random delay is added to asked, the delay that the storage requested, since the storage
-// requests the same delay from all clients.
-func (b *backoff) failed(now time.Time, least, most, asked time.Duration) {
-	b.bound = min(max(2*b.bound, least), most)
-	b.until = now.Add(asked + rand.N(b.bound))
+// addFailure records a failure at now. The bound starts at minDelay and doubles up to
+// maxDelay. The random delay is added to requested, the delay that the storage asks for,
+// since it asks all clients for the same.
+func (b *backoff) addFailure(now time.Time, minDelay, maxDelay, requested time.Duration) {
+	b.bound = min(max(2*b.bound, minDelay), maxDelay)
+	b.until = now.Add(requested + rand.N(b.bound))
 }
 
-// waits reports whether the next attempt must still wait.
-func (b *backoff) waits(now time.Time) bool { return now.Before(b.until) }
+// isWaiting reports whether the next attempt must still wait.
+func (b *backoff) isWaiting(now time.Time) bool { return now.Before(b.until) }

@@ -9,10 +9,10 @@ import (
 	"collectord/wal"
 )
 
-// TestWhatWasStoredBesideIsFoundAfterARestart has the object that was in the way deleted,
-// as the log says, before a restart within shipper.keep.
-func TestWhatWasStoredBesideIsFoundAfterARestart(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+// TestObjectStoredBesideIsFoundAfterARestart deletes the object under the plain key, as the
+// log line advises, and restarts within shipper.keep.
+func TestObjectStoredBesideIsFoundAfterARestart(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.stop()
 		l, err := wal.Open(k.dir, wal.Options{Node: "edge-1"})
 		if err != nil {
@@ -31,7 +31,7 @@ func TestWhatWasStoredBesideIsFoundAfterARestart(t *testing.T) {
 		k.fake.Put("data/"+key, []byte("damaged"))
 		k.start()
 		synctest.Wait()
-		k.expect(0, 1, 0, 0)
+		k.checkCounts(0, 1, 0, 0)
 		k.stop()
 		k.fake.Put("data/"+key, nil)
 		k.start()
@@ -44,7 +44,7 @@ func TestWhatWasStoredBesideIsFoundAfterARestart(t *testing.T) {
 			}
 		}
 		if n != 1 {
-			t.Errorf("%d objects of one segment", n)
+			t.Errorf("got %d objects for one segment, want 1", n)
 		}
 	})
 }

@@ -11,9 +11,11 @@ type clockComparison struct {
 // isOutdated reports whether the clock was set, or the host suspended, since the
 // comparison.
 func (c *clockComparison) isOutdated(now time.Time) bool {
-	return areApart(now.Round(0).Sub(c.at.Round(0)), now.Sub(c.at))
+	return haveDiverged(now.Round(0).Sub(c.at.Round(0)), now.Sub(c.at))
 }
 
-// areApart reports whether the wall clock and the monotonic clock differ by more than 5 s
+// haveDiverged reports whether the wall clock and the monotonic clock differ by more than 5 s
 // over the same interval.
-func areApart(wall, monotonic time.Duration) bool { return (wall - monotonic).Abs() > 5*time.Second }
+func haveDiverged(wall, monotonic time.Duration) bool {
+	return (wall - monotonic).Abs() > 5*time.Second
+}

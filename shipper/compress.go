@@ -42,9 +42,9 @@ type compressor struct {
 	lines   []byte // not compressed yet
 }
 
-// maxLines is how many bytes of lines are hashed and compressed at a time. Larger blocks
+// blockBytes is how many bytes of lines are hashed and compressed at a time. Larger blocks
 // cost less CPU than single lines.
-const maxLines = 32 << 10
+const blockBytes = 32 << 10
 
 func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
@@ -93,7 +93,7 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*bucket.Object, er
 			return nil, err
 		}
 		o.Records++
-		if len(c.lines) >= maxLines {
+		if len(c.lines) >= blockBytes {
 			if err := flush(); err != nil {
 				return nil, err
 			}

@@ -17,19 +17,19 @@ import (
 	"collectord/wal"
 )
 
-// frame is what a reader learns of a zstd frame from its headers alone.
+// frame is what the headers of a zstd frame contain.
 type frame struct {
-	size        int // in bytes
-	blocks      int
-	hasChecksum bool
-	window      uint64 // 0: the content is one segment
-	content     uint64 // 0: not told
+	sizeBytes    int
+	blocks       int
+	hasChecksum  bool
+	windowBytes  uint64 // 0: the frame is a single segment
+	contentBytes uint64 // 0: not in the header
 }
 
 // parseFrame reads the headers of one zstd frame (RFC 8878, section 3.1.1).
 func parseFrame(b []byte) (f frame, err error) {
 	at := 0
-	take := func(n int) (v uint64) { // little endian
+	readUint := func(n int) (v uint64) { // little endian
 		if at+n > len(b) {
 			err = io.ErrUnexpectedEOF
 			return 0
@@ -40,37 +40,37 @@ func parseFrame(b []byte) (f frame, err error) {
 		at += n
 		return v
 	}
-	if magic := take(4); magic != 0xFD2FB528 {
+	if magic := readUint(4); magic != 0xFD2FB528 {
 		return f, fmt.Errorf("magic %#x", magic)
 	}
-	descriptor := take(1)
+	descriptor := readUint(1)
 	single := descriptor&(1<<5) != 0
 	f.hasChecksum = descriptor&(1<<2) != 0
 	if descriptor&(1<<3) != 0 {
 		return f, errors.New("a reserved bit is set")
 	}
 	if !single {
-		window := take(1)
+		window := readUint(1)
 		base := uint64(1) << (10 + window>>3)
-		f.window = base + base/8*(window&7)
+		f.windowBytes = base + base/8*(window&7)
 	}
-	if dictionary := take([]int{0, 1, 2, 4}[descriptor&3]); dictionary != 0 {
+	if dictionary := readUint([]int{0, 1, 2, 4}[descriptor&3]); dictionary != 0 {
 		return f, fmt.Errorf("dictionary %d", dictionary)
 	}
 	switch descriptor >> 6 {
 	case 0:
 		if single {
-			f.content = take(1)
+			f.contentBytes = readUint(1)
 		}
 	case 1:
-		f.content = take(2) + 256
+		f.contentBytes = readUint(2) + 256
 	case 2:
-		f.content = take(4)
+		f.contentBytes = readUint(4)
 	case 3:
-		f.content = take(8)
+		f.contentBytes = readUint(8)
 	}
 	for last := false; !last && err == nil; f.blocks++ {
-		header := take(3)
+		header := readUint(3)
 		last = header&1 != 0
 		size := int(header >> 3)
 		switch header >> 1 & 3 {
@@ -82,13 +82,14 @@ func parseFrame(b []byte) (f frame, err error) {
 		at += size
 	}
 	if f.hasChecksum {
-		take(4)
+		readUint(4)
 	}
-	f.size = at
+	f.sizeBytes = at
 	return f, err
 }
 
-// TestAnObjectIsExactlyOneFrame: readers stop, or fail, at anything behind it.
+// TestAnObjectIsExactlyOneFrame: some readers stop, or fail, at bytes after the first
+// frame.
 func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 	for name, fill := range map[string]func(t *testing.T, l *wal.Log){
 		"one record":                   func(t *testing.T, l *wal.Log) { fill(t, l, 1, 1) },
@@ -103,26 +104,26 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // a compressor is used again
+			for range 2 { // a compressor is reused
 				o := compressWith(t, c, segments[0])
 				object, err := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 				if err != nil {
 					t.Fatal(err)
 				}
 				f, err := parseFrame(object)
-				if err != nil || f.size != len(object) || !f.hasChecksum || f.window > bucket.Window || f.content != 0 && f.content != uint64(o.RawBytes) {
-					t.Errorf("%s, %v: %+v of %d bytes of %d, %v", name, level, f, len(object), o.RawBytes, err)
+				if err != nil || f.sizeBytes != len(object) || !f.hasChecksum || f.windowBytes > bucket.Window || f.contentBytes != 0 && f.contentBytes != uint64(o.RawBytes) {
+					t.Errorf("%s, %v: %+v, and the object has %d bytes for %d bytes of lines; %v", name, level, f, len(object), o.RawBytes, err)
 				}
 				if f.blocks < int(o.RawBytes>>17) {
-					t.Errorf("%s, %v: %d blocks for %d bytes", name, level, f.blocks, o.RawBytes)
+					t.Errorf("%s, %v: got %d blocks for %d bytes of lines", name, level, f.blocks, o.RawBytes)
 				}
 			}
 		}
 	}
 }
 
-// TestEveryLineHasEveryColumn: so that all objects have one schema. The order is the
-// documented one.
+// TestEveryLineHasEveryColumn, in the documented order, so that all objects have one
+// schema.
 func TestEveryLineHasEveryColumn(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	for _, r := range []wal.Record{
@@ -158,7 +159,7 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 				t.Fatal(err)
 			}
 			lines++
-			if got := members(t, line); !slices.Equal(got, bucket.Columns()) {
+			if got := memberNames(t, line); !slices.Equal(got, bucket.Columns()) {
 				t.Errorf("%s has the columns %v, want %v", line, got, bucket.Columns())
 			}
 			var of map[string]json.RawMessage
@@ -166,19 +167,19 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 				t.Errorf("%s: %v, %v", line, of, err)
 			}
 			if client := string(of["client"]); lines <= 2 != (client == "null") {
-				t.Errorf("line %d has the client %s", lines, client)
+				t.Errorf("line %d has client %s", lines, client)
 			}
 		}
 		r.Close()
 		body.Close()
 	}
 	if lines != 4 {
-		t.Errorf("%d lines", lines)
+		t.Errorf("got %d lines, want 4", lines)
 	}
 }
 
-// members are the names of an object's members, in their order.
-func members(t *testing.T, line []byte) (names []string) {
+// memberNames returns the names of an object's members, in order.
+func memberNames(t *testing.T, line []byte) (names []string) {
 	t.Helper()
 	dec := json.NewDecoder(bytes.NewReader(line))
 	if _, err := dec.Token(); err != nil {

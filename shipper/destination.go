@@ -9,7 +9,7 @@ import (
 // Destination describes where objects go and whether uploads succeed. An unknown time is
 // zero.
 type Destination struct {
-	Where        string         // the storage's name for people
+	Name         string         // the storage's name for people
 	LastSuccess  time.Time      // when the storage last accepted an object or passed the probe
 	FailingSince time.Time      // when the first attempt after the last success failed
 	Attempts     int            // failed attempts since then
@@ -17,30 +17,30 @@ type Destination struct {
 	NextAttempt  time.Time      // set while the storage fails; in the past while that attempt runs
 }
 
-// reportLocked publishes the queue's view of the storage in Stats. The caller holds the
+// publishLocked publishes the queue's view of the storage in Stats. The caller holds the
 // shipper's mutex.
-func (q *queue) reportLocked() {
+func (q *queue) publishLocked() {
 	s := q.shipper
-	s.failing = q.trouble()
+	s.shippingTrouble = q.trouble()
 	d := &s.stats.Destination
-	if q.storage.bound == 0 {
-		*d = Destination{Where: d.Where, LastSuccess: d.LastSuccess}
+	if q.storageBackoff.bound == 0 {
+		*d = Destination{Name: d.Name, LastSuccess: d.LastSuccess}
 		return
 	}
-	d.FailingSince, d.Attempts, d.Failure, d.NextAttempt = q.since, q.attempts, q.failure, q.storage.until
+	d.FailingSince, d.Attempts, d.Failure, d.NextAttempt = q.failingSince, q.attempts, q.failure, q.storageBackoff.until
 }
 
-func (q *queue) report() {
+func (q *queue) publish() {
 	q.shipper.mu.Lock()
 	defer q.shipper.mu.Unlock()
-	q.reportLocked()
+	q.publishLocked()
 }
 
-// succeeded records that the storage accepted an object.
-func (s *Shipper) succeeded() {
+// recordSuccess records that the storage accepted an object.
+func (s *Shipper) recordSuccess() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.succeededLocked()
+	s.recordSuccessLocked()
 }
 
-func (s *Shipper) succeededLocked() { s.stats.Destination.LastSuccess = time.Now() }
+func (s *Shipper) recordSuccessLocked() { s.stats.Destination.LastSuccess = time.Now() }

@@ -12,57 +12,56 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestStatsSayWhetherTheStorageFailsAndSinceWhen through an outage of a storage that
-// everything was shipped to, and back.
-func TestStatsSayWhetherTheStorageFailsAndSinceWhen(t *testing.T) {
+// TestStatsShowTheOutageOfTheStorage goes through an outage of a storage that worked
+// before, and its end.
+func TestStatsShowTheOutageOfTheStorage(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	var away atomic.Bool
+	var failing atomic.Bool
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
-		return away.Load() && s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
+		return failing.Load() && s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
 	}})
 	l := openLog(t, t.TempDir())
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 10 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond}})
 	destination := func() Destination { return s.Stats().Destination }
-	until(t, "the storage was asked what it can do", func() bool { return !destination().LastSuccess.IsZero() })
-	if d := destination(); d.Where != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
+	until(t, "the storage was probed", func() bool { return !destination().LastSuccess.IsZero() })
+	if d := destination(); d.Name != store.String() || !d.FailingSince.IsZero() || d.Attempts != 0 || d.Failure != (bucket.Failure{}) || !d.NextAttempt.IsZero() {
 		t.Errorf("before the outage: %+v", d)
 	}
-	away.Store(true)
+	failing.Store(true)
 	began := time.Now()
 	fill(t, l, 1, 1)
-	until(t, "it fails", func() bool { return destination().Attempts > 1 })
+	until(t, "an attempt has failed", func() bool { return destination().Attempts > 1 })
 	d := destination()
 	if d.FailingSince.Before(began) || d.FailingSince.After(d.NextAttempt) || d.LastSuccess.After(d.FailingSince) ||
 		d.Failure.Kind != "NoSuchBucket" || !d.Failure.Permanent || !strings.Contains(d.Failure.Hint, "create the bucket") || strings.Contains(d.Failure.Text, "create") {
 		t.Errorf("in the outage: %+v", d)
 	}
-	until(t, "it fails more often", func() bool { return destination().Attempts > d.Attempts })
+	until(t, "another attempt has failed", func() bool { return destination().Attempts > d.Attempts })
 	if again := destination(); !again.FailingSince.Equal(d.FailingSince) {
-		t.Errorf("failing since %v, and then since %v", d.FailingSince, again.FailingSince)
+		t.Errorf("failing since %v, later since %v", d.FailingSince, again.FailingSince)
 	}
-	away.Store(false)
-	drainHurriedly(t, s)
+	failing.Store(false)
+	drainAll(t, s)
 	if after := destination(); !after.FailingSince.IsZero() || after.Failure != (bucket.Failure{}) || !after.LastSuccess.After(d.LastSuccess) || !after.NextAttempt.IsZero() {
 		t.Errorf("after the outage: %+v", after)
 	}
 }
 
-// TestAWrongBucketIsKnownWithNothingToShip, from the first question on.
-func TestAWrongBucketIsKnownWithNothingToShip(t *testing.T) {
+func TestAMissingBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		return s3test.Error(w, http.StatusNotFound, "NoSuchBucket")
 	}})
 	s := start(t, openLog(t, t.TempDir()), store)
-	until(t, "it is known", func() bool { return s.Stats().Destination.Failure.Kind == "NoSuchBucket" })
+	until(t, "the failure is reported", func() bool { return s.Stats().Destination.Failure.Kind == "NoSuchBucket" })
 	if d := s.Stats().Destination; d.FailingSince.IsZero() || !d.LastSuccess.IsZero() {
 		t.Errorf("%+v", d)
 	}
 }
 
-func TestFailureOfTakesAnErrorApart(t *testing.T) {
+func TestFailureOfSplitsAnError(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		want bucket.Failure

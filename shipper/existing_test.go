@@ -10,23 +10,23 @@ import (
 	"collectord/shipper/bucket"
 )
 
-func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
+func TestOtherContentUnderTheKeyStaysAndOursIsStoredBeside(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		content   []byte
 		conflicts uint64
 		damaged   uint64
 	}{
-		"other lines":           {compressed(t, "{}\n"), 1, 0},
-		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
-		"half of other lines":   {compressed(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
+		"other lines":                {compressLines(t, "{}\n"), 1, 0},
+		"content of another program": {[]byte("somebody else's"), 0, 1},
+		"half of other lines":        {compressLines(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := openLog(t, t.TempDir())
 			fill(t, l, 6, 3)
 			store := newFolder(t)
 			segments, _ := l.Sealed()
-			taken := twin(t, segments[0])
+			taken := compressCopy(t, segments[0])
 			if err := store.Put(context.Background(), bucket.NewObject(taken.Key, c.content)); err != nil {
 				t.Fatal(err)
 			}
@@ -43,26 +43,27 @@ func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 	}
 }
 
-// A name with a hash says what its lines are: a damaged object under it is replaced.
+// The key of an object beside another identifies its lines, so a damaged object under it is
+// replaced.
 func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 3, 3)
 	store := newFolder(t)
 	segments, _ := l.Sealed()
-	taken := twin(t, segments[0])
-	for key, content := range map[string][]byte{taken.Key: compressed(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
+	taken := compressCopy(t, segments[0])
+	for key, content := range map[string][]byte{taken.Key: compressLines(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
 		if err := store.Put(context.Background(), bucket.NewObject(key, content)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s := start(t, l, store)
 	drain(t, s, 0)
-	if found, _, err := bucket.Compare(t.Context(), store, taken.Beside(), bucket.Look); err != nil || found != bucket.SameLines || s.Stats().Failures[kindDamaged] != 1 {
+	if found, _, err := bucket.Compare(t.Context(), store, taken.Beside(), bucket.MetadataOnly); err != nil || found != bucket.SameLines || s.Stats().Failures[kindDamaged] != 1 {
 		t.Errorf("%v, %v, %+v", found, err, s.Stats())
 	}
 }
 
-func compressed(t *testing.T, lines string) []byte {
+func compressLines(t *testing.T, lines string) []byte {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {

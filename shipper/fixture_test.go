@@ -22,8 +22,8 @@ import (
 	"collectord/wal"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is how long a test waits for an event. It is much longer than a busy machine
+// needs.
 const testLimit = 2 * time.Minute
 
 func openLog(t *testing.T, dir string) *wal.Log {
@@ -80,28 +80,28 @@ func startWith(t *testing.T, l *wal.Log, store bucket.Store, o Options) *Shipper
 	return s
 }
 
-// saidLines is what was logged.
-type saidLines struct {
+// logBuffer collects log lines.
+type logBuffer struct {
 	mu sync.Mutex
 	b  strings.Builder
 }
 
-func (s *saidLines) Write(p []byte) (int, error) {
+func (s *logBuffer) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.Write(p)
 }
 
-func (s *saidLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
+func (s *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
 
-func (s *saidLines) text() string {
+func (s *logBuffer) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.b.String()
 }
 
-// twin compresses a segment as another process would have.
-func twin(t *testing.T, seg *wal.Segment) *bucket.Object {
+// compressCopy compresses a segment as another process would.
+func compressCopy(t *testing.T, seg *wal.Segment) *bucket.Object {
 	t.Helper()
 	c, err := newCompressor(zstd.SpeedDefault)
 	if err != nil {
@@ -119,12 +119,12 @@ func drain(t *testing.T, s *Shipper, want int) {
 	}
 }
 
-// until waits for what a shipper brings about.
-func until(t *testing.T, what string, is func() bool) {
+// until waits for a condition.
+func until(t *testing.T, description string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(testLimit); !is(); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(testLimit); !condition(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", testLimit, what)
+			t.Fatalf("after %v, not yet: %s", testLimit, description)
 		}
 	}
 }
@@ -137,9 +137,9 @@ type line struct {
 	Usage      struct{ N int }
 }
 
-// stored reads every record in the store and checks each object against its
+// storedLines reads every record in the store and checks each object against its
 // metadata.
-func stored(t *testing.T, s bucket.Store) (lines []line) {
+func storedLines(t *testing.T, s bucket.Store) (lines []line) {
 	t.Helper()
 	ctx := context.Background()
 	for key, err := range s.List(ctx, "dt=") {
@@ -183,12 +183,12 @@ func stored(t *testing.T, s bucket.Store) (lines []line) {
 	return lines
 }
 
-// checkOnce asserts that each of n records is stored exactly once.
-func checkOnce(t *testing.T, s bucket.Store, n int) {
+// checkStoredOnce asserts that each of n records is stored exactly once.
+func checkStoredOnce(t *testing.T, s bucket.Store, n int) {
 	t.Helper()
 	count := make([]int, n)
 	ids := map[string]bool{}
-	for _, l := range stored(t, s) {
+	for _, l := range storedLines(t, s) {
 		count[l.Usage.N]++
 		ids[l.ID] = true
 		if time.Since(l.ReceivedAt).Abs() > 2*time.Hour || l.Via != "http" || (l.Client != "") != (l.Usage.N%3 == 0) {
@@ -205,8 +205,8 @@ func checkOnce(t *testing.T, s bucket.Store, n int) {
 	}
 }
 
-// drainHurriedly drains without waiting out the delays.
-func drainHurriedly(t *testing.T, s *Shipper) {
+// drainAll drains without waiting for the delays between attempts.
+func drainAll(t *testing.T, s *Shipper) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()

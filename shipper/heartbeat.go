@@ -22,20 +22,20 @@ const (
 	firstHeartbeat    = 10 * time.Second
 )
 
-// heart writes the heartbeats of the log. Their failures affect nothing else. Only one
+// heartbeatWriter writes the heartbeats of the log. Their failures affect nothing else. Only one
 // goroutine at a time uses it.
-type heart struct {
-	shipper *Shipper
-	changed chan struct{} // signals new limits; capacity 1
+type heartbeatWriter struct {
+	shipper       *Shipper
+	limitsChanged chan struct{} // signals new limits; capacity 1
 
-	written bucket.Heartbeat // the last one that the storage accepted
-	at      time.Time        // when written was accepted
-	idle    bool             // written announced unchangedInterval as the time to the next one
-	failing string           // the kind of the last failure; empty after a success
-	before  bucket.Heartbeat // the heartbeat that existed before the first of this run; zero: none
-	blind   bool             // the storage forbids reading heartbeats
-	cloned  time.Time        // when another host's heartbeat was last found; zero: none within clonedFor
-	day     []sample         // samples of the last day, oldest first
+	written       bucket.Heartbeat // the last one that the storage accepted
+	writtenAt     time.Time        // when written was accepted
+	longInterval  bool             // written announced unchangedInterval as the time to the next one
+	failureKind   string           // the kind of the last failure; empty after a success
+	previousRun   bucket.Heartbeat // the heartbeat that existed before the first of this run; zero: none
+	readForbidden bool             // the storage forbids reading heartbeats
+	clonedAt      time.Time        // when another host's heartbeat was last found; zero: none within clonedFor
+	samples       []sample         // samples of the last day, oldest first
 }
 
 // sample is the last acknowledged seq at a point in time.
@@ -51,9 +51,9 @@ const (
 )
 
 // run writes heartbeats until ctx ends.
-func (h *heart) run(ctx context.Context) {
+func (h *heartbeatWriter) run(ctx context.Context) {
 	if last, _, err := h.shipper.log.Progress(); err == nil {
-		h.sampled(last)
+		h.addSample(last)
 	}
 	// The hosts of a fleet may start at the same moment: the random delay spreads their
 	// heartbeats.
@@ -70,9 +70,9 @@ func (h *heart) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-h.changed:
+		case <-h.limitsChanged:
 		case <-due:
-			h.beat(ctx, false)
+			h.write(ctx, false)
 			if wait = every; first {
 				wait, first = rand.N(every), false
 			}
@@ -83,23 +83,23 @@ func (h *heart) run(ctx context.Context) {
 	}
 }
 
-// sampled records last and returns the number of usages acknowledged within span, which
+// addSample records last and returns the number of usages acknowledged within span, which
 // is at most about a day.
-func (h *heart) sampled(last uint64) (usages uint64, span time.Duration) {
+func (h *heartbeatWriter) addSample(last uint64) (usages uint64, span time.Duration) {
 	now := time.Now()
-	if n := len(h.day); n == 0 || now.Sub(h.day[n-1].at) >= sampleEvery {
-		h.day = append(h.day, sample{now, last})
+	if n := len(h.samples); n == 0 || now.Sub(h.samples[n-1].at) >= sampleEvery {
+		h.samples = append(h.samples, sample{now, last})
 	}
-	for len(h.day) > 1 && now.Sub(h.day[1].at) >= day {
-		h.day = h.day[1:]
+	for len(h.samples) > 1 && now.Sub(h.samples[1].at) >= day {
+		h.samples = h.samples[1:]
 	}
-	return last - min(last, h.day[0].last), now.Sub(h.day[0].at)
+	return last - min(last, h.samples[0].last), now.Sub(h.samples[0].at)
 }
 
-// next returns the time after which the next heartbeat is due, which the heartbeat
+// nextInterval returns the time after which the next heartbeat is due, which the heartbeat
 // announces. Only an idle heartbeat announces the long interval, so that an audit soon
 // reports a host as missing that stopped while it was busy.
-func (h *heart) next(idle bool) time.Duration {
+func (h *heartbeatWriter) nextInterval(idle bool) time.Duration {
 	every := h.shipper.currentLimits().Heartbeat
 	if idle && every > 0 {
 		return unchangedInterval + every
@@ -107,23 +107,23 @@ func (h *heart) next(idle bool) time.Duration {
 	return every
 }
 
-// beat writes a heartbeat. It skips one that equals the last if that one announced
+// write writes a heartbeat. It skips one that equals the last if that one announced
 // unchangedInterval.
-func (h *heart) beat(ctx context.Context, retired bool) {
+func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
 	if err != nil {
 		return // a log that has not started has no identity
 	}
-	usages, span := h.sampled(now.LastSeq)
+	usages, span := h.addSample(now.LastSeq)
 	now.DayUsages, now.DaySeconds = usages, int64(span.Seconds())
-	now.Cloned = !h.cloned.IsZero()
-	idle := now.Same(h.written)
-	if idle && h.idle && time.Since(h.at) < unchangedInterval {
+	now.Cloned = !h.clonedAt.IsZero()
+	idle := now.SameState(h.written)
+	if idle && h.longInterval && time.Since(h.writtenAt) < unchangedInterval {
 		return
 	}
 	if !retired { // the last heartbeat has no successor, and must not wait for a read
-		now.NextSeconds = int64(math.Ceil(h.next(idle).Seconds()))
+		now.NextSeconds = int64(math.Ceil(h.nextInterval(idle).Seconds()))
 		now.Cloned = h.isCloned(ctx, key)
 	}
 	o, err := bucket.NewHeartbeat(key, now)
@@ -132,11 +132,11 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	}
 	switch {
 	case err == nil:
-		h.written, h.at, h.idle = now, time.Now(), idle
+		h.written, h.writtenAt, h.longInterval = now, time.Now(), idle
 		s.countHeartbeat(&s.stats.Heartbeats)
-		s.succeeded()
-		if h.failing != "" {
-			h.failing = ""
+		s.recordSuccess()
+		if h.failureKind != "" {
+			h.failureKind = ""
 			s.opts.Logger.Info("heartbeats are written again", "trouble", "heartbeat", "key", key.HeartbeatKey())
 		}
 	case ctx.Err() != nil: // stopped
@@ -146,11 +146,11 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 			kind = failure.Kind
 		}
 		s.countHeartbeat(&s.stats.HeartbeatFailures)
-		if kind == h.failing { // a repeated failure is logged at debug level
+		if kind == h.failureKind { // a repeated failure is logged at debug level
 			s.opts.Logger.Debug("no heartbeat was written", "key", key.HeartbeatKey(), "error", err)
 			return
 		}
-		h.failing = kind
+		h.failureKind = kind
 		s.opts.Logger.Warn("no heartbeat was written: that does not hold up shipping, but an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
 			"trouble", "heartbeat", "destination", s.store.String(), "key", key.HeartbeatKey(), "error", err)
 	}
@@ -163,31 +163,31 @@ const clonedFor = 3 * unchangedInterval
 // isCloned reads the heartbeat that is about to be replaced and reports whether another
 // host writes this log, because data_dir was copied. A heartbeat of another run means
 // that, unless it existed before this run: a cache may return that one.
-func (h *heart) isCloned(ctx context.Context, key bucket.Key) bool {
+func (h *heartbeatWriter) isCloned(ctx context.Context, key bucket.Key) bool {
 	s := h.shipper
-	if h.blind {
+	if h.readForbidden {
 		return false
 	}
-	there, err := bucket.ReadHeartbeat(s.callOptions(ctx), s.store, key)
+	current, err := bucket.ReadHeartbeat(s.callOptions(ctx), s.store, key)
 	switch {
 	case err != nil: // the heartbeat is written all the same
-		h.blind = isForbidden(err)
-	case h.at.IsZero():
-		h.before = there // it may be that of the previous run
-	case there.Run != bucket.HexID(key.Run) && (there.Run != h.before.Run || !there.At.Equal(h.before.At)):
-		h.cloned = time.Now()
+		h.readForbidden = isForbidden(err)
+	case h.writtenAt.IsZero():
+		h.previousRun = current // it may be that of the previous run
+	case current.Run != bucket.HexID(key.Run) && (current.Run != h.previousRun.Run || !current.At.Equal(h.previousRun.At)):
+		h.clonedAt = time.Now()
 		s.opts.Logger.Warn("another host writes this log, too: data_dir was copied (run collectord ship on one of them, and start it with a new data_dir)",
-			"trouble", "clone", "key", key.HeartbeatKey(), "run", there.Run)
-	case !h.cloned.IsZero() && time.Since(h.cloned) > clonedFor:
-		h.cloned = time.Time{}
+			"trouble", "clone", "key", key.HeartbeatKey(), "run", current.Run)
+	case !h.clonedAt.IsZero() && time.Since(h.clonedAt) > clonedFor:
+		h.clonedAt = time.Time{}
 		s.opts.Logger.Info("no other host writes this log any more", "trouble", "clone", "key", key.HeartbeatKey())
 	}
-	return !h.cloned.IsZero()
+	return !h.clonedAt.IsZero()
 }
 
 // WriteHeartbeat writes a heartbeat now. retired marks the last one, of a host that has
 // shipped everything and is taken out of service. Run must have returned.
-func (s *Shipper) WriteHeartbeat(ctx context.Context, retired bool) { s.heart.beat(ctx, retired) }
+func (s *Shipper) WriteHeartbeat(ctx context.Context, retired bool) { s.heartbeats.write(ctx, retired) }
 
 // heartbeat returns the present state of the log and of shipping, and the key of the log.
 func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err error) {
@@ -207,11 +207,11 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 	h.Vanished = s.stats.Vanished
 	s.mu.Unlock()
 	if seconds := st.SecondsUntilFull; seconds < math.MaxInt32 {
-		whole := int64(seconds)
-		h.SecondsUntilFull = &whole
+		rounded := int64(seconds)
+		h.SecondsUntilFull = &rounded
 	}
-	if s.opts.Host != nil {
-		s.opts.Host(&h)
+	if s.opts.AddHostState != nil {
+		s.opts.AddHostState(&h)
 	}
 	h.Trouble = s.troubles(st, h.Trouble)
 	return h, k, nil
@@ -220,25 +220,25 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 // troubles returns all current troubles. A message stays the same while its trouble
 // lasts. A trouble in others replaces one of the same name that the shipper knows.
 func (s *Shipper) troubles(st wal.Stats, others []bucket.Trouble) (all []bucket.Trouble) {
-	add := func(name, message string) {
+	addUnlessOther := func(name, message string) {
 		if !slices.ContainsFunc(others, func(o bucket.Trouble) bool { return o.Name == name }) {
 			all = append(all, bucket.Trouble{Name: name, Message: message})
 		}
 	}
 	s.mu.Lock()
-	name, kind, fails := strings.Cut(s.failing, ": ")
+	name, kind, isFailing := strings.Cut(s.shippingTrouble, ": ")
 	s.mu.Unlock()
-	if fails {
-		add(name, kind)
+	if isFailing {
+		addUnlessOther(name, kind)
 	}
 	switch err := s.log.Full(); {
 	case errors.Is(err, wal.ErrFull):
-		add("log", "full")
+		addUnlessOther("log", "full")
 	case errors.Is(err, wal.ErrUnavailable):
-		add("log", "not writable")
+		addUnlessOther("log", "not writable")
 	}
 	if st.PutAside > 0 {
-		add("put_aside", strconv.Itoa(st.PutAside))
+		addUnlessOther("put_aside", strconv.Itoa(st.PutAside))
 	}
 	return append(all, others...)
 }
@@ -252,10 +252,10 @@ func (s *Shipper) countHeartbeat(n *uint64) {
 // trouble describes what prevents segments from being shipped; empty if nothing does.
 func (q *queue) trouble() string {
 	switch {
-	case q.storage.bound > 0:
-		return "shipping: " + q.kind
-	case len(q.own) > 0:
-		return "segment: " + q.kind
+	case q.storageBackoff.bound > 0:
+		return "shipping: " + q.lastKind
+	case len(q.ownBackoff) > 0:
+		return "segment: " + q.lastKind
 	}
 	return ""
 }

@@ -17,23 +17,23 @@ import (
 	"collectord/wal"
 )
 
-// beaten is a folder that counts heartbeats, and refuses them if it is told to.
-type beaten struct {
+// heartbeatStore is a folder that counts heartbeats, and can fail puts.
+type heartbeatStore struct {
 	bucket.Store
 	logID uint64
 
-	mu     sync.Mutex // guards what follows
-	puts   []time.Time
-	refuse error // of heartbeats
-	away   error // of all else
+	mu           sync.Mutex // guards the fields below
+	puts         []time.Time
+	heartbeatErr error // for heartbeats
+	otherErr     error // for all other objects
 }
 
-func (b *beaten) Put(ctx context.Context, o *bucket.Object) error {
+func (b *heartbeatStore) Put(ctx context.Context, o *bucket.Object) error {
 	b.mu.Lock()
-	refuse := b.away
+	refuse := b.otherErr
 	if strings.HasPrefix(o.Key, bucket.HeartbeatPrefix) {
 		b.puts = append(b.puts, time.Now())
-		refuse = b.refuse
+		refuse = b.heartbeatErr
 	}
 	b.mu.Unlock()
 	if refuse != nil {
@@ -42,14 +42,14 @@ func (b *beaten) Put(ctx context.Context, o *bucket.Object) error {
 	return b.Store.Put(ctx, o)
 }
 
-func (b *beaten) behave(refuse, away error) {
+func (b *heartbeatStore) failWith(heartbeatErr, otherErr error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.refuse, b.away = refuse, away
+	b.heartbeatErr, b.otherErr = heartbeatErr, otherErr
 }
 
-// took returns how many were written since it was called before.
-func (b *beaten) took() (n int) {
+// takeCount returns the number of heartbeats since the last call.
+func (b *heartbeatStore) takeCount() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n = len(b.puts)
@@ -57,8 +57,8 @@ func (b *beaten) took() (n int) {
 	return n
 }
 
-// beating runs a shipper in a bubble of synctest.
-func beating(t *testing.T, every time.Duration) (b *beaten, l *wal.Log, s *Shipper, said *saidLines, stop func()) {
+// runWithHeartbeats runs a shipper in a synctest bubble.
+func runWithHeartbeats(t *testing.T, every time.Duration) (b *heartbeatStore, l *wal.Log, s *Shipper, logged *logBuffer, stop func()) {
 	t.Helper()
 	store, err := bucket.Open(bucket.Destination{URL: "file://" + filepath.Join(t.TempDir(), "archive")})
 	if err != nil {
@@ -67,9 +67,9 @@ func beating(t *testing.T, every time.Duration) (b *beaten, l *wal.Log, s *Shipp
 	if l, err = wal.Open(t.TempDir(), wal.Options{Node: "edge-1"}); err != nil {
 		t.Fatal(err)
 	}
-	b, said = &beaten{Store: store}, &saidLines{}
+	b, logged = &heartbeatStore{Store: store}, &logBuffer{}
 	b.logID, _ = l.Identity()
-	s, err = New(l, b, Options{SpoolDir: t.TempDir(), Version: "1.2.3", Limits: Limits{Heartbeat: every}, Logger: said.logger()})
+	s, err = New(l, b, Options{SpoolDir: t.TempDir(), Version: "1.2.3", Limits: Limits{Heartbeat: every}, Logger: logged.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,10 +78,10 @@ func beating(t *testing.T, every time.Duration) (b *beaten, l *wal.Log, s *Shipp
 	go func() { defer close(done); s.Run(ctx) }()
 	stop = sync.OnceFunc(func() { cancel(); <-done })
 	t.Cleanup(func() { stop(); _ = l.Close() })
-	return b, l, s, said, stop
+	return b, l, s, logged, stop
 }
 
-func (b *beaten) read(t *testing.T) bucket.Heartbeat {
+func (b *heartbeatStore) readHeartbeat(t *testing.T) bucket.Heartbeat {
 	t.Helper()
 	h, err := bucket.ReadHeartbeat(context.Background(), b.Store, bucket.Key{Node: "edge-1", LogID: b.logID})
 	if err != nil {
@@ -90,139 +90,138 @@ func (b *beaten) read(t *testing.T) bucket.Heartbeat {
 	return h
 }
 
-func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
+func TestHeartbeatsAreHourlyUnlessSomethingChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, l, s, _, stop := beating(t, 5*time.Minute)
+		store, l, s, _, stop := runWithHeartbeats(t, 5*time.Minute)
 		time.Sleep(20 * time.Second)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Due() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
+		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Interval() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
 			t.Errorf("after the start: %+v", h)
 		}
-		time.Sleep(5 * time.Minute) // time and the disk's room change
-		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute {
-			t.Errorf("nothing has changed since the start, and the next is due in %v", h.Due())
+		time.Sleep(5 * time.Minute) // only the time and the free disk space change
+		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.Interval() != 65*time.Minute {
+			t.Errorf("nothing has changed since the start, and the next heartbeat is due in %v, want 65m", h.Interval())
 		}
 		time.Sleep(54 * time.Minute)
-		if n := b.took(); n != 0 {
+		if n := store.takeCount(); n != 0 {
 			t.Errorf("%d heartbeats in an hour in which nothing changed", n)
 		}
 		time.Sleep(11 * time.Minute)
-		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute || h.DayUsages != 0 || h.DaySeconds < 3500 {
+		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.Interval() != 65*time.Minute || h.DayUsages != 0 || h.DaySeconds < 3500 {
 			t.Errorf("after an hour: %+v", h)
 		}
 
-		// A usage, and then that it is shipped.
+		// A usage is appended, then shipped.
 		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 || h.Due() != 5*time.Minute || h.DayUsages != 1 {
+		if h := store.readHeartbeat(t); store.takeCount() != 1 || h.LastSeq != 1 || h.Interval() != 5*time.Minute || h.DayUsages != 1 {
 			t.Errorf("after a usage: %+v", h)
 		}
 		time.Sleep(15 * time.Minute)
-		if h := b.read(t); b.took() > 2 || h.Due() != 65*time.Minute || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
+		if h := store.readHeartbeat(t); store.takeCount() > 2 || h.Interval() != 65*time.Minute || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
 			t.Errorf("after it was shipped: %+v", h)
 		}
 
-		// Often is what the configuration says, while each time something is new.
+		// While something changes, the interval is the configured one.
 		s.SetLimits(Limits{Heartbeat: time.Minute})
-		time.Sleep(10*time.Minute + 30*time.Second) // the next are due in the middle of the minutes below
-		b.took()
+		time.Sleep(10*time.Minute + 30*time.Second) // the next heartbeats are due in the middle of the minutes below
+		store.takeCount()
 		for range 10 {
 			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(time.Minute)
 		}
-		if n := b.took(); n != 10 {
-			t.Errorf("%d heartbeats in ten minutes of changes", n)
+		if n := store.takeCount(); n != 10 {
+			t.Errorf("got %d heartbeats in ten minutes of changes, want 10", n)
 		}
 		s.SetLimits(Limits{})
 		synctest.Wait()
 		time.Sleep(3 * time.Hour)
-		if n := b.took(); n > 0 {
+		if n := store.takeCount(); n > 0 {
 			t.Errorf("%d heartbeats while they are turned off", n)
 		}
 		s.SetLimits(Limits{Heartbeat: 5 * time.Minute})
 		time.Sleep(5 * time.Minute)
-		if n := b.took(); n != 1 {
-			t.Errorf("%d heartbeats after they are turned on", n)
+		if n := store.takeCount(); n != 1 {
+			t.Errorf("got %d heartbeats after they were turned on, want 1", n)
 		}
 		time.Sleep(25 * time.Hour)
-		if h := b.read(t); h.DayUsages != 0 || h.DaySeconds < 24*3600 || h.DaySeconds > 25*3600 {
+		if h := store.readHeartbeat(t); h.DayUsages != 0 || h.DaySeconds < 24*3600 || h.DaySeconds > 25*3600 {
 			t.Errorf("a day later: %+v", h)
 		}
 		stop()
 		s.WriteHeartbeat(context.Background(), true)
-		if h := b.read(t); !h.Retired || h.NextSeconds != 0 || h.LastSeq != 11 || h.ConfirmedBelow != 12 || s.Stats().Heartbeats < 13 {
+		if h := store.readHeartbeat(t); !h.Retired || h.NextSeconds != 0 || h.LastSeq != 11 || h.ConfirmedBelow != 12 || s.Stats().Heartbeats < 13 {
 			t.Errorf("at the end: %+v", h)
 		}
 	})
 }
 
-func TestAHeartbeatTellsWhatFailsAndHowOldIsWhatWaits(t *testing.T) {
+func TestHeartbeatReportsFailuresAndTheOldestRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, l, _, _, _ := beating(t, 5*time.Minute)
-		b.behave(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
+		b, l, _, _, _ := runWithHeartbeats(t, 5*time.Minute)
+		b.failWith(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
 		for range 3 {
 			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		time.Sleep(time.Hour)
-		if h := b.read(t); h.LastSeq != 3 || h.ConfirmedBelow != 1 || h.Pending != 3 || !reflect.DeepEqual(h.Trouble, []bucket.Trouble{{Name: "shipping", Message: "AccessDenied"}}) {
+		if h := b.readHeartbeat(t); h.LastSeq != 3 || h.ConfirmedBelow != 1 || h.Pending != 3 || !reflect.DeepEqual(h.Trouble, []bucket.Trouble{{Name: "shipping", Message: "AccessDenied"}}) {
 			t.Errorf("%+v", h)
 		}
 		time.Sleep(2 * time.Hour)
-		h := b.read(t)
+		h := b.readHeartbeat(t)
 		if age := time.Duration(h.OldestUnshipped) * time.Second; age < time.Hour || h.OldestAt().Before(time.Now().Add(-4*time.Hour)) {
-			t.Errorf("the oldest is %v old", age)
+			t.Errorf("the oldest record is %v old", age)
 		}
-		b.behave(nil, nil)
+		b.failWith(nil, nil)
 		time.Sleep(11 * time.Minute)
-		if h := b.read(t); len(h.Trouble) > 0 || h.ConfirmedBelow != 4 {
+		if h := b.readHeartbeat(t); len(h.Trouble) > 0 || h.ConfirmedBelow != 4 {
 			t.Errorf("%+v", h)
 		}
 	})
 }
 
-// TestAHeartbeatTellsWhatTheHostKnows: its own words on a trouble count rather than the
-// shipper's, and clients alone are no change.
-func TestAHeartbeatTellsWhatTheHostKnows(t *testing.T) {
+// TestHeartbeatIncludesTheHostsTroublesAndClients: the host's text for a trouble replaces
+// the shipper's. A change of clients alone causes no heartbeat.
+func TestHeartbeatIncludesTheHostsTroublesAndClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, l, s, _, _ := beating(t, 5*time.Minute)
+		b, l, s, _, _ := runWithHeartbeats(t, 5*time.Minute)
 		since := time.Now().UTC().Truncate(time.Second)
 		seen := since
-		s.opts.Host = func(h *bucket.Heartbeat) {
+		s.opts.AddHostState = func(h *bucket.Heartbeat) {
 			h.Trouble = []bucket.Trouble{{Name: "shipping", Since: &since, Message: "denied"}, {Name: "clock", Message: "is behind"}}
 			seen = seen.Add(time.Second)
 			h.ClientsKnown, h.Clients = 2, []bucket.Client{{Name: "ward-3", LastSeen: &seen, Usages: 7}, {Name: "never"}}
 		}
-		b.behave(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
+		b.failWith(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
 		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(20 * time.Minute)
-		h := b.read(t)
+		h := b.readHeartbeat(t)
 		if len(h.Trouble) != 2 || h.Trouble[0].Message != "denied" || !h.Trouble[0].Since.Equal(since) || h.Trouble[1].Name != "clock" || h.Trouble[1].Since != nil {
 			t.Errorf("%+v", h.Trouble)
 		}
 		if h.ClientsKnown != 2 || h.Clients[0].Name != "ward-3" || h.Clients[0].LastSeen.IsZero() || h.Clients[0].Usages != 7 || h.Clients[1].LastSeen != nil {
 			t.Errorf("%+v", h.Clients)
 		}
-		b.took()
+		b.takeCount()
 		time.Sleep(30 * time.Minute)
-		if n := b.took(); n > 0 {
-			t.Errorf("%d heartbeats while only clients change", n)
+		if n := b.takeCount(); n > 0 {
+			t.Errorf("got %d heartbeats while only clients change, want 0", n)
 		}
 	})
 }
 
-// TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse: uploads go on as if there
-// were no heartbeats.
-func TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse(t *testing.T) {
+// TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload checks that uploads continue.
+func TestRejectedHeartbeatsLogOneWarningAndDelayNoUpload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, l, s, said, _ := beating(t, time.Minute)
-		b.behave(&bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: errors.New("refused")}, nil)
+		b, l, s, logged, _ := runWithHeartbeats(t, time.Minute)
+		b.failWith(&bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: errors.New("refused")}, nil)
 		for range 20 {
 			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 				t.Fatal(err)
@@ -232,31 +231,31 @@ func TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse(t *testing.T) {
 			}
 			synctest.Wait()
 			if n := l.Ledger().Pending; n != 0 {
-				t.Fatalf("%d records wait, though only heartbeats are refused", n)
+				t.Fatalf("%d records are pending, although only heartbeats fail", n)
 			}
 			time.Sleep(time.Minute)
 		}
 		st := s.Stats()
-		if n := strings.Count(said.text(), "level=WARN"); n != 1 || !strings.Contains(said.text(), "no heartbeat was written") || strings.Contains(said.text(), "level=ERROR") {
-			t.Errorf("%d warnings: %s", n, said.text())
+		if n := strings.Count(logged.text(), "level=WARN"); n != 1 || !strings.Contains(logged.text(), "no heartbeat was written") || strings.Contains(logged.text(), "level=ERROR") {
+			t.Errorf("%d warnings: %s", n, logged.text())
 		}
 		if st.HeartbeatFailures < 18 || st.Heartbeats != 0 || st.Objects != 20 || slices.ContainsFunc([]string{"AccessDenied", "local", "other"}, func(k string) bool { return st.Failures[k] > 0 }) {
 			t.Errorf("%+v", st)
 		}
-		b.behave(nil, nil)
+		b.failWith(nil, nil)
 		time.Sleep(2 * time.Minute)
-		if h := b.read(t); len(h.Trouble) > 0 || strings.Count(said.text(), "heartbeats are written again") != 1 {
-			t.Errorf("%+v: %s", h, said.text())
+		if h := b.readHeartbeat(t); len(h.Trouble) > 0 || strings.Count(logged.text(), "heartbeats are written again") != 1 {
+			t.Errorf("%+v: %s", h, logged.text())
 		}
 	})
 }
 
-// TestTwoHostsOfOneNameThatWriteOneLogNotice has the copy of a host write the heartbeat,
-// too, and then no more. What a cache returns of the run before is no other host's.
-func TestTwoHostsOfOneNameThatWriteOneLogNotice(t *testing.T) {
+// TestTwoHostsThatShareANameDetectThatTheyShareALog lets a copy of the host write the
+// heartbeat for a while. An old heartbeat from a cache does not count as another host's.
+func TestTwoHostsThatShareANameDetectThatTheyShareALog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b, l, s, said, stop := beating(t, 5*time.Minute)
-		write := func(run uint64, at time.Time) {
+		b, l, s, logged, stop := runWithHeartbeats(t, 5*time.Minute)
+		writeHeartbeat := func(run uint64, at time.Time) {
 			t.Helper()
 			o, err := bucket.NewHeartbeat(bucket.Key{Node: "edge-1", LogID: b.logID, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: at})
 			if err == nil {
@@ -266,7 +265,7 @@ func TestTwoHostsOfOneNameThatWriteOneLogNotice(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		usage := func() {
+		appendUsage := func() {
 			t.Helper()
 			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
 				t.Fatal(err)
@@ -275,30 +274,30 @@ func TestTwoHostsOfOneNameThatWriteOneLogNotice(t *testing.T) {
 		}
 		expect := func(when string, cloned bool, warned, over int) {
 			t.Helper()
-			text := said.text()
-			if h := b.read(t); h.Cloned != cloned || strings.Count(text, "another host writes this log, too") != warned || strings.Count(text, "no other host writes this log") != over {
+			text := logged.text()
+			if h := b.readHeartbeat(t); h.Cloned != cloned || strings.Count(text, "another host writes this log, too") != warned || strings.Count(text, "no other host writes this log") != over {
 				t.Errorf("%s: cloned %v, %s", when, h.Cloned, text)
 			}
 		}
 		before := time.Now().Add(-time.Hour)
-		write(1, before)
+		writeHeartbeat(1, before)
 		time.Sleep(20 * time.Second)
-		usage()
+		appendUsage()
 		expect("after the start", false, 0, 0)
-		write(1, before)
-		usage()
-		expect("the run before, from a cache", false, 0, 0)
-		write(2, time.Now())
-		usage()
+		writeHeartbeat(1, before)
+		appendUsage()
+		expect("the previous run's heartbeat, from a cache", false, 0, 0)
+		writeHeartbeat(2, time.Now())
+		appendUsage()
 		expect("a copy", true, 1, 0)
-		usage()
-		expect("the copy says nothing", true, 1, 0)
-		write(1, time.Now())
-		usage()
-		expect("a copy that was there before", true, 2, 0)
+		appendUsage()
+		expect("the copy writes no more", true, 1, 0)
+		writeHeartbeat(1, time.Now())
+		appendUsage()
+		expect("a copy of the previous run", true, 2, 0)
 		time.Sleep(2 * clonedFor)
-		usage()
-		expect("it is gone", false, 2, 1)
+		appendUsage()
+		expect("the copy is gone", false, 2, 1)
 		stop()
 		s.WriteHeartbeat(t.Context(), true)
 		expect("retired", false, 2, 1)

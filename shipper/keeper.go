@@ -23,32 +23,32 @@ type keeper struct {
 	*Shipper
 	wake chan struct{} // makes run look now; capacity 1
 
-	mu      sync.Mutex      // guards the fields below
-	waiting []*keptObject   // for a look, those with fewest tries first
-	outage  time.Time       // when the storage failed last
-	blind   time.Time       // no segment is kept before this time, since the storage forbids looks
-	backoff backoff         // of all looks, while the storage fails
-	silent  time.Time       // since when all looks have failed; zero: the last one succeeded
-	silence time.Duration   // total time of earlier periods in which all looks failed
-	trouble map[string]bool // troubles that were logged and have not ended
-	watched time.Time       // when watch last asked the storage
+	mu             sync.Mutex      // guards the fields below
+	waiting        []*keptObject   // for a look, those with fewest tries first
+	lastOutage     time.Time       // when the storage failed last
+	forbiddenUntil time.Time       // no segment is kept before this time, since the storage forbids looks
+	backoff        backoff         // of all looks, while the storage fails
+	failingSince   time.Time       // since when all looks have failed; zero: the last one succeeded
+	failedFor      time.Duration   // total time of earlier periods in which all looks failed
+	openTroubles   map[string]bool // troubles that were logged and have not ended
+	watchedAt      time.Time       // when watch last asked the storage
 }
 
 // keptObject is an object that the storage has confirmed.
 type keptObject struct {
-	segment   *wal.Segment
-	object    bucket.Object // as stored, without its body
-	confirmed time.Time
-	silence   time.Duration // keeper's total silence at that time
-	tries     int           // failed looks
+	segment            *wal.Segment
+	object             bucket.Object // as stored, without its body
+	confirmed          time.Time
+	failedForAtConfirm time.Duration // keeper's failedForLocked when it was confirmed
+	failedLooks        int
 
 	// Result of the last look.
-	read   bool   // the lines were read
-	intact bool   // the storage has the whole object
-	lost   string // what is wrong with the object; empty if nothing is
-	err    error  // the storage did not answer
+	wasRead bool   // the lines were read
+	intact  bool   // the storage has the whole object
+	problem string // what is wrong with the object; empty if nothing is
+	err     error  // the storage did not answer
 
-	reships int // max number of reshipments for this loss
+	maxReships int // max number of reshipments for this loss
 }
 
 const (
@@ -72,23 +72,23 @@ const (
 	maxReshipsDamaged = 3
 )
 
-// blindFor is how long no segment is kept after a look was forbidden. The permission may
+// forbiddenFor is how long no segment is kept after a look was forbidden. The permission may
 // be granted later, so the keeper then tries again.
-const blindFor = time.Hour
+const forbiddenFor = time.Hour
 
 func newKeeper(s *Shipper) *keeper {
-	return &keeper{Shipper: s, wake: make(chan struct{}, 1), trouble: map[string]bool{}}
+	return &keeper{Shipper: s, wake: make(chan struct{}, 1), openTroubles: map[string]bool{}}
 }
 
 // keep keeps in the log a segment that the storage has confirmed, and schedules a look.
 func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
 	now := time.Now()
 	k.mu.Lock()
-	one := &keptObject{segment: seg, object: *o, confirmed: now, silence: k.silenceLocked(now)}
+	kept := &keptObject{segment: seg, object: *o, confirmed: now, failedForAtConfirm: k.failedForLocked(now)}
 	k.mu.Unlock()
-	one.object.Body = nil
+	kept.object.Body = nil
 	seg.Keep()
-	k.wait(one)
+	k.enqueue(kept)
 	k.signal()
 }
 
@@ -107,63 +107,63 @@ func (k *keeper) retryNow() {
 	k.signal()
 }
 
-// isBlind reports whether the storage forbids looks, so that keeping segments is useless.
-func (k *keeper) isBlind() bool {
+// looksForbidden reports whether the storage forbids looks, so that keeping segments is useless.
+func (k *keeper) looksForbidden() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return time.Now().Before(k.blind)
+	return time.Now().Before(k.forbiddenUntil)
 }
 
-// noteOutage records that the storage failed now and may have lost confirmed objects.
-func (k *keeper) noteOutage() {
+// recordOutage records that the storage failed now and may have lost confirmed objects.
+func (k *keeper) recordOutage() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.outage = time.Now()
+	k.lastOutage = time.Now()
 }
 
-// silenceLocked returns the total time in which all looks failed. The caller holds the
+// failedForLocked returns the total time in which all looks failed. The caller holds the
 // mutex.
-func (k *keeper) silenceLocked(now time.Time) time.Duration {
-	if k.silent.IsZero() {
-		return k.silence
+func (k *keeper) failedForLocked(now time.Time) time.Duration {
+	if k.failingSince.IsZero() {
+		return k.failedFor
 	}
-	return k.silence + now.Sub(k.silent)
+	return k.failedFor + now.Sub(k.failingSince)
 }
 
-// answered records that a look succeeded.
-func (k *keeper) answered() {
+// recordLookSucceeded records that a look succeeded.
+func (k *keeper) recordLookSucceeded() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.silence, k.silent = k.silenceLocked(time.Now()), time.Time{}
+	k.failedFor, k.failingSince = k.failedForLocked(time.Now()), time.Time{}
 	k.backoff = backoff{}
 }
 
-// isOld reports whether an object is older than reshipLimit, so that a rule of the
+// isPastReshipLimit reports whether an object is older than reshipLimit, so that a rule of the
 // storage may have deleted it.
-func (k *keeper) isOld(one *keptObject) bool {
+func (k *keeper) isPastReshipLimit(kept *keptObject) bool {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return now.Sub(one.confirmed)-(k.silenceLocked(now)-one.silence) > reshipLimit
+	return now.Sub(kept.confirmed)-(k.failedForLocked(now)-kept.failedForAtConfirm) > reshipLimit
 }
 
 // mayHaveLost reports whether the storage failed after it confirmed an object. It is also
 // true for an object that this process did not send: storage or daemon may have lost
 // power between the put and its answer.
-func (k *keeper) mayHaveLost(one *keptObject) bool {
+func (k *keeper) mayHaveLost(kept *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.mayHaveLostLocked(one)
+	return k.mayHaveLostLocked(kept)
 }
 
-func (k *keeper) mayHaveLostLocked(one *keptObject) bool {
-	return !one.object.Sent || !k.outage.Before(one.confirmed)
+func (k *keeper) mayHaveLostLocked(kept *keptObject) bool {
+	return !kept.object.Sent || !k.lastOutage.Before(kept.confirmed)
 }
 
-// isUnreadLocked reports whether the look at an object will read only its metadata,
+// readsMetadataOnlyLocked reports whether the look at an object will read only its metadata,
 // unless the storage fails before. The caller holds the mutex.
-func (k *keeper) isUnreadLocked(one *keptObject) bool {
-	return one.object.Size > smallObject && !k.mayHaveLostLocked(one)
+func (k *keeper) readsMetadataOnlyLocked(kept *keptObject) bool {
+	return kept.object.Size > smallObject && !k.mayHaveLostLocked(kept)
 }
 
 // watch asks for one object that a look would not read, to notice a power failure while
@@ -172,18 +172,18 @@ func (k *keeper) isUnreadLocked(one *keptObject) bool {
 func (k *keeper) watch(ctx context.Context) {
 	now := time.Now()
 	k.mu.Lock()
-	i := slices.IndexFunc(k.waiting, k.isUnreadLocked)
-	if i < 0 || now.Sub(k.watched) < watchInterval || now.Before(k.blind) {
+	i := slices.IndexFunc(k.waiting, k.readsMetadataOnlyLocked)
+	if i < 0 || now.Sub(k.watchedAt) < watchInterval || now.Before(k.forbiddenUntil) {
 		k.mu.Unlock()
 		return
 	}
 	key := k.waiting[i].object.Key
-	k.watched = now
+	k.watchedAt = now
 	k.mu.Unlock()
-	asked, cancel := context.WithTimeout(k.callOptions(ctx), watchInterval/2)
+	callCtx, cancel := context.WithTimeout(k.callOptions(ctx), watchInterval/2)
 	defer cancel()
-	if _, err := k.store.Stat(asked, key); err != nil && !isForbidden(err) && ctx.Err() == nil {
-		k.noteOutage()
+	if _, err := k.store.Stat(callCtx, key); err != nil && !isForbidden(err) && ctx.Err() == nil {
+		k.recordOutage()
 	}
 }
 
@@ -206,15 +206,15 @@ func (k *keeper) run(ctx context.Context) {
 				break
 			}
 			var looks sync.WaitGroup
-			for _, one := range due {
-				looks.Go(func() { one.err = k.look(ctx, one) })
+			for _, kept := range due {
+				looks.Go(func() { kept.err = k.look(ctx, kept) })
 			}
 			looks.Wait()
 			if ctx.Err() != nil { // kept segments stay in the log
 				return
 			}
-			for _, one := range due {
-				k.looked(one)
+			for _, kept := range due {
+				k.handleLook(kept)
 			}
 		}
 	}
@@ -228,20 +228,20 @@ func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
 	defer k.mu.Unlock()
 	limit, wait := parallelLooks, time.Hour
 	if k.backoff.bound > 0 {
-		if limit = 1; k.backoff.waits(now) {
+		if limit = 1; k.backoff.isWaiting(now) {
 			return nil, k.backoff.until.Sub(now)
 		}
 	}
-	k.waiting = slices.DeleteFunc(k.waiting, func(one *keptObject) bool {
-		left := one.confirmed.Add(keep).Sub(now)
-		if left > 0 || len(due) == limit {
-			wait = min(wait, max(left, 0))
-			if k.isUnreadLocked(one) {
+	k.waiting = slices.DeleteFunc(k.waiting, func(kept *keptObject) bool {
+		remaining := kept.confirmed.Add(keep).Sub(now)
+		if remaining > 0 || len(due) == limit {
+			wait = min(wait, max(remaining, 0))
+			if k.readsMetadataOnlyLocked(kept) {
 				wait = min(wait, watchInterval)
 			}
 			return false
 		}
-		due = append(due, one)
+		due = append(due, kept)
 		return true
 	})
 	return due, wait

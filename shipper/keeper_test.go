@@ -23,24 +23,25 @@ import (
 
 const testKeep = 5 * time.Minute
 
-// keeping is a log, a shipper that keeps what it has shipped, and a storage, in a bubble.
-type keeping struct {
-	t      *testing.T
-	fake   *s3test.Pipe
-	store  bucket.Store
-	dir    string
-	keep   time.Duration // after the next start
-	log    *wal.Log
-	ship   *Shipper
-	logged saidLines
-	stop   func() // ends the shipper and the log
-	sent   int
-	counts map[string]*atomic.Int64 // of requests for objects with lines, by method
+// keeperTest is a log, a storage and a shipper that keeps shipped segments, in a synctest
+// bubble.
+type keeperTest struct {
+	t       *testing.T
+	fake    *s3test.Pipe
+	store   bucket.Store
+	dir     string
+	keepFor time.Duration // in effect after the next start
+	log     *wal.Log
+	shipper *Shipper
+	logged  logBuffer
+	stop    func() // stops the shipper and closes the log
+	usages  int
+	counts  map[string]*atomic.Int64 // requests for data objects, by method
 }
 
-func newKeeping(t *testing.T, b s3test.Behaviour) *keeping {
+func newKeeperTest(t *testing.T, b s3test.Behaviour) *keeperTest {
 	t.Helper()
-	k := &keeping{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), keep: testKeep, counts: map[string]*atomic.Int64{}}
+	k := &keeperTest{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), keepFor: testKeep, counts: map[string]*atomic.Int64{}}
 	for _, method := range []string{http.MethodPut, http.MethodHead, http.MethodGet} {
 		k.counts[method] = &atomic.Int64{}
 	}
@@ -52,8 +53,8 @@ func newKeeping(t *testing.T, b s3test.Behaviour) *keeping {
 	return k
 }
 
-// behave puts a behaviour into effect, and counts requests.
-func (k *keeping) behave(b s3test.Behaviour) {
+// behave sets the behaviour of the storage, and counts requests.
+func (k *keeperTest) behave(b s3test.Behaviour) {
 	k.fake.Behave(s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 		if strings.Contains(r.URL.Path, "/dt=") {
 			k.counts[r.Method].Add(1)
@@ -62,27 +63,29 @@ func (k *keeping) behave(b s3test.Behaviour) {
 	}})
 }
 
-// counted returns how many requests there were since it was called last.
-func (k *keeping) counted(method string) int64 { return k.counts[method].Swap(0) }
+// requestCount returns the number of requests since the last call.
+func (k *keeperTest) requestCount(method string) int64 { return k.counts[method].Swap(0) }
 
-// looks returns how many looks at objects there were since.
-func (k *keeping) looks() int64 { return k.counted(http.MethodHead) + k.counted(http.MethodGet) }
+// lookCount returns the number of looks since the last call.
+func (k *keeperTest) lookCount() int64 {
+	return k.requestCount(http.MethodHead) + k.requestCount(http.MethodGet)
+}
 
-func (k *keeping) start() {
+func (k *keeperTest) start() {
 	k.t.Helper()
 	var err error
 	if k.log, err = wal.Open(k.dir, wal.Options{Node: "edge-1", Logger: k.logged.logger()}); err != nil {
 		k.t.Fatal(err)
 	}
-	k.ship, err = New(k.log, k.store, Options{
-		SpoolDir: filepath.Join(k.dir, "spool"), Logger: k.logged.logger(), Limits: Limits{Keep: k.keep},
+	k.shipper, err = New(k.log, k.store, Options{
+		SpoolDir: filepath.Join(k.dir, "spool"), Logger: k.logged.logger(), Limits: Limits{Keep: k.keepFor},
 	})
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
-	go func() { defer close(ended); k.ship.Run(ctx) }()
+	go func() { defer close(ended); k.shipper.Run(ctx) }()
 	k.stop = func() {
 		cancel()
 		<-ended
@@ -90,17 +93,17 @@ func (k *keeping) start() {
 			k.t.Error(err)
 		}
 	}
-	synctest.Wait() // for the probe: what it finds must not depend on who is quicker
+	synctest.Wait() // the result of the probe must not depend on timing
 }
 
-// end stops everything, so that the bubble can end.
-func (k *keeping) end() {
+// close stops everything, so that the bubble can end.
+func (k *keeperTest) close() {
 	k.stop()
 	k.fake.Close()
 }
 
-// shipped appends usages and ships each in an object of its own. It returns their keys.
-func (k *keeping) shipped(usages ...[]byte) (keys []string) {
+// shipEach appends usages, ships each in its own object, and returns the keys.
+func (k *keeperTest) shipEach(usages ...[]byte) (keys []string) {
 	k.t.Helper()
 	before := k.fake.Objects()
 	for _, u := range usages {
@@ -124,140 +127,141 @@ func (k *keeping) shipped(usages ...[]byte) (keys []string) {
 	return keys
 }
 
-func (k *keeping) small(n int) (usages [][]byte) {
+func (k *keeperTest) smallUsages(n int) (usages [][]byte) {
 	for range n {
-		k.sent++
-		usages = append(usages, fmt.Appendf(nil, `{"n":%d}`, k.sent))
+		k.usages++
+		usages = append(usages, fmt.Appendf(nil, `{"n":%d}`, k.usages))
 	}
 	return usages
 }
 
-// big is a usage whose object is larger than what is read without a reason.
-func big() []byte {
+// largeUsage returns a usage whose object is too large for looks to read without a reason.
+func largeUsage() []byte {
 	noise := make([]byte, 2*smallObject)
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	return fmt.Appendf(nil, `{"n":1,"x":"%x"}`, noise)
 }
 
-// expect holds the counters against what they should be.
-func (k *keeping) expect(pending, kept int, reshipped, vanished uint64) {
+// checkCounts compares the counters.
+func (k *keeperTest) checkCounts(pending, kept int, reshipped, vanished uint64) {
 	k.t.Helper()
-	stats, s := k.log.Stats(), k.ship.Stats()
+	stats, s := k.log.Stats(), k.shipper.Stats()
 	if stats.SealedSegments != pending || stats.KeptSegments != kept || s.Reshipped != reshipped || s.Vanished != vanished {
 		k.t.Errorf("%d segments are pending, %d kept, %d shipped again, %d vanished; want %d, %d, %d, %d; %s",
 			stats.SealedSegments, stats.KeptSegments, s.Reshipped, s.Vanished, pending, kept, reshipped, vanished, k.logged.text())
 	}
 }
 
-// dayPasses makes what the keeper remembers a day older: a bubble takes seconds for one.
-func (k *keeping) dayPasses() {
+// ageByOneDay makes the kept objects a day older, since a bubble takes seconds to pass a
+// day.
+func (k *keeperTest) ageByOneDay() {
 	k.t.Helper()
-	keeper := k.ship.keeper
+	keeper := k.shipper.keeper
 	keeper.mu.Lock()
 	defer keeper.mu.Unlock()
 	for _, one := range keeper.waiting {
 		one.confirmed = one.confirmed.Add(-reshipLimit)
 	}
-	if !keeper.silent.IsZero() {
-		keeper.silent = keeper.silent.Add(-reshipLimit)
+	if !keeper.failingSince.IsZero() {
+		keeper.failingSince = keeper.failingSince.Add(-reshipLimit)
 	}
 }
 
-// said checks how often something was logged.
-func (k *keeping) said(what string, times int) {
+// checkLogged checks how often a text was logged.
+func (k *keeperTest) checkLogged(text string, times int) {
 	k.t.Helper()
-	if n := strings.Count(k.logged.text(), what); n != times {
-		k.t.Errorf("%q was logged %d times, want %d: %s", what, n, times, k.logged.text())
+	if n := strings.Count(k.logged.text(), text); n != times {
+		k.t.Errorf("%q was logged %d times, want %d: %s", text, n, times, k.logged.text())
 	}
 }
 
-// there checks that the storage has the objects as they were.
-func (k *keeping) there(was map[string]s3test.Object) {
+// checkObjects checks that the storage has these objects, unchanged.
+func (k *keeperTest) checkObjects(want map[string]s3test.Object) {
 	k.t.Helper()
 	for key, o := range k.fake.Objects() {
-		if is, ok := was[key]; ok && !bytes.Equal(is.Body, o.Body) {
-			k.t.Errorf("%s is not as it was", key)
+		if object, ok := want[key]; ok && !bytes.Equal(object.Body, o.Body) {
+			k.t.Errorf("%s has changed", key)
 		}
-		delete(was, key)
+		delete(want, key)
 	}
-	for key := range was {
-		k.t.Errorf("%s is gone", key)
+	for key := range want {
+		k.t.Errorf("%s is missing", key)
 	}
 }
 
-// inKeeping runs a test in a bubble, with a storage that does everything.
-func inKeeping(t *testing.T, test func(t *testing.T, k *keeping)) {
+// runKeeperTest runs a test in a bubble, with a storage that supports everything.
+func runKeeperTest(t *testing.T, test func(t *testing.T, k *keeperTest)) {
 	t.Helper()
-	inKeepingOn(t, s3test.Behaviour{}, test)
+	runKeeperTestOn(t, s3test.Behaviour{}, test)
 }
 
-// inKeepingOn runs a test in a bubble, with a storage that behaves so from the start.
-func inKeepingOn(t *testing.T, b s3test.Behaviour, test func(t *testing.T, k *keeping)) {
+// runKeeperTestOn runs a test in a bubble, with a storage of this behaviour.
+func runKeeperTestOn(t *testing.T, b s3test.Behaviour, test func(t *testing.T, k *keeperTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		k := newKeeping(t, b)
-		defer k.end()
+		k := newKeeperTest(t, b)
+		defer k.close()
 		test(t, k)
 	})
 }
 
-func TestASegmentIsKeptUntilTheStorageWasLookedAtOnceMore(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		k.shipped(k.small(3)...)
+func TestASegmentIsKeptUntilALookFindsItsObject(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		k.shipEach(k.smallUsages(3)...)
 		if g := k.log.Ledger(); g.Shipped != 3 || g.Pending != 0 {
 			t.Errorf("ledger %+v", g)
 		}
-		k.looks()
+		k.lookCount()
 		time.Sleep(testKeep - time.Second)
 		synctest.Wait()
-		k.expect(0, 3, 0, 0)
-		if n := k.looks(); n > 0 {
-			t.Errorf("%d looks before it was time", n)
+		k.checkCounts(0, 3, 0, 0)
+		if n := k.lookCount(); n > 0 {
+			t.Errorf("got %d looks before they are due, want 0", n)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		if n := k.looks(); n != 3 {
-			t.Errorf("%d looks at 3 objects", n)
+		k.checkCounts(0, 0, 0, 0)
+		if n := k.lookCount(); n != 3 {
+			t.Errorf("got %d looks at 3 objects, want 3", n)
 		}
-		if puts := k.fake.Puts(); len(puts) != 4 { // one shows what the storage can do
+		if puts := k.fake.Puts(); len(puts) != 4 { // three objects and the probe
 			t.Errorf("puts %v", puts)
 		}
-		k.said("WARN", 0)
+		k.checkLogged("WARN", 0)
 	})
 }
 
-func TestWhatTheStorageLostIsShippedAgain(t *testing.T) {
-	for name, lose := range map[string]func(k *keeping, key string){
-		"gone":    func(k *keeping, key string) { k.fake.Put(key, nil) },
-		"emptied": func(k *keeping, key string) { k.fake.Put(key, []byte{}) },
-		"cut":     func(k *keeping, key string) { k.fake.Put(key, k.fake.Objects()[key].Body[:20]) },
-		"zeros":   func(k *keeping, key string) { k.fake.Put(key, make([]byte, len(k.fake.Objects()[key].Body))) },
-		"doubled": func(k *keeping, key string) { b := k.fake.Objects()[key].Body; k.fake.Put(key, slices.Concat(b, b)) },
-		"one other": func(k *keeping, key string) {
+func TestLostOrDamagedObjectsAreShippedAgain(t *testing.T) {
+	for name, lose := range map[string]func(k *keeperTest, key string){
+		"gone":             func(k *keeperTest, key string) { k.fake.Put(key, nil) },
+		"emptied":          func(k *keeperTest, key string) { k.fake.Put(key, []byte{}) },
+		"cut":              func(k *keeperTest, key string) { k.fake.Put(key, k.fake.Objects()[key].Body[:20]) },
+		"zeros":            func(k *keeperTest, key string) { k.fake.Put(key, make([]byte, len(k.fake.Objects()[key].Body))) },
+		"one byte changed": func(k *keeperTest, key string) { b := k.fake.Objects()[key].Body; k.fake.Put(key, slices.Concat(b, b)) },
+		"one other": func(k *keeperTest, key string) {
 			b := bytes.Clone(k.fake.Objects()[key].Body)
 			b[len(b)-1]++
 			k.fake.Put(key, b)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(t *testing.T, k *keeping) {
-				keys := k.shipped(k.small(3)...)
+			runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+				keys := k.shipEach(k.smallUsages(3)...)
 				was := k.fake.Objects()
 				lose(k, keys[1])
 				time.Sleep(testKeep)
 				synctest.Wait()
-				k.expect(0, 1, 1, 0)
-				k.there(was)
+				k.checkCounts(0, 1, 1, 0)
+				k.checkObjects(was)
 				if g := k.log.Ledger(); g.Shipped != 4 || g.Recovered != 1 || g.Pending != 0 {
 					t.Errorf("ledger %+v", g)
 				}
-				k.said("the segment is shipped again", 1)
+				k.checkLogged("the segment is shipped again", 1)
 				time.Sleep(testKeep)
 				synctest.Wait()
-				k.expect(0, 0, 1, 0)
-				k.said("the storage has what it confirmed", 1)
-				if st := k.ship.Stats(); st.Conflicts != 0 || len(k.fake.Puts()) != 4 {
+				k.checkCounts(0, 0, 1, 0)
+				k.checkLogged("the storage has what it confirmed", 1)
+				if st := k.shipper.Stats(); st.Conflicts != 0 || len(k.fake.Puts()) != 4 {
 					t.Errorf("stats %+v, puts %v", st, k.fake.Puts())
 				}
 			})
@@ -265,125 +269,126 @@ func TestWhatTheStorageLostIsShippedAgain(t *testing.T) {
 	}
 }
 
-// TestWhatIsGoneTwiceHasVanished has a consumer that takes objects as they come.
-func TestWhatIsGoneTwiceHasVanished(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		keys := k.shipped(k.small(2)...)
+// TestAnObjectThatIsLostTwiceCountsAsVanished has a consumer that deletes objects.
+func TestAnObjectThatIsLostTwiceCountsAsVanished(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		keys := k.shipEach(k.smallUsages(2)...)
 		for range 3 {
 			k.fake.Put(keys[0], nil)
 			time.Sleep(testKeep)
 			synctest.Wait()
 		}
-		k.expect(0, 0, 1, 1)
-		k.said("has vanished", 1)
-		k.said("records=1", 1)
-		k.said(strings.TrimPrefix(keys[0], "data/"), 2)
+		k.checkCounts(0, 0, 1, 1)
+		k.checkLogged("has vanished", 1)
+		k.checkLogged("records=1", 1)
+		k.checkLogged(strings.TrimPrefix(keys[0], "data/"), 2)
 		if n := k.fake.Puts()[keys[0]]; n != 2 {
-			t.Errorf("it was put %d times", n)
+			t.Errorf("the object was put %d times, want 2", n)
 		}
-		if h, _, err := k.ship.heartbeat(false); err != nil || h.Vanished != 1 {
-			t.Errorf("the heartbeat: %+v, %v", h, err)
+		if h, _, err := k.shipper.heartbeat(false); err != nil || h.Vanished != 1 {
+			t.Errorf("heartbeat: %+v, %v", h, err)
 		}
 	})
 }
 
 func TestAfterADayNothingIsShippedAgain(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
-		keys := k.shipped(k.small(2)...)
-		k.fake.Put(keys[0], nil) // as a rule of the bucket may have it
-		k.dayPasses()
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+		keys := k.shipEach(k.smallUsages(2)...)
+		k.fake.Put(keys[0], nil) // like a lifecycle rule of the bucket
+		k.ageByOneDay()
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 1)
-		k.said("it was confirmed more than a day ago", 1)
+		k.checkCounts(0, 0, 0, 1)
+		k.checkLogged("it was confirmed more than a day ago", 1)
 	})
 }
 
-// TestWhatTheStorageLostWhileItWasAwayIsShippedAgain however long that was.
-func TestWhatTheStorageLostWhileItWasAwayIsShippedAgain(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
+// TestObjectsLostInAnOutageAreShippedAgain after an outage of any length.
+func TestObjectsLostInAnOutageAreShippedAgain(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		for outage := range uint64(2) {
-			keys := k.shipped(k.small(6)...)
+			keys := k.shipEach(k.smallUsages(6)...)
 			was := k.fake.Objects()
 			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 			time.Sleep(2 * testKeep)
-			k.dayPasses()
+			k.ageByOneDay()
 			k.behave(s3test.Behaviour{})
 			for _, key := range keys[:3] {
 				k.fake.Put(key, nil)
 			}
 			time.Sleep(3 * testKeep)
 			synctest.Wait()
-			k.expect(0, 0, 3*(outage+1), 0)
-			k.there(was)
+			k.checkCounts(0, 0, 3*(outage+1), 0)
+			k.checkObjects(was)
 		}
 	})
 }
 
-func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
-		keys := k.shipped(k.small(3)...)
+func TestWithoutReadPermissionSegmentsAreRemovedUnchecked(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+		keys := k.shipEach(k.smallUsages(3)...)
 		k.fake.Put(keys[0], nil)
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}})
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		k.said("removed unseen", 3) // one line, and a summary: see package main
-		k.said("trouble="+`"last look"`, 3)
+		k.checkCounts(0, 0, 0, 0)
+		k.checkLogged("removed unchecked", 3) // package main aggregates these lines
+		k.checkLogged("trouble="+`"last look"`, 3)
 	})
 }
 
-// TestAHeartbeatThatFailsIsASignOfACut of power, often the only one: nothing else is sent
-// between a confirmation and the look.
-func TestAHeartbeatThatFailsIsASignOfACut(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
-		k.ship.SetLimits(Limits{Keep: testKeep, Heartbeat: time.Minute})
-		keys := k.shipped(big())
+// TestAFailedHeartbeatCountsAsAnOutage: it is often the only request between a confirmation
+// and the look.
+func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+		k.shipper.SetLimits(Limits{Keep: testKeep, Heartbeat: time.Minute})
+		keys := k.shipEach(largeUsage())
 		was := k.fake.Objects()
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 		time.Sleep(2 * time.Minute)
-		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
 		k.behave(s3test.Behaviour{})
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 1, 1, 0)
+		k.checkCounts(0, 1, 1, 0)
 		if string(k.fake.Objects()[keys[0]].Body) != string(was[keys[0]].Body) {
-			k.t.Error("what the storage lost is not shipped again")
+			k.t.Error("the lost object was not shipped again")
 		}
 	})
 }
 
-// TestAStorageThatMayBeAskedAgainIsAsked although nothing is kept while it may not be.
-func TestAStorageThatMayBeAskedAgainIsAsked(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
-		k.shipped(k.small(1)...)
+// TestLooksResumeWhenReadPermissionIsGranted, although no segment is kept while it is
+// missing.
+func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+		k.shipEach(k.smallUsages(1)...)
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}})
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.shipped(k.small(1)...)
-		k.expect(0, 0, 0, 0) // nothing is gained by keeping it
+		k.shipEach(k.smallUsages(1)...)
+		k.checkCounts(0, 0, 0, 0) // keeping the segment would be useless
 		k.behave(s3test.Behaviour{})
-		time.Sleep(blindFor)
-		k.shipped(k.small(1)...)
-		k.expect(0, 1, 0, 0)
+		time.Sleep(forbiddenFor)
+		k.shipEach(k.smallUsages(1)...)
+		k.checkCounts(0, 1, 0, 0)
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		k.said("the storage has what it confirmed", 1)
+		k.checkCounts(0, 0, 0, 0)
+		k.checkLogged("the storage has what it confirmed", 1)
 	})
 }
 
-// TestWhatWasStoredBeforeTheAnswerWasLostIsRead has a storage lose its power between the
-// last byte of a large object and the answer. What it has then, and what was read back, is
-// not yet on its disk, and other bytes are.
-func TestWhatWasStoredBeforeTheAnswerWasLostIsRead(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
+// TestAnObjectWithoutAnAnswerIsReadByTheLook: the storage loses power after the last byte
+// of a large object, before it answers. Afterwards it has other bytes than it returned
+// before.
+func TestAnObjectWithoutAnAnswerIsReadByTheLook(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.behave(s3test.Behaviour{Stored: func(key string) bool { return strings.Contains(key, "/dt=") }})
-		if err := k.log.Append(k.t.Context(), wal.Record{Usage: big()}); err != nil {
+		if err := k.log.Append(k.t.Context(), wal.Record{Usage: largeUsage()}); err != nil {
 			k.t.Fatal(err)
 		}
 		if err := k.log.Seal(k.t.Context()); err != nil {
@@ -394,23 +399,22 @@ func TestWhatWasStoredBeforeTheAnswerWasLostIsRead(t *testing.T) {
 		k.behave(s3test.Behaviour{})
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		k.expect(0, 1, 0, 0)
+		k.checkCounts(0, 1, 0, 0)
 		for key, o := range was {
 			if strings.Contains(key, "/dt=") {
-				k.fake.Rot(key, make([]byte, len(o.Body)))
+				k.fake.Corrupt(key, make([]byte, len(o.Body)))
 			}
 		}
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 1, 1, 0)
-		k.there(was)
+		k.checkCounts(0, 1, 1, 0)
+		k.checkObjects(was)
 	})
 }
 
-// TestALargeObjectIsReadOnlyAfterAnOutage counts what is read of one.
 func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
-	refuse := func(status int) func(k *keeping) {
-		return func(k *keeping) {
+	refuse := func(status int) func(k *keeperTest) {
+		return func(k *keeperTest) {
 			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 				if status == 0 {
 					return s3test.Abort(w)
@@ -428,26 +432,26 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		happens func(k *keeping)
+		happens func(k *keeperTest)
 		read    int64
 	}{
-		"nothing":        {func(*keeping) {}, 0},
+		"nothing":        {func(*keeperTest) {}, 0},
 		"an error of S3": {refuse(http.StatusNotFound), 0},
 		"500":            {refuse(http.StatusInternalServerError), 1},
 		"503":            {refuse(http.StatusServiceUnavailable), 1},
 		"a reset":        {refuse(0), 1},
-		"another is gone": {func(k *keeping) {
+		"another object is missing": {func(k *keeperTest) {
 			time.Sleep(time.Second)
-			k.fake.Put(k.shipped(k.small(1)...)[0], nil)
+			k.fake.Put(k.shipEach(k.smallUsages(1)...)[0], nil)
 			time.Sleep(testKeep / 2)
-			k.ship.SetLimits(Limits{Keep: time.Second}) // at both at once
+			k.shipper.SetLimits(Limits{Keep: time.Second}) // both looks are due at once
 		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(t *testing.T, k *keeping) {
-				keys := k.shipped(big())
+			runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+				keys := k.shipEach(largeUsage())
 				if n := int64(len(k.fake.Objects()[keys[0]].Body)); n <= smallObject {
-					t.Fatalf("it has %d bytes", n)
+					t.Fatalf("the object has only %d bytes", n)
 				}
 				c.happens(k)
 				var read atomic.Int64
@@ -461,90 +465,90 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 				time.Sleep(2 * testKeep)
 				synctest.Wait()
 				if read.Load() != c.read || k.log.Stats().KeptSegments > 1 {
-					t.Errorf("it was read %d times, want %d; %s", read.Load(), c.read, k.logged.text())
+					t.Errorf("the object was read %d times, want %d; %s", read.Load(), c.read, k.logged.text())
 				}
 			})
 		})
 	}
 }
 
-// TestDamageThatOnlyReadingShows has a storage lose the content of a large object, and
-// not its size and metadata, with its power.
-func TestDamageThatOnlyReadingShows(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
-		keys := k.shipped(big())
+// TestDamageThatMetadataHidesIsFoundByReading: a power failure destroys the bytes of a
+// large object, but not its size and metadata.
+func TestDamageThatMetadataHidesIsFoundByReading(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+		keys := k.shipEach(largeUsage())
 		was := k.fake.Objects()
-		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
-		k.ship.keeper.noteOutage()
+		k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.shipper.keeper.recordOutage()
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 1, 1, 0)
-		k.there(was)
-		k.said("replaced it", 1)
+		k.checkCounts(0, 1, 1, 0)
+		k.checkObjects(was)
+		k.checkLogged("replaced it", 1)
 		time.Sleep(2 * testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 1, 0)
+		k.checkCounts(0, 0, 1, 0)
 	})
 }
 
 func TestLooksReadWithinTheBandwidth(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		const rate = 20 << 10
-		keys := k.shipped(big())
-		k.ship.keeper.noteOutage()
-		k.ship.SetLimits(Limits{Keep: testKeep, Bandwidth: rate})
+		keys := k.shipEach(largeUsage())
+		k.shipper.keeper.recordOutage()
+		k.shipper.SetLimits(Limits{Keep: testKeep, Bandwidth: rate})
 		time.Sleep(testKeep + time.Duration(len(k.fake.Objects()[keys[0]].Body))*time.Second/rate - time.Second)
 		synctest.Wait()
-		k.expect(0, 1, 0, 0)
+		k.checkCounts(0, 1, 0, 0)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
+		k.checkCounts(0, 0, 0, 0)
 	})
 }
 
-// TestADamagedCopyThatCantBeReplacedIsReported has storages that can't replace just one
-// version of an object.
+// TestADamagedCopyThatCantBeReplacedIsReported has storages without conditional
+// replacement.
 func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 	for name, b := range map[string]s3test.Behaviour{
-		"refused": {Conditions: s3test.Refuse},
-		"misread": {Conditions: s3test.Misjudge},
-		"may not": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"refused":   {Conditions: s3test.Refuse},
+		"misjudged": {Conditions: s3test.RefuseAsInvalid},
+		"denied": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}},
-		"no longer": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"replaced meanwhile": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeepingOn(t, b, func(t *testing.T, k *keeping) {
-				keys := k.shipped(k.small(1)...)
+			runKeeperTestOn(t, b, func(t *testing.T, k *keeperTest) {
+				keys := k.shipEach(k.smallUsages(1)...)
 				body := k.fake.Objects()[keys[0]].Body
 				k.fake.Put(keys[0], body[:len(body)/2])
 				time.Sleep(testKeep)
 				synctest.Wait()
-				k.expect(0, 1, 1, 0)
-				k.said("stored beside it (look at it, and delete it)", 1)
-				st := k.ship.Stats()
+				k.checkCounts(0, 1, 1, 0)
+				k.checkLogged("stored beside it (look at it, and delete it)", 1)
+				st := k.shipper.Stats()
 				if st.Conflicts != 0 || st.Failures[kindDamaged] != 1 {
 					t.Errorf("stats %+v", st)
 				}
-				time.Sleep(testKeep) // of which the last look is at the one beside
+				time.Sleep(testKeep) // the last look is at the object beside
 				synctest.Wait()
-				k.expect(0, 0, 1, 0)
+				k.checkCounts(0, 0, 1, 0)
 				objects := k.fake.Objects()
 				beside := slices.DeleteFunc(slices.Collect(maps.Keys(objects)), func(key string) bool { return !strings.Contains(key, "~") })
 				if len(beside) != 1 || !bytes.Equal(objects[beside[0]].Body, body) || len(objects[keys[0]].Body) != len(body)/2 {
-					t.Errorf("%v are beside", beside)
+					t.Errorf("beside are %v", beside)
 				}
 			})
 		})
 	}
 }
 
-// TestOnlyTheDamagedVersionIsReplaced checks the condition of the put that replaces.
+// TestOnlyTheDamagedVersionIsReplaced checks the condition of the replacing put.
 func TestOnlyTheDamagedVersionIsReplaced(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		keys := k.shipped(k.small(1)...)
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		keys := k.shipEach(k.smallUsages(1)...)
 		k.fake.Put(keys[0], []byte("damaged"))
 		var conditions []string
 		k.behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
@@ -562,15 +566,15 @@ func TestOnlyTheDamagedVersionIsReplaced(t *testing.T) {
 }
 
 func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		keys := k.shipped(k.small(20)...)
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		keys := k.shipEach(k.smallUsages(20)...)
 		was := k.fake.Objects()
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		k.expect(0, 20, 0, 0)
-		if n := k.ship.Stats().Failures["network"]; n < 20 || n > 200 {
-			t.Errorf("%d failures in an hour", n)
+		k.checkCounts(0, 20, 0, 0)
+		if n := k.shipper.Stats().Failures["network"]; n < 20 || n > 200 {
+			t.Errorf("got %d failures in an hour", n)
 		}
 		for _, key := range keys[:10] {
 			k.fake.Put(key, nil)
@@ -578,8 +582,8 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 		k.behave(s3test.Behaviour{})
 		time.Sleep(2 * testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 10, 0)
-		k.there(was)
+		k.checkCounts(0, 0, 10, 0)
+		k.checkObjects(was)
 		lastOf := map[string]string{} // trouble -> level
 		for line := range strings.Lines(k.logged.text()) {
 			if _, after, ok := strings.Cut(line, "trouble="); ok {
@@ -588,48 +592,48 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 		}
 		for trouble, line := range lastOf {
 			if !strings.Contains(line, "level=INFO") {
-				t.Errorf("nothing says that %s is over: %s", trouble, line)
+				t.Errorf("the end of trouble %s was not logged: %s", trouble, line)
 			}
 		}
 	})
 }
 
-// TestAfterARestartNothingIsPutTwice restarts the daemon with kept segments, one of
-// which the storage has lost.
+// TestAfterARestartNothingIsPutTwice restarts the daemon with kept segments. The storage
+// has lost one of their objects.
 func TestAfterARestartNothingIsPutTwice(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		keys := k.shipped(append(k.small(2), big())...)
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		keys := k.shipEach(append(k.smallUsages(2), largeUsage())...)
 		was := k.fake.Objects()
 		k.stop()
 		k.fake.Put(keys[0], nil)
-		k.counted(http.MethodPut)
-		k.counted(http.MethodGet)
+		k.requestCount(http.MethodPut)
+		k.requestCount(http.MethodGet)
 		k.start()
 		synctest.Wait()
-		k.expect(0, 3, 0, 0)
-		if puts := k.counted(http.MethodPut); puts != 1 {
-			t.Errorf("%d objects were put after the restart", puts)
+		k.checkCounts(0, 3, 0, 0)
+		if puts := k.requestCount(http.MethodPut); puts != 1 {
+			t.Errorf("%d objects were put after the restart, want 1", puts)
 		}
-		k.there(maps.Clone(was))
-		// What lost its power with us may have kept no more than size and metadata.
-		k.fake.Rot(keys[2], make([]byte, len(was[keys[2]].Body)))
+		k.checkObjects(maps.Clone(was))
+		// A storage that lost power together with the daemon may have only size and metadata.
+		k.fake.Corrupt(keys[2], make([]byte, len(was[keys[2]].Body)))
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 1, 1, 0)
-		k.there(was)
+		k.checkCounts(0, 1, 1, 0)
+		k.checkObjects(was)
 	})
 }
 
-// TestWhatIsShippedAfterARestartIsNotReadBack: nothing has happened since. It would double
-// what a backlog costs.
-func TestWhatIsShippedAfterARestartIsNotReadBack(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+// TestABacklogShippedAfterARestartIsNotReadBack: without an outage, reading would only
+// double the traffic of a backlog.
+func TestABacklogShippedAfterARestartIsNotReadBack(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
 		k.stop()
 		l, err := wal.Open(k.dir, wal.Options{Node: "edge-1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+		if err := l.Append(t.Context(), wal.Record{Usage: largeUsage()}); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Close(); err != nil {
@@ -637,78 +641,78 @@ func TestWhatIsShippedAfterARestartIsNotReadBack(t *testing.T) {
 		}
 		k.start()
 		synctest.Wait()
-		k.expect(0, 1, 0, 0)
-		k.looks()
+		k.checkCounts(0, 1, 0, 0)
+		k.lookCount()
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		if heads, gets := k.counted(http.MethodHead), k.counted(http.MethodGet); heads > int64(testKeep/watchInterval)+1 || gets != 0 {
-			t.Errorf("it was asked for %d times, and read %d times", heads, gets)
+		k.checkCounts(0, 0, 0, 0)
+		if heads, gets := k.requestCount(http.MethodHead), k.requestCount(http.MethodGet); heads > int64(testKeep/watchInterval)+1 || gets != 0 {
+			t.Errorf("got %d HEAD and %d GET requests", heads, gets)
 		}
 	})
 }
 
 func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		k.shipped(k.small(2)...)
-		k.expect(0, 2, 0, 0)
-		k.ship.SetLimits(Limits{})
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		k.shipEach(k.smallUsages(2)...)
+		k.checkCounts(0, 2, 0, 0)
+		k.shipper.SetLimits(Limits{})
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		k.looks()
-		k.shipped(k.small(2)...)
-		k.expect(0, 0, 0, 0)
+		k.checkCounts(0, 0, 0, 0)
+		k.lookCount()
+		k.shipEach(k.smallUsages(2)...)
+		k.checkCounts(0, 0, 0, 0)
 		time.Sleep(time.Hour)
-		if n := k.looks(); n > 0 {
-			t.Errorf("%d looks", n)
+		if n := k.lookCount(); n > 0 {
+			t.Errorf("got %d looks, want 0", n)
 		}
 	})
 }
 
-// TestWhatHadToGoDoesNotShowThatTheStorageIsBack removes every other kept segment while
+// TestEarlyRemovedSegmentsDoNotEndTheBackoff removes every other kept segment while
 // the storage fails.
-func TestWhatHadToGoDoesNotShowThatTheStorageIsBack(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		k.shipped(k.small(60)...)
+func TestEarlyRemovedSegmentsDoNotEndTheBackoff(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		k.shipEach(k.smallUsages(60)...)
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
-		time.Sleep(testKeep + 10*time.Minute) // to the longest wait
+		time.Sleep(testKeep + 10*time.Minute) // until the delay has its maximum
 		synctest.Wait()
-		k.ship.keeper.mu.Lock()
-		for i, one := range k.ship.keeper.waiting {
+		k.shipper.keeper.mu.Lock()
+		for i, one := range k.shipper.keeper.waiting {
 			if i%2 == 0 {
 				_ = one.segment.Remove()
 			}
 		}
-		k.ship.keeper.mu.Unlock()
-		k.looks()
+		k.shipper.keeper.mu.Unlock()
+		k.lookCount()
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		// Half the longest wait is the mean of one at random, and net/http asks once more where
-		// a connection is closed.
-		if n, most := k.looks(), int64(10*time.Minute/(time.Minute/2)); n > 3*most {
-			t.Errorf("%d looks in ten minutes, of %d or so", n, most)
+		// The mean of a random delay is half its maximum, and net/http repeats a request if
+		// the connection was closed.
+		if n, expected := k.lookCount(), int64(10*time.Minute/(time.Minute/2)); n > 3*expected {
+			t.Errorf("got %d looks in ten minutes, expected about %d", n, expected)
 		}
 		k.behave(s3test.Behaviour{})
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
+		k.checkCounts(0, 0, 0, 0)
 	})
 }
 
-// TestNothingIsAskedAboutWhatHadToGo has the log need the room.
-func TestNothingIsAskedAboutWhatHadToGo(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
-		k.shipped(k.small(4)...)
-		k.looks()
+// TestRemovedSegmentsAreNotLookedAt: the log needs the room and removes kept segments.
+func TestRemovedSegmentsAreNotLookedAt(t *testing.T) {
+	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		k.shipEach(k.smallUsages(4)...)
+		k.lookCount()
 		k.log.SetLimits(wal.Limits{MaxBytes: 1})
 		time.Sleep(testKeep)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		if n := k.looks(); n > 0 {
-			t.Errorf("%d looks", n)
+		k.checkCounts(0, 0, 0, 0)
+		if n := k.lookCount(); n > 0 {
+			t.Errorf("got %d looks, want 0", n)
 		}
-		if left := len(k.ship.keeper.waiting); left > 0 {
-			t.Errorf("%d are remembered", left)
+		if remaining := len(k.shipper.keeper.waiting); remaining > 0 {
+			t.Errorf("%d objects still wait for a look", remaining)
 		}
 	})
 }

@@ -20,24 +20,23 @@ import (
 	"collectord/wal"
 )
 
-// TestALiarLosesNothingUnseen ships through a storage that lies at random, beside a
-// consumer that takes objects as they come, and restarts the daemon now and then. At ten
-// times Keep after the last usage every record is in the bucket, once, or was reported
-// as vanished, and the log is empty. See forEachCondition for where a record can be there
-// twice.
+// TestALiarLosesNothingUnseen ships through a storage that lies at random. A consumer
+// deletes objects, and the daemon restarts now and then. Ten times Keep after the last
+// usage, the log is empty, and every record is in the bucket once or was reported as
+// vanished. See forEachCondition for records that may be stored twice.
 func TestALiarLosesNothingUnseen(t *testing.T) {
 	forEachCondition(t, func(t *testing.T, conditions, segments int) {
 		synctest.Test(t, func(t *testing.T) { testLiar(t, rand.Uint64(), conditions, segments) })
 	})
 }
 
-// liar is a storage that lies to one request in a few. It knows only lies that a look
-// can see through: what is lost after the look is lost.
+// liar is a storage that lies in a few of its answers. It tells only lies that a look can
+// detect: later losses are not noticed.
 type liar struct {
 	fake       *s3test.Pipe
 	conditions int
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	rand *rand.Rand
 	lies map[string]int
 }
@@ -48,27 +47,29 @@ func (l *liar) draw(n int) int {
 	return l.rand.IntN(n)
 }
 
-func (l *liar) lie(name string) {
+func (l *liar) countLie(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lies[name]++
 }
 
-// soon is a time before the next look at what is put now.
-func (l *liar) soon() time.Duration { return time.Second + time.Duration(l.draw(int(testKeep/2))) }
+// delayBeforeLook returns a random time before the look at an object that is put now.
+func (l *liar) delayBeforeLook() time.Duration {
+	return time.Second + time.Duration(l.draw(int(testKeep/2)))
+}
 
-// towards is how the storage behaves towards a request.
-func (l *liar) towards(r *http.Request) s3test.Behaviour {
+// behaviourFor returns the behaviour for a request.
+func (l *liar) behaviourFor(r *http.Request) s3test.Behaviour {
 	b := s3test.Behaviour{Conditions: l.conditions}
 	fail := func(name string, how func(w http.ResponseWriter) bool) {
-		l.lie(name)
+		l.countLie(name)
 		b.Fault = func(w http.ResponseWriter, r *http.Request) bool {
 			_, _ = io.Copy(io.Discard, r.Body)
 			return how(w)
 		}
 	}
 	key, object := strings.CutPrefix(r.URL.Path, "/"+s3test.Bucket+"/")
-	switch l.draw(40) { // any request
+	switch l.draw(40) { // for any request
 	case 0:
 		fail("500", func(w http.ResponseWriter) bool {
 			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
@@ -81,13 +82,13 @@ func (l *liar) towards(r *http.Request) s3test.Behaviour {
 		fail("reset", s3test.Abort)
 		return b
 	}
-	if !object || !strings.Contains(key, "/dt=") { // what is asked about the storage itself is the truth
+	if !object || !strings.Contains(key, "/dt=") { // requests about the storage itself are answered truthfully
 		return b
 	}
 	n := l.draw(60)
 	if r.Method == http.MethodGet {
 		if name, ok := [...]string{1: "breaks off", 2: "reads part", 3: "reads twice", 4: "reads another"}, n >= 1 && n <= 4; ok {
-			l.lie(name[n])
+			l.countLie(name[n])
 			b.Read = s3test.ReadLie(n)
 		}
 		return b
@@ -97,17 +98,17 @@ func (l *liar) towards(r *http.Request) s3test.Behaviour {
 	}
 	switch lies := []s3test.Lie{s3test.ConfirmsNothing, s3test.ConfirmsHalf, s3test.ConfirmsTwice, s3test.ConfirmsGarbled, s3test.ConfirmsOther, s3test.KeepsNothing, s3test.WrongChecksum, s3test.TruncatesHonestly, s3test.Page, s3test.ErrorBody}; {
 	case n < len(lies):
-		l.lie(fmt.Sprintf("lie %d", lies[n]))
+		l.countLie(fmt.Sprintf("lie %d", lies[n]))
 		b.Lie = lies[n]
 	case n < 15:
-		l.lie("forgets")
-		b.Forget = l.soon()
+		l.countLie("forgets")
+		b.Forget = l.delayBeforeLook()
 	case n < 20:
-		l.lie("answer lost")
+		l.countLie("answer lost")
 		b.Stored = func(string) bool { return true }
 	case n < 25: // the consumer
-		l.lie("consumed")
-		taken := l.soon()
+		l.countLie("consumed")
+		taken := l.delayBeforeLook()
 		b.Stored = func(key string) bool {
 			time.AfterFunc(taken, func() { l.fake.Put(key, nil) })
 			return false
@@ -117,16 +118,16 @@ func (l *liar) towards(r *http.Request) s3test.Behaviour {
 }
 
 func testLiar(t *testing.T, seed uint64, conditions, segments int) {
-	const per = 2
+	const recordsPerSegment = 2
 	l := &liar{fake: s3test.NewPipe(), conditions: conditions, rand: rand.New(rand.NewPCG(seed, 0)), lies: map[string]int{}}
 	fail := func(format string, args ...any) {
 		t.Helper()
 		t.Errorf("seed %d: %s", seed, fmt.Sprintf(format, args...))
 	}
-	l.fake.Behave(s3test.Behaviour{Each: l.towards})
+	l.fake.Behave(s3test.Behaviour{Each: l.behaviourFor})
 	store := testS3(t, l.fake.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.Dial, o.Logger = l.fake.Dial, slog.New(slog.DiscardHandler) })
 	dir := t.TempDir()
-	var logged saidLines
+	var logged logBuffer
 	var log *wal.Log
 	var ship *Shipper
 	var reshipped, vanished uint64
@@ -148,7 +149,7 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 			<-ended
 			st := ship.Stats()
 			reshipped, vanished = reshipped+st.Reshipped, vanished+st.Vanished
-			if n := log.Stats().KeptCutShort; n > 0 { // and was not looked at
+			if n := log.Stats().KeptCutShort; n > 0 { // a segment that is removed early is not looked at
 				fail("%d segments were removed early: the disk of the test has no room", n)
 			}
 			if err := log.Close(); err != nil {
@@ -158,8 +159,8 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 	}
 	start()
 	for i := range segments {
-		for j := range per {
-			if err := log.Append(t.Context(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, per*i+j)}); err != nil {
+		for j := range recordsPerSegment {
+			if err := log.Append(t.Context(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, recordsPerSegment*i+j)}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -179,49 +180,49 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 		fail("the log is not empty: %d sealed, %d kept, %d pending; %v", s.SealedSegments, s.KeptSegments, g.Pending, ship.Stats().Failures)
 	}
 	stop()
-	told := told(t, logged.text())
-	if uint64(len(told)) < vanished*per {
-		fail("%d records were reported of %d segments", len(told), vanished)
+	reported := reportedVanished(t, logged.text())
+	if uint64(len(reported)) < vanished*recordsPerSegment {
+		fail("only %d vanished records were reported, for %d segments", len(reported), vanished)
 	}
-	there := map[uint64]string{}
-	garbled, twice, replaces := 0, 0, conditions == s3test.Honour || conditions == s3test.Ignore
+	keyOfSeq := map[uint64]string{}
+	damagedObjects, doubledRecords, replaces := 0, 0, conditions == s3test.Honour || conditions == s3test.Ignore
 	for key := range l.fake.Objects() {
 		k, ok := bucket.ParseKey(strings.TrimPrefix(key, "data/"))
 		if !ok {
 			continue
 		}
-		if readable(t, store, k) != "" { // what counts is what can be read
-			garbled++
+		if problemOf(t, store, k) != "" { // only readable objects count
+			damagedObjects++
 			continue
 		}
 		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
-			if other, ok := there[seq]; ok {
+			if other, ok := keyOfSeq[seq]; ok {
 				if replaces || !reportedBeside(logged.text(), key) {
-					fail("seq %d is in %s and in %s", seq, other, key)
+					fail("seq %d is in both %s and %s", seq, other, key)
 				}
-				twice++
+				doubledRecords++
 			}
-			there[seq] = key
+			keyOfSeq[seq] = key
 		}
 	}
-	for seq := uint64(1); seq <= uint64(per*segments); seq++ {
-		if there[seq] == "" && !told[seq] {
+	for seq := uint64(1); seq <= uint64(recordsPerSegment*segments); seq++ {
+		if keyOfSeq[seq] == "" && !reported[seq] {
 			about := ""
 			for line := range strings.Lines(logged.text()) {
 				if strings.Contains(line, fmt.Sprintf("-%020d-", seq)) {
 					about += line
 				}
 			}
-			fail("seq %d is not in the bucket, and nothing says so; logged is:\n%s", seq, about)
+			fail("seq %d is not in the bucket and was not reported; the log:\n%s", seq, about)
 		}
 	}
 	l.fake.Close()
-	t.Logf("seed %d: %d segments, %d requests, shipped again %d, vanished %d, damaged objects left %d, records in a second copy that was reported %d; lies %v; failures of the last run %v",
-		seed, segments, l.fake.Requests(), reshipped, vanished, garbled, twice, l.lies, ship.Stats().Failures)
+	t.Logf("seed %d: %d segments, %d requests, shipped again %d, vanished %d, damaged objects %d, records in a reported second copy %d; lies %v; failures of the last run %v",
+		seed, segments, l.fake.Requests(), reshipped, vanished, damagedObjects, doubledRecords, l.lies, ship.Stats().Failures)
 }
 
-// told are the seqs that the log says have vanished.
-func told(t *testing.T, logged string) map[uint64]bool {
+// reportedVanished returns the seqs that were logged as vanished.
+func reportedVanished(t *testing.T, logged string) map[uint64]bool {
 	t.Helper()
 	all := map[uint64]bool{}
 	for line := range strings.Lines(logged) {
@@ -230,7 +231,7 @@ func told(t *testing.T, logged string) map[uint64]bool {
 		}
 		k, ok := bucket.ParseKey(vanishedKey.FindStringSubmatch(line)[1])
 		if !ok {
-			t.Errorf("no key: %s", line)
+			t.Errorf("the line has no key: %s", line)
 		}
 		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
 			all[seq] = true
@@ -241,8 +242,8 @@ func told(t *testing.T, logged string) map[uint64]bool {
 
 var vanishedKey = regexp.MustCompile(`key="?([^" ]+)`)
 
-// reportedBeside reports whether the log says that a copy of an object was damaged, and
-// another stored beside it.
+// reportedBeside reports whether a damaged copy of the object, and another one beside it,
+// were logged.
 func reportedBeside(logged, key string) bool {
 	name, _, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(key, "data/"), bucket.Suffix), "~")
 	for line := range strings.Lines(logged) {
@@ -253,8 +254,8 @@ func reportedBeside(logged, key string) bool {
 	return false
 }
 
-// readable returns why an object is not what its name says, or nothing.
-func readable(t *testing.T, store bucket.Store, k bucket.Key) string {
+// problemOf returns why an object contradicts its key; empty if it does not.
+func problemOf(t *testing.T, store bucket.Store, k bucket.Key) string {
 	t.Helper()
 	v, err := bucket.NewVerifier()
 	if err != nil {

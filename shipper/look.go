@@ -20,134 +20,134 @@ const (
 
 // look compares the storage's object with a kept one and stores the result in it. It
 // returns an error if the storage did not answer.
-func (k *keeper) look(ctx context.Context, one *keptObject) error {
-	one.intact, one.lost, one.reships = false, "", 1
-	if !one.segment.IsKept() { // the log needed its room
+func (k *keeper) look(ctx context.Context, kept *keptObject) error {
+	kept.intact, kept.problem, kept.maxReships = false, "", 1
+	if !kept.segment.IsKept() { // the log needed its room
 		return nil
 	}
-	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
-	found, _, err := k.compare(k.callOptions(ctx), &one.object, one.read)
+	kept.wasRead = kept.object.Size <= smallObject || k.mayHaveLost(kept)
+	found, _, err := k.compare(k.callOptions(ctx), &kept.object, kept.wasRead)
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
-		one.lost = "it is gone"
+		kept.problem = "it is gone"
 	case err != nil:
 		return err
 	case found == bucket.SameLines:
-		one.intact = true
+		kept.intact = true
 		return nil
 	case found == bucket.OtherLines:
-		one.lost = "other lines are in its place"
+		kept.problem = "other lines are in its place"
 	default:
-		one.lost, one.reships = "it is damaged", maxReshipsDamaged
+		kept.problem, kept.maxReships = "it is damaged", maxReshipsDamaged
 	}
-	k.noteOutage() // the storage may have lost other objects, too
+	k.recordOutage() // the storage may have lost other objects, too
 	return nil
 }
 
-// looked decides what happens to a kept segment after a look.
-func (k *keeper) looked(one *keptObject) {
-	if one.err == nil && !one.intact && one.lost == "" { // look asked nothing, since the log needed the room
+// handleLook decides what happens to a kept segment after a look.
+func (k *keeper) handleLook(kept *keptObject) {
+	if kept.err == nil && !kept.intact && kept.problem == "" { // look asked nothing, since the log needed the room
 		return
 	}
-	blind := time.Time{}
-	if isForbidden(one.err) {
-		blind = time.Now().Add(blindFor)
+	forbiddenUntil := time.Time{}
+	if isForbidden(kept.err) {
+		forbiddenUntil = time.Now().Add(forbiddenFor)
 	}
 	k.mu.Lock()
-	k.blind = blind
+	k.forbiddenUntil = forbiddenUntil
 	k.mu.Unlock()
-	if one.err != nil && !isForbidden(one.err) {
-		k.putOff(one)
+	if kept.err != nil && !isForbidden(kept.err) {
+		k.retryLook(kept)
 		return
 	}
-	k.answered()
+	k.recordLookSucceeded()
 	switch {
-	case one.err != nil:
-		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",
-			"key", one.object.Key, "error", one.err)
-		_ = one.segment.Remove() // logged
-	case one.lost != "":
-		k.lost(one)
-	case !one.read && k.mayHaveLost(one): // another look found an outage after this one had begun
-		k.wait(one)
+	case kept.err != nil:
+		k.warn(troubleLook, "can't check whether the storage has kept what it confirmed: the segment is removed unchecked (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",
+			"key", kept.object.Key, "error", kept.err)
+		_ = kept.segment.Remove() // logged
+	case kept.problem != "":
+		k.reship(kept)
+	case !kept.wasRead && k.mayHaveLost(kept): // another look found an outage after this one had begun
+		k.enqueue(kept)
 	default:
-		k.over()
-		_ = one.segment.Remove() // logged
+		k.logRecovery()
+		_ = kept.segment.Remove() // logged
 	}
 }
 
-// lost ships again a segment whose object is missing or damaged. It gives up after the
+// reship ships again a segment whose object is missing or damaged. It gives up after the
 // max number of reshipments or after reshipLimit.
-func (k *keeper) lost(one *keptObject) {
+func (k *keeper) reship(kept *keptObject) {
 	var reason string
 	switch {
-	case one.segment.Relisted() >= one.reships:
+	case kept.segment.Relisted() >= kept.maxReships:
 		reason = "it was shipped again before"
-	case k.isOld(one):
+	case k.isPastReshipLimit(kept):
 		reason = "it was confirmed more than a day ago"
-	case !one.segment.Relist():
+	case !kept.segment.Relist():
 		reason = "its segment was removed to make room"
 	default:
 		k.warn(troubleLost, "the storage has lost what it had confirmed: the segment is shipped again",
-			"key", one.object.Key, "found", one.lost)
+			"key", kept.object.Key, "found", kept.problem)
 		return
 	}
 	k.Shipper.mu.Lock()
 	k.stats.Vanished++
 	k.Shipper.mu.Unlock()
 	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (objects younger than shipper.keep must not be deleted, moved or changed)",
-		"key", one.object.Key, "records", one.object.Records, "found", one.lost, "reason", reason)
-	_ = one.segment.Remove() // logged
+		"key", kept.object.Key, "records", kept.object.Records, "found", kept.problem, "reason", reason)
+	_ = kept.segment.Remove() // logged
 }
 
-// wait queues an object for a look, after the objects with as many tries.
-func (k *keeper) wait(one *keptObject) {
+// enqueue queues an object for a look, after the objects with as many tries.
+func (k *keeper) enqueue(kept *keptObject) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	at, _ := slices.BinarySearchFunc(k.waiting, one.tries+1, func(other *keptObject, tries int) int { return other.tries - tries })
-	k.waiting = slices.Insert(k.waiting, at, one)
+	at, _ := slices.BinarySearchFunc(k.waiting, kept.failedLooks+1, func(other *keptObject, tries int) int { return other.failedLooks - tries })
+	k.waiting = slices.Insert(k.waiting, at, kept)
 }
 
-// putOff schedules another look after a failed one.
-func (k *keeper) putOff(one *keptObject) {
+// retryLook schedules another look after a failed one.
+func (k *keeper) retryLook(kept *keptObject) {
 	limits := k.currentLimits()
-	kind, most, asked := "local", limits.RetryMax, time.Duration(0)
+	kind, maxDelay, requested := "local", limits.RetryMax, time.Duration(0)
 	var failure *bucket.Error
-	if errors.As(one.err, &failure) {
+	if errors.As(kept.err, &failure) {
 		kind = failure.Kind
 		if failure.Permanent {
-			most = limits.RetryMaxPermanent
+			maxDelay = limits.RetryMaxPermanent
 		}
-		asked = min(failure.RetryAfter, limits.RetryMaxPermanent)
+		requested = min(failure.RetryAfter, limits.RetryMaxPermanent)
 	}
 	k.count(kind)
 	now := time.Now()
 	k.mu.Lock()
-	k.backoff.failed(now, limits.RetryMin, most, asked)
-	if k.silent.IsZero() {
-		k.silent = now
+	k.backoff.addFailure(now, limits.RetryMin, maxDelay, requested)
+	if k.failingSince.IsZero() {
+		k.failingSince = now
 	}
 	k.mu.Unlock()
-	one.tries++
-	k.wait(one)
-	k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is kept, and it is tried again",
-		"key", one.object.Key, "error", one.err)
+	kept.failedLooks++
+	k.enqueue(kept)
+	k.warn(troubleLook, "can't check whether the storage has kept what it confirmed: the segment is kept, and the check is repeated",
+		"key", kept.object.Key, "error", kept.err)
 }
 
 func (k *keeper) warn(trouble, message string, args ...any) {
 	k.mu.Lock()
-	k.trouble[trouble] = true
+	k.openTroubles[trouble] = true
 	k.mu.Unlock()
 	k.opts.Logger.Log(context.Background(), slog.LevelWarn, message, append([]any{"trouble", trouble, "destination", k.store.String()}, args...)...)
 }
 
-// over logs the end of all troubles.
-func (k *keeper) over() {
+// logRecovery logs the end of all troubles.
+func (k *keeper) logRecovery() {
 	k.mu.Lock()
-	over := slices.Sorted(maps.Keys(k.trouble))
-	clear(k.trouble)
+	ended := slices.Sorted(maps.Keys(k.openTroubles))
+	clear(k.openTroubles)
 	k.mu.Unlock()
-	for _, trouble := range over {
+	for _, trouble := range ended {
 		k.opts.Logger.Info("the storage has what it confirmed", "trouble", trouble)
 	}
 }

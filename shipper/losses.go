@@ -32,26 +32,26 @@ func (s *Shipper) shipLosses(ctx context.Context) error {
 
 // shipLoss stores a note, except for the records that the storage has.
 func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
-	there, checked, err := s.stored(ctx, n)
+	objects, checked, err := s.findStored(ctx, n)
 	if err != nil {
 		return err
 	}
 	next := n.FirstSeq
-	var found uint64 // records that the storage has
-	for _, r := range there {
+	var foundRecords uint64 // records that the storage has
+	for _, r := range objects {
 		if r.FirstSeq > next {
 			if err := s.putLoss(ctx, n, next, r.FirstSeq-1, checked); err != nil {
 				return err
 			}
 		}
 		if r.LastSeq >= next {
-			found += min(r.LastSeq, n.LastSeq) - max(r.FirstSeq, next) + 1
+			foundRecords += min(r.LastSeq, n.LastSeq) - max(r.FirstSeq, next) + 1
 			next = r.LastSeq + 1
 		}
 	}
-	if found > 0 {
+	if foundRecords > 0 {
 		s.opts.Logger.Info("the storage has records that were to be noted as lost: their upload was never confirmed",
-			"reason", n.Reason, "first_seq", n.FirstSeq, "last_seq", n.LastSeq, "records", found)
+			"reason", n.Reason, "first_seq", n.FirstSeq, "last_seq", n.LastSeq, "records", foundRecords)
 	}
 	if next > n.LastSeq {
 		return nil
@@ -59,46 +59,46 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	return s.putLoss(ctx, n, next, n.LastSeq, checked)
 }
 
-// stored returns the intact objects that contain records of a note, in order of seq.
+// findStored returns the intact objects that contain records of a note, in order of seq.
 // asked is false if the storage forbids reading, or if the note does not contain the
 // hours to search.
-func (s *Shipper) stored(ctx context.Context, n wal.LossNote) (there []bucket.Key, asked bool, err error) {
+func (s *Shipper) findStored(ctx context.Context, n wal.LossNote) (objects []bucket.Key, checked bool, err error) {
 	hours := map[int64]bool{}
 	for _, h := range n.Hours {
 		hours[h-1], hours[h] = true, true // a piece may come from an object of the hour before
 	}
 	for _, h := range slices.Sorted(maps.Keys(hours)) {
 		var found []bucket.Key
-		if err := bucket.Retry(ctx, func() (err error) { found, err = s.holders(ctx, n, h); return err }); err != nil {
-			return nil, false, unlessRefused(err)
+		if err := bucket.Retry(ctx, func() (err error) { found, err = s.listOverlapping(ctx, n, h); return err }); err != nil {
+			return nil, false, ignorePermanent(err)
 		}
-		there = append(there, found...)
+		objects = append(objects, found...)
 	}
-	if len(there) > 0 {
+	if len(objects) > 0 {
 		verifier, err := bucket.NewVerifier()
 		if err != nil {
 			return nil, false, err
 		}
 		defer verifier.Close()
-		whole := there[:0]
-		for _, k := range there {
+		intact := objects[:0]
+		for _, k := range objects {
 			var c bucket.Contents
 			err := bucket.Retry(ctx, func() (err error) { c, err = verifier.Read(ctx, s.store, k.String()); return err })
 			if err != nil && !errors.Is(err, bucket.ErrNotFound) {
-				return nil, false, unlessRefused(err)
+				return nil, false, ignorePermanent(err)
 			}
 			if err == nil && c.Problem(k) == "" {
-				whole = append(whole, k)
+				intact = append(intact, k)
 			}
 		}
-		there = whole
-		slices.SortFunc(there, func(a, b bucket.Key) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
+		objects = intact
+		slices.SortFunc(objects, func(a, b bucket.Key) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
 	}
-	return there, len(n.Hours) > 0, nil
+	return objects, len(n.Hours) > 0, nil
 }
 
-// holders lists the objects of an hour whose keys overlap with the records of a note.
-func (s *Shipper) holders(ctx context.Context, n wal.LossNote, hour int64) (found []bucket.Key, err error) {
+// listOverlapping lists the objects of an hour whose keys overlap with the records of a note.
+func (s *Shipper) listOverlapping(ctx context.Context, n wal.LossNote, hour int64) (found []bucket.Key, err error) {
 	for key, err := range s.store.List(ctx, bucket.Key{Node: n.Node, LogID: n.LogID, Hour: hour}.LogPrefix()) {
 		if err != nil {
 			return nil, err
@@ -111,9 +111,9 @@ func (s *Shipper) holders(ctx context.Context, n wal.LossNote, hour int64) (foun
 	return found, nil
 }
 
-// unlessRefused returns nil for a permanent error of the storage: the note is then stored
+// ignorePermanent returns nil for a permanent error of the storage: the note is then stored
 // without a check.
-func unlessRefused(err error) error {
+func ignorePermanent(err error) error {
 	var refused *bucket.Error
 	if errors.As(err, &refused) && refused.Permanent {
 		return nil
@@ -145,8 +145,8 @@ func (s *Shipper) confirmLoss(ctx context.Context, k bucket.Key) error {
 	_, err := bucket.ReadLossNote(ctx, s.store, k)
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
 		return &bucket.Error{
-			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
-			Hint: "the storage holds something else under the name of a loss note: look at it, and move it away",
+			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
+			Hint: "another object has the name of a loss note: look at it, and move it away",
 		}
 	}
 	return contradiction(k.LossKey(), err)

@@ -18,8 +18,8 @@ import (
 	"collectord/wal"
 )
 
-// notesIn reads the loss notes of a storage, by seq.
-func notesIn(t *testing.T, f *s3test.Server) (notes []bucket.LossNote) {
+// readNotes returns the loss notes in a storage, by seq.
+func readNotes(t *testing.T, f *s3test.Server) (notes []bucket.LossNote) {
 	t.Helper()
 	for key, o := range f.Objects() {
 		if !strings.Contains(key, "/lost/") {
@@ -35,9 +35,9 @@ func notesIn(t *testing.T, f *s3test.Server) (notes []bucket.LossNote) {
 	return notes
 }
 
-// TestWhatTheStorageHasIsNotNotedAsLost evicts five segments, of which the storage
-// has some by uploads that were never confirmed.
-func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
+// TestLossNotesOmitRecordsThatTheStorageHas evicts five segments. Unconfirmed uploads have
+// stored some of them before.
+func TestLossNotesOmitRecordsThatTheStorageHas(t *testing.T) {
 	t.Parallel()
 	refuses := func(method, query string) func(w http.ResponseWriter, r *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -46,22 +46,22 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		uploaded  []int // of 0 to 4
+		uploaded  []int // indexes from 0 to 4
 		behaviour s3test.Behaviour
 		damage    func([]byte) []byte
 		want      string
 	}{
-		"none":                           {want: "1-50 true"},
-		"the first":                      {uploaded: []int{0}, want: "11-50 true"},
-		"two in between":                 {uploaded: []int{1, 3}, want: "1-10 true, 21-30 true, 41-50 true"},
-		"the last":                       {uploaded: []int{4}, want: "1-40 true"},
-		"all":                            {uploaded: []int{0, 1, 2, 3, 4}},
-		"half of one object":             {uploaded: []int{1}, damage: func(b []byte) []byte { return b[:len(b)/2] }, want: "1-50 true"},
-		"a damaged object":               {uploaded: []int{1}, damage: func(b []byte) []byte { b[len(b)/4] ^= 1; return b }, want: "1-50 true"},
-		"two, and it does not list":      {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{Fault: refuses("GET", "list-type")}, want: "1-50 false"},
-		"two, and it does not give them": {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{Fault: refuses("GET", "")}, want: "1-50 false"},
-		"two, and it forgets metadata":   {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{NoMetadata: true}, want: "1-10 true, 21-30 true, 41-50 true"},
-		"two, and some calls fail":       {uploaded: []int{1, 3}, behaviour: someFail(), want: "1-10 true, 21-30 true, 41-50 true"},
+		"none":                        {want: "1-50 true"},
+		"the first":                   {uploaded: []int{0}, want: "11-50 true"},
+		"two in between":              {uploaded: []int{1, 3}, want: "1-10 true, 21-30 true, 41-50 true"},
+		"the last":                    {uploaded: []int{4}, want: "1-40 true"},
+		"all":                         {uploaded: []int{0, 1, 2, 3, 4}},
+		"half of one object":          {uploaded: []int{1}, damage: func(b []byte) []byte { return b[:len(b)/2] }, want: "1-50 true"},
+		"a damaged object":            {uploaded: []int{1}, damage: func(b []byte) []byte { b[len(b)/4] ^= 1; return b }, want: "1-50 true"},
+		"two, and listing is denied":  {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{Fault: refuses("GET", "list-type")}, want: "1-50 false"},
+		"two, and reading is denied":  {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{Fault: refuses("GET", "")}, want: "1-50 false"},
+		"two, without metadata":       {uploaded: []int{1, 3}, behaviour: s3test.Behaviour{NoMetadata: true}, want: "1-10 true, 21-30 true, 41-50 true"},
+		"two, and some requests fail": {uploaded: []int{1, 3}, behaviour: failSome(), want: "1-10 true, 21-30 true, 41-50 true"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testrun.WaitPastHourEnd()
@@ -75,7 +75,7 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 			fill(t, l, 60, 10)
 			segments, _ := l.Sealed()
 			for _, i := range c.uploaded {
-				o := twin(t, segments[i])
+				o := compressCopy(t, segments[i])
 				if c.damage != nil {
 					b, err := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 					if err != nil {
@@ -94,13 +94,13 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			// Room for one segment remains, while the storage is away.
+			// While the storage fails, the log has room for only one segment.
 			l.SetLimits(wal.Limits{MaxBytes: l.Stats().Bytes - 4*segments[0].Bytes(), WhenFull: wal.DropOldest, SealAfter: time.Hour})
 			until(t, "five segments are evicted", func() bool { return l.Ledger().Evicted == 50 })
 			f.Behave(c.behaviour)
-			drainHurriedly(t, start(t, l, store))
+			drainAll(t, start(t, l, store))
 			var got []string
-			for _, n := range notesIn(t, f) {
+			for _, n := range readNotes(t, f) {
 				got = append(got, fmt.Sprintf("%d-%d %t", n.FirstSeq, n.LastSeq, n.Checked))
 				if n.Reason != wal.LossEvicted || n.Records != n.LastSeq-n.FirstSeq+1 {
 					t.Errorf("%+v", n)
@@ -113,8 +113,8 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 	}
 }
 
-// someFail fails one request of four, on the average.
-func someFail() s3test.Behaviour {
+// failSome fails a quarter of the requests on average.
+func failSome() s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		return rand.IntN(4) == 0 && s3test.Error(w, http.StatusInternalServerError, "InternalError")
 	}}

@@ -14,8 +14,8 @@ import (
 	"collectord/wal"
 )
 
-// TestADamagedCopyIsReplacedUnderObjectLock has a MinIO that keeps every version for a
-// day. What is damaged gets a new version, and the damaged one stays.
+// TestADamagedCopyIsReplacedUnderObjectLock uses a MinIO that keeps every version for a
+// day: the damaged version stays, and the object gets a new one.
 func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 	t.Parallel()
 	ctx, endpoint := t.Context(), s3test.MinIO(t)
@@ -32,10 +32,10 @@ func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 	if err := l.Seal(ctx); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is shipped and kept", func() bool { return l.Stats().KeptSegments == 1 })
+	until(t, "the segment is shipped and kept", func() bool { return l.Stats().KeptSegments == 1 })
 
 	object := onlyObject(t, client, name)
-	whole := content(t, client, name, object.Key)
+	whole := objectBody(t, client, name, object.Key)
 	stat, err := client.StatObject(ctx, name, object.Key, minio.StatObjectOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -45,11 +45,11 @@ func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.SetLimits(Limits{Keep: time.Millisecond})
-	until(t, "it is replaced, looked at and released", func() bool { return l.Stats().KeptSegments == 0 && s.Stats().Reshipped == 1 })
+	until(t, "the object is replaced, and the segment removed after a look", func() bool { return l.Stats().KeptSegments == 0 && s.Stats().Reshipped == 1 })
 	drain(t, s, 0)
 
-	if now := content(t, client, name, object.Key); !bytes.Equal(now, whole) {
-		t.Errorf("the newest version has %d bytes, and other ones than was shipped (%d)", len(now), len(whole))
+	if now := objectBody(t, client, name, object.Key); !bytes.Equal(now, whole) {
+		t.Errorf("the newest version has %d bytes that differ from those shipped (%d bytes)", len(now), len(whole))
 	}
 	sizes := ""
 	for v := range client.ListObjectsIter(ctx, name, minio.ListObjectsOptions{Prefix: object.Key, WithVersions: true}) {
@@ -59,12 +59,12 @@ func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
 		sizes += fmt.Sprint(v.Size, " ")
 	}
 	if want := fmt.Sprint(len(whole), " ", len(half), " ", len(whole), " "); sizes != want {
-		t.Errorf("versions of %s bytes, want %s: each is to stay", sizes, want)
+		t.Errorf("versions have %s bytes, want %s", sizes, want)
 	}
-	onlyObject(t, client, name) // nothing was stored beside it
+	onlyObject(t, client, name) // no object was stored beside it
 }
 
-// onlyObject is the one object with usages in a bucket.
+// onlyObject returns the only data object in a bucket.
 func onlyObject(t *testing.T, c *minio.Client, name string) (object minio.ObjectInfo) {
 	t.Helper()
 	n := 0
@@ -77,12 +77,12 @@ func onlyObject(t *testing.T, c *minio.Client, name string) (object minio.Object
 		}
 	}
 	if n != 1 {
-		t.Fatalf("%d objects, want 1", n)
+		t.Fatalf("got %d objects, want 1", n)
 	}
 	return object
 }
 
-func content(t *testing.T, c *minio.Client, name, key string) []byte {
+func objectBody(t *testing.T, c *minio.Client, name, key string) []byte {
 	t.Helper()
 	o, err := c.GetObject(t.Context(), name, key, minio.GetObjectOptions{})
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// policy reads the least policy out of docs/storages.md, for a bucket.
-func policy(t *testing.T, bucket string) string {
+// documentedPolicy returns the policy in docs/storages.md, changed to a bucket.
+func documentedPolicy(t *testing.T, bucket string) string {
 	t.Helper()
 	b, err := os.ReadFile("../docs/storages.md")
 	if err != nil {
@@ -25,15 +25,15 @@ func policy(t *testing.T, bucket string) string {
 	_, rest, found2 := strings.Cut(rest, "```json\n")
 	text, _, found3 := strings.Cut(rest, "```")
 	if !found || !found2 || !found3 {
-		t.Fatal("docs/storages.md has no policy under Permissions")
+		t.Fatal("docs/storages.md has no policy below Permissions")
 	}
 	return strings.NewReplacer("usages/prod", bucket+"/some/prefix", "usages", bucket).Replace(text)
 }
 
-// restricted are the keys of a session of MinIO that may do what the policy says.
-func restricted(t *testing.T, endpoint, policy string) credentials.Value {
+// restrictedKeys returns the keys of a MinIO session with the permissions of the policy.
+func restrictedKeys(t *testing.T, endpoint, policy string) credentials.Value {
 	t.Helper()
-	// The user that takes the role must not be the root user.
+	// MinIO does not let the root user assume a role.
 	sts, err := credentials.NewSTSAssumeRole(endpoint, credentials.STSAssumeRoleOptions{
 		AccessKey: s3test.User, SecretKey: s3test.Secret, Policy: policy, DurationSeconds: 3600,
 	})
@@ -41,7 +41,7 @@ func restricted(t *testing.T, endpoint, policy string) credentials.Value {
 		t.Fatal(err)
 	}
 	var v credentials.Value
-	until(t, "MinIO issues keys, which it does a moment after it is ready", func() bool {
+	until(t, "MinIO issues keys", func() bool {
 		v, err = sts.GetWithContext(nil)
 		return err == nil
 	})
@@ -52,7 +52,7 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	endpoint := s3test.MinIO(t)
 	name := s3test.MakeBucket(t, endpoint, false)
 	admin := testS3(t, endpoint, name+"/some/prefix")
-	keys := restricted(t, endpoint, policy(t, name))
+	keys := restrictedKeys(t, endpoint, documentedPolicy(t, name))
 	s := testS3(t, endpoint, name+"/some/prefix", func(o *bucket.S3Options) {
 		o.CredentialsFile = s3test.KeysFile(t, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
 		o.Region = ""
@@ -60,14 +60,14 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 30, 10)
 	segments, _ := l.Sealed()
-	// One is there already, from before a crash.
-	twinObject := twin(t, segments[0])
+	// One object exists already, from before a crash.
+	twinObject := compressCopy(t, segments[0])
 	if err := admin.Put(context.Background(), twinObject); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, start(t, l, s), 0)
-	checkOnce(t, admin, 30)
-	// And no more than enough.
+	checkStoredOnce(t, admin, 30)
+	// The policy grants nothing else.
 	ctx := context.Background()
 	client, err := minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
 		Creds: credentials.NewStaticV4(keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken), Region: "us-east-1",
@@ -76,14 +76,14 @@ func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := client.RemoveObject(ctx, name, "some/prefix/"+twinObject.Key, minio.RemoveObjectOptions{}); err == nil {
-		t.Error("the policy allows to delete")
+		t.Error("the policy permits deleting")
 	}
 	if _, err := client.PutObject(ctx, name, "elsewhere", strings.NewReader("x"), 1, minio.PutObjectOptions{}); err == nil {
-		t.Error("the policy allows to put beyond the prefix")
+		t.Error("the policy permits puts outside of the prefix")
 	}
 }
 
-func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) {
+func TestAnUnreadableExistingObjectBlocksOnlyItsSegment(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		looks := r.Method == http.MethodHead || r.Method == http.MethodGet && r.URL.RawQuery == ""
@@ -92,20 +92,20 @@ func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) 
 	l := openLog(t, t.TempDir())
 	fill(t, l, 40, 10)
 	segments, _ := l.Sealed()
-	if err := s.Put(context.Background(), twin(t, segments[0])); err != nil {
+	if err := s.Put(context.Background(), compressCopy(t, segments[0])); err != nil {
 		t.Fatal(err)
 	}
-	said := &saidLines{}
-	ship := startWith(t, l, s, Options{Logger: said.logger()})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
-	until(t, "the failure is told", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
-	if left, _ := l.Sealed(); left[0] != segments[0] {
-		t.Errorf("%v is left", left[0])
+	logged := &logBuffer{}
+	ship := startWith(t, l, s, Options{Logger: logged.logger()})
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the failure is counted", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
+	if remaining, _ := l.Sealed(); remaining[0] != segments[0] {
+		t.Errorf("%v is still sealed, want the first segment", remaining[0])
 	}
-	if !strings.Contains(said.text(), "s3:GetObject") || !strings.Contains(said.text(), "trouble=segment") {
-		t.Errorf("no hint: %s", said.text())
+	if !strings.Contains(logged.text(), "s3:GetObject") || !strings.Contains(logged.text(), "trouble=segment") {
+		t.Errorf("no hint was logged: %s", logged.text())
 	}
 	f.Behave(s3test.Behaviour{})
-	drainHurriedly(t, ship)
-	checkOnce(t, s, 40)
+	drainAll(t, ship)
+	checkStoredOnce(t, s, 40)
 }

@@ -18,11 +18,11 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNoLieIsTakenForStored ships to each liar, which is there from the start or
-// takes the place of the true storage: nothing is removed, the line says what to
-// do, and all of it is shipped, once, as soon as the storage is true.
-func TestNoLieIsTakenForStored(t *testing.T) {
-	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
+// TestNoFalseSuccessCountsAsStored ships to each liar, from the start or after the true
+// storage has worked. No segment is removed, and the log line has the hint. Once the
+// storage tells the truth, each segment is shipped once.
+func TestNoFalseSuccessCountsAsStored(t *testing.T) {
+	var all sync.WaitGroup // all at once, since they mostly wait; t.Parallel runs only a few
 	defer all.Wait()
 	for name, liar := range s3test.Liars() {
 		for _, known := range []bool{false, true} {
@@ -30,17 +30,17 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 			all.Go(func() {
 				t.Run(name+"/"+when, func(t *testing.T) {
 					f, store := newFake(t)
-					// What is known of this storage is also known of it later.
+					// The capabilities that the probe found stay valid.
 					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
 					if known {
-						probed(t, store)
+						probeStore(t, store)
 					}
 					f.Behave(liar.Behaviour)
 					l := openLog(t, t.TempDir())
 					fill(t, l, 40, 20)
-					segments, _ := l.Sealed() // one more where the hour changes
-					said := &saidLines{}
-					s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{
+					segments, _ := l.Sealed() // a change of the hour makes one more
+					logged := &logBuffer{}
+					s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{
 						RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
 					}})
 					failures := func() (n uint64) {
@@ -49,22 +49,22 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 						}
 						return n
 					}
-					until(t, "several attempts failed, or it is called shipped", func() bool { return failures() >= 4 || l.Ledger().Pending == 0 })
+					until(t, "some attempts have failed, or the records count as shipped", func() bool { return failures() >= 4 || l.Ledger().Pending == 0 })
 					st := s.Stats()
 					for kind, n := range st.Failures {
 						if n > 0 && !slices.Contains(liar.Kinds, kind) {
 							t.Errorf("%d failures of kind %s", n, kind)
 						}
 					}
-					if st.Failures[liar.Kinds[0]] == 0 || !strings.Contains(said.text(), liar.Hint) {
-						t.Errorf("failures %v, and the hint is missing: %s", st.Failures, said.text())
+					if st.Failures[liar.Kinds[0]] == 0 || !strings.Contains(logged.text(), liar.Hint) {
+						t.Errorf("failures %v, and the hint was not logged: %s", st.Failures, logged.text())
 					}
 					if g := l.Ledger(); g.Shipped != 0 || g.Pending != 40 || st.Objects != 0 || st.Conflicts != 0 {
-						t.Errorf("called shipped: %+v, %+v", g, st)
+						t.Errorf("records count as shipped: %+v, %+v", g, st)
 					}
 
 					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
-					drainHurriedly(t, s)
+					drainAll(t, s)
 					objects := 0
 					for key, o := range f.Objects() {
 						if !strings.HasPrefix(key, "data/dt=") {
@@ -73,14 +73,14 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 						if objects++; o.Header.Get("If-None-Match") != "*" && s.Stats().Failures[kindDamaged] == 0 {
 							t.Errorf("%s was put without a condition", key)
 						}
-						// Nothing tells what a damaged object was, where there is no metadata: the
-						// segment is stored beside it.
+						// Without metadata, a damaged object can't be identified, so the segment
+						// is stored beside it.
 						if plain, _, beside := strings.Cut(key, "~"); beside && liar.NoMetadata {
 							f.Put(plain+bucket.Suffix, nil)
 							objects--
 						}
 					}
-					checkOnce(t, store, 40)
+					checkStoredOnce(t, store, 40)
 					if g := l.Ledger(); g.Shipped != 40 || objects != len(segments) || s.Stats().Conflicts != 0 {
 						t.Errorf("%+v, %d objects", g, objects)
 					}
@@ -90,7 +90,7 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 	}
 }
 
-// TestLossNotesAreProvenToo: a note is the only sign of what is lost.
+// TestLossNotesAreProvenToo: a note is the only trace of lost records.
 func TestLossNotesAreProvenToo(t *testing.T) {
 	f, store := newFake(t)
 	f.Behave(s3test.Behaviour{Lie: s3test.KeepsNothing})
@@ -110,33 +110,33 @@ func TestLossNotesAreProvenToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond}})
-	until(t, "there is a note, and attempts failed, or all is called stored", func() bool {
+	until(t, "there is a note and some attempts have failed, or all notes count as stored", func() bool {
 		notes := l.Stats().LossNotes
 		return notes > 0 && s.Stats().Failures[bucket.Unproven] > 10 || notes == 0 && l.Ledger().Pending == 0
 	})
 	notes, err := l.Losses()
 	if err != nil || len(notes) != 1 {
-		t.Fatalf("%v, %v: called stored where nothing is kept", notes, err)
+		t.Fatalf("%v, %v: the note counts as stored, but the storage kept nothing", notes, err)
 	}
 	key := "data/" + lossKey(notes[0]).LossKey()
 	f.Put(key, []byte(`{"format":1,"reason":"another"}`))
 	f.Behave(s3test.Behaviour{})
-	until(t, "the name is found to be taken by something else", func() bool { return s.Stats().Failures["conflict"] > 0 })
+	until(t, "the key of the note is taken by other content", func() bool { return s.Stats().Failures["conflict"] > 0 })
 	if l.Stats().LossNotes != 1 {
-		t.Error("called stored where something else has its name")
+		t.Error("the note counts as stored, but other content has its key")
 	}
 	f.Put(key, nil)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	if got := string(f.Objects()[key].Body); !strings.Contains(got, `"reason":"damaged"`) {
-		t.Errorf("the note in the bucket: %s", got)
+		t.Errorf("the stored note is %s", got)
 	}
-	// The same note, from before a crash, is fine.
+	// The same note is already stored, as after a crash.
 	if err := s.shipLoss(t.Context(), notes[0]); err != nil || f.Puts()[key] != 1 {
-		t.Errorf("the note again: %v", err)
+		t.Errorf("the note was not accepted again: %v", err)
 	}
 }
 
-// withoutLength sends the header of an answer to HEAD without Content-Length.
+// withoutLength removes Content-Length from the header of an answer.
 type withoutLength struct{ http.ResponseWriter }
 
 func (w withoutLength) WriteHeader(status int) {
@@ -144,8 +144,8 @@ func (w withoutLength) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// TestAProxyThatHidesTheSizeIsNoLie: then the object is read.
-func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
+// TestAProxyThatHidesTheSizeIsAccepted: the object is read instead.
+func TestAProxyThatHidesTheSizeIsAccepted(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"metadata":    {Lie: s3test.AnyETag, NoCRC32C: true},
 		"no metadata": {Lie: s3test.AnyETag, NoCRC32C: true, NoMetadata: true},
@@ -163,14 +163,14 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 			store := testS3(t, proxy.URL, s3test.Bucket+"/data")
 			l := openLog(t, t.TempDir())
 			fill(t, l, 40, 20)
-			if exists { // from before a crash
+			if exists { // as before a crash
 				segments, _ := l.Sealed()
 				c, err := newCompressor(zstd.SpeedDefault)
 				if err != nil {
 					t.Fatal(err)
 				}
 				spool := openSpool(t.TempDir(), nil, slog.New(slog.DiscardHandler))
-				o, done, err := spool.object(t.Context(), c, segments[0])
+				o, done, err := spool.compress(t.Context(), c, segments[0])
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -182,13 +182,13 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 			s := startWith(t, l, store, Options{Limits: Limits{
 				RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
 			}})
-			until(t, "all is shipped, or attempts failed", func() bool { return l.Ledger().Pending == 0 || s.Stats().Failures[bucket.Unproven] > 10 })
+			until(t, "all records are shipped, or some attempts have failed", func() bool { return l.Ledger().Pending == 0 || s.Stats().Failures[bucket.Unproven] > 10 })
 			for kind, n := range s.Stats().Failures {
 				if n > 0 {
 					t.Errorf("%s, exists %v: %d failures of kind %s", name, exists, n, kind)
 				}
 			}
-			checkOnce(t, direct, 40)
+			checkStoredOnce(t, direct, 40)
 		}
 	}
 }

@@ -13,30 +13,30 @@ import (
 // queue is the state of the segments that Run ships. Only Run's goroutine uses it. A nil
 // segment stands for the probe of the storage, and after that for the loss notes.
 type queue struct {
-	shipper  *Shipper
-	probed   bool // the probe has passed; it runs even if there is nothing to ship
-	busy     map[*wal.Segment]bool
-	setAside map[*wal.Segment]bool // segments of a later version
-	tried    map[*wal.Segment]int  // failed attempts since the storage last accepted something
-	own      map[*wal.Segment]*backoff
-	suspects map[*wal.Segment]int // how often each failed first and another segment then succeeded
+	shipper        *Shipper
+	probed         bool // the probe has passed; it runs even if there is nothing to ship
+	busy           map[*wal.Segment]bool
+	foreign        map[*wal.Segment]bool // segments of a later version
+	failedAttempts map[*wal.Segment]int  // failed attempts since the storage last accepted something
+	ownBackoff     map[*wal.Segment]*backoff
+	suspects       map[*wal.Segment]int // how often each failed first and another segment then succeeded
 
-	// storage is the backoff of all uploads. While the storage fails, only one attempt at
+	// storageBackoff is the backoff of all uploads. While the storage fails, only one attempt at
 	// a time runs, so that concurrency does not multiply the failures.
-	storage backoff
-	failed  time.Time    // when the last failed attempt ended
-	kind    string       // of the last failure
-	first   *wal.Segment // the segment whose failure was the first of the outage
+	storageBackoff backoff
+	lastFailure    time.Time    // when the last failed attempt ended
+	lastKind       string       // of the last failure
+	firstFailed    *wal.Segment // the segment whose failure was the first of the outage
 
 	// The storage's outage, while it lasts.
-	since    time.Time
-	attempts int            // failed ones
-	failure  bucket.Failure // of the last attempt
+	failingSince time.Time
+	attempts     int            // failed ones
+	failure      bucket.Failure // of the last attempt
 }
 
-// suspicious is how often a segment may be a suspect before its failures count as its
+// maxSuspicions is how often a segment may be a suspect before its failures count as its
 // own: a storage may refuse a single key.
-const suspicious = 3
+const maxSuspicions = 3
 
 type result struct {
 	segment *wal.Segment
@@ -47,16 +47,16 @@ type result struct {
 
 func newQueue(s *Shipper) *queue {
 	return &queue{
-		shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{},
-		tried: map[*wal.Segment]int{}, own: map[*wal.Segment]*backoff{}, suspects: map[*wal.Segment]int{},
+		shipper: s, busy: map[*wal.Segment]bool{}, foreign: map[*wal.Segment]bool{},
+		failedAttempts: map[*wal.Segment]int{}, ownBackoff: map[*wal.Segment]*backoff{}, suspects: map[*wal.Segment]int{},
 	}
 }
 
 // retryNow ends all waits after failures.
 func (q *queue) retryNow() {
-	q.storage.until = time.Time{}
-	defer q.report()
-	for _, b := range q.own {
+	q.storageBackoff.until = time.Time{}
+	defer q.publish()
+	for _, b := range q.ownBackoff {
 		b.until = time.Time{}
 	}
 }
@@ -67,28 +67,28 @@ func (q *queue) retryNow() {
 // turns, so that a refused segment does not block the others.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper
-	q.forgetGone(segments)
+	q.forgetUnlisted(segments)
 	uploads := s.currentLimits().Concurrency
 	ahead := min(uploads, cap(s.compressors))
 	limit := uploads + ahead
-	if q.storage.bound > 0 {
+	if q.storageBackoff.bound > 0 {
 		uploads, limit = 1, 1
 	}
 	s.compressing.setLimit(ahead)
 	s.uploading.setLimit(uploads)
-	if q.storage.waits(now) {
-		return q.storage.until
+	if q.storageBackoff.isWaiting(now) {
+		return q.storageBackoff.until
 	}
 	for len(q.busy) < limit {
 		next, found := (*wal.Segment)(nil), false
 		consider := func(seg *wal.Segment) {
-			switch own := q.own[seg]; {
-			case q.busy[seg] || q.setAside[seg]:
-			case own != nil && own.waits(now):
-				if due.IsZero() || own.until.Before(due) {
-					due = own.until
+			switch delay := q.ownBackoff[seg]; {
+			case q.busy[seg] || q.foreign[seg]:
+			case delay != nil && delay.isWaiting(now):
+				if due.IsZero() || delay.until.Before(due) {
+					due = delay.until
 				}
-			case !found || q.tried[seg] < q.tried[next]:
+			case !found || q.failedAttempts[seg] < q.failedAttempts[next]:
 				next, found = seg, true
 			}
 		}
@@ -101,14 +101,14 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 		if !found || next != nil && !next.Hold() { // Hold fails during an eviction: the log signals its end
 			return due
 		}
-		q.attempt(ctx, next)
+		q.startAttempt(ctx, next)
 	}
 	return due
 }
 
-// attempt ships a segment, or probes the storage and ships the loss notes, in the
+// startAttempt ships a segment, or probes the storage and ships the loss notes, in the
 // background.
-func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
+func (q *queue) startAttempt(ctx context.Context, seg *wal.Segment) {
 	q.busy[seg] = true
 	r := result{segment: seg, began: time.Now(), probe: seg == nil && q.shipper.log.Stats().LossNotes == 0}
 	s := q.shipper
@@ -131,16 +131,16 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 			r.err = s.ship(ctx, seg, compress)
 			seg.Release()
 		}
-		s.done <- r
+		s.results <- r
 	}()
 }
 
-func (q *queue) finished(ctx context.Context, r result) {
+func (q *queue) handleResult(ctx context.Context, r result) {
 	s := q.shipper
 	delete(q.busy, r.segment)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer q.reportLocked()
+	defer q.publishLocked()
 	if !r.probe {
 		s.stats.InFlight--
 	}
@@ -156,9 +156,9 @@ func (q *queue) finished(ctx context.Context, r result) {
 	}
 	switch {
 	case r.err == nil:
-		s.succeededLocked()
+		s.recordSuccessLocked()
 		q.probed = q.probed || r.segment == nil
-		q.recovered(r.segment)
+		q.handleSuccess(r.segment)
 	case ctx.Err() != nil: // stopped
 	case errors.Is(r.err, errSalvaged):
 		q.forget(r.segment)
@@ -167,102 +167,102 @@ func (q *queue) finished(ctx context.Context, r result) {
 		q.forget(r.segment)
 		s.countLocked(bucket.TooLarge)
 	case errors.Is(r.err, wal.ErrVersion):
-		q.setAside[r.segment] = true
-		s.stats.Foreign = len(q.setAside)
+		q.foreign[r.segment] = true
+		s.stats.Foreign = len(q.foreign)
 		s.opts.Logger.Error("left alone a sealed segment of a later version: install that version to ship it",
 			"segment", name, "error", r.err)
 	default:
-		q.failedLocked(r, name)
+		q.handleFailureLocked(r, name)
 	}
 }
 
-// recovered updates the queue after a successful attempt.
-func (q *queue) recovered(seg *wal.Segment) {
+// handleSuccess updates the queue after a successful attempt.
+func (q *queue) handleSuccess(seg *wal.Segment) {
 	logger := q.shipper.opts.Logger
-	if q.storage.bound > 0 {
-		q.storage = backoff{}
-		if q.first != seg {
-			q.suspects[q.first]++
+	if q.storageBackoff.bound > 0 {
+		q.storageBackoff = backoff{}
+		if q.firstFailed != seg {
+			q.suspects[q.firstFailed]++
 		}
-		clear(q.tried) // the oldest segment goes first again
+		clear(q.failedAttempts) // the oldest segment goes first again
 		logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
 	}
-	hadOwn := q.own[seg] != nil
+	hadOwn := q.ownBackoff[seg] != nil
 	q.forget(seg)
-	if hadOwn && len(q.own) == 0 {
+	if hadOwn && len(q.ownBackoff) == 0 {
 		logger.Info("no segment is held up any more", "trouble", "segment")
 	}
 }
 
-// forgetGone drops the state of segments that the log no longer lists, such as evicted
+// forgetUnlisted drops the state of segments that the log no longer lists, such as evicted
 // ones.
-func (q *queue) forgetGone(segments []*wal.Segment) {
-	if len(q.own)+len(q.setAside)+len(q.tried)+len(q.suspects) == 0 {
+func (q *queue) forgetUnlisted(segments []*wal.Segment) {
+	if len(q.ownBackoff)+len(q.foreign)+len(q.failedAttempts)+len(q.suspects) == 0 {
 		return
 	}
 	listed := map[*wal.Segment]bool{nil: true}
 	for _, seg := range segments {
 		listed[seg] = true
 	}
-	gone := func(seg *wal.Segment) bool { return !listed[seg] && !q.busy[seg] }
-	held := len(q.own)
-	maps.DeleteFunc(q.own, func(seg *wal.Segment, _ *backoff) bool { return gone(seg) })
-	maps.DeleteFunc(q.setAside, func(seg *wal.Segment, _ bool) bool { return gone(seg) })
-	maps.DeleteFunc(q.tried, func(seg *wal.Segment, _ int) bool { return gone(seg) })
-	maps.DeleteFunc(q.suspects, func(seg *wal.Segment, _ int) bool { return gone(seg) })
-	if held > 0 && len(q.own) == 0 {
+	isUnlisted := func(seg *wal.Segment) bool { return !listed[seg] && !q.busy[seg] }
+	hadOwn := len(q.ownBackoff)
+	maps.DeleteFunc(q.ownBackoff, func(seg *wal.Segment, _ *backoff) bool { return isUnlisted(seg) })
+	maps.DeleteFunc(q.foreign, func(seg *wal.Segment, _ bool) bool { return isUnlisted(seg) })
+	maps.DeleteFunc(q.failedAttempts, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
+	maps.DeleteFunc(q.suspects, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
+	if hadOwn > 0 && len(q.ownBackoff) == 0 {
 		q.shipper.opts.Logger.Info("no segment is held up any more", "trouble", "segment")
 	}
 	q.shipper.mu.Lock()
 	defer q.shipper.mu.Unlock()
-	q.shipper.stats.Foreign = len(q.setAside)
-	q.reportLocked()
+	q.shipper.stats.Foreign = len(q.foreign)
+	q.publishLocked()
 }
 
 func (q *queue) forget(seg *wal.Segment) {
-	delete(q.tried, seg)
-	delete(q.own, seg)
+	delete(q.failedAttempts, seg)
+	delete(q.ownBackoff, seg)
 	delete(q.suspects, seg)
 }
 
-// failedLocked schedules the next attempt: of this segment if the trouble is its own,
+// handleFailureLocked schedules the next attempt: of this segment if the trouble is its own,
 // otherwise of all segments. The caller holds the shipper's mutex.
-func (q *queue) failedLocked(r result, name string) {
+func (q *queue) handleFailureLocked(r result, name string) {
 	s, now := q.shipper, time.Now()
-	q.tried[r.segment]++
-	kind, least, most, asked := "local", s.limits.RetryMin, s.limits.RetryMax, time.Duration(0)
-	own := !isFull(r.err)
+	q.failedAttempts[r.segment]++
+	kind, minDelay, maxDelay, requested := "local", s.limits.RetryMin, s.limits.RetryMax, time.Duration(0)
+	isOwn := !isFull(r.err)
 	var storeErr *bucket.Error
 	if errors.As(r.err, &storeErr) {
-		kind, own = storeErr.Kind, storeErr.OwnTrouble
+		kind, isOwn = storeErr.Kind, storeErr.ThisObjectOnly
 		if storeErr.Permanent {
-			most = s.limits.RetryMaxPermanent
+			maxDelay = s.limits.RetryMaxPermanent
 		}
-		asked = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
+		requested = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
 	}
 	s.countLocked(kind)
-	q.kind = kind
-	if own || q.suspects[r.segment] >= suspicious {
-		b := q.own[r.segment]
+	q.lastKind = kind
+	if isOwn || q.suspects[r.segment] >= maxSuspicions {
+		b := q.ownBackoff[r.segment]
 		if b == nil {
 			b = &backoff{}
-			q.own[r.segment] = b
+			q.ownBackoff[r.segment] = b
 		}
-		b.failed(now, least, most, asked)
+		b.addFailure(now, minDelay, maxDelay, requested)
 		s.opts.Logger.Error("can't ship a segment: it is kept and tried again, and the others go on", "trouble", "segment",
 			"destination", s.store.String(), "segment", name, "error", r.err)
 		return
 	}
 	// Attempts that ran at the same time fail for the same reason, so only the first of
 	// them extends the backoff.
-	if q.storage.bound == 0 {
-		q.first, q.since, q.attempts = r.segment, now, 0
+	if q.storageBackoff.bound == 0 {
+		q.firstFailed, q.failingSince, q.attempts = r.segment, now, 0
 	}
 	q.attempts++
 	q.failure = bucket.FailureOf(r.err)
-	if q.storage.bound == 0 || !r.began.Before(q.failed) {
-		q.storage.failed(now, least, most, asked)
-		q.failed = now
+	if q.storageBackoff.bound == 0 || !r.began.Before(q.lastFailure) {
+		q.storageBackoff.addFailure(now, minDelay, maxDelay, requested)
+		q.lastFailure = now
 	}
 	s.opts.Logger.Error("can't ship: everything is kept and tried again", "trouble", "shipping",
 		"destination", s.store.String(), "segment", name, "error", r.err)

@@ -9,7 +9,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// testS3 opens a prefix of a bucket at endpoint.
+// testS3 opens a prefix of a bucket.
 func testS3(t *testing.T, endpoint, destination string, change ...func(*bucket.S3Options)) bucket.Store {
 	t.Helper()
 	o := bucket.S3Options{
@@ -31,7 +31,7 @@ func openStore(t *testing.T, d bucket.Destination) bucket.Store {
 	return s
 }
 
-// newFolder is a folder of its own.
+// newFolder opens a new folder.
 func newFolder(t *testing.T) bucket.Store {
 	t.Helper()
 	return openStore(t, bucket.Destination{URL: "file://" + t.TempDir()})
@@ -48,14 +48,14 @@ func newFake(t *testing.T) (*s3test.Server, bucket.Store) {
 	return f, testS3(t, f.URL, s3test.Bucket+"/data")
 }
 
-// newBucket makes a bucket of its own on a real server.
+// newBucket opens a new bucket on a real server.
 func newBucket(t *testing.T, endpoint string) bucket.Store {
 	t.Helper()
 	return testS3(t, endpoint, s3test.MakeBucket(t, endpoint, false)+"/some/prefix")
 }
 
-// probed lets the store find out what the storage can do, while that is true.
-func probed(t *testing.T, store bucket.Store) {
+// probeStore makes the store probe the storage before the test changes its behaviour.
+func probeStore(t *testing.T, store bucket.Store) {
 	t.Helper()
 	if err := store.Put(t.Context(), bucket.NewObject("probed", nil)); err != nil {
 		t.Fatal(err)

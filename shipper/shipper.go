@@ -24,12 +24,12 @@ type Options struct {
 	Level    string // "fastest", "default", "better" or "best"
 	Version  string // of collectord, for heartbeats
 	Limits   Limits
-	// Host adds to a heartbeat the host's state outside the log: its troubles and
+	// AddHostState adds to a heartbeat the host's state outside the log: its troubles and
 	// clients; default: nothing. Only one goroutine at a time calls it.
-	Host func(h *bucket.Heartbeat)
-	// Compress is called before the compression of a segment, which occupies a core, and
+	AddHostState func(h *bucket.Heartbeat)
+	// OnCompress is called before the compression of a segment, which occupies a core, and
 	// the returned function after it; default: nothing.
-	Compress func() (done func())
+	OnCompress func() (done func())
 	// Logger receives each trouble and its end; default: none. A record of a trouble that
 	// can repeat has the attribute "trouble" with the trouble's name. So has the Info
 	// record at its end, so that a handler can aggregate them.
@@ -78,32 +78,32 @@ func (l Limits) withDefaults() Limits {
 
 // Shipper ships sealed segments. Its methods may be called concurrently.
 type Shipper struct {
-	log       *wal.Log
-	store     bucket.Store
-	opts      Options
-	level     zstd.EncoderLevel
-	spool     *spool // opened by Run
-	bandwidth bucket.Bandwidth
-	heart     heart
-	keeper    *keeper
+	log        *wal.Log
+	store      bucket.Store
+	opts       Options
+	level      zstd.EncoderLevel
+	spool      *spool // opened by Run
+	bandwidth  bucket.Bandwidth
+	heartbeats heartbeatWriter
+	keeper     *keeper
 
 	compressing, uploading stage
 	compressors            chan *compressor // idle ones; at most one for each core exists
 
-	done    chan result // from the workers
-	wake    chan struct{}
-	uploads *histogram.Histogram
-	sizes   sizeLimit
-	unread  unreadable
-	turned  atomic.Pointer[time.Time]       // when Run's loop last turned; nil: it is not running
-	ahead   atomic.Pointer[clockComparison] // the last comparison; nil: none
-	began   time.Time
+	results    chan result // from the workers
+	wake       chan struct{}
+	uploads    *histogram.Histogram
+	sizes      sizeLimit
+	unreadable unreadable
+	lastTurn   atomic.Pointer[time.Time]       // when Run's loop last turned; nil: it is not running
+	clock      atomic.Pointer[clockComparison] // the last comparison; nil: none
+	began      time.Time
 
-	mu      sync.Mutex // guards the fields below
-	limits  Limits
-	stats   Stats
-	failing string        // what prevents segments from being shipped, for heartbeats
-	idle    chan struct{} // closed and replaced after every attempt
+	mu              sync.Mutex // guards the fields below
+	limits          Limits
+	stats           Stats
+	shippingTrouble string        // what prevents segments from being shipped, for heartbeats
+	idle            chan struct{} // closed and replaced after every attempt
 }
 
 // Stats are the shipper's counters and gauges, without those of the log's ledger.
@@ -134,8 +134,8 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Compress == nil {
-		o.Compress = func() func() { return func() {} }
+	if o.OnCompress == nil {
+		o.OnCompress = func() func() { return func() {} }
 	}
 	levels := map[string]zstd.EncoderLevel{
 		"": zstd.SpeedDefault, "fastest": zstd.SpeedFastest, "default": zstd.SpeedDefault,
@@ -148,7 +148,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, began: time.Now(),
 		compressors: make(chan *compressor, runtime.GOMAXPROCS(0)),
-		done:        make(chan result),
+		results:     make(chan result),
 		wake:        make(chan struct{}, 1),
 		uploads:     histogram.NewLatency(),
 		limits:      o.Limits.withDefaults(),
@@ -156,11 +156,11 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,
 			bucket.NotEncrypted: 0, bucket.Unverified: 0,
-		}, Destination: Destination{Where: store.String()}},
+		}, Destination: Destination{Name: store.String()}},
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)
-	s.heart = heart{shipper: s, changed: make(chan struct{}, 1)}
+	s.heartbeats = heartbeatWriter{shipper: s, limitsChanged: make(chan struct{}, 1)}
 	s.keeper = newKeeper(s)
 	return s, nil
 }
@@ -174,7 +174,7 @@ func (s *Shipper) SetLimits(l Limits) {
 	s.bandwidth.Set(l.Bandwidth)
 	s.retryNow()
 	select {
-	case s.heart.changed <- struct{}{}:
+	case s.heartbeats.limitsChanged <- struct{}{}:
 	default:
 	}
 	s.keeper.retryNow()
@@ -198,24 +198,24 @@ func (s *Shipper) currentLimits() Limits {
 // ends. It returns after the running uploads and looks have stopped. Kept segments stay
 // in the log.
 func (s *Shipper) Run(ctx context.Context) {
-	var need func() (largest, sealedAt int64)
+	var reserveSizes func() (largest, sealedAt int64)
 	if s.opts.Reserve {
-		need = s.log.LargestSegment
+		reserveSizes = s.log.LargestSegment
 	}
-	s.spool = openSpool(s.opts.SpoolDir, need, s.opts.Logger)
+	s.spool = openSpool(s.opts.SpoolDir, reserveSizes, s.opts.Logger)
 	var others sync.WaitGroup
 	defer others.Wait()
-	others.Go(func() { s.heart.run(ctx) })
+	others.Go(func() { s.heartbeats.run(ctx) })
 	others.Go(func() { s.keeper.run(ctx) })
 	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
-	idle := time.NewTicker(pulseInterval)
+	idle := time.NewTicker(loopInterval)
 	defer idle.Stop()
-	defer s.turned.Store(nil)
+	defer s.lastTurn.Store(nil)
 	for {
 		now := time.Now()
-		s.turned.Store(&now)
+		s.lastTurn.Store(&now)
 		segments, more := s.log.Sealed()
 		stopped := ctx.Done()
 		if ctx.Err() == nil { // read once a turn, since it can end at any time
@@ -234,8 +234,8 @@ func (s *Shipper) Run(ctx context.Context) {
 		case <-retry.C:
 		case <-s.wake:
 			q.retryNow()
-		case r := <-s.done:
-			q.finished(ctx, r)
+		case r := <-s.results:
+			q.handleResult(ctx, r)
 		}
 	}
 }
@@ -261,18 +261,18 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	}
 }
 
-// pulseInterval is how often Run's loop turns while it is idle. pulseLimit is the max
+// loopInterval is how often Run's loop turns while it is idle. stuckAfter is the max
 // duration of a turn: nothing in the loop waits for a disk or the storage.
 const (
-	pulseInterval = 10 * time.Second
-	pulseLimit    = 2 * time.Minute
+	loopInterval = 10 * time.Second
+	stuckAfter   = 2 * time.Minute
 )
 
 // Alive returns an error if Run's loop has not turned for 2 min. An unreachable storage
 // is no error, nor is a shipper that has not started or has ended.
 func (s *Shipper) Alive() error {
-	if turned := s.turned.Load(); turned != nil && time.Since(*turned) > pulseLimit {
-		return fmt.Errorf("the shipper has been stuck for %v", time.Since(*turned).Round(time.Second))
+	if lastTurn := s.lastTurn.Load(); lastTurn != nil && time.Since(*lastTurn) > stuckAfter {
+		return fmt.Errorf("the shipper has been stuck for %v", time.Since(*lastTurn).Round(time.Second))
 	}
 	return nil
 }
@@ -286,7 +286,7 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	c.Storage = storage
-	if last := s.ahead.Load(); last != nil && !last.isOutdated(time.Now()) {
+	if last := s.clock.Load(); last != nil && !last.isOutdated(time.Now()) {
 		c.ClockAhead, c.ClockCompared = last.ahead, true
 	}
 	return c
@@ -295,8 +295,8 @@ func (s *Shipper) Stats() Stats {
 // callOptions returns a context with the options for calls of the storage.
 func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
-		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
-		Clock: func(ahead time.Duration) { s.ahead.Store(&clockComparison{ahead, time.Now()}) },
+		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, OnFailure: s.keeper.recordOutage,
+		OnClock: func(ahead time.Duration) { s.clock.Store(&clockComparison{ahead, time.Now()}) },
 	})
 }
 

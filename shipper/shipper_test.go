@@ -34,37 +34,37 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 			fill(t, l, 100, 10)
 			s := start(t, l, store)
 			drain(t, s, 0)
-			checkOnce(t, store, 100)
+			checkStoredOnce(t, store, 100)
 			if g := l.Ledger(); g.Shipped != 100 || g.Pending != 0 {
 				t.Errorf("ledger %+v", g)
 			}
 			if st := s.Stats(); st.Objects != 10 || st.InFlight != 0 {
 				t.Errorf("stats %+v", st)
 			}
-			left, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
-			if len(left) > 0 {
-				t.Errorf("spool still holds %v", left)
+			remaining, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
+			if len(remaining) > 0 {
+				t.Errorf("the spool still contains %v", remaining)
 			}
 		})
 	}
 }
 
-func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
+func TestCompressIsCalledAroundEachCompression(t *testing.T) {
 	store := newFolder(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
 	var begun, ended atomic.Int64
-	s := startWith(t, l, store, Options{Compress: func() func() {
+	s := startWith(t, l, store, Options{OnCompress: func() func() {
 		begun.Add(1)
 		return func() { ended.Add(1) }
 	}})
 	drain(t, s, 0)
 	if begun.Load() != 5 || ended.Load() != 5 {
-		t.Errorf("%d of 5 begun, %d ended", begun.Load(), ended.Load())
+		t.Errorf("compression began %d times and ended %d times, want 5", begun.Load(), ended.Load())
 	}
 }
 
-func TestKeyTellsWhereAndWhat(t *testing.T) {
+func TestKeyContainsHourNodeLogRangeAndRun(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 2, 2)
 	store := newFolder(t)
@@ -82,11 +82,11 @@ func TestKeyTellsWhereAndWhat(t *testing.T) {
 func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 	t.Parallel()
 	for name, behaviour := range map[string]s3test.Behaviour{
-		"S3":                                    {},
-		"a storage that forgets metadata":       {NoMetadata: true},
-		"a storage that knows no conditions":    {Conditions: s3test.Refuse},
-		"a storage that ignores conditions":     {Conditions: s3test.Ignore},
-		"a storage that knows nothing of these": {Conditions: s3test.Misjudge, NoMetadata: true, NoCRC32C: true},
+		"S3":                                {},
+		"a storage that forgets metadata":   {NoMetadata: true},
+		"a storage without conditions":      {Conditions: s3test.Refuse},
+		"a storage that ignores conditions": {Conditions: s3test.Ignore},
+		"a storage without metadata, conditions and CRC-32C": {Conditions: s3test.RefuseAsInvalid, NoMetadata: true, NoCRC32C: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, store := newFake(t)
@@ -102,8 +102,8 @@ func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 			f.Behave(behaviour)
 			l := openLog(t, t.TempDir())
 			fill(t, l, 20, 10)
-			drainHurriedly(t, start(t, l, store))
-			checkOnce(t, store, 20)
+			drainAll(t, start(t, l, store))
+			checkStoredOnce(t, store, 20)
 			objects := 0
 			for key, puts := range f.Puts() {
 				if strings.HasPrefix(key, "data/dt=") {
@@ -134,15 +134,15 @@ func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 30, 10)
 	s := start(t, l, store)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	f.Behave(s3test.Behaviour{})
-	checkOnce(t, store, 30)
+	checkStoredOnce(t, store, 30)
 	if st := s.Stats(); st.Failures["SlowDown"] == 0 || st.Failures["AccessDenied"] == 0 {
 		t.Errorf("failures %v", st.Failures)
 	}
 }
 
-func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
+func TestADamagedSegmentIsSalvagedAndItsLossNoted(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fill(t, l, 30, 10)
@@ -167,14 +167,14 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 	for l.Stats().LossNotes > 0 || l.Ledger().Pending > 0 {
 		drain(t, s, 0)
 	}
-	lines := stored(t, store)
+	lines := storedLines(t, store)
 	if len(lines) != 19 || s.Stats().Salvaged != 2 {
-		t.Errorf("%d records stored, stats %+v", len(lines), s.Stats())
+		t.Errorf("got %d records, want 19; stats %+v", len(lines), s.Stats())
 	}
 	if g := l.Ledger(); g.Shipped != 19 || g.Quarantined != 11 {
 		t.Errorf("ledger %+v", g)
 	}
-	gone := map[uint64]bool{}
+	lost := map[uint64]bool{}
 	for key, err := range store.List(context.Background(), "_collectord/lost/") {
 		if err != nil {
 			t.Fatal(err)
@@ -190,15 +190,15 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 			t.Errorf("%s: %+v, %v", key, n, err)
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			gone[seq] = true
+			lost[seq] = true
 		}
 	}
-	if len(gone) != 11 {
-		t.Errorf("the bucket is told that %v are lost", gone)
+	if len(lost) != 11 {
+		t.Errorf("the loss notes name %v, want 11 records", lost)
 	}
 	for _, line := range lines {
-		if gone[uint64(line.Usage.N)+1] {
-			t.Errorf("usage %d is both there and lost", line.Usage.N)
+		if lost[uint64(line.Usage.N)+1] {
+			t.Errorf("usage %d is both stored and noted as lost", line.Usage.N)
 		}
 	}
 }
@@ -230,7 +230,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 	}
 }
 
-func TestRunEndsWheneverItIsToldTo(t *testing.T) {
+func TestRunReturnsWheneverItsContextEnds(t *testing.T) {
 	store := newFolder(t)
 	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool")})
 	if err != nil {
@@ -244,7 +244,7 @@ func TestRunEndsWheneverItIsToldTo(t *testing.T) {
 		select {
 		case <-done:
 		case <-time.After(testLimit):
-			t.Fatal("it goes on")
+			t.Fatal("Run did not return")
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // sizeLimit remembers the smallest object that the destination refused as too large. It
-// forgets it after refusalLasts, or when the destination accepts an object of that size.
+// forgets it after refusalValidFor, or when the destination accepts an object of that size.
 // It is in memory only.
 type sizeLimit struct {
 	mu      sync.Mutex    // guards the fields below
@@ -20,15 +20,15 @@ type sizeLimit struct {
 	at      time.Time     // when it was refused
 }
 
-// refusalLasts is how long a refusal is valid: the limit may be raised without notice.
-const refusalLasts = 3 * time.Hour
+// refusalValidFor is how long a refusal is valid: the limit may be raised without notice.
+const refusalValidFor = 3 * time.Hour
 
-// note records the result of a put. The refusal of a larger object does not extend an
+// record records the result of a put. The refusal of a larger object does not extend an
 // earlier one, since it proves nothing about smaller sizes.
-func (l *sizeLimit) note(size int64, err error) {
+func (l *sizeLimit) record(size int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	known := l.refusal != nil && time.Since(l.at) < refusalLasts
+	known := l.refusal != nil && time.Since(l.at) < refusalValidFor
 	var refused *bucket.Error
 	switch {
 	case err == nil && size >= l.size:
@@ -38,21 +38,21 @@ func (l *sizeLimit) note(size int64, err error) {
 	}
 }
 
-// refuses returns the refusal of an object of at most this size, or nil.
-func (l *sizeLimit) refuses(size int64) *bucket.Error {
+// refusalOf returns the refusal of an object of at most this size, or nil.
+func (l *sizeLimit) refusalOf(size int64) *bucket.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refusal == nil || size < l.size || time.Since(l.at) >= refusalLasts {
+	if l.refusal == nil || size < l.size || time.Since(l.at) >= refusalValidFor {
 		return nil
 	}
 	return l.refusal
 }
 
-// putFitting sends an object. If the object is known to be too large, it splits the
+// putOrSplit sends an object. If the object is known to be too large, it splits the
 // segment instead and returns errSplit or errSalvaged. If the split is impossible, it
 // sends the object all the same, which detects a raised limit.
-func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
-	if refusal := s.sizes.refuses(o.Size); refusal != nil {
+func (s *Shipper) putOrSplit(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
+	if refusal := s.sizes.refusalOf(o.Size); refusal != nil {
 		stored, err := s.shipInPieces(ctx, seg, o, refusal)
 		if err == nil || errors.Is(err, errSplit) || errors.Is(err, errSalvaged) {
 			return stored, err
@@ -61,8 +61,8 @@ func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Ob
 	return s.put(ctx, seg, o)
 }
 
-// takesSmall returns nil if the storage accepts the smallest object.
-func (s *Shipper) takesSmall(ctx context.Context) error {
+// probeSmallest returns nil if the storage accepts the smallest object.
+func (s *Shipper) probeSmallest(ctx context.Context) error {
 	probe := bucket.ProbeObject()
 	probe.Replace, probe.Replaces = true, bucket.AnyVersion // without Replace, Put may skip the upload
 	return s.store.Put(ctx, probe)

@@ -17,39 +17,39 @@ func TestARefusedSizeIsRememberedForAWhile(t *testing.T) {
 		refusal := &bucket.Error{Kind: bucket.TooLarge}
 		check := func(when string, size int64, want bool) {
 			t.Helper()
-			if got := l.refuses(size) != nil; got != want {
-				t.Errorf("%s: an object of %d bytes is known to be refused: %t", when, size, got)
+			if got := l.refusalOf(size) != nil; got != want {
+				t.Errorf("%s: an object of %d bytes counts as refused: %t", when, size, got)
 			}
 		}
-		check("at first", 1<<40, false)
-		l.note(100, &bucket.Error{Kind: "network"})
+		check("before any refusal", 1<<40, false)
+		l.record(100, &bucket.Error{Kind: "network"})
 		check("after another error", 100, false)
-		l.note(100, refusal)
+		l.record(100, refusal)
 		check("after a refusal", 99, false)
 		check("after a refusal", 100, true)
-		l.note(50, refusal)
-		l.note(49, nil)
-		check("after a smaller one was refused", 50, true)
-		time.Sleep(refusalLasts - time.Minute)
-		l.note(200, refusal) // as one that can't be split is, again and again
-		check("soon", 50, true)
+		l.record(50, refusal)
+		l.record(49, nil)
+		check("after the refusal of a smaller object", 50, true)
+		time.Sleep(refusalValidFor - time.Minute)
+		l.record(200, refusal) // such as an object that can't be split and is retried
+		check("before the refusal is outdated", 50, true)
 		time.Sleep(time.Minute)
-		check("later", 1000, false)
-		l.note(1000, refusal)
-		check("after it was tried again", 1000, true)
-		check("after it was tried again", 999, false)
-		l.note(1000, nil)
-		check("after the size has passed", 1000, false)
+		check("after the refusal is outdated", 1000, false)
+		l.record(1000, refusal)
+		check("after a new refusal", 1000, true)
+		check("after a new refusal", 999, false)
+		l.record(1000, nil)
+		check("after an object of that size was accepted", 1000, false)
 	})
 }
 
-func TestOnlyOneOfManyLargeSegmentsIsSentInVain(t *testing.T) {
+func TestOnlyTheFirstTooLargeSegmentIsSent(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	var refused atomic.Int64
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Counted(&refused).Above(s3test.Limit(60 << 10))})
 	l := openLog(t, t.TempDir())
-	for n := range 6 { // each larger than the one before it
+	for n := range 6 { // each larger than the previous one
 		for i := range 2 {
 			if err := l.Append(context.Background(), largeRecord(2*n+i, (40+n)<<10)); err != nil {
 				t.Fatal(err)
@@ -60,20 +60,20 @@ func TestOnlyOneOfManyLargeSegmentsIsSentInVain(t *testing.T) {
 		}
 	}
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	until(t, "all records are shipped", func() bool { return l.Ledger().Pending == 0 })
 	drain(t, s, 0)
 	if n := refused.Load(); n != 1 {
-		t.Errorf("%d objects were refused", n)
+		t.Errorf("%d objects were refused, want 1", n)
 	}
 	if n := s.Stats().Objects; n != 12 {
-		t.Errorf("%d objects", n)
+		t.Errorf("got %d objects, want 12", n)
 	}
-	checkOnce(t, store, 12)
+	checkStoredOnce(t, store, 12)
 	checkAudit(t, store)
 }
 
-// One request that can't be split is tried as it is, and what follows is whole again
-// once the limit was raised.
+// A frame that can't be split is retried whole. After the limit was raised, later segments
+// are shipped whole.
 func TestARaisedLimitIsNoticed(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -83,9 +83,9 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 1, 200<<10)
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is tried again and again", func() bool { return refused.Load() > 3 })
+	until(t, "several attempts were refused", func() bool { return refused.Load() > 3 })
 	limit.Store(1 << 30)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	objects := s.Stats().Objects
 	for i := 1; i < 9; i++ {
 		if err := l.Append(context.Background(), largeRecord(i, 40<<10)); err != nil {
@@ -95,9 +95,9 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 	if err := l.Seal(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	if st := s.Stats(); st.Objects != objects+1 {
-		t.Errorf("%d objects more", st.Objects-objects)
+		t.Errorf("got %d more objects, want 1", st.Objects-objects)
 	}
-	checkOnce(t, store, 9)
+	checkStoredOnce(t, store, 9)
 }

@@ -26,34 +26,34 @@ import (
 // shipping continues, which frees disk space again.
 type spool struct {
 	dir string
-	// need returns the size in bytes of the largest segment, and a size that segments
+	// reserveSizes returns the size in bytes of the largest segment, and a size that segments
 	// rarely exceed; nil: no reserve.
-	need   func() (largest, sealedAt int64)
-	lent   chan struct{} // full while the reserve is in use or being resized; capacity 1
-	size   atomic.Int64  // of the reserve; 0: no reserve
-	logger *slog.Logger
+	reserveSizes func() (largest, sealedAt int64)
+	reserveBusy  chan struct{} // full while the reserve is in use or being resized; capacity 1
+	reserveBytes atomic.Int64  // of the reserve; 0: no reserve
+	logger       *slog.Logger
 }
 
 const (
 	reserveName     = "reserve"
-	smallestReserve = 64 << 10
+	minReserveBytes = 64 << 10
 )
 
-// spooled is the pattern of the names of objects in the spool.
+// spooledPattern is the pattern of the names of objects in the spool.
 const (
-	fiveDigits = "[0-9][0-9][0-9][0-9][0-9]"
-	seqDigits  = fiveDigits + fiveDigits + fiveDigits + fiveDigits
-	spooled    = seqDigits + "-" + seqDigits + bucket.Suffix
+	fiveDigits     = "[0-9][0-9][0-9][0-9][0-9]"
+	seqDigits      = fiveDigits + fiveDigits + fiveDigits + fiveDigits
+	spooledPattern = seqDigits + "-" + seqDigits + bucket.Suffix
 )
 
 // openSpool deletes objects that an earlier process left and allocates the reserve. dir
 // may be a link; other files in it are left alone. If dir can't be used, each upload
 // tries again.
-func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) *spool {
+func openSpool(dir string, reserveSizes func() (largest, sealedAt int64), logger *slog.Logger) *spool {
 	err := os.MkdirAll(dir, 0o750)
 	var others []string
 	if err == nil {
-		others, err = bucket.RemoveFiles(dir, spooled, nil)
+		others, err = bucket.RemoveFiles(dir, spooledPattern, nil)
 	}
 	if err != nil {
 		logger.Error("the spool can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", dir, "error", err)
@@ -63,8 +63,8 @@ func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.L
 			logger.Warn("left alone what is not an object on its way: the spool is for collectord alone", "path", filepath.Join(dir, name))
 		}
 	}
-	s := &spool{dir: dir, need: need, lent: make(chan struct{}, 1), logger: logger}
-	if err := s.stock(); err != nil {
+	s := &spool{dir: dir, reserveSizes: reserveSizes, reserveBusy: make(chan struct{}, 1), logger: logger}
+	if err := s.allocateReserve(); err != nil {
 		logger.Warn("no room for a reserve: should the disk fill up, shipping may have to wait", "error", err)
 	}
 	return s
@@ -106,20 +106,20 @@ func (s *spool) openReserve(flag int) (*os.File, error) {
 	return file, nil
 }
 
-// stock allocates the reserve if it is too small for the largest segment, and shrinks it
+// allocateReserve allocates the reserve if it is too small for the largest segment, and shrinks it
 // if it is more than four times too large. It writes no data.
-func (s *spool) stock() error {
-	if s.need == nil {
+func (s *spool) allocateReserve() error {
+	if s.reserveSizes == nil {
 		return nil
 	}
-	largest, sealedAt := s.need()
-	want, have := max(smallestReserve, min(int64(1)<<bits.Len64(uint64(largest)), sealedAt)), s.size.Load()
+	largest, sealedAt := s.reserveSizes()
+	want, have := max(minReserveBytes, min(int64(1)<<bits.Len64(uint64(largest)), sealedAt)), s.reserveBytes.Load()
 	if want <= have && have <= 4*want {
 		return nil
 	}
 	select {
-	case s.lent <- struct{}{}:
-		defer func() { <-s.lent }()
+	case s.reserveBusy <- struct{}{}:
+		defer func() { <-s.reserveBusy }()
 	default:
 		return nil // in use: the next segment calls stock again
 	}
@@ -140,7 +140,7 @@ func (s *spool) stock() error {
 		}
 	}
 	if err == nil {
-		s.size.Store(want)
+		s.reserveBytes.Store(want)
 		return nil
 	}
 	err = &os.PathError{Op: "fallocate", Path: file.Name(), Err: err}
@@ -151,9 +151,9 @@ func (s *spool) stock() error {
 	return errors.Join(err, os.Remove(file.Name()))
 }
 
-// object compresses a segment into a file, or into the reserve if the disk is full. The
+// compress compresses a segment into a file, or into the reserve if the disk is full. The
 // caller calls done when it no longer needs the object.
-func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o *bucket.Object, done func(), err error) {
+func (s *spool) compress(ctx context.Context, c *compressor, seg *wal.Segment) (o *bucket.Object, done func(), err error) {
 	name := seg.String() + bucket.Suffix
 	root, file, err := s.create(name)
 	if err == nil {
@@ -169,22 +169,22 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o 
 		}
 		done()
 	}
-	if !isFull(err) || s.size.Load() == 0 {
+	if !isFull(err) || s.reserveBytes.Load() == 0 {
 		return nil, nil, err
 	}
 	select {
-	case s.lent <- struct{}{}:
+	case s.reserveBusy <- struct{}{}:
 	case <-ctx.Done():
 		return nil, nil, err
 	}
 	file, err = s.openReserve(os.O_RDWR)
 	if err == nil {
 		if o, err = c.compress(seg, file); err == nil {
-			return o, func() { file.Close(); <-s.lent }, nil
+			return o, func() { file.Close(); <-s.reserveBusy }, nil
 		}
 		file.Close()
 	}
-	<-s.lent
+	<-s.reserveBusy
 	return nil, nil, err
 }
 

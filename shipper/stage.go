@@ -13,7 +13,7 @@ import (
 type stage struct {
 	mu      sync.Mutex // guards the fields below
 	limit   int        // max attempts inside
-	in      int        // attempts inside
+	inside  int        // attempts inside
 	waiting []turn
 }
 
@@ -30,7 +30,7 @@ func (s *stage) setLimit(limit int) {
 }
 
 func (s *stage) admitLocked() {
-	for ; s.in < s.limit && len(s.waiting) > 0; s.in++ {
+	for ; s.inside < s.limit && len(s.waiting) > 0; s.inside++ {
 		close(s.waiting[0])
 		s.waiting = s.waiting[1:]
 	}
@@ -70,6 +70,6 @@ func (s *stage) leave() {
 }
 
 func (s *stage) leaveLocked() {
-	s.in--
+	s.inside--
 	s.admitLocked()
 }

@@ -12,25 +12,25 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// highest notes how many do something at once.
-type highest struct{ now, most atomic.Int64 }
+// maxConcurrent records how many calls run at once.
+type maxConcurrent struct{ current, max atomic.Int64 }
 
-func (h *highest) begin() (end func()) {
-	n := h.now.Add(1)
-	for m := h.most.Load(); n > m && !h.most.CompareAndSwap(m, n); m = h.most.Load() {
+func (h *maxConcurrent) begin() (end func()) {
+	n := h.current.Add(1)
+	for m := h.max.Load(); n > m && !h.max.CompareAndSwap(m, n); m = h.max.Load() {
 	}
-	return func() { h.now.Add(-1) }
+	return func() { h.current.Add(-1) }
 }
 
-// TestASegmentIsCompressedWhileAnotherIsUploaded: what an upload takes is mostly the way
-// to the storage and back. Neither is done more often at once than uploads are allowed.
+// TestASegmentIsCompressedWhileAnotherIsUploaded, since an upload mostly waits for the
+// network. Compressions and uploads each obey the limit of concurrency.
 func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	t.Parallel()
 	const segments = 8
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	var compressed atomic.Int64
-	var compressing, uploading highest
+	var compressing, uploading maxConcurrent
 	second := make(chan struct{})
 	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "dt=") {
@@ -41,7 +41,7 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	}})
 	l := openLog(t, t.TempDir())
 	fill(t, l, segments, 1)
-	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1}, Compress: func() func() {
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1}, OnCompress: func() func() {
 		end := compressing.begin()
 		return func() {
 			end()
@@ -51,12 +51,12 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 		}
 	}})
 	drain(t, s, 0)
-	checkOnce(t, store, segments)
+	checkStoredOnce(t, store, segments)
 	if n := s.Stats().Failures[bucket.Timeout]; n > 0 {
-		t.Errorf("%d uploads were given up before another segment was compressed", n)
+		t.Errorf("%d uploads timed out before another segment was compressed", n)
 	}
-	if compressing.most.Load() != 1 || uploading.most.Load() != 1 {
-		t.Errorf("%d were compressed and %d uploaded at once", compressing.most.Load(), uploading.most.Load())
+	if compressing.max.Load() != 1 || uploading.max.Load() != 1 {
+		t.Errorf("%d compressions and %d uploads ran at once, want 1 and 1", compressing.max.Load(), uploading.max.Load())
 	}
 }
 
@@ -106,18 +106,18 @@ func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 		cancel()
 		expect("iiis")
 		s.leave()
-		if s.in != 0 || len(s.waiting) != 0 {
-			t.Errorf("%d are in, %d wait", s.in, len(s.waiting))
+		if s.inside != 0 || len(s.waiting) != 0 {
+			t.Errorf("%d are inside and %d wait, want none", s.inside, len(s.waiting))
 		}
-		for range 100 { // who may enter and does not leaves its place to others
+		for range 100 { // an attempt that gives up its turn frees its place
 			ended, end := context.WithCancel(t.Context())
 			end()
 			if turn := s.join(); s.enter(ended, turn) == nil {
 				s.leave()
 			}
 		}
-		if s.in != 0 {
-			t.Errorf("%d are in", s.in)
+		if s.inside != 0 {
+			t.Errorf("%d are inside, want none", s.inside)
 		}
 	})
 }

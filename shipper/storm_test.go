@@ -16,34 +16,32 @@ import (
 	"collectord/wal"
 )
 
-var storm = flag.Int("segments", 120, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
+var stormSegments = flag.Int("segments", 120, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
 
-// forEachCondition runs a test once for each way in which a storage may deal with the
-// condition of a put, with its share of the segments, and all at once: they wait more
-// than they work. What the storage can then be relied on for:
+// forEachCondition runs a test for each way in which a storage may handle the condition of
+// a put, all at once, since they mostly wait. Each gets its share of the segments. What a
+// storage then guarantees:
 //
-//   - honoured: nothing is replaced but a damaged copy, and of that only the version that
-//     was seen to be damaged.
-//   - ignored (200, and replaced): the storage is asked before each put instead. A put that
-//     was given up, and carried out after all, replaces the next one; both have the same
-//     content. A damaged copy is replaced, whatever version it is by then.
-//   - refused (501, or 400): the same, but a damaged copy can't be replaced. It stays, and
-//     the segment is stored beside it. An object that is whole, and is damaged on its way
-//     here twice in a row, so gets a second copy, which is reported.
+//   - honoured: only the damaged version of an object is replaced.
+//   - ignored (200, and replaced): the shipper sends a HEAD before each put. A put that was
+//     aborted, and carried out later, replaces the next one with the same content. A damaged
+//     copy is replaced, whichever version it is by then.
+//   - refused (501 or 400): the same, but a damaged copy can't be replaced, so the segment is
+//     stored beside it. An intact object that is corrupted in transit twice in a row thus gets
+//     a second copy, which is reported.
 func forEachCondition(t *testing.T, test func(t *testing.T, conditions, segments int)) {
 	t.Parallel()
-	all := map[string]int{"honoured": s3test.Honour, "ignored": s3test.Ignore, "refused with 501": s3test.Refuse, "refused with 400": s3test.Misjudge}
+	all := map[string]int{"honoured": s3test.Honour, "ignored": s3test.Ignore, "refused with 501": s3test.Refuse, "refused with 400": s3test.RefuseAsInvalid}
 	for name, conditions := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, conditions, *storm/len(all))
+			test(t, conditions, *stormSegments/len(all))
 		})
 	}
 }
 
-// TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce ships through a
-// storage of which each request may stand still, be cut off, be answered 500,
-// 503, 403, 409 or, wrongly, 412, or be carried out and not answered.
+// TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce ships through a storage that
+// stalls, aborts, answers 500, 503, 403, 409 or a wrong 412, or stores without an answer.
 func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
 	forEachCondition(t, testStorm)
 }
@@ -56,7 +54,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	const per = 2
+	const recordsPerSegment = 2
 	faults := [8]atomic.Int64{}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -68,7 +66,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 				faults[n%8].Add(1)
 			}
 			switch n {
-			case 0: // stands still; rarely before the request is read
+			case 0: // stalls, rarely before it has read the request
 				if rand.IntN(2) == 0 {
 					io.Copy(io.Discard, r.Body)
 				}
@@ -106,35 +104,35 @@ func testStorm(t *testing.T, conditions, segments int) {
 		RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond, RetryMaxPermanent: 10 * time.Millisecond,
 	}})
 	began := time.Now()
-	fill(t, l, per*segments, per)
+	fill(t, l, recordsPerSegment*segments, recordsPerSegment)
 	for deadline := time.Now().Add(10 * (time.Minute + time.Duration(segments)*100*time.Millisecond)); l.Ledger().Pending > 0; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d records are still here; %+v", l.Ledger().Pending, s.Stats())
+			t.Fatalf("%d records are still pending; %+v", l.Ledger().Pending, s.Stats())
 		}
 	}
 	took := time.Since(began)
 	f.Behave(s3test.Behaviour{Conditions: conditions})
-	checkOnce(t, store, per*segments)
+	checkStoredOnce(t, store, recordsPerSegment*segments)
 	objects, replaced := 0, 0
 	for key, puts := range f.Puts() {
 		switch {
 		case !strings.HasPrefix(key, "data/dt="):
 		case strings.Contains(key, "~"):
-			t.Errorf("a conflict that is none: %s", key)
+			t.Errorf("stored beside, though there is no conflict: %s", key)
 		default:
 			objects++
 			replaced += puts - 1
 		}
 	}
-	// Without conditions, a put that was given up and one that came after it
-	// can both be carried out; they write the same.
+	// Without conditions, an aborted put and a later one may both be carried out. They write
+	// the same bytes.
 	if objects != segments || replaced > 0 && conditions == s3test.Honour {
-		t.Errorf("%d objects for %d segments, %d written again", objects, segments, replaced)
+		t.Errorf("got %d objects for %d segments, %d of them written again", objects, segments, replaced)
 	}
 	var counts [8]int64
 	for i := range faults {
 		counts[i] = faults[i].Load()
 	}
-	t.Logf("%d segments in %v, %d requests; stalls, resets, 500, 503, 403, 409, 412, lost answers: %v; failures %v",
+	t.Logf("%d segments in %v, %d requests; stalls, aborts, 500, 503, 403, 409, 412, lost answers: %v; failures %v",
 		segments, took.Round(time.Millisecond), f.Requests(), counts, s.Stats().Failures)
 }

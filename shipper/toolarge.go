@@ -9,17 +9,17 @@ import (
 	"collectord/wal"
 )
 
-// usuallyTaken is a size in bytes that every storage should accept. If the storage
+// usuallyAcceptedBytes is a size in bytes that every storage should accept. If the storage
 // refuses a smaller object, it may refuse all, and a split would only make many pieces.
-// So takesSmall checks first.
-const usuallyTaken = 64 << 10
+// So probeSmallest checks first.
+const usuallyAcceptedBytes = 64 << 10
 
 // Hints for an object that is too large and can't be shipped in pieces.
 const (
-	oneFrameHint  = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
-	smallHint     = "even the smallest objects are refused: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
-	mayAskHint    = "it can be shipped in pieces once the storage may be asked whether it has it already: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
-	brokenTooLong = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
+	oneFrameHint        = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
+	smallHint           = "even the smallest objects are refused: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
+	readDeniedHint      = "it can be shipped in pieces once collectord may check whether the storage has it: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
+	damagedTooLargeHint = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
 
 // shipInPieces splits a segment whose object the storage refuses as too large. It returns
@@ -36,42 +36,42 @@ const (
 // to the storage later. Then the whole object and the pieces have the same ids, and the
 // audit reports them as doubled.
 func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) (stored *bucket.Object, err error) {
-	found, _, err := s.existing(ctx, seg, o)
+	found, _, err := s.compareExisting(ctx, seg, o)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
 		o = o.Beside()
-		found, _, err = s.existing(ctx, seg, o)
+		found, _, err = s.compareExisting(ctx, seg, o)
 	}
-	var unasked *bucket.Error
+	var denied *bucket.Error
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
-	case errors.As(err, &unasked) && unasked.Permanent:
-		return o, because(refused, mayAskHint, unasked)
+	case errors.As(err, &denied) && denied.Permanent:
+		return o, withCause(refused, readDeniedHint, denied)
 	case err != nil || found == bucket.SameLines:
 		return o, err
 	case found == bucket.DamagedCopy:
-		return o, because(refused, brokenTooLong, nil)
+		return o, withCause(refused, damagedTooLargeHint, nil)
 	default:
 		return o, conflict(o)
 	}
-	if o.Size < usuallyTaken {
-		if err := s.takesSmall(ctx); err != nil {
-			return o, because(refused, smallHint, err)
+	if o.Size < usuallyAcceptedBytes {
+		if err := s.probeSmallest(ctx); err != nil {
+			return o, withCause(refused, smallHint, err)
 		}
 	}
 	err = seg.Split()
 	switch {
 	case errors.Is(err, wal.ErrOneFrame):
-		return o, because(refused, oneFrameHint, nil)
+		return o, withCause(refused, oneFrameHint, nil)
 	case err != nil:
-		return o, because(refused, refused.Hint, s.salvageIfDamaged(seg, err))
+		return o, withCause(refused, refused.Hint, s.salvageIfDamaged(seg, err))
 	}
 	s.opts.Logger.Warn("split a segment into two: the storage refuses objects of its size ("+bucket.RaiseLimit+", or lower wal.segment_size)",
 		"trouble", bucket.TooLarge, "segment", seg.String(), "bytes", o.Size, "error", refused)
 	return o, errSplit
 }
 
-// because returns the refusal with a hint and the cause that prevented the split.
-func because(refused *bucket.Error, hint string, cause error) error {
+// withCause returns the refusal with a hint and the cause that prevented the split.
+func withCause(refused *bucket.Error, hint string, cause error) error {
 	same := *refused
 	same.Hint = hint
 	if cause != nil {

@@ -32,7 +32,7 @@ func fillLarge(t *testing.T, l *wal.Log, n, size int) {
 	}
 }
 
-// largeRecord does not compress, and has about size bytes.
+// largeRecord returns a record of about size bytes that does not compress.
 func largeRecord(i, size int) wal.Record {
 	x := make([]byte, size*3/4)
 	_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(x)
@@ -53,11 +53,11 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 			f.Behave(s3test.Behaviour{Fault: refuse.Above(s3test.Limit(limit))})
 			l := openLog(t, t.TempDir())
 			fillLarge(t, l, 20, 20<<10)
-			var said saidLines
-			s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-			until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+			var logged logBuffer
+			s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+			until(t, "all records are shipped", func() bool { return l.Ledger().Pending == 0 })
 			drain(t, s, 0)
-			checkOnce(t, store, 20)
+			checkStoredOnce(t, store, 20)
 			for key, o := range f.Objects() {
 				if len(o.Body) > limit {
 					t.Errorf("%s has %d bytes", key, len(o.Body))
@@ -67,11 +67,11 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 			if st := s.Stats(); st.Failures[bucket.TooLarge] != 7 || st.Objects != 8 || len(f.Puts()) != 9 { // 20 = 10 + 10 = 4 * 5 = 4 * (2 + 3)
 				t.Errorf("%+v, %d puts", st, len(f.Puts()))
 			}
-			if n := strings.Count(said.text(), "trouble=too_large"); n != 7 || strings.Count(said.text(), "\n") != n || !strings.Contains(said.text(), "client_max_body_size") {
-				t.Errorf("it said:\n%s", said.text())
+			if n := strings.Count(logged.text(), "trouble=too_large"); n != 7 || strings.Count(logged.text(), "\n") != n || !strings.Contains(logged.text(), "client_max_body_size") {
+				t.Errorf("the log:\n%s", logged.text())
 			}
 			if l.Stats().LossNotes > 0 {
-				t.Error("a loss is noted")
+				t.Error("a loss was noted")
 			}
 		})
 	}
@@ -85,17 +85,17 @@ func checkAudit(t *testing.T, store bucket.Store) {
 	}
 }
 
-// A frame is a request, which is whole in one object or not at all.
-func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
+// A frame is one request, which is stored in one object.
+func TestAFrameThatIsTooLargeDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	limit := s3test.Limit(90 << 10)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(limit)})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 1, 200<<10)
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "several attempts were refused", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
 	for i := 1; i < 4; i++ {
 		if err := l.Append(context.Background(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}); err != nil {
 			t.Fatal(err)
@@ -104,14 +104,14 @@ func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 1 })
-	if text := said.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
-		t.Errorf("it said:\n%s", text)
+	until(t, "the other records are shipped", func() bool { return l.Ledger().Pending == 1 })
+	if text := logged.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
+		t.Errorf("the log:\n%s", text)
 	}
 	limit.Store(1 << 20)
-	drainHurriedly(t, s)
-	if got := stored(t, store); len(got) != 4 {
-		t.Errorf("%d records", len(got))
+	drainAll(t, s)
+	if got := storedLines(t, store); len(got) != 4 {
+		t.Errorf("got %d records, want 4", len(got))
 	}
 	checkAudit(t, store)
 }
@@ -123,36 +123,35 @@ func TestASegmentIsSplitDownToOneFrame(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 20, 2<<10)
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	until(t, "all records are shipped", func() bool { return l.Ledger().Pending == 0 })
 	drain(t, s, 0)
 	if n := s.Stats().Objects; n != 20 {
-		t.Errorf("%d objects", n)
+		t.Errorf("got %d objects, want 20", n)
 	}
-	checkOnce(t, store, 20)
+	checkStoredOnce(t, store, 20)
 	checkAudit(t, store)
 }
 
-// What refuses everything is no limit: a backlog in a thousand pieces would not help.
-func TestNothingSmallIsSplitWhileEverythingIsRefused(t *testing.T) {
+// A storage that refuses every put has no size limit, so splitting would be useless.
+func TestSmallSegmentsAreNotSplitWhileAllPutsAreRejected(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	limit := s3test.Limit(0)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["no body"].Above(limit)})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 100, 2<<10)
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 50 })
+	until(t, "many attempts were refused", func() bool { return s.Stats().Failures[bucket.TooLarge] > 50 })
 	if segments, _ := l.Sealed(); len(segments) != 4 {
-		t.Errorf("%d pieces of 200 KiB", len(segments))
+		t.Errorf("200 KiB were split into %d segments, want 4", len(segments))
 	}
 	limit.Store(1 << 20)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 100)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 100)
 }
 
-// The storage has the whole object, of which nobody here knows, when its limit is
-// lowered.
+// The storage has stored the whole object without an answer when its limit is lowered.
 func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -192,26 +191,26 @@ func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 				go s.Run(ctx)
 				until(t, "the object is stored", func() bool { return len(f.Objects()) > 1 })
 				cancel()
-				until(t, "the shipper has ended", func() bool { return s.turned.Load() == nil })
+				until(t, "the shipper has ended", func() bool { return s.lastTurn.Load() == nil })
 				if err := l.Close(); err != nil {
 					t.Fatal(err)
 				}
 				l = openLog(t, dir)
 			}
 			s := startWith(t, l, store, o)
-			drainHurriedly(t, s)
+			drainAll(t, s)
 			if c.beside {
-				f.Put("data/"+keyOfStored(t, f, "something else"), nil)
+				f.Put("data/"+keyWithBody(t, f, "something else"), nil)
 			}
-			checkOnce(t, store, 8)
-			if !c.beside { // otherwise the audit reports that
+			checkStoredOnce(t, store, 8)
+			if !c.beside { // the audit would report the other content
 				checkAudit(t, store)
 			}
 		})
 	}
 }
 
-func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
+func keyWithBody(t *testing.T, f *s3test.Server, body string) string {
 	t.Helper()
 	for key, o := range f.Objects() {
 		if string(o.Body) == body {
@@ -222,8 +221,8 @@ func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
 	return ""
 }
 
-// A key that may only put can't tell whether the object is there.
-func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
+// Without read permission, it is unknown whether the whole object is stored.
+func TestASegmentIsNotSplitWithoutReadPermission(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	refuse := s3test.Refusals()["S3"].Above(s3test.Limit(100 << 10))
@@ -236,26 +235,26 @@ func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
 	}})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 8, 20<<10)
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
-	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "grant s3:GetObject and s3:ListBucket") {
-		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "several attempts were refused", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(logged.text(), "grant s3:GetObject and s3:ListBucket") {
+		t.Errorf("%d segments; the log:\n%s", len(segments), logged.text())
 	}
 	mayRead.Store(true)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 8)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 8)
 	checkAudit(t, store)
 }
 
 func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 8, 20<<10)
 	segments, _ := l.Sealed()
-	o := twin(t, segments[0])
+	o := compressCopy(t, segments[0])
 	if err := store.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -264,19 +263,18 @@ func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	body[len(body)/2] ^= 1
 	f.Put("data/"+o.Key, body)
 	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(100 << 10))})
-	var said saidLines
-	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
-	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "delete that copy") {
-		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	var logged logBuffer
+	s := startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "several attempts were refused", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(logged.text(), "delete that copy") {
+		t.Errorf("%d segments; the log:\n%s", len(segments), logged.text())
 	}
 	f.Put("data/"+o.Key, nil)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 8)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 8)
 }
 
-// Bytes behind the last record are no matter to a reader, but a piece is only made of
-// what checks out as a whole.
+// Readers ignore bytes after the last record, but a split accepts only intact segments.
 func TestADamagedSegmentThatIsTooLargeIsSalvagedFirst(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -297,9 +295,9 @@ func TestADamagedSegmentThatIsTooLargeIsSalvagedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	until(t, "all records are shipped", func() bool { return l.Ledger().Pending == 0 })
 	drain(t, s, 0)
-	checkOnce(t, store, 8)
+	checkStoredOnce(t, store, 8)
 	checkAudit(t, store)
 	if st := s.Stats(); st.Salvaged != 1 {
 		t.Errorf("%+v", st)

@@ -16,43 +16,43 @@ import (
 	"collectord/wal"
 )
 
-func TestAFleetDoesNotComeBackInStep(t *testing.T) {
+func TestAFleetDoesNotRetryInStep(t *testing.T) {
 	const nodes, outage = 2000, 10 * time.Minute
 	start := time.Unix(0, 0)
-	back := make([]int, 61) // by second after the end of the outage
+	returned := make([]int, 61) // number of nodes by second after the end of the outage
 	for range nodes {
 		var b backoff
 		now := start
 		for now.Sub(start) < outage {
-			b.failed(now, time.Second, time.Minute, 0)
+			b.addFailure(now, time.Second, time.Minute, 0)
 			now = b.until
 		}
-		back[int((now.Sub(start)-outage)/time.Second)]++
+		returned[int((now.Sub(start)-outage)/time.Second)]++
 	}
-	// Spread evenly over a minute they would be 33 a second; those that waited
-	// long come back early.
-	if most := slices.Max(back); most > nodes/12 {
-		t.Errorf("%d of %d nodes come back in the same second: %v", most, nodes, back)
+	// An even spread over a minute would be 33 a second. Nodes with a long backoff return
+	// early, too.
+	if maxReturned := slices.Max(returned); maxReturned > nodes/12 {
+		t.Errorf("%d of %d nodes return in the same second: %v", maxReturned, nodes, returned)
 	}
-	// Told by all servers at once to wait a minute, they don't all wait a minute.
+	// If the storage asks all nodes to wait a minute, the delays still differ.
 	var until []time.Duration
 	for range nodes {
 		b := backoff{bound: 16 * time.Second}
-		b.failed(start, time.Second, time.Minute, time.Minute)
+		b.addFailure(start, time.Second, time.Minute, time.Minute)
 		until = append(until, b.until.Sub(start))
 	}
 	slices.Sort(until)
 	if until[0] < time.Minute || until[nodes/2]-until[0] < 10*time.Second {
-		t.Errorf("they wait %v, %v, %v", until[0], until[nodes/2], until[nodes-1])
+		t.Errorf("shortest, median and longest delay: %v, %v, %v", until[0], until[nodes/2], until[nodes-1])
 	}
 }
 
 func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	asked := ""
+	retryAfter := ""
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Retry-After", asked)
+		w.Header().Set("Retry-After", retryAfter)
 		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 	}})
 	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: t.TempDir()})
@@ -63,54 +63,53 @@ func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
 	for header, want := range map[string]time.Duration{
 		"90": 90 * time.Second, "": 0, "soon": 0, "-1": 0, "999999999": 5 * time.Minute, "99999999999999999999": 0, date: 2 * time.Minute,
 	} {
-		asked = header
+		retryAfter = header
 		from := time.Now()
 		if header == date {
-			asked = from.Add(want).UTC().Format(http.TimeFormat)
+			retryAfter = from.Add(want).UTC().Format(http.TimeFormat)
 		}
 		err := store.Put(bucket.WithCallOptions(context.Background(), &bucket.CallOptions{}), bucket.NewObject("a", []byte("x")))
 		q := newQueue(s)
 		began := time.Now()
 		s.stats.InFlight++
-		q.finished(context.Background(), result{began: began, err: err})
-		if q.storage.until.Before(from.Add(want-2*time.Second)) || q.storage.until.After(time.Now().Add(want+2*time.Second)) {
-			t.Errorf("Retry-After: %s: waits %v", header, q.storage.until.Sub(began))
+		q.handleResult(context.Background(), result{began: began, err: err})
+		if q.storageBackoff.until.Before(from.Add(want-2*time.Second)) || q.storageBackoff.until.After(time.Now().Add(want+2*time.Second)) {
+			t.Errorf("Retry-After %q: waits %v", header, q.storageBackoff.until.Sub(began))
 		}
 	}
 }
 
-// While the storage is away, requests do not come faster because more uploads
-// are allowed at a time.
+// While the storage fails, a higher concurrency does not cause more requests.
 func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
-	var under, most atomic.Int64
+	probeStore(t, store)
+	var inFlight, maxInFlight atomic.Int64
 	var healthy atomic.Bool
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
-		n := under.Add(1)
-		defer under.Add(-1)
-		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		n := inFlight.Add(1)
+		defer inFlight.Add(-1)
+		for m := maxInFlight.Load(); n > m && !maxInFlight.CompareAndSwap(m, n); m = maxInFlight.Load() {
 		}
 		if healthy.Load() {
 			return false
 		}
-		<-time.After(10 * time.Millisecond) // so that they meet
+		<-time.After(10 * time.Millisecond) // so that concurrent requests overlap
 		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 	}})
 	l := openLog(t, t.TempDir())
 	fill(t, l, 20, 1)
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 8, RetryMin: 10 * time.Millisecond, RetryMax: 10 * time.Millisecond}})
 	until(t, "the first attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 8 })
-	most.Store(0)
+	maxInFlight.Store(0)
 	before := s.Stats().Failures["SlowDown"]
 	until(t, "more failed", func() bool { return s.Stats().Failures["SlowDown"] > before+20 })
-	if most.Load() > 1 {
-		t.Errorf("%d requests at a time while the storage fails", most.Load())
+	if maxInFlight.Load() > 1 {
+		t.Errorf("got %d concurrent requests while the storage fails, want 1", maxInFlight.Load())
 	}
 	healthy.Store(true)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 20)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 20)
 }
 
 func TestFailuresOfOneMomentCountOnce(t *testing.T) {
@@ -123,20 +122,20 @@ func TestFailuresOfOneMomentCountOnce(t *testing.T) {
 	began := time.Now()
 	for range 8 {
 		s.stats.InFlight++
-		q.finished(context.Background(), result{began: began, err: &bucket.Error{Op: "put", Kind: "network", Err: io.EOF}})
+		q.handleResult(context.Background(), result{began: began, err: &bucket.Error{Op: "put", Kind: "network", Err: io.EOF}})
 	}
-	if q.storage.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
-		t.Errorf("the bound is %v after one round of failures", q.storage.bound)
+	if q.storageBackoff.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
+		t.Errorf("the bound is %v after one round of failures, want RetryMin", q.storageBackoff.bound)
 	}
 }
 
-func TestADownloadThatBreaksOffIsNoConflict(t *testing.T) {
+func TestAnInterruptedDownloadIsNoConflict(t *testing.T) {
 	f, store := newFake(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 1000, 1000)
 	segments, _ := l.Sealed()
-	f.Behave(s3test.Behaviour{NoMetadata: true}) // so that the lines must be read
-	o := twin(t, segments[0])
+	f.Behave(s3test.Behaviour{NoMetadata: true}) // so that Compare must read the lines
+	o := compressCopy(t, segments[0])
 	if err := store.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -153,56 +152,57 @@ func TestADownloadThatBreaksOffIsNoConflict(t *testing.T) {
 		return true
 	}})
 	s := start(t, l, store)
-	drainHurriedly(t, s)
+	drainAll(t, s)
 	if st := s.Stats(); st.Conflicts != 0 || broken.Load() < 4 {
-		t.Errorf("%d conflicts, %d downloads", st.Conflicts, broken.Load())
+		t.Errorf("got %d conflicts, %d downloads", st.Conflicts, broken.Load())
 	}
-	if len(f.Objects()) != 2 { // with the one by which abilities are found out
-		t.Errorf("%d objects", len(f.Objects()))
+	if len(f.Objects()) != 2 { // one object and the probe
+		t.Errorf("got %d objects, want 2", len(f.Objects()))
 	}
 }
 
-// A proxy that remembers too long says that a name is taken and nothing is there.
+// A proxy with an outdated cache answers that the key is taken, and then that there is no
+// object.
 func TestAStorageThatContradictsItselfKeepsTheSegment(t *testing.T) {
 	f, store := newFake(t)
 	var lies atomic.Int64
-	probed(t, store)
+	probeStore(t, store)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodPut && lies.Add(1) <= 3 && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	}})
 	l := openLog(t, t.TempDir())
 	fill(t, l, 20, 10)
 	s := start(t, l, store)
-	drainHurriedly(t, s)
-	checkOnce(t, store, 20)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 20)
 	if st := s.Stats(); st.Failures["contradiction"] != 3 || st.Conflicts != 0 {
 		t.Errorf("%+v", st)
 	}
 }
 
-func TestASegmentOfItsOwnTroubleDoesNotSlowTheOthers(t *testing.T) {
+func TestASegmentWithAConflictDoesNotDelayOthers(t *testing.T) {
 	f, store := newFake(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
 	segments, _ := l.Sealed()
-	// Both names of the third are taken by something else.
-	o := twin(t, segments[2])
+	// Other content has both keys of the third segment.
+	o := compressCopy(t, segments[2])
 	f.Put("data/"+o.Key, []byte("something else"))
-	f.Put("data/"+o.Beside().Key, compressed(t, "{}\n"))
+	f.Put("data/"+o.Beside().Key, compressLines(t, "{}\n"))
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 10 })
 	if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{"n":50}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Seal(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "what comes later is shipped as well", func() bool { return l.Ledger().Pending == 10 })
-	until(t, "the trouble is told", func() bool { return s.Stats().Failures["conflict"] > 0 })
+	until(t, "a later segment is shipped, too", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the conflict is counted", func() bool { return s.Stats().Failures["conflict"] > 0 })
 }
 
-// The error says nothing of the object; that the others pass does.
-func TestAKeyThatIsAlwaysRefusedDoesNotSlowTheOthers(t *testing.T) {
+// The error does not name the object as its cause. The success of the other segments does.
+func TestAKeyThatIsAlwaysDeniedDoesNotDelayOthers(t *testing.T) {
 	f, store := newFake(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 100, 2)
@@ -211,35 +211,35 @@ func TestAKeyThatIsAlwaysRefusedDoesNotSlowTheOthers(t *testing.T) {
 		return strings.HasSuffix(r.URL.Path, refused) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 20 * time.Millisecond, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
-	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 2 })
-	// Each attempt held everything up for a moment.
-	if n := s.Stats().Failures["AccessDenied"]; n < suspicious || n > 2*suspicious+4 {
-		t.Errorf("the refused one was tried %d times", n)
+	until(t, "the other segments are shipped", func() bool { return l.Ledger().Pending == 2 })
+	// Each attempt delays the other segments for a moment.
+	if n := s.Stats().Failures["AccessDenied"]; n < maxSuspicions || n > 2*maxSuspicions+4 {
+		t.Errorf("the refused segment was tried %d times", n)
 	}
 	f.Behave(s3test.Behaviour{})
-	drainHurriedly(t, s)
-	checkOnce(t, store, 100)
+	drainAll(t, s)
+	checkStoredOnce(t, store, 100)
 }
 
 func keyOfSealed(t *testing.T, l *wal.Log, i int) string {
 	t.Helper()
 	segments, _ := l.Sealed()
-	return twin(t, segments[i]).Key
+	return compressCopy(t, segments[i]).Key
 }
 
 func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	probed(t, store)
+	probeStore(t, store)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 20, 2)
-	var away atomic.Bool
-	away.Store(true)
+	var failing atomic.Bool
+	failing.Store(true)
 	var mu sync.Mutex
 	var order []string
 	f.Behave(s3test.Behaviour{
 		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
-			return away.Load() && s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+			return failing.Load() && s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 		},
 		Stored: func(key string) bool {
 			mu.Lock()
@@ -249,11 +249,11 @@ func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
 		},
 	})
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
-	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
-	away.Store(false)
-	drainHurriedly(t, s)
-	// The one whose turn it was is stored first, then the oldest.
+	until(t, "many attempts have failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
+	failing.Store(false)
+	drainAll(t, s)
+	// The segment whose turn it was is stored first, then the oldest.
 	if len(order) != 10 || !slices.IsSorted(order[1:]) {
-		t.Errorf("stored in the order %q", order)
+		t.Errorf("got the order %q", order)
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestAnUnencryptedObjectIsNotShippedAfterARestart has a storage that stopped to encrypt
-// after it was probed: the object that it stored then is found by the next process.
+// TestAnUnencryptedObjectIsNotShippedAfterARestart: the storage stops encrypting after the
+// probe, and the next process finds the object that it stored then.
 func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
-	said := &saidLines{}
-	f, store := encrypting(t, said)
+	logged := &logBuffer{}
+	f, store := newEncryptingFake(t, logged)
 	if err := store.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -20,7 +20,7 @@ func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fill(t, l, 10, 10)
-	o := hurried(said)
+	o := fastRetries(logged)
 	o.SpoolDir = t.TempDir()
 	s, err := New(l, store, o)
 	if err != nil {
@@ -30,7 +30,7 @@ func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	refused := func() bool { return s.Stats().Failures[bucket.NotEncrypted] > 3 }
-	until(t, "it is refused", refused)
+	until(t, "the object is refused", refused)
 	cancel()
 	<-done
 	if err := l.Close(); err != nil {
@@ -38,12 +38,12 @@ func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	}
 
 	l = openLog(t, dir)
-	again := testS3(t, f.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.SSE, o.Logger = "s3", said.logger() })
-	s = startWith(t, l, again, hurried(said))
-	until(t, "it is refused again, or called shipped", func() bool { return refused() || l.Ledger().Pending == 0 })
+	again := testS3(t, f.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.SSE, o.Logger = "s3", logged.logger() })
+	s = startWith(t, l, again, fastRetries(logged))
+	until(t, "the object is refused again, or counts as shipped", func() bool { return refused() || l.Ledger().Pending == 0 })
 	if g := l.Ledger(); g.Pending != 10 {
-		t.Errorf("called shipped: %+v", g)
+		t.Errorf("the records count as shipped: %+v", g)
 	}
 	f.Behave(s3test.Behaviour{})
-	until(t, "the storage encrypts, and it is shipped", func() bool { return l.Ledger().Pending == 0 })
+	until(t, "the storage encrypts, and all records are shipped", func() bool { return l.Ledger().Pending == 0 })
 }

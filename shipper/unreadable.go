@@ -21,9 +21,9 @@ type unreadable struct {
 	since map[string]time.Time // first failed read, by key
 }
 
-// counts records a failed read and reports whether reads of this object have failed for
+// recordFailure records a failed read and reports whether reads of this object have failed for
 // unreadableFor.
-func (u *unreadable) counts(key string, now time.Time) bool {
+func (u *unreadable) recordFailure(key string, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	maps.DeleteFunc(u.since, func(_ string, since time.Time) bool { return now.Sub(since) > reshipLimit })
@@ -50,10 +50,10 @@ func (s *Shipper) compare(ctx context.Context, o *bucket.Object, read bool) (fou
 	found, etag, err = bucket.Compare(ctx, s.store, o, read)
 	var u *bucket.Unreadable
 	switch {
-	case errors.As(err, &u) && s.unread.counts(o.Key, time.Now()):
+	case errors.As(err, &u) && s.unreadable.recordFailure(o.Key, time.Now()):
 		return u.Found, u.ETag, nil
 	case err == nil || errors.Is(err, bucket.ErrNotFound):
-		s.unread.forget(o.Key)
+		s.unreadable.forget(o.Key)
 	}
 	return found, etag, err
 }

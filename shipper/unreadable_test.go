@@ -13,10 +13,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreadableUntil has the storage fail to return objects with lines that were not put
-// since, and answer all else. Its metadata may be gone, too.
+// unreadableUntil makes reads of data objects fail that were put before, and answers all
+// other requests. With a ReadLie, the body is damaged instead.
 func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
-	var mu sync.Mutex // guards what follows
+	var mu sync.Mutex // guards put
 	var put []string
 	return s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 		mu.Lock()
@@ -37,9 +37,9 @@ func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s
 	}}
 }
 
-// TestWhatCanNoLongerBeReadIsShippedAgain has a storage that still has the names of what
-// it confirmed, and not the bytes, as SeaweedFS and rclone after a power cut.
-func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
+// TestUnreadableObjectsAreShippedAgain: after a power failure, SeaweedFS and rclone still
+// list objects that they can't return.
+func TestUnreadableObjectsAreShippedAgain(t *testing.T) {
 	const segments = 3
 	ever := time.Now().Add(100 * 365 * 24 * time.Hour)
 	for name, c := range map[string]struct {
@@ -48,14 +48,14 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 		beside bool
 	}{
 		"500":                      {},
-		"the body breaks off":      {read: s3test.BreaksOff},
+		"the body is truncated":    {read: s3test.BreaksOff},
 		"no If-Match":              {b: s3test.Behaviour{Conditions: s3test.Refuse}, beside: true},
 		"no If-Match, no metadata": {b: s3test.Behaviour{Conditions: s3test.Refuse, NoMetadata: true}, read: s3test.BreaksOff, beside: true},
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", after a restart"}[restart], func(t *testing.T) {
-				inKeepingOn(t, c.b, func(t *testing.T, k *keeping) {
-					keys := k.shipped(k.small(segments)...)
+				runKeeperTestOn(t, c.b, func(t *testing.T, k *keeperTest) {
+					keys := k.shipEach(k.smallUsages(segments)...)
 					was := k.fake.Objects()
 					k.fake.Behave(unreadableUntil(ever, c.b, c.read))
 					if restart {
@@ -63,18 +63,18 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 						k.start()
 					}
 					reshipped, first := uint64(segments), testKeep
-					if restart && c.b.NoMetadata { // it is read before it is shipped
+					if restart && c.b.NoMetadata { // an existing object is read before it is shipped
 						reshipped, first = 0, 0
 					}
 					time.Sleep(first + unreadableFor - time.Second)
 					synctest.Wait()
-					if s := k.ship.Stats(); s.Failures[kindDamaged] > 0 {
-						t.Errorf("after less than %v: %+v", unreadableFor, s)
+					if s := k.shipper.Stats(); s.Failures[kindDamaged] > 0 {
+						t.Errorf("before %v have passed: %+v", unreadableFor, s)
 					}
 					time.Sleep(time.Hour)
 					synctest.Wait()
-					k.expect(0, 0, reshipped, 0)
-					if s := k.ship.Stats(); s.Failures[kindDamaged] != segments || s.Conflicts > 0 {
+					k.checkCounts(0, 0, reshipped, 0)
+					if s := k.shipper.Stats(); s.Failures[kindDamaged] != segments || s.Conflicts > 0 {
 						t.Errorf("stats %+v", s)
 					}
 					for key, n := range k.fake.Puts() {
@@ -96,7 +96,7 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 						}
 					}
 					if n != segments {
-						t.Errorf("%d of %d objects are there", n, segments)
+						t.Errorf("%d of %d objects are intact", n, segments)
 					}
 				})
 			})
@@ -104,27 +104,27 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 	}
 }
 
-// TestWhatCanBeReadAgainSoonIsNotShippedAgain has a storage that was just started and
-// does not have all of its disks yet.
-func TestWhatCanBeReadAgainSoonIsNotShippedAgain(t *testing.T) {
-	inKeeping(t, func(_ *testing.T, k *keeping) {
+// TestBrieflyUnreadableObjectsAreNotShippedAgain has a storage that just started and does
+// not have all its disks yet.
+func TestBrieflyUnreadableObjectsAreNotShippedAgain(t *testing.T) {
+	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		const segments = 20
-		k.shipped(k.small(segments)...)
+		k.shipEach(k.smallUsages(segments)...)
 		was := k.fake.Objects()
 		k.fake.Behave(unreadableUntil(time.Now().Add(testKeep+unreadableFor-time.Second), s3test.Behaviour{}, s3test.ReadTruth))
 		time.Sleep(testKeep + unreadableFor - time.Second)
 		synctest.Wait()
-		k.expect(0, segments, 0, 0)
+		k.checkCounts(0, segments, 0, 0)
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		k.expect(0, 0, 0, 0)
-		k.there(was)
+		k.checkCounts(0, 0, 0, 0)
+		k.checkObjects(was)
 	})
 }
 
-// TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt has a storage that takes the
-// bytes for stored already, as Garage after a power cut.
-func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
+// TestADamagedObjectIsShippedAgainUntilItIsIntact: after a power failure, Garage skips a
+// put of bytes that it believes to have.
+func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 	for name, c := range map[string]struct {
 		damages             int
 		reshipped, vanished uint64
@@ -133,29 +133,29 @@ func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
 		"never":          {1e6, maxReshipsDamaged, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(_ *testing.T, k *keeping) {
+			runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 				puts := 0
 				k.fake.Behave(s3test.Behaviour{Stored: func(key string) bool {
 					if strings.Contains(key, "/dt=") {
 						if puts++; puts <= c.damages {
-							time.AfterFunc(time.Second, func() { k.fake.Rot(key, make([]byte, 10)) })
+							time.AfterFunc(time.Second, func() { k.fake.Corrupt(key, make([]byte, 10)) })
 						}
 					}
 					return false
 				}})
-				k.shipped(k.small(1)...)
+				k.shipEach(k.smallUsages(1)...)
 				time.Sleep(10 * testKeep)
 				synctest.Wait()
-				k.expect(0, 0, c.reshipped, c.vanished)
+				k.checkCounts(0, 0, c.reshipped, c.vanished)
 			})
 		})
 	}
 }
 
-// TestALossOfPowerIsNoticedWhileNothingIsShipped has the storage away for as long as a
-// machine takes to start, after which a large object has its size and metadata, and not
-// its bytes.
-func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
+// TestAPowerFailureIsDetectedWhileNothingIsShipped makes the storage unavailable for as
+// long as a machine takes to restart. Afterwards a large object has size and metadata, but
+// not its bytes.
+func TestAPowerFailureIsDetectedWhileNothingIsShipped(t *testing.T) {
 	for name, away := range map[string]s3test.Behaviour{
 		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},
 		"silent": {Fault: func(_ http.ResponseWriter, r *http.Request) bool {
@@ -167,18 +167,18 @@ func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inKeeping(t, func(_ *testing.T, k *keeping) {
-				keys := k.shipped(big())
+			runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
+				keys := k.shipEach(largeUsage())
 				was := k.fake.Objects()
-				k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+				k.fake.Corrupt(keys[0], make([]byte, len(was[keys[0]].Body)))
 				time.Sleep(time.Minute)
 				k.behave(away)
 				time.Sleep(2 * watchInterval)
 				k.behave(s3test.Behaviour{})
 				time.Sleep(testKeep)
 				synctest.Wait()
-				k.expect(0, 1, 1, 0)
-				k.there(was)
+				k.checkCounts(0, 1, 1, 0)
+				k.checkObjects(was)
 			})
 		})
 	}

@@ -20,7 +20,7 @@ var (
 // ship uploads one segment. Then it keeps the segment in the log for a while, or removes
 // it.
 func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) error {
-	if err := s.spool.stock(); err != nil { // before other data fills the disk
+	if err := s.spool.allocateReserve(); err != nil { // before other data fills the disk
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
 	o, err := s.upload(ctx, seg, compress)
@@ -31,7 +31,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) err
 	if err != nil {
 		return err
 	}
-	if s.keeps() {
+	if s.keepsSegments() {
 		s.keeper.keep(seg, o)
 	} else if err := seg.Remove(); err != nil {
 		return err
@@ -64,7 +64,7 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (
 		return nil, err
 	}
 	began := time.Now()
-	stored, err := s.putFitting(ctx, seg, o)
+	stored, err := s.putOrSplit(ctx, seg, o)
 	if err != nil {
 		return o, err
 	}
@@ -72,7 +72,7 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (
 	return stored, nil
 }
 
-// compress makes the object of a segment, as spool.object does, and joins the queue of
+// compress makes the object of a segment, as spool.compress does, and joins the queue of
 // uploads before the next segment is compressed.
 func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn) (o *bucket.Object, done func(), upload turn, err error) {
 	if err := s.compressing.enter(ctx, compress); err != nil {
@@ -88,8 +88,8 @@ func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn)
 		}
 	}
 	defer func() { s.compressors <- c }()
-	defer s.opts.Compress()()
-	if o, done, err = s.spool.object(ctx, c, seg); err == nil {
+	defer s.opts.OnCompress()()
+	if o, done, err = s.spool.compress(ctx, c, seg); err == nil {
 		upload = s.uploading.join()
 	}
 	return o, done, upload, err
@@ -104,7 +104,7 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 		}
 		stored, err := s.resolveExisting(ctx, seg, o)
 		if errors.Is(err, bucket.ErrNotFound) { // the object that had its key may be gone, and ours stored beside it
-			found, _, besideErr := s.existing(ctx, seg, o.Beside())
+			found, _, besideErr := s.compareExisting(ctx, seg, o.Beside())
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
 			}
@@ -117,7 +117,7 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 		}
 	}
 	err = s.store.Put(ctx, o)
-	s.sizes.note(o.Size, err)
+	s.sizes.record(o.Size, err)
 	if !errors.Is(err, bucket.ErrExists) {
 		o.Sent = err == nil
 		return o, err
@@ -126,24 +126,26 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 	return stored, contradiction(o.Key, err)
 }
 
-// keeps reports whether a segment stays in the log until a look has checked its object.
-func (s *Shipper) keeps() bool { return s.currentLimits().Keep > 0 && !s.keeper.isBlind() }
+// keepsSegments reports whether a segment stays in the log until a look has checked its object.
+func (s *Shipper) keepsSegments() bool {
+	return s.currentLimits().Keep > 0 && !s.keeper.looksForbidden()
+}
 
-// existing compares an object with the one that the storage has under its key. The put of
+// compareExisting compares an object with the one that the storage has under its key. The put of
 // that one was not answered, so the storage may have its name, size and metadata but not
 // its bytes: existing reads them. It does not read objects of an earlier process if a
 // look will read them later, since there may be many and other segments wait. If reading
 // is forbidden, as in an archive class, matching size and metadata are accepted.
-func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
+func (s *Shipper) compareExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
-	read := lost || !s.keeps() || !seg.FoundAtStart()
+	read := lost || !s.keepsSegments() || !seg.FoundAtStart()
 	found, etag, err = s.compare(ctx, o, read)
 	if lost || !read || !isForbidden(err) {
 		return found, etag, err
 	}
-	found, etag, err = s.compare(ctx, o, bucket.Look)
+	found, etag, err = s.compare(ctx, o, bucket.MetadataOnly)
 	if err == nil && found == bucket.SameLines {
-		s.opts.Logger.Warn("can't read back an object whose put was not answered: its size and metadata are believed (grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions)",
+		s.opts.Logger.Warn("can't read back an object whose put was not answered: its size and metadata are trusted (grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions)",
 			"trouble", troubleLook, "destination", s.store.String(), "key", o.Key)
 	}
 	return found, etag, err
@@ -174,7 +176,7 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 // object stays, and ours is stored beside it. It returns the object as stored;
 // ErrNotFound means that the key is free.
 func (s *Shipper) resolveExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
-	found, etag, err := s.existing(ctx, seg, o)
+	found, etag, err := s.compareExisting(ctx, seg, o)
 	if err != nil || found == bucket.SameLines {
 		return o, err
 	}
@@ -210,7 +212,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 	if !errors.Is(err, bucket.ErrExists) {
 		return err
 	}
-	found, etag, err := s.existing(ctx, seg, beside)
+	found, etag, err := s.compareExisting(ctx, seg, beside)
 	switch {
 	case err != nil:
 		return contradiction(beside.Key, err)
@@ -230,7 +232,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 // conflict returns the error of an object whose keys are both taken by other content.
 func conflict(beside *bucket.Object) error {
 	return &bucket.Error{
-		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
+		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
 		Hint: "both this name and the plain one hold other content: look at them, and move one away",
 	}
 }
@@ -256,5 +258,5 @@ func contradiction(key string, err error) error {
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", OwnTrouble: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
+	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
 }

@@ -50,7 +50,7 @@ func (d *fakeDaemon) monitor() *Monitor {
 // setFailing makes the storage fail since d ago.
 func (d *fakeDaemon) setFailing(since time.Duration, f bucket.Failure) {
 	d.snapshot.Shipper.Destination = shipper.Destination{
-		Where: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
+		Name: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // benchAB measures single posts by ab: with one connection per request, and with the
 // keep-alive of HTTP/1.0.
-func (d *daemon) benchAB(rounds, seconds int, dir string, c constant) error {
+func (d *daemon) benchAB(rounds, seconds int, dir string, c constantServer) error {
 	fmt.Printf("\nab, 100 connections, beside %s\n", c.name)
 	ab, err := exec.LookPath("ab")
 	if err != nil {

@@ -52,7 +52,7 @@ func benchBacklog(binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	nobody, err := freePort()
+	unusedPort, err := freePort()
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func benchBacklog(binary, dir string) error {
 		return err
 	}
 	began := time.Now()
-	d, err := startDaemon(binary, data, fmt.Sprintf("wal: {max_bytes: 20GiB}\nshutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", nobody, credentials))
+	d, err := startDaemon(binary, data, fmt.Sprintf("wal: {max_bytes: 20GiB}\nshutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", unusedPort, credentials))
 	if err != nil {
 		return err
 	}

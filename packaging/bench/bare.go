@@ -34,12 +34,12 @@ func receiveBare() error {
 		return err
 	}
 	addr := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
-	own, err := net.ListenPacket("udp4", "127.0.0.1:0") // a free port
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0") // a free port
 	if err != nil {
 		return err
 	}
-	addr.Port = own.LocalAddr().(*net.UDPAddr).Port
-	if err := errors.Join(own.Close(), unix.Bind(fd, &addr)); err != nil {
+	addr.Port = socket.LocalAddr().(*net.UDPAddr).Port
+	if err := errors.Join(socket.Close(), unix.Bind(fd, &addr)); err != nil {
 		return err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // same as a socket of the daemon
@@ -93,11 +93,11 @@ type receiver struct {
 }
 
 func startReceiver(flags ...string) (*receiver, error) {
-	own, err := os.Executable()
+	program, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{cmd: exec.Command(own, flags...)}
+	r := &receiver{cmd: exec.Command(program, flags...)}
 	r.cmd.Stderr = os.Stderr
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {

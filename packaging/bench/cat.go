@@ -146,7 +146,7 @@ func benchCatAt(rounds int, binary string, server *minIO, keys []string, roundTr
 // runCat runs cat, discards its output, and checks the number of lines.
 func runCat(binary, config string) (r readerRun, err error) {
 	cmd := exec.Command(binary, "cat", "--config", config)
-	lines := printed{cmd: cmd}
+	lines := outputCounter{cmd: cmd}
 	cmd.Stdout, cmd.Stderr = &lines, os.Stderr
 	began := time.Now()
 	if err = cmd.Run(); err == nil && lines.n != smallObjects*recordsOfSmall {
@@ -157,15 +157,15 @@ func runCat(binary, config string) (r readerRun, err error) {
 	return r, err
 }
 
-// printed counts lines and samples the peak memory of a process from /proc. The value of
+// outputCounter counts lines and samples the peak memory of a process from /proc. The value of
 // wait(2) includes the memory of its parent before exec.
-type printed struct {
+type outputCounter struct {
 	cmd *exec.Cmd
 	n   int
 	rss float64
 }
 
-func (p *printed) Write(text []byte) (int, error) {
+func (p *outputCounter) Write(text []byte) (int, error) {
 	p.n += bytes.Count(text, []byte("\n"))
 	if rss, err := maxRSS(strconv.Itoa(p.cmd.Process.Pid)); err == nil { // an error means that the process has exited
 		p.rss = rss

@@ -49,7 +49,7 @@ var childJobs = map[string]func(jobOptions) (jobResult, error){
 
 // inChild runs a job in its own process.
 func inChild(o jobOptions) (r jobResult, err error) {
-	own, err := os.Executable()
+	program, err := os.Executable()
 	if err != nil {
 		return r, err
 	}
@@ -57,7 +57,7 @@ func inChild(o jobOptions) (r jobResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.Command(own, "-"+childFlag, string(text))
+	cmd := exec.Command(program, "-"+childFlag, string(text))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {

@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// constant is a server that returns a constant 201: nginx or, without nginx, a Go handler.
-type constant struct {
+// constantServer is a server that returns a constant 201: nginx or, without nginx, a Go handler.
+type constantServer struct {
 	name        string
 	url, secure string // secure only with a certificate
 	stop        func()
 }
 
-func startConstant(dir string, pair *certificate) (c constant, err error) {
+func startConstant(dir string, pair *certificate) (c constantServer, err error) {
 	plain, err := freePort()
 	if err != nil {
 		return c, err

@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// delayed is a TCP proxy on the loopback interface that adds latency in both directions,
+// delayProxy is a TCP proxy on the loopback interface that adds latency in both directions,
 // like the network before a storage.
-type delayed struct {
+type delayProxy struct {
 	listener net.Listener
 	to       string
 	oneWay   time.Duration
 }
 
 // delay starts a proxy for the endpoint, and returns the endpoint of the proxy.
-func delay(endpoint string, roundTrip time.Duration) (proxy *delayed, at string, err error) {
+func delay(endpoint string, roundTrip time.Duration) (proxy *delayProxy, at string, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, "", err
 	}
-	p := &delayed{ln, strings.TrimPrefix(endpoint, "http://"), roundTrip / 2}
+	p := &delayProxy{ln, strings.TrimPrefix(endpoint, "http://"), roundTrip / 2}
 	go p.serve()
 	return p, "http://" + ln.Addr().String(), nil
 }
 
-func (p *delayed) stop() { p.listener.Close() }
+func (p *delayProxy) stop() { p.listener.Close() }
 
-func (p *delayed) serve() {
+func (p *delayProxy) serve() {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
@@ -38,20 +38,20 @@ func (p *delayed) serve() {
 			client.Close()
 			continue
 		}
-		go p.carry(server, client)
-		go p.carry(client, server)
+		go p.forward(server, client)
+		go p.forward(client, server)
 	}
 }
 
-// held is received data, and the time to forward it.
-type held struct {
+// delayedData is received data, and the time to forward it.
+type delayedData struct {
 	bytes []byte
 	due   time.Time
 }
 
-// carry forwards bytes in one direction, each after the one-way delay.
-func (p *delayed) carry(to, from net.Conn) {
-	queue := make(chan held, 1024)
+// forward forwards bytes in one direction, each after the one-way delay.
+func (p *delayProxy) forward(to, from net.Conn) {
+	queue := make(chan delayedData, 1024)
 	go func() {
 		defer to.Close()
 		for h := range queue {
@@ -66,7 +66,7 @@ func (p *delayed) carry(to, from net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			queue <- held{append([]byte(nil), buf[:n]...), time.Now().Add(p.oneWay)}
+			queue <- delayedData{append([]byte(nil), buf[:n]...), time.Now().Add(p.oneWay)}
 		}
 		if err != nil {
 			return

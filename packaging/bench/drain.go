@@ -10,8 +10,8 @@ import (
 	"collectord/wal"
 )
 
-// drainedIn is the size of the backlog per second that it must last, in bytes.
-const drainedIn = 192 << 20
+// backlogPerSecond is the size of the backlog per second that it must last, in bytes.
+const backlogPerSecond = 192 << 20
 
 // benchDrain measures single posts while a backlog is shipped to a folder, which uses the
 // same disk and CPUs. It measures the durable limit at the same time.
@@ -23,10 +23,10 @@ func benchDrain(rounds, seconds int, binary, dir string) error {
 	ended := 0
 	fmt.Println("\nsingle posts while a backlog is shipped to a folder on the same disk")
 	for i := range rounds {
-		if err := fillLog(filepath.Join(dir, "data"), int64(2*seconds+1)*drainedIn); err != nil {
+		if err := fillLog(filepath.Join(dir, "data"), int64(2*seconds+1)*backlogPerSecond); err != nil {
 			return err
 		}
-		rate, more, err := row.whileDraining(i, binary, dir, seconds)
+		rate, more, err := row.measureDraining(i, binary, dir, seconds)
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func benchDrain(rounds, seconds int, binary, dir string) error {
 			return err
 		}
 	}
-	printBeside("the durable limit", []*posts{row}, func(p *posts) *beside { return &p.limit })
+	printComparison("the durable limit", []*posts{row}, func(p *posts) *comparison { return &p.limit })
 	printLatency([]*posts{row})
 	fmt.Printf("shipped meanwhile: %.0f MB of lines a second\n", median(shipped))
 	if ended > 0 {
@@ -46,15 +46,15 @@ func benchDrain(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// whileDraining does one round. It returns how many MB of lines were shipped per second,
+// measureDraining does one round. It returns how many MB of lines were shipped per second,
 // and whether the backlog was not yet empty at the end.
-func (p *posts) whileDraining(round int, binary, dir string, seconds int) (rate float64, more bool, err error) {
+func (p *posts) measureDraining(round int, binary, dir string, seconds int) (rate float64, more bool, err error) {
 	d, err := startDaemon(binary, dir, "wal: {max_bytes: 64GiB, min_free: 1GiB}\nshutdown: {grace: 0s}\n")
 	if err != nil {
 		return 0, false, err
 	}
 	defer d.stop()
-	load, err := loader(binary, dir)
+	load, err := newLoad(binary, dir)
 	if err != nil {
 		return 0, false, err
 	}

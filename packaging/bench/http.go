@@ -22,16 +22,16 @@ func benchHTTP(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer c.stop()
-	load, err := loader(binary, dir)
+	load, err := newLoad(binary, dir)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("single posts; load: %s\n", load.name)
 	rows := []*posts{
 		{conns: 8},
-		{conns: 100, constant: beside{floor: 0.55, aim: 0.65}, limit: beside{floor: 0.8, aim: 0.95}},
-		{conns: 256, constant: beside{floor: 0.65, aim: 0.8}, limit: beside{floor: 0.8, aim: 0.95}},
-		{conns: 1000, constant: beside{floor: 0.65, aim: 0.8}, limit: beside{floor: 0.8, aim: 0.95}},
+		{conns: 100, constant: comparison{floor: 0.55, aim: 0.65}, limit: comparison{floor: 0.8, aim: 0.95}},
+		{conns: 256, constant: comparison{floor: 0.65, aim: 0.8}, limit: comparison{floor: 0.8, aim: 0.95}},
+		{conns: 1000, constant: comparison{floor: 0.65, aim: 0.8}, limit: comparison{floor: 0.8, aim: 0.95}},
 	}
 	for _, row := range rows {
 		for i := range rounds {
@@ -40,8 +40,8 @@ func benchHTTP(rounds, seconds int, binary, dir string) error {
 			}
 		}
 	}
-	printBeside(c.name, rows, func(p *posts) *beside { return &p.constant })
-	printBeside("the durable limit: a thread in epoll, another that writes and syncs, no checks", rows, func(p *posts) *beside { return &p.limit })
+	printComparison(c.name, rows, func(p *posts) *comparison { return &p.constant })
+	printComparison("the durable limit: a thread in epoll, another that writes and syncs, no checks", rows, func(p *posts) *comparison { return &p.limit })
 	printLatency(rows)
 	if err := d.benchSend(rounds, seconds, load, sendLoad(binary)); err != nil {
 		return err

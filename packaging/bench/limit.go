@@ -22,8 +22,8 @@ import (
 const limitFlag = "durable-limit"
 
 const (
-	limitRoom = 256 << 20 // preallocated bytes of the file
-	limitWrap = 200 << 20 // after this offset it restarts at the beginning of the file
+	limitFileBytes = 256 << 20 // preallocated bytes of the file
+	limitWrapBytes = 200 << 20 // after this offset it restarts at the beginning of the file
 )
 
 // limit is the durable limit: the upper bound for a server that stores each POST before it
@@ -46,11 +46,11 @@ type limit struct {
 }
 
 type limitConn struct {
-	have int
-	buf  [4096]byte
+	received int
+	buf      [4096]byte
 }
 
-const limitAnswer = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
+const limitResponse = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
 	`{"id":"019aaf5e-6c1e-7b3a-9c41-1f2e3d4c5b6a"}`
 
 // serveLimit prints its address. On SIGTERM it prints the number of commits, and the p99
@@ -97,7 +97,7 @@ func newLimit(file string) (l *limit, addr string, err error) {
 	}
 	zeros := make([]byte, 1<<20)
 	info, err := l.file.Stat()
-	for at := int64(0); err == nil && info.Size() < limitRoom && at < limitRoom; at += int64(len(zeros)) {
+	for at := int64(0); err == nil && info.Size() < limitFileBytes && at < limitFileBytes; at += int64(len(zeros)) {
 		_, err = l.file.WriteAt(zeros, at)
 	}
 	if err := errors.Join(err, l.file.Sync()); err != nil {
@@ -149,7 +149,7 @@ func (l *limit) commits() error {
 		if err != nil {
 			return err
 		}
-		if at += int64(len(l.writing)); at > limitWrap {
+		if at += int64(len(l.writing)); at > limitWrapBytes {
 			at = 0
 		}
 		l.mu.Lock()
@@ -196,7 +196,7 @@ func (l *limit) serve() error {
 				answered = append(answered[:0], l.awaiting...)
 				l.commit()
 				for _, fd := range answered {
-					rawSend(fd, limitAnswer)
+					rawSend(fd, limitResponse)
 				}
 			default:
 				l.receive(fd)
@@ -220,7 +220,7 @@ func (l *limit) accept() error {
 		if l.conns[fd] == nil {
 			l.conns[fd] = &limitConn{}
 		}
-		l.conns[fd].have = 0
+		l.conns[fd].received = 0
 		if err := l.watch(fd, unix.EPOLLIN|unix.EPOLLET); err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func (l *limit) accept() error {
 // receive reads from a socket and collects its body if it is complete.
 func (l *limit) receive(fd int) {
 	c := l.conns[fd]
-	n, errno := rawReceive(fd, c.buf[c.have:])
+	n, errno := rawReceive(fd, c.buf[c.received:])
 	switch {
 	case errno == unix.EAGAIN:
 		return
@@ -238,8 +238,8 @@ func (l *limit) receive(fd int) {
 		unix.Close(fd)
 		return
 	}
-	c.have += n
-	b := c.buf[:c.have]
+	c.received += n
+	b := c.buf[:c.received]
 	header, _, whole := bytes.Cut(b, []byte("\r\n\r\n"))
 	if !whole {
 		return
@@ -250,7 +250,7 @@ func (l *limit) receive(fd int) {
 		return
 	}
 	l.gathered = append(l.gathered, b[begin:end]...)
-	c.have = copy(c.buf[:], b[end:])
+	c.received = copy(c.buf[:], b[end:])
 	l.posted = append(l.posted, fd)
 }
 

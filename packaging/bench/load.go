@@ -18,8 +18,8 @@ type load struct {
 	run  func(url string, conns, seconds int) (result, error)
 }
 
-// loader returns wrk or, without wrk, collectord send.
-func loader(binary, dir string) (load, error) {
+// newLoad returns wrk or, without wrk, collectord send.
+func newLoad(binary, dir string) (load, error) {
 	wrk, err := exec.LookPath("wrk")
 	if err != nil {
 		return sendLoad(binary), nil //nolint:nilerr // wrk is optional

@@ -42,11 +42,11 @@ func benchLog(rounds, seconds int, name, dir string) error {
 		fmt.Printf("%9d %10.0f %6.1f %8.0f %% %15.0f %8.2f %16.0f %8.2f\n", appenders, median(rates), median(batches), 100*median(busy),
 			median(growing), median(ratios), median(inPlace), median(ratiosInPlace))
 	}
-	return benchRolls(rounds, seconds, dir)
+	return benchSealing(rounds, seconds, dir)
 }
 
-// benchRolls measures how much the sealing and preparation of segments delays appends.
-func benchRolls(rounds, seconds int, dir string) error {
+// benchSealing measures how much the sealing and preparation of segments delays appends.
+func benchSealing(rounds, seconds int, dir string) error {
 	var often, never []float64
 	segments := 0.0
 	for range rounds {
@@ -65,8 +65,8 @@ func benchRolls(rounds, seconds int, dir string) error {
 	return nil
 }
 
-// appended is the result of a run of appends.
-type appended struct {
+// appendResult is the result of a run of appends.
+type appendResult struct {
 	rate  float64 // appends per second
 	batch float64 // records per commit
 	size  int     // bytes per commit
@@ -77,7 +77,7 @@ type appended struct {
 }
 
 // appendFor appends for some seconds, while sealed segments are removed immediately.
-func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, err error) {
+func appendFor(dir string, appenders, seconds int, o wal.Options) (a appendResult, err error) {
 	dir, err = os.MkdirTemp(dir, "log-")
 	if err != nil {
 		return a, err
@@ -96,7 +96,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 	for range appenders {
 		done.Go(func() {
 			rec := []wal.Record{{Usage: []byte(usage)}}
-			var own []time.Duration
+			var latencies []time.Duration
 			for now := time.Now(); now.Before(stop); {
 				rec[0].ID = wal.ID{}
 				if err := log.Append(context.Background(), rec...); err != nil {
@@ -105,11 +105,11 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 				}
 				then := now
 				now = time.Now()
-				own = append(own, now.Sub(then))
+				latencies = append(latencies, now.Sub(then))
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			all = append(all, own...)
+			all = append(all, latencies...)
 		})
 	}
 	shipped := make(chan struct{})
@@ -140,7 +140,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 		return a, err
 	}
 	slices.Sort(all)
-	a = appended{
+	a = appendResult{
 		rate: n / took, batch: n / float64(st.CommitRecords.Count()), busy: st.CommitSeconds.Sum / took,
 		size:    int(st.CommitBytes.Sum / float64(st.CommitBytes.Count())),
 		slowest: float64(all[len(all)*999/1000].Microseconds()) / 1000, seals: float64(st.Seals["size"]),
@@ -150,7 +150,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 
 // writeFor writes and syncs size bytes repeatedly, and returns the number of writes per
 // second. room is the preallocated size of the file; 0: the file grows.
-func writeFor(dir string, size int, room int64, seconds int) (rate float64, err error) {
+func writeFor(dir string, size int, preallocatedBytes int64, seconds int) (rate float64, err error) {
 	f, err := os.CreateTemp(dir, "raw-")
 	if err != nil {
 		return 0, err
@@ -158,7 +158,7 @@ func writeFor(dir string, size int, room int64, seconds int) (rate float64, err 
 	defer os.Remove(f.Name())
 	defer f.Close()
 	chunk := make([]byte, 1<<20)
-	for at := int64(0); at < room; at += int64(len(chunk)) {
+	for at := int64(0); at < preallocatedBytes; at += int64(len(chunk)) {
 		if _, err := f.WriteAt(chunk, at); err != nil {
 			return 0, err
 		}
@@ -170,7 +170,7 @@ func writeFor(dir string, size int, room int64, seconds int) (rate float64, err 
 	n, at := 0, int64(0)
 	began := time.Now()
 	for time.Since(began) < time.Duration(seconds)*time.Second {
-		if room > 0 && at+int64(size) > room {
+		if preallocatedBytes > 0 && at+int64(size) > preallocatedBytes {
 			at = 0
 		}
 		if _, err := f.WriteAt(buf, at); err != nil {

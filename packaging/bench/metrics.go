@@ -24,7 +24,7 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer d.stop()
-	load, err := loader(binary, dir)
+	load, err := newLoad(binary, dir)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func benchMillion(binary, dir string) error {
 			d.stop()
 		}
 	}()
-	load, err := loader(binary, dir)
+	load, err := newLoad(binary, dir)
 	if err != nil {
 		return err
 	}

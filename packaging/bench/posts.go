@@ -11,12 +11,12 @@ type posts struct {
 	conns           int
 	rates, p99, gcs []float64
 
-	constant, limit beside
+	constant, limit comparison
 	syncP99         []float64 // of the durable limit, in milliseconds
 }
 
-// beside is another server under the same load, and collectord's ratio to it.
-type beside struct {
+// comparison is another server under the same load, and collectord's ratio to it.
+type comparison struct {
 	floor, aim float64 // of the ratio; 0: none
 	rates, p99 []float64
 	ratios     ratios
@@ -25,16 +25,16 @@ type beside struct {
 // rival is a server that is measured in turn with collectord.
 type rival struct {
 	url string // of a running server; "": the durable limit, which measure starts
-	to  *beside
+	to  *comparison
 }
 
 // measure does one round: collectord and its rivals in turn. Every second round runs in
 // reverse order.
 func (p *posts) measure(round int, d *daemon, load load, seconds int, rivals ...rival) error {
-	var own result
+	var ours result
 	others := make([]result, len(rivals))
 	turns := []func() error{func() (err error) {
-		own, err = p.own(d, load, seconds)
+		ours, err = p.measureOwn(d, load, seconds)
 		return err
 	}}
 	for i, r := range rivals {
@@ -58,12 +58,12 @@ func (p *posts) measure(round int, d *daemon, load load, seconds int, rivals ...
 	}
 	for i, r := range rivals {
 		r.to.rates, r.to.p99 = append(r.to.rates, others[i].rate), append(r.to.p99, others[i].p99)
-		r.to.ratios = append(r.to.ratios, own.rate/others[i].rate)
+		r.to.ratios = append(r.to.ratios, ours.rate/others[i].rate)
 	}
 	return nil
 }
 
-func (p *posts) own(d *daemon, load load, seconds int) (own result, err error) {
+func (p *posts) measureOwn(d *daemon, load load, seconds int) (own result, err error) {
 	gc, err := d.gcDuring(seconds, func() (err error) {
 		own, err = load.run(d.url, p.conns, seconds)
 		return err
@@ -72,8 +72,8 @@ func (p *posts) own(d *daemon, load load, seconds int) (own result, err error) {
 	return own, err
 }
 
-// printBeside prints rows with the results of one of their rivals.
-func printBeside(name string, rows []*posts, of func(*posts) *beside) {
+// printComparison prints rows with the results of one of their rivals.
+func printComparison(name string, rows []*posts, of func(*posts) *comparison) {
 	fmt.Printf("\nbeside %s\nconnections   requests/s        p99      GC       theirs        p99   ratio              floor    aim\n", name)
 	for _, p := range rows {
 		b := of(p)
@@ -94,12 +94,12 @@ func printLatency(rows []*posts) {
 	fmt.Println("\np99 of requests beside that of write and fdatasync, of which the durable limit took every sample in the same round")
 	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most")
 	for _, p := range rows {
-		var most []float64
+		var maxP99 []float64
 		var shares ratios
 		for i, sync := range p.syncP99 {
-			most = append(most, 2*sync+1)
-			shares = append(shares, p.p99[i]/most[i])
+			maxP99 = append(maxP99, 2*sync+1)
+			shares = append(shares, p.p99[i]/maxP99[i])
 		}
-		fmt.Printf("%11d %7.2f ms %17.2f ms %8.2f ms   %s\n", p.conns, median(p.p99), median(p.syncP99), median(most), shares)
+		fmt.Printf("%11d %7.2f ms %17.2f ms %8.2f ms   %s\n", p.conns, median(p.p99), median(p.syncP99), median(maxP99), shares)
 	}
 }

@@ -24,13 +24,13 @@ func runSend(binary string, seconds int, args ...string) (s send.Summary, err er
 	if seconds > 0 {
 		args = append(args, "--duration", fmt.Sprintf("%ds", seconds))
 	}
-	var said bytes.Buffer
+	var stderr bytes.Buffer
 	c := exec.Command(binary, args...)
-	c.Stderr = &said
+	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
 		_ = json.Unmarshal(out, &s)
-		return s, fmt.Errorf("collectord %s: %w: %s%s", strings.Join(args, " "), err, said.Bytes(), out)
+		return s, fmt.Errorf("collectord %s: %w: %s%s", strings.Join(args, " "), err, stderr.Bytes(), out)
 	}
 	return s, json.Unmarshal(out, &s)
 }
@@ -49,11 +49,11 @@ func sendLoad(binary string) load {
 	}}
 }
 
-// blast sends rate datagrams per second with the given number of usages each; rate 0 means
+// sendDatagrams sends rate datagrams per second with the given number of usages each; rate 0 means
 // as fast as one socket can. The datagrams are prepared, so that the sender needs little
 // CPU. A run that sends fewer datagrams than asked for is no error, since the machine may
 // be busy.
-func blast(binary, addr string, usages, rate, seconds int, options ...string) (send.Summary, error) {
+func sendDatagrams(binary, addr string, usages, rate, seconds int, options ...string) (send.Summary, error) {
 	args := append([]string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}, options...)
 	if rate > 0 {
 		args = append(args, "--rate", strconv.Itoa(rate*usages))

@@ -43,7 +43,7 @@ func benchShip(rounds int, dir string) error {
 		{"real ones", realUsage},
 	} {
 		var ours, alone, ratios []float64
-		var last shipped
+		var last shipResult
 		for range rounds {
 			if err := os.RemoveAll(dir); err != nil {
 				return err
@@ -58,7 +58,7 @@ func benchShip(rounds int, dir string) error {
 			ours, alone, ratios = append(ours, s.rate), append(alone, s.alone), append(ratios, s.rate/s.alone)
 			last = s
 		}
-		reference, constant, err := last.sizes(filepath.Join(dir, "archive"))
+		reference, constant, err := last.referenceSizes(filepath.Join(dir, "archive"))
 		if err != nil {
 			return err
 		}
@@ -80,14 +80,14 @@ func realUsage(i int) []byte {
 		rand.IntN(10_000), i/60%60, i%60, []string{"Salbutamol", "Budesonide", "Formoterol"}[rand.IntN(3)], rand.IntN(10_000), rand.Float64()*90)
 }
 
-type shipped struct {
+type shipResult struct {
 	rate, alone float64 // MB of lines per second
 	records     int64
 	raw, size   int64
 }
 
 // shipOnce fills a log and ships it.
-func shipOnce(dir string, usageOf func(int) []byte) (s shipped, err error) {
+func shipOnce(dir string, usageOf func(int) []byte) (s shipResult, err error) {
 	ctx := context.Background()
 	log, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "bench", Sync: wal.SyncInterval})
 	if err != nil {
@@ -120,12 +120,12 @@ func shipOnce(dir string, usageOf func(int) []byte) (s shipped, err error) {
 	done := make(chan struct{})
 	began := time.Now()
 	go func() { defer close(done); ship.Run(running) }()
-	left := ship.Drain(ctx)
+	remaining := ship.Drain(ctx)
 	took := time.Since(began).Seconds()
 	stop()
 	<-done
-	if left > 0 {
-		return s, fmt.Errorf("%d segments were not shipped", left)
+	if remaining > 0 {
+		return s, fmt.Errorf("%d segments were not shipped", remaining)
 	}
 	st := ship.Stats()
 	s.raw, s.size, s.records = int64(st.RawBytes), int64(st.CompressedBytes), int64(log.Ledger().Shipped)
@@ -185,9 +185,9 @@ func compressAlone(archive string) (rate float64, err error) {
 	return float64(total) / 1e6 / took.Seconds(), err
 }
 
-// sizes returns two sizes of the lines when compressed object by object: by zstd -3, and
+// referenceSizes returns two sizes of the lines when compressed object by object: by zstd -3, and
 // with the shipper's settings but the same id on every line of an object.
-func (s shipped) sizes(archive string) (reference, constant int64, err error) {
+func (s shipResult) referenceSizes(archive string) (reference, constant int64, err error) {
 	program, err := exec.LookPath("zstd")
 	if err != nil {
 		return 0, 0, fmt.Errorf("zstd, to compare with: %w", err)

@@ -32,7 +32,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	load, err := loader(binary, dir)
+	load, err := newLoad(binary, dir)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 		}
 		rows = append(rows, row)
 	}
-	printBeside(c.name, rows, func(p *posts) *beside { return &p.constant })
+	printComparison(c.name, rows, func(p *posts) *comparison { return &p.constant })
 	return nil
 }
 

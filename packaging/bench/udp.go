@@ -35,12 +35,12 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	fmt.Println("\nUDP, one sender, one usage of 98 bytes a datagram; all counts are of datagrams")
 	fmt.Println("rate asked     sent/s       sent   kernel drops       read   refused by us  in the log      lost      GC")
 	for _, rate := range []int{10_000, 20_000, 50_000, 100_000, 150_000, 200_000} {
-		if err := d.curve(strconv.Itoa(rate), rate, seconds); err != nil {
+		if err := d.lossCurveRow(strconv.Itoa(rate), rate, seconds); err != nil {
 			return err
 		}
 	}
 	for range rounds {
-		if err := d.curve("full blast", 0, seconds); err != nil {
+		if err := d.lossCurveRow("full blast", 0, seconds); err != nil {
 			return err
 		}
 	}
@@ -85,8 +85,8 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// curve measures and prints one row of the loss curve.
-func (d *daemon) curve(name string, rate, seconds int) error {
+// lossCurveRow measures and prints one row of the loss curve.
+func (d *daemon) lossCurveRow(name string, rate, seconds int) error {
 	f, err := d.flood(1, rate, seconds)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 		if err != nil {
 			return err
 		}
-		said, err := blast(d.cmd.Path, b.addr, 1, 0, seconds, options...)
+		summary, err := sendDatagrams(d.cmd.Path, b.addr, 1, 0, seconds, options...)
 		if err != nil {
 			return err
 		}
@@ -128,7 +128,7 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 			return err
 		}
 		ours, theirs = append(ours, (after-before)*1e9/f.read), append(theirs, ns/received)
-		lost, theirLost = append(lost, 100*(1-f.appended/f.sent)), append(theirLost, 100*(1-received/float64(said.Datagrams)))
+		lost, theirLost = append(lost, 100*(1-f.appended/f.sent)), append(theirLost, 100*(1-received/float64(summary.Datagrams)))
 		rates, gcs = append(rates, f.sent/f.took), append(gcs, f.gc)
 		shares, more = append(shares, ours[i]/theirs[i]), append(more, lost[i]-theirLost[i])
 		fmt.Printf("%14.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n", rates[i], gcs[i], ours[i], theirs[i], shares[i], lost[i], theirLost[i], more[i])
@@ -149,15 +149,15 @@ type flow struct {
 	dropped    float64 // usages, for the reasons in why
 	appended   float64 // usages
 	gc         float64 // share of the CPU, in percent
-	why        []string
+	reasons    []string
 }
 
 // refused lists the reasons and counts of rejected and dropped usages.
 func (f *flow) refused() string {
-	if len(f.why) == 0 {
+	if len(f.reasons) == 0 {
 		return "0"
 	}
-	return strings.Join(f.why, " ")
+	return strings.Join(f.reasons, " ")
 }
 
 // flood sends datagrams, waits until all are accounted for, and returns the totals.
@@ -166,21 +166,21 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 	if err != nil {
 		return f, err
 	}
-	var said send.Summary
+	var summary send.Summary
 	gc, err := d.gcDuring(seconds, func() (err error) {
-		said, err = blast(d.cmd.Path, d.addr, usages, rate, seconds, options...)
+		summary, err = sendDatagrams(d.cmd.Path, d.addr, usages, rate, seconds, options...)
 		return err
 	})
 	if err != nil {
 		return f, err
 	}
-	var off string
+	var mismatch string
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		after, err := d.series()
 		if err != nil {
 			return f, err
 		}
-		f = flow{sent: float64(said.Datagrams), took: said.Seconds, gc: gc}
+		f = flow{sent: float64(summary.Datagrams), took: summary.Seconds, gc: gc}
 		delta := func(series string) float64 { return after[series] - before[series] }
 		f.kernel = delta("collectord_udp_kernel_drops_total")
 		f.read = delta("collectord_udp_datagrams_total")
@@ -191,21 +191,21 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 				if v := delta(series); ok && strings.HasSuffix(rest, `source="udp"}`) && v > 0 {
 					*sum += v
 					reason, _, _ := strings.Cut(rest, `"`)
-					f.why = append(f.why, fmt.Sprintf("%s: %.0f", reason, v))
+					f.reasons = append(f.reasons, fmt.Sprintf("%s: %.0f", reason, v))
 				}
 			}
 		}
-		off = ""
+		mismatch = ""
 		if f.sent != f.kernel+f.read {
-			off = fmt.Sprintf("%.0f datagrams sent, %.0f dropped by the kernel, %.0f read", f.sent, f.kernel, f.read)
+			mismatch = fmt.Sprintf("%.0f datagrams sent, %.0f dropped by the kernel, %.0f read", f.sent, f.kernel, f.read)
 		} else if f.read*float64(usages) != f.rejected+f.dropped+f.appended {
-			off = fmt.Sprintf("%.0f datagrams of %d usages read, %.0f usages rejected, %.0f dropped, %.0f in the log", f.read, usages, f.rejected, f.dropped, f.appended)
+			mismatch = fmt.Sprintf("%.0f datagrams of %d usages read, %.0f usages rejected, %.0f dropped, %.0f in the log", f.read, usages, f.rejected, f.dropped, f.appended)
 		}
-		if off == "" {
+		if mismatch == "" {
 			return f, nil
 		}
 		if time.Now().After(deadline) {
-			return f, fmt.Errorf("it does not add up: %s", off)
+			return f, fmt.Errorf("it does not add up: %s", mismatch)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
-// row is a row of the dashboard. Those that are looked at once a reason is sought are folded.
+// row is a row of the dashboard. Rows for the search of a cause are folded.
 type row struct {
 	title  string
 	folded bool
@@ -60,23 +60,23 @@ func newDashboard() *dashboard.DashboardBuilder {
 	return d
 }
 
-// selection is a variable of which several values, or all, can be chosen.
+// selection is a variable with several values, or all.
 func selection(name, label, query string) *dashboard.QueryVariableBuilder {
-	return dashboard.NewQueryVariableBuilder(name).Label(label).Query(text(query)).Datasource(source()).
+	return dashboard.NewQueryVariableBuilder(name).Label(label).Query(text(query)).Datasource(datasource()).
 		Refresh(dashboard.VariableRefreshOnTimeRangeChanged).Sort(dashboard.VariableSortNaturalAsc).
 		Multi(true).IncludeAll(true).AllValue(".*").Current(dashboard.VariableOption{
 		Text: dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}}, Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}},
 	})
 }
 
-// restarts marks the starts of single daemons. Of many they would cover the panels.
+// restarts marks the starts of up to five daemons. More marks would cover the panels.
 func restarts() *dashboard.AnnotationQueryBuilder {
-	return dashboard.NewAnnotationQueryBuilder().Name("Starts").Enable(true).IconColor("blue").Datasource(source()).
-		Expr(hosts(`process_start_time_seconds{HOSTS} * 1000 and on () count(up{HOSTS}) <= 5`)).UseValueForTime(true).
+	return dashboard.NewAnnotationQueryBuilder().Name("Starts").Enable(true).IconColor("blue").Datasource(datasource()).
+		Expr(selectHosts(`process_start_time_seconds{HOSTS} * 1000 and on () count(up{HOSTS}) <= 5`)).UseValueForTime(true).
 		TitleFormat("collectord started").TextFormat("{{instance}}")
 }
 
-func source() common.DataSourceRef {
+func datasource() common.DataSourceRef {
 	return common.DataSourceRef{Type: cog.ToPtr("prometheus"), Uid: cog.ToPtr("${datasource}")}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
 )
 
-func TestDashboardIsMadeFromThisCode(t *testing.T) {
+func TestDashboardFileMatchesTheCode(t *testing.T) {
 	made, err := dashboardJSON()
 	if err != nil {
 		t.Fatal(err)
@@ -23,20 +23,20 @@ func TestDashboardIsMadeFromThisCode(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(made, kept) {
-		t.Error("dashboard.json is another one: run go run . >dashboard.json")
+		t.Error("dashboard.json is outdated: run go run . >dashboard.json")
 	}
 }
 
-// TestDashboardIsWhatGrafanaReads reads it with the library's own strict reader, and checks
-// what that does not.
-func TestDashboardIsWhatGrafanaReads(t *testing.T) {
+// TestDashboardIsValidForGrafana parses the dashboard with the library's strict parser, and
+// checks rules of our own.
+func TestDashboardIsValidForGrafana(t *testing.T) {
 	plugins.RegisterDefaultPlugins()
 	text, err := os.ReadFile("dashboard.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var d dashboard.Dashboard
-	if err := new(dashboard.Dashboard).UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // it returns an empty list of errors, too
+	if err := new(dashboard.Dashboard).UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // it may return an empty list of errors
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(text, &d); err != nil {
@@ -56,14 +56,14 @@ func TestDashboardIsWhatGrafanaReads(t *testing.T) {
 	ids, taken := map[uint32]string{}, map[[2]uint32]string{}
 	for _, p := range panels {
 		if p.Title == nil || p.Description == nil || p.Id == nil || p.GridPos == nil {
-			t.Fatalf("a panel lacks a title, a description, an id or a place: %+v", p)
+			t.Fatalf("a panel lacks a title, a description, an id or a position: %+v", p)
 		}
 		title := *p.Title
 		if !slices.Contains([]string{"stat", "table", "timeseries"}, p.Type) {
-			t.Errorf("%s is a %s", title, p.Type)
+			t.Errorf("%s has the type %s", title, p.Type)
 		}
 		if other := ids[*p.Id]; other != "" {
-			t.Errorf("%s and %s have one id", title, other)
+			t.Errorf("%s and %s have the same id", title, other)
 		}
 		ids[*p.Id] = title
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
@@ -84,9 +84,9 @@ func TestDashboardIsWhatGrafanaReads(t *testing.T) {
 		for _, q := range p.Targets {
 			expr := q.(*prometheus.Dataquery).Expr
 			if !strings.Contains(expr, `job=~"$job", instance=~"$instance"`) {
-				t.Errorf("%s shows other hosts than those that were chosen: %s", title, expr)
+				t.Errorf("%s ignores the selected hosts: %s", title, expr)
 			}
-			// One line for each of 500 hosts would be no picture.
+			// A line for each of 500 hosts would be unreadable.
 			aggregates := []string{"sum", "count", "max(", "min(", "topk(", "bottomk(", "max by (alertname", "histogram_quantile(", "clamp_max(min("}
 			if !slices.ContainsFunc(aggregates, func(a string) bool { return strings.Contains(expr, a) }) {
 				t.Errorf("%s shows every host: %s", title, expr)

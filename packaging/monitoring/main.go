@@ -24,7 +24,7 @@ func main() {
 	}
 }
 
-// dashboardJSON is the dashboard as Grafana imports it. The same code makes the same bytes.
+// dashboardJSON returns the dashboard as Grafana imports it. Equal code gives equal bytes.
 func dashboardJSON() ([]byte, error) {
 	d, err := newDashboard().Build()
 	if err != nil {
@@ -34,7 +34,7 @@ func dashboardJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var plain any // with sorted keys, and without the escapes that the library puts into expressions
+	var plain any // with sorted keys, and without the escapes that the library adds to expressions
 	if err := json.Unmarshal(text, &plain); err != nil {
 		return nil, err
 	}

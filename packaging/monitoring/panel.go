@@ -17,50 +17,50 @@ import (
 // gridWidth is the width of a dashboard, in units of Grafana's grid.
 const gridWidth = 24
 
-// panel is one panel, whatever it looks like.
+// panel is one panel of any kind.
 type panel struct {
-	width, height uint32 // in the grid
+	width, height uint32 // in grid units
 	build         func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel]
 }
 
-// query is a query of a panel, and what its series are called.
+// query is a query of a panel, and the legend of its series.
 type query struct{ expr, legend string }
 
-// look is what panels of all kinds have.
-type look struct {
+// panelOptions are common to panels of all kinds.
+type panelOptions struct {
 	title, help string
 	unit        string
-	levels      []level // the first begins at -infinity
-	width       uint32  // 0: as usual
-	max         float64 // of the axis; 0: as the values are
+	levels      []threshold // the first is for -infinity
+	width       uint32      // 0: the default of the kind
+	max         float64     // of the axis; 0: automatic
 }
 
-// level is a colour from a value on.
-type level struct {
+// threshold sets the colour of values of at least from.
+type threshold struct {
 	from   float64
 	colour string
 }
 
-// rising is green, then yellow and red from these values on.
-func rising(warning, critical float64) []level {
-	return []level{{0, "green"}, {warning, "yellow"}, {critical, "red"}}
+// rising returns green, then yellow and red from these values on.
+func rising(warning, critical float64) []threshold {
+	return []threshold{{0, "green"}, {warning, "yellow"}, {critical, "red"}}
 }
 
-// falling is red, then yellow and green from these values on.
-func falling(critical, warning float64) []level {
-	return []level{{0, "red"}, {critical, "yellow"}, {warning, "green"}}
+// falling returns red, then yellow and green from these values on.
+func falling(critical, warning float64) []threshold {
+	return []threshold{{0, "red"}, {critical, "yellow"}, {warning, "green"}}
 }
 
-// none is green for 0 and red above.
-func none() []level { return []level{{0, "green"}, {1, "red"}} }
+// zeroIsFine returns green for 0 and red above.
+func zeroIsFine() []threshold { return []threshold{{0, "green"}, {1, "red"}} }
 
-func thresholds(levels []level) *dashboard.ThresholdsConfigBuilder {
+func thresholds(levels []threshold) *dashboard.ThresholdsConfigBuilder {
 	return dashboard.NewThresholdsConfigBuilder().Mode(dashboard.ThresholdsModeAbsolute).Steps(steps(levels))
 }
 
-func steps(levels []level) []dashboard.Threshold {
+func steps(levels []threshold) []dashboard.Threshold {
 	if len(levels) == 0 {
-		levels = []level{{0, "green"}}
+		levels = []threshold{{0, "green"}}
 	}
 	all := []dashboard.Threshold{{Color: levels[0].colour}}
 	for _, l := range levels[1:] {
@@ -69,74 +69,74 @@ func steps(levels []level) []dashboard.Threshold {
 	return all
 }
 
-// hosts puts the hosts that were chosen in the place of HOSTS.
-func hosts(expr string) string {
+// selectHosts replaces HOSTS by a selector of the chosen hosts.
+func selectHosts(expr string) string {
 	return strings.ReplaceAll(expr, "HOSTS", `job=~"$job", instance=~"$instance"`)
 }
 
-// most is expr for the hosts of which ranking is highest at the end of the time shown:
-// topk alone would choose anew for every point.
-func most(expr, ranking string) string {
+// highestBy limits expr to the hosts with the highest ranking at the end of the time range.
+// topk alone would choose other hosts for each point.
+func highestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) topk($top, max by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
-// least is expr for the hosts of which ranking is lowest.
-func least(expr, ranking string) string {
+// lowestBy limits expr to the hosts with the lowest ranking.
+func lowestBy(expr, ranking string) string {
 	return fmt.Sprintf("%s and on (job, instance) bottomk($top, min by (job, instance) (%s))", expr, atEnd(ranking))
 }
 
 func atEnd(expr string) string { return strings.ReplaceAll(expr, "[$__range]", "[$__range] @ end()") }
 
-// highest is a gauge of the hosts on which it was highest in the time shown.
+// highest returns a gauge of the hosts where it was highest in the time range.
 func highest(gauge string) query {
-	return query{most(gauge, "max_over_time("+gauge+"[$__range])"), "{{instance}}"}
+	return query{highestBy(gauge, "max_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
-// lowest is a gauge of the hosts on which it was lowest.
+// lowest returns a gauge of the hosts where it was lowest in the time range.
 func lowest(gauge string) query {
-	return query{least(gauge, "min_over_time("+gauge+"[$__range])"), "{{instance}}"}
+	return query{lowestBy(gauge, "min_over_time("+gauge+"[$__range])"), "{{instance}}"}
 }
 
-// fastest is how fast a counter rose on the hosts on which it rose most.
+// fastest returns the rate of a counter on the hosts where it rose most.
 func fastest(counter string) query {
 	rose := func(function, interval string) string {
 		return fmt.Sprintf("sum by (job, instance) (%s(%s[%s]))", function, counter, interval)
 	}
-	return query{most(rose("rate", "$__rate_interval"), rose("increase", "$__range")), "{{instance}}"}
+	return query{highestBy(rose("rate", "$__rate_interval"), rose("increase", "$__range")), "{{instance}}"}
 }
 
-// quantile is that of a histogram of all hosts together.
+// quantile returns a quantile of a histogram over all hosts.
 func quantile(q float64, histogram string) query {
 	return query{fmt.Sprintf("histogram_quantile(%g, sum by (le) (rate(%s[$__rate_interval])))", q, histogram), fmt.Sprintf("p%g", 100*q)}
 }
 
-// slowest is a quantile of a histogram on the hosts where it was highest.
+// slowest returns a quantile of a histogram on the hosts where it was highest.
 func slowest(q float64, histogram string) query {
 	of := func(interval string) string {
 		return fmt.Sprintf("histogram_quantile(%g, sum by (job, instance, le) (rate(%s[%s])))", q, histogram, interval)
 	}
-	return query{most(of("$__rate_interval"), of("$__range")), "{{instance}}"}
+	return query{highestBy(of("$__rate_interval"), of("$__range")), "{{instance}}"}
 }
 
 func target(q query) *prometheus.DataqueryBuilder {
-	return prometheus.NewDataqueryBuilder().Expr(hosts(q.expr)).LegendFormat(q.legend)
+	return prometheus.NewDataqueryBuilder().Expr(selectHosts(q.expr)).LegendFormat(q.legend)
 }
 
 func refID(i int) string { return string(rune('A' + i)) }
 
-// lines is a panel of values over time.
-func lines(l look, queries ...query) panel {
-	return panel{cmp.Or(l.width, 8), 8, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		p := timeseries.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).Unit(l.unit).GridPos(at).Datasource(source()).
-			Min(0).LineWidth(1).FillOpacity(8).ShowPoints(common.VisibilityModeAuto).Thresholds(thresholds(l.levels)).
+// timeSeries returns a panel of values over time.
+func timeSeries(o panelOptions, queries ...query) panel {
+	return panel{cmp.Or(o.width, 8), 8, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		p := timeseries.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
+			Min(0).LineWidth(1).FillOpacity(8).ShowPoints(common.VisibilityModeAuto).Thresholds(thresholds(o.levels)).
 			Legend(common.NewVizLegendOptionsBuilder().ShowLegend(true).DisplayMode(common.LegendDisplayModeTable).
 				Placement(common.LegendPlacementBottom).Calcs([]string{"lastNotNull", "max"})).
 			Tooltip(common.NewVizTooltipOptionsBuilder().Mode(common.TooltipDisplayModeMulti).Sort(common.SortOrderDescending))
-		if len(l.levels) > 0 {
+		if len(o.levels) > 0 {
 			p = p.ThresholdsStyle(common.NewGraphThresholdsStyleConfigBuilder().Mode(common.GraphThresholdsStyleModeDashed))
 		}
-		if l.max > 0 {
-			p = p.Max(l.max)
+		if o.max > 0 {
+			p = p.Max(o.max)
 		}
 		for i, q := range queries {
 			p = p.WithTarget(target(q).RefId(refID(i)).Range())
@@ -145,27 +145,27 @@ func lines(l look, queries ...query) panel {
 	}}
 }
 
-// number is a panel of one value, as of now.
-func number(l look, q query) panel {
-	return panel{cmp.Or(l.width, 4), 4, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		return stat.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).Unit(l.unit).GridPos(at).Datasource(source()).
-			Thresholds(thresholds(l.levels)).ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeNone).Orientation(common.VizOrientationAuto).
+// singleValue returns a panel of one current value.
+func singleValue(o panelOptions, q query) panel {
+	return panel{cmp.Or(o.width, 4), 4, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		return stat.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).Unit(o.unit).GridPos(at).Datasource(datasource()).
+			Thresholds(thresholds(o.levels)).ColorMode(common.BigValueColorModeValue).GraphMode(common.BigValueGraphModeNone).Orientation(common.VizOrientationAuto).
 			ReduceOptions(common.NewReduceDataOptionsBuilder().Calcs([]string{"lastNotNull"})).
 			WithTarget(target(q).RefId("A").Instant())
 	}}
 }
 
-// column is a query of a table, and how its values are shown.
+// column is a query of a table, and the format of its values.
 type column struct {
 	name, expr, unit string
-	levels           []level
+	levels           []threshold
 }
 
-// list is a table with one line for each host, or whatever else the queries tell apart,
-// the highest values of its first column first.
-func list(l look, by []string, columns ...column) panel {
-	return panel{cmp.Or(l.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
-		p := table.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).GridPos(at).Datasource(source()).
+// tablePanel returns a table with a row for each host, or for other labels in by. It is
+// sorted by its first column, highest values first.
+func tablePanel(o panelOptions, by []string, columns ...column) panel {
+	return panel{cmp.Or(o.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
+		p := table.NewPanelBuilder().Id(id).Title(o.title).Description(o.help).GridPos(at).Datasource(datasource()).
 			Filterable(true).Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{"sum"})).WithTransformation(dashboard.DataTransformerConfig{Id: "merge", Options: map[string]any{}}).
 			SortBy([]cog.Builder[common.TableSortByFieldState]{common.NewTableSortByFieldStateBuilder().DisplayName(columns[0].name).Desc(true)})
 		order, names := map[string]any{}, map[string]any{}

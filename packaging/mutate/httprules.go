@@ -130,8 +130,8 @@ func (p *planter) around(n ast.Node, before, after string) edit {
 }
 
 // kept plants an assignment that keeps the old value.
-func (p *planter) kept(what, old string, replacement ast.Expr) {
-	p.add("reset", what, p.around(replacement, "unlessMutantThen($N, "+old+", ", ")"))
+func (p *planter) kept(source, old string, replacement ast.Expr) {
+	p.add("reset", source, p.around(replacement, "unlessMutantThen($N, "+old+", ", ")"))
 }
 
 func (p *planter) assignment(n *ast.AssignStmt) {
@@ -177,18 +177,18 @@ func (p *planter) assignment(n *ast.AssignStmt) {
 // the previous deadline.
 func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 	unless := p.around(s, "if !isMutant($N) { ", " }")
-	is, text := name(call), p.text(call)
+	callee, text := name(call), p.text(call)
 	switch {
-	case slices.Contains(ends, is):
+	case slices.Contains(ends, callee):
 		p.add("deadline", text, unless)
-	case slices.Contains(begins, is) && p.pkg == "httpserver" && len(call.Args) > 0:
+	case slices.Contains(begins, callee) && p.pkg == "httpserver" && len(call.Args) > 0:
 		p.add("deadline", text, unless)
 		c, arg := p.text(call.Fun.(*ast.SelectorExpr).X), p.text(call.Args[0])
-		with := map[bool]string{true: "enter", false: "enterKeepingDeadline"}[is == "enterKeepingDeadline"]
+		with := map[bool]string{true: "enter", false: "enterKeepingDeadline"}[callee == "enterKeepingDeadline"]
 		p.add("deadline", fmt.Sprintf("%s by %s", text, with), p.around(s, fmt.Sprintf("if isMutant($N) { %s.%s(%s) } else { ", c, with, arg), " }"))
-	case slices.Contains(replaced, is):
+	case slices.Contains(replaced, callee):
 		p.add("reset", text, unless)
-	case slices.Contains(loops, filepath.Base(p.path)) && slices.Contains(loopSteps, is):
+	case slices.Contains(loops, filepath.Base(p.path)) && slices.Contains(loopSteps, callee):
 		p.add("step", text, unless)
 	}
 }

@@ -41,7 +41,7 @@ import (
 
 func main() {
 	var o options
-	what := flag.String("target", "log", "log, or http")
+	targetName := flag.String("target", "log", "log, or http")
 	kinds := flag.String("kinds", "", "what to take out, with commas; default: all kinds but guard")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
 	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
@@ -51,7 +51,7 @@ func main() {
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
-	t := targets[*what]
+	t := targets[*targetName]
 	if t == nil {
 		fmt.Fprintln(os.Stderr, "mutate: -target is log or http")
 		os.Exit(2)
@@ -212,13 +212,13 @@ var (
 
 // simulate runs the simulation with a mutant until it fails or limit is over.
 func (b *binaries) simulate(m mutant, limit time.Duration) (o outcome) {
-	left := limit
+	remaining := limit
 	for _, args := range rounds {
-		if left <= 0 {
+		if remaining <= 0 {
 			break
 		}
-		out, spent, err := b.run("wal.test", m, limit+10*time.Second, append([]string{"-simulate-for=" + left.String()}, args...)...)
-		left -= spent
+		out, spent, err := b.run("wal.test", m, limit+10*time.Second, append([]string{"-simulate-for=" + remaining.String()}, args...)...)
+		remaining -= spent
 		o.took += spent
 		if err != nil {
 			return outcome{true, failure(out), o.took}
@@ -237,16 +237,16 @@ func failure(out string) string {
 	if m := seedOf.FindStringSubmatch(out); m != nil && !strings.HasPrefix(life, "seed=") {
 		seed = "seed " + m[1] + ", "
 	}
-	what := "no reason"
+	reasonText := "no reason"
 	for _, m := range reasonOf.FindAllStringSubmatch(out, -1) {
 		reason := m[1] + m[2] + m[3] + m[4]
 		if countOf.MatchString(reason) {
 			continue
 		}
-		if what = reason; strings.Contains(reason, "times: ") {
-			what = reason[strings.LastIndex(reason, "times: ")+len("times: "):]
+		if reasonText = reason; strings.Contains(reason, "times: ") {
+			reasonText = reason[strings.LastIndex(reason, "times: ")+len("times: "):]
 		}
 		break
 	}
-	return fmt.Sprintf("%s%s: %.90s", seed, life, what)
+	return fmt.Sprintf("%s%s: %.90s", seed, life, reasonText)
 }

@@ -16,18 +16,18 @@ import (
 
 // mutant is one change of the code, such as an omitted call.
 type mutant struct {
-	n    int    // from 1; 0: unchanged code
-	dir  string // of its package
-	kind string
-	in   string // the function
-	what string // source text of the changed code
-	nth  int    // number among equal mutants of this function, from 1
+	n      int    // from 1; 0: unchanged code
+	dir    string // of its package
+	kind   string
+	in     string // the function
+	source string // source text of the changed code
+	nth    int    // number among equal mutants of this function, from 1
 }
 
 // String returns the mutant's name. It does not contain the file, so that the name stays
 // the same when the function moves.
 func (m mutant) String() string {
-	s := fmt.Sprintf("%s %s: %s", m.kind, m.in, m.what)
+	s := fmt.Sprintf("%s %s: %s", m.kind, m.in, m.source)
 	if m.nth > 1 {
 		s += fmt.Sprintf(" #%d", m.nth)
 	}
@@ -242,17 +242,17 @@ func (p *planter) text(n ast.Node) string { return p.src[p.at(n.Pos()):p.at(n.En
 var space = regexp.MustCompile(`\s+`)
 
 // add plants a mutant.
-func (p *planter) add(kind, what string, e edit) {
-	e.n = p.number(kind, what)
+func (p *planter) add(kind, source string, e edit) {
+	e.n = p.number(kind, source)
 	e.before, e.after = strings.ReplaceAll(e.before, "$N", fmt.Sprint(e.n)), strings.ReplaceAll(e.after, "$N", fmt.Sprint(e.n))
 	p.edits = append(p.edits, e)
 }
 
 // number registers a mutant and returns its number.
-func (p *planter) number(kind, what string) int {
-	m := mutant{n: p.next, dir: filepath.Dir(p.path), kind: kind, in: p.in, what: space.ReplaceAllString(what, " ")}
+func (p *planter) number(kind, source string) int {
+	m := mutant{n: p.next, dir: filepath.Dir(p.path), kind: kind, in: p.in, source: space.ReplaceAllString(source, " ")}
 	p.next++
-	key := fmt.Sprint(m.kind, m.in, m.what)
+	key := fmt.Sprint(m.kind, m.in, m.source)
 	p.seen[key]++
 	m.nth = p.seen[key]
 	p.mutants = append(p.mutants, m)

@@ -17,14 +17,14 @@ var (
 		"putAside", "deletePieces", "clearPiece", "deleteSalvageDir", "deleteLeftovers", "deleteRedundant", "deleteDir", "emptyTombstone", "makeTombstone",
 		"trim", "Trim", "CutTo", "Truncate",
 	}
-	// shorter maps a call to the same call without its sync.
-	shorter = map[string]string{"RenameDurably": "RenameNew"}
+	// withoutSync maps a call to the same call without its sync.
+	withoutSync = map[string]string{"RenameDurably": "RenameNew"}
 	// steps are calls whose order may matter.
 	steps = slices.Concat(syncs, losses, []string{
 		"renameOrUndo", "markGone", "link", "Rename", "RenameNew", "RenameDurably", "MkdirDurably", "WriteFileDurably", "Finish", "Link", "Remove", "RemoveIn", "RemoveDir",
 	})
-	// checked matches conditions that validate data that was read.
-	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
+	// validatingCondition matches conditions that validate data that was read.
+	validatingCondition = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
 )
 
 // name returns the name of a called function or method, and "" for calls of packages
@@ -50,7 +50,7 @@ func (p *planter) visitLog(n ast.Node) bool {
 	case *ast.CaseClause:
 		p.swaps(n.Body)
 	case *ast.IfStmt:
-		p.condition(n.Cond, leaves(n.Body.List))
+		p.condition(n.Cond, exits(n.Body.List))
 	case *ast.SwitchStmt:
 		if n.Tag == nil {
 			for _, c := range n.Body.List {
@@ -72,38 +72,38 @@ func (p *planter) visitLog(n ast.Node) bool {
 }
 
 func (p *planter) call(c *ast.CallExpr) {
-	whole := edit{from: p.at(c.Pos()), to: p.at(c.End()), before: "unlessMutant($N, func() error { return ", after: " })"}
-	is := name(c)
+	wrapped := edit{from: p.at(c.Pos()), to: p.at(c.End()), before: "unlessMutant($N, func() error { return ", after: " })"}
+	callee := name(c)
 	switch {
-	case slices.Contains(syncs, is):
-		p.add("sync", p.text(c), whole)
-	case is == "Finish" && len(c.Args) == 2:
+	case slices.Contains(syncs, callee):
+		p.add("sync", p.text(c), wrapped)
+	case callee == "Finish" && len(c.Args) == 2:
 		f, err := p.text(c.Args[0]), p.text(c.Args[1])
-		whole.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
-		p.add("sync", p.text(c), whole)
-	case shorter[is] != "":
+		wrapped.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
+		p.add("sync", p.text(c), wrapped)
+	case withoutSync[callee] != "":
 		f := c.Fun.(*ast.SelectorExpr)
 		args := p.src[p.at(c.Lparen):p.at(c.End())]
-		whole.before = fmt.Sprintf("eitherMutant($N, func() error { return %s.%s%s }, func() error { return ", p.text(f.X), shorter[is], args)
-		p.add("sync", p.text(c), whole)
-	case slices.Contains(losses, is):
-		p.add("loss", p.text(c), whole)
+		wrapped.before = fmt.Sprintf("eitherMutant($N, func() error { return %s.%s%s }, func() error { return ", p.text(f.X), withoutSync[callee], args)
+		p.add("sync", p.text(c), wrapped)
+	case slices.Contains(losses, callee):
+		p.add("loss", p.text(c), wrapped)
 	}
 }
 
 // condition plants a condition that is always false.
-func (p *planter) condition(cond ast.Expr, leaves bool) {
+func (p *planter) condition(cond ast.Expr, exits bool) {
 	e := edit{from: p.at(cond.Pos()), to: p.at(cond.End()), before: "(", after: ") && !isMutant($N)"}
 	switch text := p.text(cond); {
-	case checked.MatchString(text):
+	case validatingCondition.MatchString(text):
 		p.add("check", text, e)
-	case leaves:
+	case exits:
 		p.add("guard", text, e)
 	}
 }
 
-// leaves reports whether statements end with a return, break, continue or goto.
-func leaves(list []ast.Stmt) bool {
+// exits reports whether statements end with a return, break, continue or goto.
+func exits(list []ast.Stmt) bool {
 	if len(list) == 0 {
 		return false
 	}

@@ -115,9 +115,9 @@ func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 	began := time.Now()
 	var hung []*test
 	for i, t := range reaching {
-		reason := b.fails(t, m, limit, 2*time.Second+5*t.takes)
+		reason := b.failureOf(t, m, limit, 2*time.Second+5*t.takes)
 		if reason != "" && !isTimeout(reason) {
-			reason = b.fails(t, m, limit, 10*time.Second+10*t.takes)
+			reason = b.failureOf(t, m, limit, 10*time.Second+10*t.takes)
 		}
 		switch {
 		case isTimeout(reason):
@@ -129,7 +129,7 @@ func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 			continue
 		}
 		for _, t := range hung {
-			if reason := b.fails(t, m, limit, 10*time.Second+10*t.takes); reason != "" {
+			if reason := b.failureOf(t, m, limit, 10*time.Second+10*t.takes); reason != "" {
 				return b.kill(t, reason, began)
 			}
 		}
@@ -148,8 +148,8 @@ func (b *binaries) kill(t *test, reason string, began time.Time) outcome {
 	return outcome{true, reason, time.Since(began)}
 }
 
-// fails runs a test with a mutant. It returns what failed, or "".
-func (b *binaries) fails(t *test, m mutant, limit, timeout time.Duration) string {
+// failureOf runs a test with a mutant. It returns what failed, or "".
+func (b *binaries) failureOf(t *test, m mutant, limit, timeout time.Duration) string {
 	out, _, err := b.run(t.binary, m, limit, "-test.failfast", "-test.run=^"+t.name+"$", "-test.timeout="+timeout.String())
 	if err == nil {
 		return ""

@@ -22,7 +22,7 @@ func build(version, dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.Setenv("SOURCE_DATE_EPOCH", r.at); err != nil { // also read by writeSBOM
+	if err := os.Setenv("SOURCE_DATE_EPOCH", r.commitSeconds); err != nil { // also read by writeSBOM
 		return err
 	}
 	c := exec.Command("packaging/package", append([]string{dir}, architectures...)...) //nolint:gosec // fixed program

@@ -23,13 +23,13 @@ License: Apache-2.0
 var (
 	// apacheTerms matches the terms that every Debian system contains in
 	// /usr/share/common-licenses.
-	apacheTerms = regexp.MustCompile(`(?s)[ \t]*Apache License\s+Version 2\.0, January 2004.*?additional\s+liability\.(\s*END OF TERMS AND CONDITIONS)?`)
-	holder      = regexp.MustCompile(`(?mi)^[\s/*#-]*(?:portions )?copyright\s+(?:\(c\)\s*|©\s*)*(\d.*?)[\s*]*$`)
+	apacheTerms     = regexp.MustCompile(`(?s)[ \t]*Apache License\s+Version 2\.0, January 2004.*?additional\s+liability\.(\s*END OF TERMS AND CONDITIONS)?`)
+	copyrightHolder = regexp.MustCompile(`(?mi)^[\s/*#-]*(?:portions )?copyright\s+(?:\(c\)\s*|©\s*)*(\d.*?)[\s*]*$`)
 )
 
 // writeCopyright writes Debian's copyright file, with the licence of each linked module.
 func writeCopyright(w io.Writer) error {
-	all, err := linked(".")
+	all, err := linkedModules(".")
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func copyrightOf(all []module) string {
 	text := ownCopyright
 	for _, m := range all {
 		holders := ""
-		for _, found := range holder.FindAllStringSubmatch(m.text, -1) {
+		for _, found := range copyrightHolder.FindAllStringSubmatch(m.text, -1) {
 			if line := "\n " + found[1]; !strings.Contains(holders+"\n", line+"\n") {
 				holders += line
 			}

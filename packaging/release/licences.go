@@ -22,17 +22,17 @@ type module struct {
 // architectures are the targets of a release.
 var architectures = []string{"amd64", "arm64"}
 
-// linked returns the modules that are linked into the daemon, ordered by path. Go's
+// linkedModules returns the modules that are linked into the daemon, ordered by path. Go's
 // standard library is included as std. dir is the directory of any package of this module.
-func linked(dir string) (all []module, err error) {
-	goroot, err := output(dir, nil, "go", "env", "GOROOT")
+func linkedModules(dir string) (all []module, err error) {
+	goroot, err := runOutput(dir, nil, "go", "env", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
 	all = []module{{path: "std", version: strings.TrimPrefix(runtime.Version(), "go")}}
 	dirs := map[string][]string{"std": {goroot}}
 	for _, arch := range architectures {
-		list, err := output(dir, []string{"GOOS=linux", "CGO_ENABLED=0", "GOARCH=" + arch},
+		list, err := runOutput(dir, []string{"GOOS=linux", "CGO_ENABLED=0", "GOARCH=" + arch},
 			"go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Version}}\t{{.Dir}}\t{{$.Dir}}{{end}}{{end}}", "collectord/collectord")
 		if err != nil {
 			return nil, err
@@ -117,8 +117,8 @@ func licenceOf(text string) string {
 	return strings.Join(all, " AND ")
 }
 
-// output runs a program in dir and returns its standard output.
-func output(dir string, environment []string, name string, args ...string) (string, error) {
+// runOutput runs a program in dir and returns its standard output.
+func runOutput(dir string, environment []string, name string, args ...string) (string, error) {
 	c := exec.Command(name, args...) //nolint:gosec // callers pass fixed programs
 	c.Dir = dir
 	c.Env = append(os.Environ(), environment...)

@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// TestOnlyATaggedVersionWithItsChangesIsReleased is of a repository of its own.
+// TestOnlyATaggedVersionWithItsChangesIsReleased uses its own git repository.
 func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	dir := t.TempDir()
-	in := func(args ...string) {
+	gitIn := func(args ...string) {
 		t.Helper()
 		if _, err := git(dir, append([]string{"-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}, args...)...); err != nil {
 			t.Fatal(err)
@@ -26,42 +26,42 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	refused := func(version, why string) {
+	checkRefused := func(version, reason string) {
 		t.Helper()
-		if _, err := check(dir, version); err == nil || !strings.Contains(err.Error(), why) {
-			t.Errorf("%s: %v, want %q", version, err, why)
+		if _, err := check(dir, version); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v, want %q", version, err, reason)
 		}
 	}
 	if _, err := exec.LookPath("git"); err != nil && os.Getenv("ALLOW_MISSING") == "1" {
 		t.Skip("git is not installed")
 	}
 	write("# Changelog\n\n## [Unreleased]\n\n## 1.2.4\n\n## [1.2.3] - 2026-11-27\n\n- A line.\n\n- Another.\n\n## 1.2.3-rc.1\n\n- Its own.\n")
-	in("init", "-q")
-	in("add", "-A")
-	in("commit", "-qm", "x")
+	gitIn("init", "-q")
+	gitIn("add", "-A")
+	gitIn("commit", "-qm", "x")
 	for _, version := range []string{"", "1.2", "v1.2", "1.2.3.4", "01.2.3", "1.2.3-", "1.2.3-01", "1.2.3+5", "abc1234", "1.2.3-rc.1\n"} {
-		refused(version, "is not a version")
+		checkRefused(version, "is not a version")
 	}
-	refused("1.2.2", "no section")
-	refused("1.2.4", "nothing in it")
-	refused("1.2.3", "no tag v1.2.3")
-	in("tag", "v1.2.3")
-	in("tag", "-am", "annotated", "v1.2.3-rc.1")
+	checkRefused("1.2.2", "no section")
+	checkRefused("1.2.4", "nothing in it")
+	checkRefused("1.2.3", "no tag v1.2.3")
+	gitIn("tag", "v1.2.3")
+	gitIn("tag", "-am", "annotated", "v1.2.3-rc.1")
 	for version, changes := range map[string]string{"1.2.3": "- A line.\n\n- Another.", "v1.2.3": "- A line.\n\n- Another.", "1.2.3-rc.1": "- Its own."} {
-		if r, err := check(dir, version); err != nil || r.changes != changes || r.version != strings.TrimPrefix(version, "v") || r.at == "" {
+		if r, err := check(dir, version); err != nil || r.changes != changes || r.version != strings.TrimPrefix(version, "v") || r.commitSeconds == "" {
 			t.Errorf("%s: %+v, %v", version, r, err)
 		}
 	}
 	write("# Changelog\n\n## 1.2.3\n\n- Changed since.\n")
-	refused("1.2.3", "the tree differs")
-	in("commit", "-qam", "y")
-	refused("1.2.3", "another commit")
+	checkRefused("1.2.3", "the tree differs")
+	gitIn("commit", "-qam", "y")
+	checkRefused("1.2.3", "another commit")
 }
 
-// TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile is of the modules that go list
-// names: linked itself fails for one whose licence it does not know.
+// TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile: linkedModules also fails for an
+// unknown licence.
 func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
-	all, err := linked(".")
+	all, err := linkedModules(".")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,15 +74,15 @@ func TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile(t *testing.T) {
 	}
 	for _, path := range []string{"std", "github.com/tidwall/wal", "github.com/klauspost/compress"} {
 		if !strings.Contains(text, "\nFiles: "+path+"/*\n") {
-			t.Errorf("%s is linked, and not listed", path)
+			t.Errorf("%s is linked but not listed", path)
 		}
 	}
 	if strings.Contains(text, "TERMS AND CONDITIONS FOR USE") {
-		t.Error("the terms of the Apache License are repeated")
+		t.Error("the terms of the Apache License are included")
 	}
 }
 
-func TestLicencesAreKnownByTheirWords(t *testing.T) {
+func TestLicencesAreRecognizedByTheirWords(t *testing.T) {
 	const bsd = "Redistribution and use in source and binary\nforms, with or without"
 	for text, want := range map[string]string{
 		"":  "",
@@ -98,7 +98,7 @@ func TestLicencesAreKnownByTheirWords(t *testing.T) {
 	}
 }
 
-func TestABillOfMaterialsListsWhatIsLinked(t *testing.T) {
+func TestTheBillOfMaterialsListsLinkedModules(t *testing.T) {
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Deps: []*debug.Module{
 		{Path: "example.com/a", Version: "v1.0.0"},
 		{Path: "example.com/b", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/c", Version: "v2.0.0"}},

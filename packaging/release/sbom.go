@@ -76,7 +76,7 @@ func writeSBOM(w io.Writer, binary, version string) error {
 	if err != nil {
 		return err
 	}
-	known, err := linked(".")
+	known, err := linkedModules(".")
 	if err != nil {
 		return err
 	}
@@ -97,17 +97,17 @@ func writeSBOM(w io.Writer, binary, version string) error {
 // sbomOf returns the bill of materials. known contains the licences.
 func sbomOf(info *debug.BuildInfo, sum [sha256.Size]byte, version, at string, known []module) (b bom, err error) {
 	b = bom{Schema: "http://cyclonedx.org/schema/bom-1.6.schema.json", Format: "CycloneDX", SpecVersion: "1.6", Version: 1, SerialNumber: serial(sum)}
-	own := component{
+	application := component{
 		Ref: "pkg:generic/collectord@" + version, Type: "application", Name: "collectord", Version: version,
 		Hashes: []hash{{"SHA-256", hex.EncodeToString(sum[:])}}, Licences: []licence{{"Apache-2.0"}}, PURL: "pkg:generic/collectord@" + version,
 	}
 	for _, s := range info.Settings {
 		if s.Key == "GOOS" || s.Key == "GOARCH" {
-			own.Properties = append(own.Properties, property{"collectord:" + strings.ToLower(s.Key), s.Value})
+			application.Properties = append(application.Properties, property{"collectord:" + strings.ToLower(s.Key), s.Value})
 		}
 	}
-	b.Metadata = metadata{at, own}
-	needs := dependency{Ref: own.Ref}
+	b.Metadata = metadata{at, application}
+	dependencies := dependency{Ref: application.Ref}
 	modules := append([]*debug.Module{{Path: "std", Version: strings.TrimPrefix(info.GoVersion, "go")}}, info.Deps...)
 	for _, d := range modules {
 		if d.Replace != nil {
@@ -124,9 +124,9 @@ func sbomOf(info *debug.BuildInfo, sum [sha256.Size]byte, version, at string, kn
 			return b, fmt.Errorf("the licence of %s is not known", d.Path)
 		}
 		b.Components = append(b.Components, c)
-		needs.DependsOn = append(needs.DependsOn, c.Ref)
+		dependencies.DependsOn = append(dependencies.DependsOn, c.Ref)
 	}
-	b.Dependencies = []dependency{needs}
+	b.Dependencies = []dependency{dependencies}
 	return b, nil
 }
 

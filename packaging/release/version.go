@@ -16,9 +16,9 @@ var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(0|[
 
 // released is a version that can be released.
 type released struct {
-	version string // without the v of the tag
-	changes string // the changelog's section
-	at      string // time of the commit, in seconds since 1970
+	version       string // without the v of the tag
+	changes       string // the changelog's section
+	commitSeconds string // time of the commit, in seconds since 1970
 }
 
 // check returns the release data of the module at dir, or an error if the version can't be
@@ -51,7 +51,7 @@ func check(dir, version string) (r released, err error) {
 	case changed != "":
 		return r, fmt.Errorf("the tree differs from the commit:\n%s", changed)
 	}
-	r.at, err = git(dir, "log", "-1", "--format=%ct")
+	r.commitSeconds, err = git(dir, "log", "-1", "--format=%ct")
 	return r, err
 }
 

@@ -46,7 +46,7 @@ func run(path string, out io.Writer) error {
 type result struct {
 	outcome string // PASS, FAIL or SKIP
 	took    string
-	seen    []string // texts that the test and its subtests logged
+	logged  []string // texts that the test and its subtests logged
 }
 
 // parse reads the output of go test -v. It returns the results by top-level test.
@@ -75,7 +75,7 @@ func parse(in io.Reader) (map[string]*result, error) {
 			place, text, ok := strings.Cut(strings.TrimSpace(line), ": ")
 			if file, _, isPlace := strings.Cut(place, ".go:"); ok && isPlace && strings.HasSuffix(file, "_test") {
 				r := of(current)
-				r.seen = append(r.seen, text)
+				r.logged = append(r.logged, text)
 			}
 		}
 	}
@@ -93,7 +93,7 @@ func page(results map[string]*result, at time.Time) string {
 		lost, doubled := "0", "0"
 		switch {
 		case r == nil || r.outcome == "":
-			r = &result{seen: []string{"not run"}}
+			r = &result{logged: []string{"not run"}}
 			fallthrough
 		case r.outcome == "SKIP":
 			lost, doubled = "–", "–"
@@ -103,7 +103,7 @@ func page(results map[string]*result, at time.Time) string {
 		if r.outcome == "PASS" {
 			lost, doubled = cmp.Or(p.lost, lost), cmp.Or(p.doubled, doubled)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | `%s` in %s |\n", p.fault, seen(r.seen), lost, doubled, p.test, p.dir)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | `%s` in %s |\n", p.fault, joinLines(r.logged), lost, doubled, p.test, p.dir)
 	}
 	b.WriteString(outro)
 	return b.String()
@@ -112,7 +112,7 @@ func page(results map[string]*result, at time.Time) string {
 // maxSeen limits how many log lines of a test the page shows.
 const maxSeen = 4
 
-func seen(lines []string) string {
+func joinLines(lines []string) string {
 	more := ""
 	if len(lines) > maxSeen {
 		more = fmt.Sprintf("; … (%d more)", len(lines)-maxSeen)

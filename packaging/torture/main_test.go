@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestThePageShowsWhatEachTestSaw(t *testing.T) {
+func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
 	results, err := parse(strings.NewReader(`=== RUN   TestFullDiskEvictsTheOldest
 === RUN   TestFullDiskEvictsTheOldest/a
     torture_test.go:396: 7 acknowledged | on a full disk
@@ -41,7 +41,7 @@ func TestThePageShowsWhatEachTestSaw(t *testing.T) {
 	}
 }
 
-// TestEachProofIsATestThatTheMakefileRuns, so that none is renamed away.
+// TestEachProofIsATestThatTheMakefileRuns finds tests that were renamed.
 func TestEachProofIsATestThatTheMakefileRuns(t *testing.T) {
 	makefile, err := os.ReadFile("../../Makefile")
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-func accepting(t *testing.T, text string) *Accepted {
+func parseAccepted(t *testing.T, text string) *Accepted {
 	t.Helper()
 	a, err := ReadAccepted(strings.NewReader(text), "accepted")
 	if err != nil {
@@ -16,17 +16,17 @@ func accepting(t *testing.T, text string) *Accepted {
 	return a
 }
 
-func TestAKnownIncidentIsToldApart(t *testing.T) {
+func TestAcceptedIncidentsAreSeparated(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
-	b.object("n", 7, 1, 1, 10, noon)
-	b.object("n", 7, 1, 101, 110, noon)
-	b.object("n", 7, 1, 101, 110, noon.Add(-4e12)) // a copy
-	b.object("n", 7, 1, 121, 130, noon)
-	b.beat("n", 7, bucket.Heartbeat{LastSeq: 130, ConfirmedBelow: 131, At: noon})
-	b.want(Options{Now: noon}, true, "missing 11-100", "missing 111-120", "doubled 101-110")
+	b.putObject("n", 7, 1, 1, 10, noon)
+	b.putObject("n", 7, 1, 101, 110, noon)
+	b.putObject("n", 7, 1, 101, 110, noon.Add(-4e12)) // a copy
+	b.putObject("n", 7, 1, 121, 130, noon)
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 130, ConfirmedBelow: 131, At: noon})
+	b.checkFindings(Options{Now: noon}, true, "missing 11-100", "missing 111-120", "doubled 101-110")
 
-	known := accepting(t, `
+	known := parseAccepted(t, `
 # log             records  who    why
 0000000000000007  21-40    alice  the disk of n was	replaced, ticket 4711
 0000000000000007  1-30     bob    the same
@@ -35,7 +35,7 @@ func TestAKnownIncidentIsToldApart(t *testing.T) {
 0000000000000007  131-140  alice  matches nothing
 0000000000000009  1-10     alice  another log
 `)
-	r := b.want(Options{Now: noon, Accepted: known}, true, "missing 41-100", "doubled 101-110", "missing 11-30", "missing 31-40", "missing 111-120")
+	r := b.checkFindings(Options{Now: noon, Accepted: known}, true, "missing 41-100", "doubled 101-110", "missing 11-30", "missing 31-40", "missing 111-120")
 	for i, want := range []string{"bob", "alice", "alice"} {
 		if f := r.Findings[2+i]; f.Accepted == nil || f.Accepted.Who != want || f.Accepted.Why == "" {
 			t.Errorf("%+v", f)
@@ -47,8 +47,8 @@ func TestAKnownIncidentIsToldApart(t *testing.T) {
 	if unused := known.Unused(); len(unused) != 2 || unused[0].Line != 7 || unused[1].Line != 8 {
 		t.Errorf("unused %+v", unused)
 	}
-	known = accepting(t, "0000000000000007 11-120 alice all of it")
-	if r := b.want(Options{Now: noon, Accepted: known}, false, "missing 11-100", "missing 111-120", "doubled 101-110"); r.Wrong() || r.Accepted[Doubled] != (Tally{1, 10}) {
+	known = parseAccepted(t, "0000000000000007 11-120 alice all of it")
+	if r := b.checkFindings(Options{Now: noon, Accepted: known}, false, "missing 11-100", "missing 111-120", "doubled 101-110"); r.Wrong() || r.Accepted[Doubled] != (Tally{1, 10}) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -74,6 +74,6 @@ func TestBadLinesOfAcceptedIncidentsAreNamed(t *testing.T) {
 	}
 	_, err := ReadAccepted(strings.NewReader("a\nb\n"), "f")
 	if err == nil || !strings.Contains(err.Error(), "f:1: ") || !strings.Contains(err.Error(), "f:2: ") {
-		t.Errorf("two bad lines: %v", err)
+		t.Errorf("two invalid lines: %v", err)
 	}
 }

@@ -15,12 +15,12 @@ import (
 const (
 	objectsAhead = 16
 	piecesAhead  = 2 // pieces of one object that wait to be consumed
-	pieceSize    = 64 << 10
+	pieceBytes   = 64 << 10
 )
 
-// fetched is an object whose body a goroutine reads ahead, up to piecesAhead pieces. It is
+// prefetchedObject is an object whose body a goroutine reads ahead, up to piecesAhead pieces. It is
 // an io.ReadCloser for one goroutine.
-type fetched struct {
+type prefetchedObject struct {
 	key string
 	err error // error of the listing; no object follows it
 
@@ -28,35 +28,35 @@ type fetched struct {
 	stored  bucket.Stored
 	openErr error
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	pieces chan piece
-	now    piece  // the piece that is being consumed
-	rest   []byte // unread bytes of now
-	free   buffers
+	ctx         context.Context
+	cancel      context.CancelFunc
+	pieces      chan piece
+	current     piece  // the piece that is being consumed
+	unread      []byte // unread bytes of now
+	freeBuffers buffers
 }
 
 // piece is a part of a body, and the error that followed it.
 type piece struct {
-	buf *[pieceSize]byte
+	buf *[pieceBytes]byte
 	n   int
 	err error
 }
 
 // buffers is a free list of piece buffers. A sync.Pool would drop them at each garbage
 // collection, and collections are frequent when little memory is available.
-type buffers chan *[pieceSize]byte
+type buffers chan *[pieceBytes]byte
 
-func (b buffers) take() *[pieceSize]byte {
+func (b buffers) take() *[pieceBytes]byte {
 	select {
 	case buf := <-b:
 		return buf
 	default:
-		return new([pieceSize]byte)
+		return new([pieceBytes]byte)
 	}
 }
 
-func (b buffers) put(buf *[pieceSize]byte) {
+func (b buffers) put(buf *[pieceBytes]byte) {
 	select {
 	case b <- buf:
 	default:
@@ -65,18 +65,18 @@ func (b buffers) put(buf *[pieceSize]byte) {
 
 // fetchAhead opens the objects of keys, several at once, and yields them in the order of
 // keys. The caller closes each object.
-func fetchAhead(ctx context.Context, store bucket.Store, pace *bucket.Pace, keys func(context.Context) iter.Seq2[string, error]) iter.Seq[*fetched] {
-	return func(yield func(*fetched) bool) {
+func fetchAhead(ctx context.Context, store bucket.Store, pace *bucket.Pace, keys func(context.Context) iter.Seq2[string, error]) iter.Seq[*prefetchedObject] {
+	return func(yield func(*prefetchedObject) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
 		free := make(buffers, objectsAhead)
-		queue := make(chan *fetched, objectsAhead-2) // one more is being queued, and one is being read
+		queue := make(chan *prefetchedObject, objectsAhead-2) // one more is being queued, and one is being read
 		running.Go(func() {
 			defer close(queue)
 			for key, err := range keys(ctx) {
-				f := &fetched{key: key, err: err, opened: make(chan struct{}), pieces: make(chan piece, piecesAhead), free: free}
+				f := &prefetchedObject{key: key, err: err, opened: make(chan struct{}), pieces: make(chan piece, piecesAhead), freeBuffers: free}
 				f.ctx, f.cancel = context.WithCancel(ctx)
 				if err == nil {
 					running.Go(func() { f.fetch(store, pace) })
@@ -97,7 +97,7 @@ func fetchAhead(ctx context.Context, store bucket.Store, pace *bucket.Pace, keys
 }
 
 // fetch reads the body until it ends or the object is closed.
-func (f *fetched) fetch(store bucket.Store, pace *bucket.Pace) {
+func (f *prefetchedObject) fetch(store bucket.Store, pace *bucket.Pace) {
 	defer f.cancel()
 	defer close(f.pieces)
 	var body io.ReadCloser
@@ -109,8 +109,8 @@ func (f *fetched) fetch(store bucket.Store, pace *bucket.Pace) {
 	}
 	defer body.Close()
 	for {
-		p := piece{buf: f.free.take()}
-		for p.n < pieceSize && p.err == nil {
+		p := piece{buf: f.freeBuffers.take()}
+		for p.n < pieceBytes && p.err == nil {
 			var n int
 			n, p.err = body.Read(p.buf[p.n:])
 			p.n += n
@@ -127,38 +127,38 @@ func (f *fetched) fetch(store bucket.Store, pace *bucket.Pace) {
 }
 
 // open waits until the object is open.
-func (f *fetched) open() (io.ReadCloser, bucket.Stored, error) {
+func (f *prefetchedObject) open() (io.ReadCloser, bucket.Stored, error) {
 	<-f.opened
 	return f, f.stored, f.openErr
 }
 
-func (f *fetched) Read(p []byte) (int, error) {
-	for len(f.rest) == 0 {
-		if f.now.err != nil {
-			return 0, f.now.err
+func (f *prefetchedObject) Read(p []byte) (int, error) {
+	for len(f.unread) == 0 {
+		if f.current.err != nil {
+			return 0, f.current.err
 		}
-		f.taken()
-		f.now, f.rest = piece{err: context.Canceled}, nil // the error if the channel is closed
+		f.releasePiece()
+		f.current, f.unread = piece{err: context.Canceled}, nil // the error if the channel is closed
 		if next, ok := <-f.pieces; ok {
-			f.now, f.rest = next, next.buf[:next.n]
+			f.current, f.unread = next, next.buf[:next.n]
 		}
 	}
-	n := copy(p, f.rest)
-	f.rest = f.rest[n:]
+	n := copy(p, f.unread)
+	f.unread = f.unread[n:]
 	return n, nil
 }
 
-// taken releases the buffer of the consumed piece.
-func (f *fetched) taken() {
-	if f.now.buf != nil {
-		f.free.put(f.now.buf)
-		f.now.buf, f.rest = nil, nil
+// releasePiece releases the buffer of the consumed piece.
+func (f *prefetchedObject) releasePiece() {
+	if f.current.buf != nil {
+		f.freeBuffers.put(f.current.buf)
+		f.current.buf, f.unread = nil, nil
 	}
 }
 
 // Close stops the read-ahead of this object.
-func (f *fetched) Close() error {
+func (f *prefetchedObject) Close() error {
 	f.cancel()
-	f.taken()
+	f.releasePiece()
 	return nil
 }

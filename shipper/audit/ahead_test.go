@@ -16,27 +16,27 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// crowd opens no object until as many are being opened as are meant to be fetched ahead.
-type crowd struct {
+// blockingStore blocks each Open until as many objects are being opened as are read ahead.
+type blockingStore struct {
 	bucket.Store
-	full chan struct{} // closed once there are so many
+	enoughOpen chan struct{} // closed when enough objects are being opened
 
-	mu         sync.Mutex // guards what follows
-	opens      int
-	open, most int // at once
+	mu            sync.Mutex // guards the fields below
+	opens         int
+	open, maxOpen int // at the same time
 }
 
-func (c *crowd) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
+func (c *blockingStore) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
 	c.mu.Lock()
 	c.opens++
 	c.open++
-	c.most = max(c.most, c.open)
+	c.maxOpen = max(c.maxOpen, c.open)
 	if c.opens == objectsAhead-1 {
-		close(c.full)
+		close(c.enoughOpen)
 	}
 	c.mu.Unlock()
 	select {
-	case <-c.full:
+	case <-c.enoughOpen:
 	case <-ctx.Done():
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -64,10 +64,10 @@ func TestObjectsAreFetchedAheadAndPrintedInOrder(t *testing.T) {
 	for h := range objectsAhead - 1 {
 		hours = append(hours, time.Date(2026, 11, 23, h, 0, 0, 0, time.UTC))
 	}
-	store, all := archiveOf(t, hours...) // two objects an hour
+	store, all := newArchive(t, hours...) // two objects an hour
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c := &crowd{Store: store, full: make(chan struct{})}
+	c := &blockingStore{Store: store, enoughOpen: make(chan struct{})}
 	var lines []string
 	err := Selection{}.Records(ctx, c, func(int) {}, func(some []byte) error {
 		for line := range bytes.Lines(some) {
@@ -76,28 +76,28 @@ func TestObjectsAreFetchedAheadAndPrintedInOrder(t *testing.T) {
 		return nil
 	})
 	if err != nil || !slices.Equal(lines, all) {
-		t.Errorf("%v; %d lines of %d, in order: %v", err, len(lines), len(all), slices.Equal(lines, all))
+		t.Errorf("%v; got %d lines of %d, equal: %v", err, len(lines), len(all), slices.Equal(lines, all))
 	}
-	if c.most < objectsAhead-1 || c.most > objectsAhead || c.open != 0 {
-		t.Errorf("%d objects were open at once, and %d still are", c.most, c.open)
+	if c.maxOpen < objectsAhead-1 || c.maxOpen > objectsAhead || c.open != 0 {
+		t.Errorf("at most %d objects were open at once, and %d still are", c.maxOpen, c.open)
 	}
-	// Who stops stops it all.
+	// If the caller stops, the read-ahead stops, too.
 	enough := errors.New("enough")
-	c = &crowd{Store: store, full: make(chan struct{})}
+	c = &blockingStore{Store: store, enoughOpen: make(chan struct{})}
 	if err := (Selection{}).Records(ctx, c, func(int) {}, func([]byte) error { return enough }); !errors.Is(err, enough) || c.open != 0 {
-		t.Errorf("%v, %d are open", err, c.open)
+		t.Errorf("%v, and %d objects are still open", err, c.open)
 	}
 }
 
-// small is a store of objects of a few bytes.
-type small struct{ bucket.Store }
+// tinyStore is a store whose objects have one byte.
+type tinyStore struct{ bucket.Store }
 
-func (small) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
+func (tinyStore) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
 	return io.NopCloser(strings.NewReader("x")), bucket.Stored{Size: 1}, nil
 }
 
-// TestSmallObjectsTakeNoNewBuffers: a buffer for each would be most of what cat takes for
-// an object of a few records.
+// TestSmallObjectsTakeNoNewBuffers: with a new buffer for each, cat would allocate far more
+// than the objects need.
 func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 	const objects = 1000
 	keys := func(context.Context) iter.Seq2[string, error] {
@@ -112,7 +112,7 @@ func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	read := 0
-	for o := range fetchAhead(t.Context(), small{}, nil, keys) {
+	for o := range fetchAhead(t.Context(), tinyStore{}, nil, keys) {
 		body, _, err := o.open()
 		if err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
 		body.Close()
 	}
 	runtime.ReadMemStats(&after)
-	if each := (after.TotalAlloc - before.TotalAlloc) / objects; read != objects || each > pieceSize/4 {
-		t.Errorf("%d objects took %d bytes each", read, each)
+	if each := (after.TotalAlloc - before.TotalAlloc) / objects; read != objects || each > pieceBytes/4 {
+		t.Errorf("%d objects, and each allocated %d bytes", read, each)
 	}
 }

@@ -29,7 +29,7 @@ type Options struct {
 // Run takes 24 bytes of memory per object. A deep audit takes about 3 MiB more for each
 // object that is read concurrently.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
-	return run(ctx, &objectCalls{store: store, failed: &failed{reasons: map[string]string{}}}, o, nil)
+	return run(ctx, &objectCalls{store: store, unreadable: &unreadableObjects{reasons: map[string]string{}}}, o, nil)
 }
 
 // run audits the bucket. An object that was uploaded during the listing can confirm
@@ -55,7 +55,7 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 	}
 	a := &audit{Options: o, calls: calls, inventory: v, report: newReport()}
 	a.report.Objects, a.report.Notes = v.objects, v.notes
-	a.enterHeartbeats(heartbeats)
+	a.addHeartbeats(heartbeats)
 	logs := make([]*logObjects, 0, len(v.logs))
 	for _, l := range v.logs {
 		logs = append(logs, l)
@@ -64,15 +64,15 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 		return cmp.Or(cmp.Compare(a.node(), b.node()), cmp.Compare(a.id, b.id))
 	})
 	if o.Node == "" {
-		a.foreign()
+		a.addForeign()
 	} else {
-		logs = a.only(logs)
+		logs = a.logsOfNode(logs)
 	}
 	for _, l := range logs {
 		if before != nil {
-			l.confirmed = confirmed{asked: true, below: before[l.id].below}
+			l.confirmed = confirmed{known: true, below: before[l.id].below}
 		}
-		if err := a.log(ctx, l); err != nil {
+		if err := a.checkLog(ctx, l); err != nil {
 			return nil, err
 		}
 	}
@@ -83,13 +83,13 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 		}
 		return run(ctx, calls, o, before)
 	}
-	a.nothing()
+	a.reportIfEmpty()
 	if o.Deep {
 		if err := a.deep(ctx, logs); err != nil {
 			return nil, err
 		}
 	}
-	a.unreadable()
+	a.addUnreadable()
 	a.report.sort()
 	return a.report, nil
 }
@@ -97,43 +97,43 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 // audit is the state of a running audit.
 type audit struct {
 	Options
-	calls     *objectCalls
-	inventory *inventory
-	report    *Report
-	found     map[Kind]Tally // tallies of the log that is being audited
+	calls       *objectCalls
+	inventory   *inventory
+	report      *Report
+	logFindings map[Kind]Tally // tallies of the log that is being audited
 }
 
 // add reports a finding, split into accepted and unaccepted parts.
 func (a *audit) add(f Finding) {
 	for _, part := range a.Accepted.split(f) {
 		a.report.add(part)
-		if part.Accepted == nil && a.found != nil {
-			a.found[part.Kind] = a.found[part.Kind].plus(Tally{1, part.Records()})
+		if part.Accepted == nil && a.logFindings != nil {
+			a.logFindings[part.Kind] = a.logFindings[part.Kind].plus(Tally{1, part.Records()})
 		}
 	}
 }
 
-// foreign reports the objects that collectord did not write.
-func (a *audit) foreign() {
+// addForeign reports the objects that collectord did not write.
+func (a *audit) addForeign() {
 	for _, o := range a.inventory.others {
 		kind := Foreign
-		if o.wrong {
+		if o.impossible {
 			kind = Damaged
 		}
 		if o.problem != "" {
 			a.add(Finding{Kind: kind, Keys: []string{o.key}, Reason: o.problem})
 		}
 	}
-	if n := a.inventory.foreign; n > 0 {
+	if n := a.inventory.unlistedOthers; n > 0 {
 		a.report.Tallies[Foreign] = a.report.Tallies[Foreign].plus(Tally{Findings: n})
 	}
 }
 
-// only returns the logs of Options.Node.
-func (a *audit) only(logs []*logObjects) (its []*logObjects) {
+// logsOfNode returns the logs of Options.Node.
+func (a *audit) logsOfNode(logs []*logObjects) (its []*logObjects) {
 	a.report.Objects, a.report.Notes = 0, 0
 	for _, l := range logs {
-		if l.isOf(a.Node) {
+		if l.hasNode(a.Node) {
 			its = append(its, l)
 			a.report.Notes += len(l.notes)
 			for _, r := range l.runs {
@@ -144,9 +144,9 @@ func (a *audit) only(logs []*logObjects) (its []*logObjects) {
 	return its
 }
 
-// nothing adds a finding if there are no objects. An empty result proves nothing: the
+// reportIfEmpty adds a finding if there are no objects. An empty result proves nothing: the
 // prefix may be wrong, or all objects may have been deleted.
-func (a *audit) nothing() {
+func (a *audit) reportIfEmpty() {
 	for _, l := range a.report.Logs {
 		if l.Objects > 0 {
 			return

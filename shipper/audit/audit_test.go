@@ -30,13 +30,13 @@ func snapshotOf(t *testing.T, dir string) (copied string) {
 
 func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
 	t.Parallel()
-	everyStore(t, func(t *testing.T, b tamper) {
+	onEveryStore(t, func(t *testing.T, b testBucket) {
 		dir := t.TempDir()
 		for range 3 {
-			shipped(t, dir, b.store, wal.Options{}, 40, 10)
+			shipRecords(t, dir, b.store, wal.Options{}, 40, 10)
 		}
-		shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
-		r := b.want(Options{FromStart: true, Deep: true}, false)
+		shipRecords(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+		r := b.checkFindings(Options{FromStart: true, Deep: true}, false)
 		if len(r.Logs) != 2 || r.Objects != 15 || r.Read != 15 || r.Logs[0].Records+r.Logs[1].Records != 150 {
 			t.Errorf("report %+v", r)
 		}
@@ -48,44 +48,44 @@ func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
 	})
 }
 
-// TestAuditNamesWhatBecameOfEachRecord, also where nothing tells what was confirmed, and
-// a copy under another name tells nothing of itself.
-func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
+// TestAuditReportsEachKindOfFinding, also without metadata: then confirmed seqs are
+// unknown, and a renamed copy has no records.
+func TestAuditReportsEachKindOfFinding(t *testing.T) {
 	t.Parallel()
-	everyStore(t, func(t *testing.T, b tamper) {
+	onEveryStore(t, func(t *testing.T, b testBucket) {
 		dir := t.TempDir()
-		shipped(t, dir, b.store, wal.Options{}, 100, 10)
+		shipRecords(t, dir, b.store, wal.Options{}, 100, 10)
 		snapshot := snapshotOf(t, dir)
-		shipped(t, dir, b.store, wal.Options{}, 20, 10)      // 101 to 120
-		shipped(t, snapshot, b.store, wal.Options{}, 10, 10) // 101 to 110 again, and others
-		b.want(Options{FromStart: true, Deep: true}, true, "forked 101-110")
+		shipRecords(t, dir, b.store, wal.Options{}, 20, 10)      // 101 to 120
+		shipRecords(t, snapshot, b.store, wal.Options{}, 10, 10) // the seqs 101 to 110 again, with other records
+		b.checkFindings(Options{FromStart: true, Deep: true}, true, "forked 101-110")
 
-		b.remove(b.key(21))
+		b.remove(b.keyOfSeq(21))
 		const copied, notes = "dt=2026-11-23/hour=08/a copy.ndjson.zst", "dt=2026-11-23/hour=08/notes.ndjson.zst"
-		n, _ := bucket.ParseKey(b.key(41))
+		n, _ := bucket.ParseKey(b.keyOfSeq(41))
 		n.Hour -= 30
-		b.copied(b.key(41), n.String())
-		b.copied(b.key(41), copied)
-		half, m := b.get(b.key(61))
-		b.replace(b.key(61), half[:len(half)/2], m)
-		taken, _ := bucket.ParseKey(b.key(81))
+		b.copyObject(b.keyOfSeq(41), n.String())
+		b.copyObject(b.keyOfSeq(41), copied)
+		half, m := b.get(b.keyOfSeq(61))
+		b.replace(b.keyOfSeq(61), half[:len(half)/2], m)
+		taken, _ := bucket.ParseKey(b.keyOfSeq(81))
 		taken.Beside, taken.SHA8 = true, 0xdeadbeef
-		b.copied(b.key(81), taken.String())
+		b.copyObject(b.keyOfSeq(81), taken.String())
 		b.put(notes, []byte("of somebody else"), bucket.Metadata{})
 		b.put("dt=2026-11-23/hour=08/notes.txt", []byte("of somebody else"), bucket.Metadata{})
 
 		var r *Report
 		foreign := []string{notes}
 		if b.metadata {
-			b.want(Options{}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110", "conflicting 81-90", "foreign")
-			r = b.want(Options{Deep: true}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110",
+			b.checkFindings(Options{}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110", "conflicting 81-90", "foreign")
+			r = b.checkFindings(Options{Deep: true}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110",
 				"conflicting 81-90", "truncated 61-70", "foreign")
 		} else {
 			foreign = append(foreign, copied)
-			b.want(Options{}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "not_yet 21-30", "foreign", "foreign")
-			r = b.want(Options{Deep: true}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "truncated 61-70", "not_yet 21-30", "foreign", "foreign")
+			b.checkFindings(Options{}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "not_yet 21-30", "foreign", "foreign")
+			r = b.checkFindings(Options{Deep: true}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "truncated 61-70", "not_yet 21-30", "foreign", "foreign")
 			if r.Unconfirmed != 1 || r.NoMetadata != r.Read-1 {
-				t.Errorf("of %d logs it is not known what was confirmed, and %d of %d objects have no metadata", r.Unconfirmed, r.NoMetadata, r.Read)
+				t.Errorf("%d logs without a confirmed seq, and %d of %d objects without metadata", r.Unconfirmed, r.NoMetadata, r.Read)
 			}
 		}
 		keys := map[Kind][]string{}
@@ -95,7 +95,7 @@ func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
 				t.Errorf("finding %+v", f)
 			}
 			if f.Kind == NotYet && f.Reason != unconfirmed {
-				t.Errorf("a gap of a log without metadata: %+v", f)
+				t.Errorf("a gap in a log without metadata: %+v", f)
 			}
 		}
 		doubled := []string{n.String()}
@@ -103,22 +103,22 @@ func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
 			doubled = append(doubled, copied)
 		}
 		for kind, want := range map[Kind][]string{
-			Truncated: {b.key(61)}, Foreign: foreign, Doubled: doubled, Conflicting: {taken.String()}, Forked: {b.key(101)},
+			Truncated: {b.keyOfSeq(61)}, Foreign: foreign, Doubled: doubled, Conflicting: {taken.String()}, Forked: {b.keyOfSeq(101)},
 		} {
 			for _, k := range want {
 				if !slices.Contains(keys[kind], k) {
-					t.Errorf("%s does not name %s but %v", kind, k, keys[kind])
+					t.Errorf("%s names %v, not %s", kind, k, keys[kind])
 				}
 			}
 		}
 	})
 }
 
-func TestAuditTellsKnownLossesApart(t *testing.T) {
+func TestAuditSeparatesNotedLosses(t *testing.T) {
 	t.Parallel()
-	everyStore(t, func(t *testing.T, b tamper) {
+	onEveryStore(t, func(t *testing.T, b testBucket) {
 		dir := t.TempDir()
-		shipped(t, dir, b.store, wal.Options{}, 10, 10)
+		shipRecords(t, dir, b.store, wal.Options{}, 10, 10)
 		l := openLog(t, dir, wal.Options{})
 		fill(t, l, 30, 10) // 11 to 40
 		files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000021-*", "*"))
@@ -126,7 +126,7 @@ func TestAuditTellsKnownLossesApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := bytes.Index(content, []byte(`{"n":14}`)) // seq 25: fill counts anew
+		at := bytes.Index(content, []byte(`{"n":14}`)) // seq 25, since fill counts from 0 again
 		content[at] ^= 1
 		if err := os.WriteFile(files[0], content, 0o600); err != nil {
 			t.Fatal(err)
@@ -154,7 +154,7 @@ func TestAuditTellsKnownLossesApart(t *testing.T) {
 		}
 		evicted := l.Ledger().Evicted
 		if evicted == 0 {
-			t.Fatal("nothing was evicted")
+			t.Fatal("no record was evicted")
 		}
 		shipAll(t, l, b.store)
 		r, err := Run(context.Background(), b.store, Options{FromStart: true, Deep: true})
@@ -177,7 +177,7 @@ func TestAuditTellsKnownLossesApart(t *testing.T) {
 		if r.Wrong() || damaged != 1 || gone < evicted || gone+damaged+r.Logs[0].Records != 140 {
 			t.Errorf("%d damaged, %d evicted, want %d; %+v", damaged, gone, evicted, r.Logs)
 		}
-		// A note that is taken away leaves a gap that nothing explains.
+		// Without its note, a loss is an unexplained gap.
 		for _, k := range b.keys(bucket.LossPrefix) {
 			b.remove(k)
 		}
@@ -186,12 +186,12 @@ func TestAuditTellsKnownLossesApart(t *testing.T) {
 			kind = Missing
 		}
 		if lines, r := b.findings(Options{}); r.Wrong() != b.metadata || !slices.Contains(lines, string(kind)+" 25-25") {
-			t.Errorf("without notes: %s", lines)
+			t.Errorf("without notes, the findings are %s", lines)
 		}
 	})
 }
 
-func TestAuditTellsWhatIsMissingFromWhatIsOnItsWay(t *testing.T) {
+func TestAuditSeparatesMissingFromNotYetUploaded(t *testing.T) {
 	_, b := newFake(t)
 	f := newFolder(t)
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -204,32 +204,31 @@ func TestAuditTellsWhatIsMissingFromWhatIsOnItsWay(t *testing.T) {
 		b.put(k.String(), []byte("x"), m)
 		f.put(k.String(), []byte("x"), m)
 	}
-	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // before it: expired, or never sent
-	object(1, 31, 40, 21, now.Add(-49*time.Hour)) // 21 to 30 was still under way
+	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // the gap before it expired, or was never sent
+	object(1, 31, 40, 21, now.Add(-49*time.Hour)) // 21 to 30 were still in flight
 	object(2, 51, 60, 21, now.Add(-3*time.Hour))
-	b.want(Options{Now: now}, true, "overdue 21-30", "not_yet 41-50", "earlier 1-10")
-	b.want(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50", "earlier 1-10")
-	b.want(Options{Now: now, Grace: time.Hour}, true, "overdue 21-30", "overdue 41-50", "earlier 1-10")
-	r := b.want(Options{Now: now, Grace: 72 * time.Hour, FromStart: true}, true, "missing 1-10", "not_yet 21-30", "not_yet 41-50")
+	b.checkFindings(Options{Now: now}, true, "overdue 21-30", "not_yet 41-50", "earlier 1-10")
+	b.checkFindings(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50", "earlier 1-10")
+	b.checkFindings(Options{Now: now, Grace: time.Hour}, true, "overdue 21-30", "overdue 41-50", "earlier 1-10")
+	r := b.checkFindings(Options{Now: now, Grace: 72 * time.Hour, FromStart: true}, true, "missing 1-10", "not_yet 21-30", "not_yet 41-50")
 	if r.Unconfirmed != 0 || r.Logs[0].ConfirmedBelow != 21 {
-		t.Errorf("confirmed: %+v", r)
+		t.Errorf("confirmed seq: %+v", r)
 	}
-	object(2, 71, 80, 46, now.Add(-2*time.Hour)) // a confirmation in the middle of a gap splits it
-	b.want(Options{Now: now}, true, "missing 21-30", "missing 41-45", "not_yet 46-50", "not_yet 61-70", "earlier 1-10")
+	object(2, 71, 80, 46, now.Add(-2*time.Hour)) // a confirmed seq in the middle of a gap splits it
+	b.checkFindings(Options{Now: now}, true, "missing 21-30", "missing 41-45", "not_yet 46-50", "not_yet 61-70", "earlier 1-10")
 
-	// In a folder nothing tells what was confirmed, and so nothing is called missing.
-	r = f.want(Options{Now: now, FromStart: true}, true, "overdue 1-10", "overdue 21-30", "not_yet 41-50", "not_yet 61-70")
+	// In a folder, confirmed seqs are unknown, so that no record counts as missing.
+	r = f.checkFindings(Options{Now: now, FromStart: true}, true, "overdue 1-10", "overdue 21-30", "not_yet 41-50", "not_yet 61-70")
 	if r.Unconfirmed != 1 || r.Logs[0].ConfirmedBelow != 0 {
-		t.Errorf("confirmed: %+v", r)
+		t.Errorf("confirmed seq: %+v", r)
 	}
-	f.want(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50", "not_yet 61-70", "earlier 1-10")
+	f.checkFindings(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50", "not_yet 61-70", "earlier 1-10")
 }
 
-// TestAnInventoryOfMillionsOfObjectsIsSmall lists a bucket that exists in its
-// listing alone.
+// TestAnInventoryOfMillionsOfObjectsIsSmall uses a listing without objects.
 func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 	const objects = 100_000
-	store := &listed{keys: func(yield func(string) bool) {
+	store := &listingStore{keys: func(yield func(string) bool) {
 		for i := range uint64(objects) {
 			k := bucket.Key{Node: "edge-1", LogID: 1 + i%10, Run: i / 10_000, FirstSeq: 1 + i/10*1000, LastSeq: i/10*1000 + 1000, Hour: int64(490_000 + i/400)}
 			if !yield(k.String()) {
@@ -237,15 +236,15 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 			}
 		}
 	}}
-	before := heap()
+	before := heapBytes()
 	v, err := takeInventory(context.Background(), &objectCalls{store: store}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	took := float64(heap()-before) / objects
+	took := float64(heapBytes()-before) / objects
 	t.Logf("%.1f bytes an object", took)
 	if v.objects != objects || len(v.logs) != 10 || took > 26 {
-		t.Errorf("%d objects of %d logs take %.1f bytes each", v.objects, len(v.logs), took)
+		t.Errorf("%d objects in %d logs take %.1f bytes each", v.objects, len(v.logs), took)
 	}
 	r, err := Run(context.Background(), store, Options{FromStart: true})
 	if err != nil || r.Wrong() || len(r.Findings) > 0 || r.Logs[9].Records != objects/10*1000 {
@@ -253,11 +252,11 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 	}
 }
 
-func TestAuditTriesAgainAndNamesWhatItCannotRead(t *testing.T) {
+func TestAuditRetriesAndNamesUnreadableObjects(t *testing.T) {
 	t.Parallel()
 	f, b := newFake(t)
-	shipped(t, t.TempDir(), b.store, wal.Options{}, 60, 10)
-	forbidden := b.key(31)
+	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 60, 10)
+	forbidden := b.keyOfSeq(31)
 	var requests atomic.Int64
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if requests.Add(1)%5 == 0 {
@@ -277,7 +276,7 @@ func TestAuditTriesAgainAndNamesWhatItCannotRead(t *testing.T) {
 	if r, err := Run(context.Background(), b.store, Options{Deep: true}); err != nil || r.Tallies[Unreadable].Findings != 6 || !r.Wrong() {
 		t.Errorf("%+v, %v", r, err)
 	}
-	// It ends when it is stopped, whatever is under way.
+	// An audit ends when its context does, whatever is running.
 	ctx, cancel := context.WithCancel(context.Background())
 	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.Contains(r.URL.Path, "dt=") {
@@ -286,18 +285,18 @@ func TestAuditTriesAgainAndNamesWhatItCannotRead(t *testing.T) {
 		return false
 	}})
 	if _, err := Run(ctx, b.store, Options{Deep: true}); !errors.Is(err, context.Canceled) {
-		t.Errorf("stopped, it returns %v", err)
+		t.Errorf("with an ended context, Run returned %v", err)
 	}
 }
 
-// TestAListingThatIsNoneIsAnError: an empty bucket is what an audit calls fine.
-func TestAListingThatIsNoneIsAnError(t *testing.T) {
+// TestAnAnswerThatIsNoListingIsAnError, since an audit accepts an empty bucket.
+func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	f, b := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: s3test.EveryPage})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if r, err := Run(ctx, b.store, Options{}); err == nil {
-		t.Errorf("of a login page an audit made %+v", r)
+		t.Errorf("the audit of a login page returned %+v", r)
 	}
 }

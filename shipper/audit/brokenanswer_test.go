@@ -21,9 +21,9 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// brokenAnswers are what a storage, or a proxy before it, may answer for one object. An
-// answer writes to the connection; it ends when the peer goes away or it returns.
-func brokenAnswers() map[string]func(c net.Conn, object []byte) {
+// brokenResponses returns broken responses for one object. Each writes to the connection.
+// The response ends when the function returns.
+func brokenResponses() map[string]func(c net.Conn, object []byte) {
 	const (
 		ok   = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
 		page = "<!DOCTYPE html><html><body>Log in.</body></html>"
@@ -44,20 +44,20 @@ func brokenAnswers() map[string]func(c net.Conn, object []byte) {
 				_, err = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\n\r\n")
 			}
 		},
-		"nothing":              func(net.Conn, []byte) {},
-		"silence":              func(c net.Conn, _ []byte) { _, _ = io.Copy(io.Discard, c) },
+		"no response":          func(net.Conn, []byte) {},
+		"a stalled response":   func(c net.Conn, _ []byte) { _, _ = io.Copy(io.Discard, c) },
 		"a header that stalls": func(c net.Conn, _ []byte) { _, _ = io.WriteString(c, ok); _, _ = io.Copy(io.Discard, c) },
 		"another protocol":     func(c net.Conn, _ []byte) { _, _ = io.WriteString(c, "SSH-2.0-OpenSSH_9.9\r\n") },
 		"a redirect to itself": func(c net.Conn, _ []byte) {
 			_, _ = io.WriteString(c, "HTTP/1.1 307 Temporary Redirect\r\nLocation: ?\r\nContent-Length: 0\r\n\r\n")
 		},
-		"no date": func(c net.Conn, o []byte) {
+		"no Last-Modified": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nLast-Modified: never\r\nContent-Length: %d\r\n\r\n%s", len(o), o)
 		},
 		"a page": func(c net.Conn, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s", len(page), page)
 		},
-		"no length": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: x\r\n\r\n%s", ok, o) },
+		"an invalid length": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: x\r\n\r\n%s", ok, o) },
 		"two lengths": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "%sContent-Length: %d\r\nContent-Length: 1\r\n\r\n%s", ok, len(o), o)
 		},
@@ -72,13 +72,13 @@ func brokenAnswers() map[string]func(c net.Conn, object []byte) {
 	return all
 }
 
-// brokenBodies have a header that is fine: only who reads notices.
+// brokenBodies returns responses with a correct header. Only reading the body fails.
 func brokenBodies() map[string]func(c net.Conn, object []byte) {
 	const ok = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
 	return map[string]func(c net.Conn, object []byte){
 		"a length that is too large": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", ok, len(o)+9, o) },
 		"a length that is too small": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: %d\r\n\r\n%s", ok, len(o)-9, o) },
-		"a length of nothing":        func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: 0\r\n\r\n%s", ok, o) },
+		"a length of zero":           func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sContent-Length: 0\r\n\r\n%s", ok, o) },
 		"a bad chunk": func(c net.Conn, o []byte) {
 			fmt.Fprintf(c, "%sTransfer-Encoding: chunked\r\n\r\n%x\r\n%sxyz\r\n", ok, len(o), o)
 		},
@@ -96,10 +96,11 @@ func brokenBodies() map[string]func(c net.Conn, object []byte) {
 	}
 }
 
-// brokenBucket is a storage in a bubble, with a log of "n" and, after it, one of "m" from which an
-// object was deleted, and all else that an audit reads.
+// brokenBucket is a storage in a synctest bubble. Node n has a log that precedes the one of
+// node m, of which an object was deleted. There are also a renamed copy, a loss note and a
+// heartbeat.
 type brokenBucket struct {
-	tamper
+	testBucket
 	fake                             *s3test.Pipe
 	object, foreign, note, heartbeat string // keys
 }
@@ -108,7 +109,7 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 	t.Helper()
 	f := s3test.NewPipe()
 	t.Cleanup(f.Close)
-	b := &brokenBucket{fake: f, tamper: tamper{t: t, metadata: true, store: open(t, bucket.Destination{URL: "s3://" + s3test.Bucket, S3: bucket.S3Options{
+	b := &brokenBucket{fake: f, testBucket: testBucket{t: t, metadata: true, store: openStore(t, bucket.Destination{URL: "s3://" + s3test.Bucket, S3: bucket.S3Options{
 		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s3test.KeysFile(t, s3test.User, s3test.Secret, ""), Dial: f.Dial,
 	}})}}
 	put := func(node string, log, seq uint64, name string) string {
@@ -144,13 +145,13 @@ func newBrokenBucket(t *testing.T) *brokenBucket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.beat("n", 7, bucket.Heartbeat{LastSeq: 3, ConfirmedBelow: 2, At: time.Now()})
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 3, ConfirmedBelow: 2, At: time.Now()})
 	b.note, b.heartbeat = k.LossKey(), k.HeartbeatKey()
 	return b
 }
 
-// breaks lets one object have a broken answer.
-func (b *brokenBucket) breaks(key string, answer func(c net.Conn, object []byte)) {
+// breakResponse replaces the response for one object.
+func (b *brokenBucket) breakResponse(key string, respond func(c net.Conn, object []byte)) {
 	content := b.fake.Objects()[key].Body
 	b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.HasSuffix(r.URL.Path, key) || r.URL.RawQuery != "" {
@@ -165,34 +166,34 @@ func (b *brokenBucket) breaks(key string, answer func(c net.Conn, object []byte)
 		if r.Method == http.MethodHead {
 			c = &headOnly{Conn: c}
 		}
-		answer(c, content)
+		respond(c, content)
 		return true
 	}})
 }
 
-// headOnly is a connection without the body of an answer, which a HEAD does not have.
+// headOnly is a connection that drops the body of a response, since a HEAD has none.
 type headOnly struct {
 	net.Conn
-	over bool
+	headerSent bool
 }
 
 func (c *headOnly) Write(p []byte) (int, error) {
 	head, _, whole := bytes.Cut(p, []byte("\r\n\r\n"))
-	if c.over {
+	if c.headerSent {
 		return len(p), nil
 	}
-	if !whole || bytes.HasPrefix(p, []byte("HTTP/1.1 1")) { // which is no answer yet
+	if !whole || bytes.HasPrefix(p, []byte("HTTP/1.1 1")) { // an interim response
 		return c.Conn.Write(p)
 	}
-	c.over = true
+	c.headerSent = true
 	if _, err := fmt.Fprintf(c.Conn, "%s\r\n\r\n", head); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
 
-// named returns the kind of the finding that names the key, or nothing.
-func named(r *Report, key string) Kind {
+// kindOfKey returns the kind of the finding that names the key; empty if there is none.
+func kindOfKey(r *Report, key string) Kind {
 	for _, f := range r.Findings {
 		if f.Kind != Lost && slices.Contains(f.Keys, key) {
 			return f.Kind
@@ -201,23 +202,23 @@ func named(r *Report, key string) Kind {
 	return ""
 }
 
-// TestOneBrokenAnswerEndsNoAudit has every object that an audit asks for answered in
-// every broken way.
-func TestOneBrokenAnswerEndsNoAudit(t *testing.T) {
-	for name, answer := range brokenAnswers() {
+// TestOneBrokenAnswerDoesNotEndAnAudit breaks each response that an audit needs, in each
+// way.
+func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
+	for name, respond := range brokenResponses() {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
 				for _, key := range []string{b.object, b.foreign, b.note, b.heartbeat} {
-					b.breaks(key, answer)
+					b.breakResponse(key, respond)
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now()})
 					if err != nil {
-						t.Fatalf("%s ends the audit: %v", key, err)
+						t.Fatalf("the audit ended at %s: %v", key, err)
 					}
-					if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "m"}); err != nil || (named(r, key) == Unreadable) != (key == b.foreign) {
-						t.Errorf("%s, of another node: %v, %+v", key, err, r)
+					if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "m"}); err != nil || (kindOfKey(r, key) == Unreadable) != (key == b.foreign) {
+						t.Errorf("%s, for another node: %v, %+v", key, err, r)
 					}
-					if named(r, key) != Unreadable || !r.Wrong() || r.Tallies[Unreadable].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Objects != 5 {
+					if kindOfKey(r, key) != Unreadable || !r.Wrong() || r.Tallies[Unreadable].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Objects != 5 {
 						t.Errorf("%s: %+v", key, r.Findings)
 					}
 				}
@@ -226,37 +227,37 @@ func TestOneBrokenAnswerEndsNoAudit(t *testing.T) {
 	}
 }
 
-// TestOneBrokenAnswerEndsNoReading is the same for those who read objects.
-func TestOneBrokenAnswerEndsNoReading(t *testing.T) {
+// TestOneBrokenAnswerDoesNotEndReading, neither in a deep audit nor in Records.
+func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	all := brokenBodies()
-	for name, answer := range brokenAnswers() {
-		all[name] = answer
+	for name, respond := range brokenResponses() {
+		all[name] = respond
 	}
-	for name, answer := range all {
+	for name, respond := range all {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
-				b.breaks(b.object, answer)
+				b.breakResponse(b.object, respond)
 				r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true})
 				if err != nil {
-					t.Fatalf("the audit ends: %v", err)
+					t.Fatalf("the audit ended: %v", err)
 				}
-				if kind := named(r, b.object); kind != Unreadable && kind != Damaged && kind != Truncated || r.Tallies[kind].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Read != 5 {
+				if kind := kindOfKey(r, b.object); kind != Unreadable && kind != Damaged && kind != Truncated || r.Tallies[kind].Findings != 1 || r.Tallies[Missing].Findings == 0 || r.Read != 5 {
 					t.Errorf("%+v", r.Findings)
 				}
 				lines := 0
 				err = Selection{}.Records(t.Context(), b.store, func(int) {}, func(some []byte) error { lines += bytes.Count(some, []byte("\n")); return nil })
 				var damaged *DamagedError
 				if !errors.As(err, &damaged) || damaged.Objects != 1 || !strings.Contains(err.Error(), b.object) || lines < 4 {
-					t.Errorf("cat prints %d lines: %v", lines, err)
+					t.Errorf("got %d lines: %v", lines, err)
 				}
 			})
 		})
 	}
 }
 
-// TestACopyThatCannotBeReadIsANodesOwn, whatever its name is: its metadata says so.
-func TestACopyThatCannotBeReadIsANodesOwn(t *testing.T) {
+// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata, whatever its name.
+func TestAnUnreadableCopyBelongsToTheNodeInItsMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBrokenBucket(t)
 		m := http.Header{}
@@ -265,20 +266,20 @@ func TestACopyThatCannotBeReadIsANodesOwn(t *testing.T) {
 				m[name] = values
 			}
 		}
-		b.breaks(b.foreign, func(c net.Conn, o []byte) {
+		b.breakResponse(b.foreign, func(c net.Conn, o []byte) {
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n")
 			_ = m.Write(c)
 			_, _ = fmt.Fprintf(c, "Content-Length: %d\r\n\r\n%s", len(o)+9, o)
 		})
 		r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true, Node: "m"})
-		if err != nil || r.Tallies[Unreadable] != (Tally{1, 1}) || named(r, b.foreign) != Unreadable {
+		if err != nil || r.Tallies[Unreadable] != (Tally{1, 1}) || kindOfKey(r, b.foreign) != Unreadable {
 			t.Errorf("%v, %+v", err, r)
 		}
 	})
 }
 
-// TestAStorageThatFailsEndsTheReading: what fails for all objects, or together with the
-// listing, is no matter of one.
+// TestAStorageThatFailsEndsTheReading: failures of all objects, or also of the listing, are
+// the storage's.
 func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 	for name, fails := range map[string]func(r *http.Request) bool{
 		"the listing fails, too": func(r *http.Request) bool {
@@ -289,8 +290,8 @@ func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBrokenBucket(t)
-				for i := range uint64(maxInRow) {
-					b.tamper.object("n", 7, 1, 4+i, 4+i, time.Now())
+				for i := range uint64(maxConsecutiveFailures) {
+					b.testBucket.putObject("n", 7, 1, 4+i, 4+i, time.Now())
 				}
 				b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 					if !fails(r) {
@@ -299,12 +300,12 @@ func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 					return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 				}})
 				if r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Deep: true, Workers: 1}); err == nil {
-					t.Errorf("the audit goes on: %+v", r)
+					t.Errorf("the audit did not fail: %+v", r)
 				}
 				err := Selection{}.Records(t.Context(), b.store, func(int) {}, func([]byte) error { return nil })
 				var failed *bucket.Error
 				if !errors.As(err, &failed) || failed.Kind != "SlowDown" {
-					t.Errorf("cat: %v", err)
+					t.Errorf("Records returned %v", err)
 				}
 			})
 		})

@@ -8,14 +8,14 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// areTwo reports whether two heartbeats of one log come from two hosts, for example after
+// areClones reports whether two heartbeats of one log come from two hosts, for example after
 // a disk was copied: their runs overlap in time. The runs of a host that was renamed
 // follow each other. Heartbeats with the same run are copies.
-func areTwo(a, b *bucket.Heartbeat) bool {
-	return a.Run != b.Run && !begunAt(a).After(heardAt(b)) && !begunAt(b).After(heardAt(a))
+func areClones(a, b *bucket.Heartbeat) bool {
+	return a.Run != b.Run && !startedAt(a).After(receivedAt(b)) && !startedAt(b).After(receivedAt(a))
 }
 
-func begunAt(b *bucket.Heartbeat) time.Time { return heardAt(b).Add(-b.Lasted()) }
+func startedAt(b *bucket.Heartbeat) time.Time { return receivedAt(b).Add(-b.RunDuration()) }
 
 // findClones finds hosts that write the same log, also across destinations. Hosts with the
 // same name share one heartbeat key and detect the clone themselves.
@@ -26,29 +26,29 @@ func (f *fleet) findClones() {
 			logs[h.LogID] = append(logs[h.LogID], h)
 			if h.Heartbeat.Cloned {
 				h.Wrong = append(h.Wrong, Cloned)
-				h.because("another host of this name writes the same log: data_dir was copied")
+				h.addReason("another host of this name writes the same log: data_dir was copied")
 			}
 		}
 	}
-	for _, its := range logs {
-		slices.SortFunc(its, func(a, b *Host) int { return heardAt(a.Heartbeat).Compare(heardAt(b.Heartbeat)) })
+	for _, sameLog := range logs {
+		slices.SortFunc(sameLog, func(a, b *Host) int { return receivedAt(a.Heartbeat).Compare(receivedAt(b.Heartbeat)) })
 		// Among the hosts with a later heartbeat, the one that started first overlaps if
 		// any does.
-		first := its[len(its)-1]
-		for _, h := range slices.Backward(its[:len(its)-1]) {
-			if areTwo(h.Heartbeat, first.Heartbeat) {
-				h.cloneOf(first)
-				first.cloneOf(h)
+		first := sameLog[len(sameLog)-1]
+		for _, h := range slices.Backward(sameLog[:len(sameLog)-1]) {
+			if areClones(h.Heartbeat, first.Heartbeat) {
+				h.markClone(first)
+				first.markClone(h)
 			}
-			if begunAt(h.Heartbeat).Before(begunAt(first.Heartbeat)) {
+			if startedAt(h.Heartbeat).Before(startedAt(first.Heartbeat)) {
 				first = h
 			}
 		}
 	}
 }
 
-// cloneOf records that another host writes the same log.
-func (h *Host) cloneOf(other *Host) {
+// markClone records that another host writes the same log.
+func (h *Host) markClone(other *Host) {
 	if slices.Contains(h.Wrong, Cloned) {
 		return
 	}
@@ -57,5 +57,5 @@ func (h *Host) cloneOf(other *Host) {
 	if other.Destination != h.Destination {
 		where = " in " + other.Destination
 	}
-	h.because(fmt.Sprintf("%q%s writes the same log: data_dir was copied", other.Node, where))
+	h.addReason(fmt.Sprintf("%q%s writes the same log: data_dir was copied", other.Node, where))
 }

@@ -13,13 +13,13 @@ const unconfirmed = "neither metadata nor a heartbeat tells what the host had co
 // confirmed is the seq below which every record is in the bucket or recorded as lost. It
 // is cached: asked is false until it has been looked up.
 type confirmed struct {
-	asked bool
+	known bool
 	below uint64 // 0: unknown
 }
 
-// newest is how many of the newest objects are checked for the confirmed seq. An upload
+// maxNewestChecked is how many of the newest objects are checked for the confirmed seq. An upload
 // can overtake only the uploads that run at the same time.
-const newest = 16
+const maxNewestChecked = 16
 
 // confirmedBelow returns the highest confirmed-below seq of the log, from its heartbeat or
 // from metadata, or 0 if neither has one. Each forked run has its own.
@@ -28,39 +28,39 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	if run != nil && run.forked {
 		runs, c = []*runObjects{run}, &run.confirmed
 	}
-	if c.asked {
+	if c.known {
 		return c.below, nil
 	}
 	var below uint64
 	if h := l.heartbeatOf(run); h != nil {
 		below = h.ConfirmedBelow
 	}
-	below, err := a.askConfirmed(ctx, l, runs, below)
+	below, err := a.readConfirmed(ctx, l, runs, below)
 	if err == nil {
-		*c = confirmed{asked: true, below: below}
+		*c = confirmed{known: true, below: below}
 	}
 	return below, err
 }
 
-// askConfirmed reads the metadata of the newest objects and stops where no object can
+// readConfirmed reads the metadata of the newest objects and stops where no object can
 // confirm more than below.
-func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
-	asked := 0
+func (a *audit) readConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
+	checked := 0
 	for _, r := range slices.Backward(runs) {
 		for i := r.objects.Len() - 1; i >= 0; i-- {
 			o := *r.objects.at(i)
 			// An object confirms at most the seqs below its own first seq.
-			if asked == newest || o.first <= below {
+			if checked == maxNewestChecked || o.first <= below {
 				break
 			}
-			var there bucket.Stored
+			var stored bucket.Stored
 			key := a.inventory.key(l, r, o)
-			_, err := a.calls.do(ctx, key, func(ctx context.Context) (err error) { there, err = a.calls.store.Stat(ctx, key); return err })
+			_, err := a.calls.do(ctx, key, func(ctx context.Context) (err error) { stored, err = a.calls.store.Stat(ctx, key); return err })
 			if err != nil {
 				return 0, err
 			}
-			below = max(below, min(there.ConfirmedBelow, o.first))
-			asked++
+			below = max(below, min(stored.ConfirmedBelow, o.first))
+			checked++
 		}
 	}
 	return below, nil

@@ -17,9 +17,9 @@ type reading struct {
 	object objectRef
 	key    string
 
-	done     chan struct{} // closed when contents and own are set
-	contents bucket.Contents
-	own      error // error of this object alone
+	done      chan struct{} // closed when contents and own are set
+	contents  bucket.Contents
+	objectErr error // error of this object alone
 }
 
 // maxWitnesses limits how many logs provide their newest object as a witness. A witness is
@@ -52,15 +52,15 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 			defer v.Close()
 			for x := range work {
 				var err error
-				x.own, err = a.calls.do(ctx, x.key, func(ctx context.Context) (err error) {
+				x.objectErr, err = a.calls.do(ctx, x.key, func(ctx context.Context) (err error) {
 					x.contents, err = v.Read(ctx, a.calls.store, x.key)
 					return err
 				})
 				switch {
 				case err != nil:
 					cancel(err)
-				case x.own == nil:
-					a.calls.wasRead(x.key)
+				case x.objectErr == nil:
+					a.calls.recordRead(x.key)
 				}
 				close(x.done)
 			}
@@ -105,7 +105,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		if before != nil && before.run != x.run {
 			before = nil
 		}
-		if a.judge(x, before) && (before == nil || x.object.first > before.object.last()) {
+		if a.checkContents(x, before) && (before == nil || x.object.first > before.object.last()) {
 			before = x
 		}
 	}
@@ -115,22 +115,22 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	return err
 }
 
-// judge reports the problems of an object. It returns whether later objects can compare
+// checkContents reports the problems of an object. It returns whether later objects can compare
 // their ids with this one.
-func (a *audit) judge(x, before *reading) (ok bool) {
+func (a *audit) checkContents(x, before *reading) (ok bool) {
 	c := &x.contents
 	a.report.RawBytes += c.RawBytes
-	f := x.log.about(Damaged, x.run, x.object.first, x.object.last())
+	f := x.log.newFinding(Damaged, x.run, x.object.first, x.object.last())
 	f.Keys = []string{x.key}
-	if x.own == nil {
-		f.Reason = c.Problem(nameOf(x.log, x.run, x.object))
+	if x.objectErr == nil {
+		f.Reason = c.Problem(keyOf(x.log, x.run, x.object))
 	}
 	switch {
-	case errors.Is(x.own, bucket.ErrNotFound):
+	case errors.Is(x.objectErr, bucket.ErrNotFound):
 		f.Kind, f.Reason = Deleted, "while it was audited"
-	case x.own != nil:
-		f.Kind, f.Reason = Unreadable, why(x.own)
-		a.calls.failed.forget(x.key)
+	case x.objectErr != nil:
+		f.Kind, f.Reason = Unreadable, errorText(x.objectErr)
+		a.calls.unreadable.forget(x.key)
 	case c.Truncated:
 		f.Kind = Truncated
 	case f.Reason != "":

@@ -12,12 +12,12 @@ import (
 	"collectord/wal"
 )
 
-func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
+func TestDeepAuditFindsObjectsThatContradictTheirMetadata(t *testing.T) {
 	_, b := newFake(t)
-	shipped(t, t.TempDir(), b.store, wal.Options{}, 100, 10)
+	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 100, 10)
 	_, other := newFake(t)
-	shipped(t, t.TempDir(), other.store, wal.Options{}, 10, 10)
-	stranger, strange := other.get(other.key(1))
+	shipRecords(t, t.TempDir(), other.store, wal.Options{}, 10, 10)
+	otherObject, otherMetadata := other.get(other.keyOfSeq(1))
 	for seq, change := range map[uint64]struct {
 		how    func(object []byte, m *bucket.Metadata) []byte
 		kind   Kind
@@ -25,16 +25,16 @@ func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
 	}{
 		1:  {func([]byte, *bucket.Metadata) []byte { return nil }, Truncated, "empty"},
 		11: {func(o []byte, _ *bucket.Metadata) []byte { return o[:len(o)-1] }, Truncated, "ends within its frame"},
-		21: {func([]byte, *bucket.Metadata) []byte { return stranger }, Damaged, "not those of its metadata"},
+		21: {func([]byte, *bucket.Metadata) []byte { return otherObject }, Damaged, "not those of its metadata"},
 		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "does not check out"},
 		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "does not check out"},
-		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = strange; return stranger }, Damaged, "another object"},
+		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = otherMetadata; return otherObject }, Damaged, "another object"},
 		61: {func(o []byte, _ *bucket.Metadata) []byte { return append(bytes.Clone(o), o...) }, Damaged, "the id of line 11"},
 		71: {func(o []byte, m *bucket.Metadata) []byte { m.Records = 11; return o }, Damaged, "not those of its metadata: 10 records"},
 		81: {func(o []byte, m *bucket.Metadata) []byte { m.SHA256 = strings.Repeat("0", 64); return o }, Damaged, "SHA-256"},
 		91: {func(o []byte, m *bucket.Metadata) []byte { *m = bucket.Metadata{}; return withoutLastLine(t, o) }, Damaged, "it holds 9 records, and its name says 10"},
 	} {
-		key := b.key(seq)
+		key := b.keyOfSeq(seq)
 		good, m := b.get(key)
 		changed := m
 		b.replace(key, change.how(bytes.Clone(good), &changed), changed)
@@ -47,13 +47,13 @@ func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
 		}
 		b.replace(key, good, m)
 	}
-	if r := b.want(Options{Deep: true}, false); r.NoMetadata != 0 {
-		t.Errorf("%d objects have no metadata", r.NoMetadata)
+	if r := b.checkFindings(Options{Deep: true}, false); r.NoMetadata != 0 {
+		t.Errorf("%d objects have no metadata, want 0", r.NoMetadata)
 	}
-	good, _ := b.get(b.key(1))
-	b.replace(b.key(1), good, bucket.Metadata{})
-	if r := b.want(Options{Deep: true}, false); r.NoMetadata != 1 {
-		t.Errorf("%d of 1 objects have no metadata", r.NoMetadata)
+	good, _ := b.get(b.keyOfSeq(1))
+	b.replace(b.keyOfSeq(1), good, bucket.Metadata{})
+	if r := b.checkFindings(Options{Deep: true}, false); r.NoMetadata != 1 {
+		t.Errorf("%d objects have no metadata, want 1", r.NoMetadata)
 	}
 }
 
@@ -76,15 +76,15 @@ func withoutLastLine(t *testing.T, object []byte) []byte {
 	return enc.EncodeAll(lines[:bytes.LastIndexByte(lines[:len(lines)-1], '\n')+1], nil)
 }
 
-func TestDeepAuditFindsIDsThatFallFromObjectToObject(t *testing.T) {
+func TestDeepAuditFindsIDsOutOfOrderAcrossObjects(t *testing.T) {
 	b := newFolder(t)
-	shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
-	// An object that is whole, under the name of one that comes before it.
-	last, _ := b.get(b.key(21))
-	b.replace(b.key(1), last, bucket.Metadata{})
+	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+	// An intact object has the key of an earlier one.
+	last, _ := b.get(b.keyOfSeq(21))
+	b.replace(b.keyOfSeq(1), last, bucket.Metadata{})
 	_, r := b.findings(Options{Deep: true})
 	if len(r.Findings) != 1 || r.Findings[0].FirstSeq != 11 || !strings.Contains(r.Findings[0].Reason, "not above the last one of the object before") ||
-		!slices.Equal(r.Findings[0].Keys, []string{b.key(11), b.key(1)}) {
+		!slices.Equal(r.Findings[0].Keys, []string{b.keyOfSeq(11), b.keyOfSeq(1)}) {
 		t.Errorf("found %+v", r.Findings)
 	}
 }

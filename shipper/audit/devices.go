@@ -24,25 +24,25 @@ const maxDevices = 200_000
 
 // clients is a compact list of a heartbeat's clients, without one pointer per client.
 type clients struct {
-	names string // concatenated names
-	each  []clientSeen
+	names   string // concatenated names
+	entries []clientSeen
 }
 
 type clientSeen struct {
-	end  uint32 // end of its name, which begins at the end of the previous one
-	last int64  // Unix time in seconds when it was last seen, or neverSeen
+	end      uint32 // end of its name, which begins at the end of the previous one
+	lastSeen int64  // Unix time in seconds when it was last seen, or neverSeen
 }
 
 const neverSeen = math.MinInt64
 
-func compact(all []bucket.Client) (c clients) {
+func compactClients(all []bucket.Client) (c clients) {
 	var names strings.Builder
-	c.each = make([]clientSeen, len(all))
+	c.entries = make([]clientSeen, len(all))
 	for i := range all {
 		names.WriteString(all[i].Name)
-		c.each[i] = clientSeen{uint32(names.Len()), neverSeen}
+		c.entries[i] = clientSeen{uint32(names.Len()), neverSeen}
 		if seen := all[i].LastSeen; seen != nil {
-			c.each[i].last = seen.Unix()
+			c.entries[i].lastSeen = seen.Unix()
 		}
 	}
 	c.names = names.String()
@@ -52,9 +52,9 @@ func compact(all []bucket.Client) (c clients) {
 func (c *clients) name(i int) string {
 	from := uint32(0)
 	if i > 0 {
-		from = c.each[i-1].end
+		from = c.entries[i-1].end
 	}
-	return c.names[from:c.each[i].end]
+	return c.names[from:c.entries[i].end]
 }
 
 // device identifies a client name in a destination. Several hosts can know the same name:
@@ -70,7 +70,7 @@ func (f *fleet) findSilentDevices() {
 	devices := map[uint64]device{} // key: a hash of destination and name, which saves memory
 	seed := maphash.MakeSeed()
 	for n, h := range f.hosts {
-		for i := range h.clients.each {
+		for i := range h.clients.entries {
 			var name maphash.Hash
 			name.SetSeed(seed)
 			_, _ = name.WriteString(h.Destination)
@@ -78,19 +78,19 @@ func (f *fleet) findSilentDevices() {
 			_, _ = name.WriteString(h.clients.name(i))
 			sum := name.Sum64()
 			d := device{uint32(n), uint32(i)}
-			if other, known := devices[sum]; !known || f.tellsMore(d, other) {
+			if other, known := devices[sum]; !known || f.isMoreRecent(d, other) {
 				devices[sum] = d
 			}
 		}
 	}
 	for _, d := range devices {
 		h := f.hosts[d.host]
-		silent := f.silence(d)
-		if silent <= f.DeviceSilentFor || h.silent || !h.speaks {
+		silent := f.silentFor(d)
+		if silent <= f.DeviceSilentFor || h.silent || !h.representsNode {
 			continue
 		}
 		found := Device{Name: strings.Clone(h.clients.name(int(d.client))), SilentSeconds: int64(silent.Seconds())}
-		if last := h.clients.each[d.client].last; last != neverSeen {
+		if last := h.clients.entries[d.client].lastSeen; last != neverSeen {
 			at := time.Unix(last, 0).UTC()
 			found.LastSeen = &at
 		}
@@ -107,25 +107,25 @@ func (f *fleet) findSilentDevices() {
 	}
 }
 
-// tellsMore reports whether d counts instead of other, which has the same name. The one
+// isMoreRecent reports whether d counts instead of other, which has the same name. The one
 // that was seen last counts or, if neither was seen, the one on the host that has waited
 // longest.
-func (f *fleet) tellsMore(d, other device) bool {
-	seen, otherSeen := f.last(d) != neverSeen, f.last(other) != neverSeen
+func (f *fleet) isMoreRecent(d, other device) bool {
+	seen, otherSeen := f.lastSeen(d) != neverSeen, f.lastSeen(other) != neverSeen
 	if seen != otherSeen {
 		return seen
 	}
-	return seen == (f.silence(d) < f.silence(other))
+	return seen == (f.silentFor(d) < f.silentFor(other))
 }
 
-func (f *fleet) last(d device) int64 { return f.hosts[d.host].clients.each[d.client].last }
+func (f *fleet) lastSeen(d device) int64 { return f.hosts[d.host].clients.entries[d.client].lastSeen }
 
-// silence returns how long a client of a host has sent nothing, as of now.
-func (f *fleet) silence(d device) time.Duration {
+// silentFor returns how long a client of a host has sent nothing, as of now.
+func (f *fleet) silentFor(d device) time.Duration {
 	b := f.hosts[d.host].Heartbeat
-	quiet := b.Lasted()
-	if last := f.last(d); last != neverSeen {
-		quiet = min(b.At.Sub(time.Unix(last, 0)), bucket.MaxAge)
+	silentThen := b.RunDuration()
+	if last := f.lastSeen(d); last != neverSeen {
+		silentThen = min(b.At.Sub(time.Unix(last, 0)), bucket.MaxAge)
 	}
-	return f.Now.Sub(heardAt(b)) + quiet
+	return f.Now.Sub(receivedAt(b)) + silentThen
 }

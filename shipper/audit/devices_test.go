@@ -10,13 +10,14 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAHostIsSilentOnceItsNextHeartbeatIsOverdue: one that writes hourly, since nothing
-// changes, is not silent in between, and one that promised the next soon is missed soon.
+// TestAHostIsSilentOnceItsNextHeartbeatIsOverdue: an idle host writes hourly and is not
+// silent in between. A busy host announces its next heartbeat early, so that it is missed
+// early.
 func TestAHostIsSilentOnceItsNextHeartbeatIsOverdue(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
 	beat := func(node string, log uint64, age time.Duration, next int64) {
-		b.beat(node, log, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), NextSeconds: next})
+		b.putHeartbeat(node, log, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), NextSeconds: next})
 	}
 	beat("busy", 1, 19*time.Minute, 300)
 	beat("busy-before", 2, 21*time.Minute, 300)
@@ -26,18 +27,18 @@ func TestAHostIsSilentOnceItsNextHeartbeatIsOverdue(t *testing.T) {
 	beat("lies", 6, 26*time.Hour, 1<<62)
 	beat("negative", 7, 74*time.Minute, -5)
 	stores := []bucket.Store{b.store}
-	wantFleet(t, stores, FleetOptions{}, true, "silent busy-before 2", "silent idle-before 4", "silent lies 6", "fine busy 1", "fine idle 3", "fine negative 7", "fine rare 5")
-	wantFleet(t, stores, FleetOptions{SilentFor: 5 * time.Minute}, true, "silent busy 1", "silent busy-before 2", "silent idle 3", "silent idle-before 4", "silent lies 6", "silent negative 7", "fine rare 5")
-	wantFleet(t, stores, FleetOptions{SilentFor: 2 * time.Hour}, false, "fine busy 1", "fine busy-before 2", "fine idle 3", "fine idle-before 4", "fine lies 6", "fine negative 7", "fine rare 5")
+	checkFleet(t, stores, FleetOptions{}, true, "silent busy-before 2", "silent idle-before 4", "silent lies 6", "fine busy 1", "fine idle 3", "fine negative 7", "fine rare 5")
+	checkFleet(t, stores, FleetOptions{SilentFor: 5 * time.Minute}, true, "silent busy 1", "silent busy-before 2", "silent idle 3", "silent idle-before 4", "silent lies 6", "silent negative 7", "fine rare 5")
+	checkFleet(t, stores, FleetOptions{SilentFor: 2 * time.Hour}, false, "fine busy 1", "fine busy-before 2", "fine idle 3", "fine idle-before 4", "fine lies 6", "fine negative 7", "fine rare 5")
 }
 
-func seen(name string, before time.Duration) bucket.Client {
+func seenClient(name string, before time.Duration) bucket.Client {
 	at := ago(before)
 	return bucket.Client{Name: name, LastSeen: &at, Usages: 1}
 }
 
-// devices returns the silent devices of each host.
-func devices(f *Fleet) (lines []string) {
+// silentDevices returns the silent devices of each host.
+func silentDevices(f *Fleet) (lines []string) {
 	for _, h := range f.Hosts {
 		for _, d := range h.SilentDevices {
 			when := "never seen"
@@ -50,57 +51,57 @@ func devices(f *Fleet) (lines []string) {
 	return lines
 }
 
-// TestADeviceIsSilentIfNoHostHeardOfIt: hosts behind a load balancer have one file of
-// tokens, and a device may have moved. Those of a host that is silent itself are not judged.
-func TestADeviceIsSilentIfNoHostHeardOfIt(t *testing.T) {
+// TestADeviceIsSilentIfNoHostReceivedFromIt: behind a load balancer, several hosts know the
+// same devices, and a device may move. Devices of a silent host are not judged.
+func TestADeviceIsSilentIfNoHostReceivedFromIt(t *testing.T) {
 	t.Parallel()
 	b, other := newFolder(t), newFolder(t)
 	day := int64(24 * 3600)
-	beat := func(b tamper, node string, log uint64, age time.Duration, ran int64, clients ...bucket.Client) {
-		b.beat(node, log, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: ran, ClientsKnown: len(clients), Clients: clients})
+	beat := func(b testBucket, node string, log uint64, age time.Duration, ran int64, clients ...bucket.Client) {
+		b.putHeartbeat(node, log, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: ran, ClientsKnown: len(clients), Clients: clients})
 	}
-	beat(b, "a", 1, time.Hour, 9*day, seen("pump-1", time.Hour), seen("pump-2", 26*time.Hour), seen("pump-3", 30*time.Hour), seen("ahead", -900*days),
+	beat(b, "a", 1, time.Hour, 9*day, seenClient("pump-1", time.Hour), seenClient("pump-2", 26*time.Hour), seenClient("pump-3", 30*time.Hour), seenClient("ahead", -900*days),
 		bucket.Client{Name: "spare"}, bucket.Client{Name: "anew"}, bucket.Client{Name: "nowhere"})
-	beat(b, "b", 2, 0, 2*day, seen("pump-2", 25*time.Hour), seen("spare", 2*time.Hour), bucket.Client{Name: "pump-1"}, bucket.Client{Name: "nowhere"},
+	beat(b, "b", 2, 0, 2*day, seenClient("pump-2", 25*time.Hour), seenClient("spare", 2*time.Hour), bucket.Client{Name: "pump-1"}, bucket.Client{Name: "nowhere"},
 		bucket.Client{Name: "of-silent"}, bucket.Client{Name: "before-all", LastSeen: &time.Time{}})
-	beat(b, "silent", 3, 5*time.Hour, 9*day, seen("of-silent", 40*time.Hour), seen("anew", 41*time.Hour), bucket.Client{Name: "spare"})
+	beat(b, "silent", 3, 5*time.Hour, 9*day, seenClient("of-silent", 40*time.Hour), seenClient("anew", 41*time.Hour), bucket.Client{Name: "spare"})
 	beat(b, "started", 4, 0, 3600, bucket.Client{Name: "unknown-yet"})
 	beat(other, "c", 5, 0, 9*day, bucket.Client{Name: "pump-1"})
 	stores := []bucket.Store{b.store, other.store}
-	f := wantFleet(t, stores, FleetOptions{}, true, "silent silent 3", "device a 1", "device b 2", "device c 5", "fine started 4")
+	f := checkFleet(t, stores, FleetOptions{}, true, "silent silent 3", "device a 1", "device b 2", "device c 5", "fine started 4")
 	want := []string{
 		"a: nowhere never seen 217h0m0s", "a: pump-3 seen 30h0m0s",
 		"b: before-all seen 87840h0m0s", "b: pump-2 seen 25h0m0s",
 		"c: pump-1 never seen 216h0m0s",
 	}
-	if got := devices(f); !reflect.DeepEqual(got, want) {
+	if got := silentDevices(f); !reflect.DeepEqual(got, want) {
 		t.Errorf("silent devices are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if h := f.Hosts[1]; h.Heartbeat.ClientsKnown != 7 || h.Heartbeat.Clients != nil || f.Count[SilentDevice] != 3 {
 		t.Errorf("%+v", h)
 	}
-	f = wantFleet(t, stores, FleetOptions{DeviceSilentFor: 29 * time.Hour}, true, "silent silent 3", "device a 1", "device b 2", "device c 5", "fine started 4")
-	if got := devices(f); len(got) != 4 {
+	f = checkFleet(t, stores, FleetOptions{DeviceSilentFor: 29 * time.Hour}, true, "silent silent 3", "device a 1", "device b 2", "device c 5", "fine started 4")
+	if got := silentDevices(f); len(got) != 4 {
 		t.Errorf("silent devices are %q", got)
 	}
-	if f = wantFleet(t, stores, FleetOptions{DeviceSilentFor: -1}, true, "silent silent 3", "fine a 1", "fine b 2", "fine c 5", "fine started 4"); len(devices(f)) > 0 {
-		t.Errorf("silent devices are %q", devices(f))
+	if f = checkFleet(t, stores, FleetOptions{DeviceSilentFor: -1}, true, "silent silent 3", "fine a 1", "fine b 2", "fine c 5", "fine started 4"); len(silentDevices(f)) > 0 {
+		t.Errorf("silent devices are %q", silentDevices(f))
 	}
-	// Of the past are hosts, and not what they got.
-	b.beat("retired", 6, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Hour), Retired: true, ClientsKnown: 1, Clients: []bucket.Client{seen("its", 30*time.Hour)}})
-	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "retired"}, false, "retired retired 6")
+	// Devices of a host out of service are not reported.
+	b.putHeartbeat("retired", 6, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Hour), Retired: true, ClientsKnown: 1, Clients: []bucket.Client{seenClient("its", 30*time.Hour)}})
+	checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "retired"}, false, "retired retired 6")
 }
 
-// TestClientsBeyondWhatFitsInMemoryAreNotJudged, and the fleet says so.
-func TestClientsBeyondWhatFitsInMemoryAreNotJudged(t *testing.T) {
+// TestClientsBeyondTheMemoryLimitAreNotJudged, and are counted.
+func TestClientsBeyondTheMemoryLimitAreNotJudged(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
 	for i := range 4 {
 		name := fmt.Sprint("n", i)
-		b.beat(name, uint64(i+1), bucket.Heartbeat{ConfirmedBelow: 1, At: noon, ClientsKnown: 2, Clients: []bucket.Client{seen(name+"-1", 30*time.Hour), seen(name+"-2", 30*time.Hour)}})
+		b.putHeartbeat(name, uint64(i+1), bucket.Heartbeat{ConfirmedBelow: 1, At: noon, ClientsKnown: 2, Clients: []bucket.Client{seenClient(name+"-1", 30*time.Hour), seenClient(name+"-2", 30*time.Hour)}})
 	}
 	f, err := RunFleet(t.Context(), []bucket.Store{b.store}, FleetOptions{Now: noon, maxDevices: 5})
-	if err != nil || f.Unjudged != 2 || len(devices(f)) != 4 || len(f.Hosts) != 4 {
-		t.Errorf("%d of %d hosts are not judged, silent are %q: %v", f.Unjudged, len(f.Hosts), devices(f), err)
+	if err != nil || f.UnjudgedHosts != 2 || len(silentDevices(f)) != 4 || len(f.Hosts) != 4 {
+		t.Errorf("%d of %d hosts are not judged; silent devices are %q: %v", f.UnjudgedHosts, len(f.Hosts), silentDevices(f), err)
 	}
 }

@@ -4,7 +4,7 @@
 //	heartbeats, then listing -> keys -> inventory (logs, runs, objects) -> gaps
 //	gaps -> loss notes, confirmed_below -> findings -> accepted or not
 //	                   deep: each object -> bucket.Verifier -> findings
-//	heartbeats of all destinations -> hosts (with Holes: plus findings of Run) -> states
+//	heartbeats of all destinations -> hosts (with AuditObjects: plus findings of Run) -> states
 //	Selection -> the hours it needs -> keys -> bucket.Reader -> lines
 //
 // The package owns the rules by which a gap is Missing, Overdue, NotYet or Lost, the rules

@@ -12,7 +12,7 @@ import (
 
 // FleetOptions configures RunFleet. The zero value of each field means its default.
 type FleetOptions struct {
-	Holes bool // also audit the objects; default: read only heartbeats
+	AuditObjects bool // also audit the objects; default: read only heartbeats
 	// SilentFor is how long a host may be silent after the time at which its next
 	// heartbeat was due; default 15 min.
 	SilentFor time.Duration
@@ -25,7 +25,7 @@ type FleetOptions struct {
 	Expected        []string      // nodes that must exist
 	Accepted        *Accepted     // accepted incidents; default: none
 	// Progress is called from several goroutines with the number of heartbeats read. With
-	// Holes it is then called with the number of objects listed in a destination.
+	// AuditObjects it is then called with the number of objects listed in a destination.
 	Progress func(heartbeats, objects int)
 
 	maxDevices int64 // limit of clients kept in memory
@@ -33,11 +33,11 @@ type FleetOptions struct {
 
 // Fleet is the report of all hosts.
 type Fleet struct {
-	Hosts      []*Host // worst state first, then by node
-	Heartbeats int     // number of readable heartbeats
-	Objects    int     // number of audited objects
-	Unjudged   int     // hosts whose clients exceed the memory limit; their silent clients are not reported
-	Count      map[Kind]int
+	Hosts         []*Host // worst state first, then by node
+	Heartbeats    int     // number of readable heartbeats
+	Objects       int     // number of audited objects
+	UnjudgedHosts int     // hosts whose clients exceed the memory limit; their silent clients are not reported
+	Count         map[Kind]int
 }
 
 // Wrong reports whether any host needs attention.
@@ -57,17 +57,17 @@ func (f *Fleet) Failed() (all []*Host) {
 
 // Nodes returns the number of different nodes, without those that are absent.
 func (f *Fleet) Nodes() int {
-	nodes := map[nodeOf]bool{}
+	nodes := map[nodeID]bool{}
 	for _, h := range f.Hosts {
 		if h.Node != "" && h.State != Absent {
-			nodes[h.nodeOf()] = true
+			nodes[h.nodeID()] = true
 		}
 	}
 	return len(nodes)
 }
 
 // RunFleet reports the state of each host from the heartbeats in the destinations. With
-// Holes it also audits the objects as Run does. If there are several destinations, one
+// AuditObjects it also audits the objects as Run does. If there are several destinations, one
 // that can't be read is part of the report; a single one that can't be read is an error.
 //
 // RunFleet takes about 1 KiB of memory per host, plus the memory of Run, plus at most 20
@@ -104,27 +104,27 @@ func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Flee
 		}
 		err := all[i].err
 		if err == nil {
-			err = inRow.try(func() error { return f.enter(ctx, store, all[i].heartbeats) })
+			err = inRow.try(func() error { return f.addDestination(ctx, store, all[i].heartbeats) })
 		}
 		if err != nil && (len(stores) == 1 || ctx.Err() != nil) {
 			return nil, err
 		}
 		if err != nil {
-			f.add(&Host{Wrong: []Kind{failure(err)}, Reason: why(err)})
+			f.add(&Host{Wrong: []Kind{failureKind(err)}, Reason: errorText(err)})
 		}
 	}
-	f.judge()
+	f.setStates()
 	return f.report(), nil
 }
 
 // fleet is the state of a running RunFleet.
 type fleet struct {
 	FleetOptions
-	destination string // the current destination; empty: the only one
-	hosts       []*Host
-	heartbeats  int
-	objects     int
-	unjudged    int
+	destination   string // the current destination; empty: the only one
+	hosts         []*Host
+	heartbeats    int
+	objects       int
+	unjudgedHosts int
 }
 
 func (f *fleet) add(h *Host) *Host {
@@ -133,11 +133,11 @@ func (f *fleet) add(h *Host) *Host {
 	return h
 }
 
-// enter adds the hosts of a destination.
-func (f *fleet) enter(ctx context.Context, store bucket.Store, heartbeats []storedHeartbeat) error {
+// addDestination adds the hosts of a destination.
+func (f *fleet) addDestination(ctx context.Context, store bucket.Store, heartbeats []storedHeartbeat) error {
 	before := len(f.hosts)
-	logs := f.enterHeartbeats(heartbeats)
-	if f.Holes {
+	logs := f.addHeartbeats(heartbeats)
+	if f.AuditObjects {
 		r, err := Run(ctx, store, Options{
 			Grace: f.Grace, Now: f.Now, Node: f.Node, Accepted: f.Accepted,
 			Progress: func(objects, _ int) { f.Progress(f.heartbeats, objects) },
@@ -145,7 +145,7 @@ func (f *fleet) enter(ctx context.Context, store bucket.Store, heartbeats []stor
 		if err != nil {
 			return err
 		}
-		f.enterAudit(r, logs)
+		f.addAudit(r, logs)
 	}
 	if len(f.hosts) > before || f.Node != "" {
 		return nil
@@ -162,15 +162,15 @@ func (f *fleet) enter(ctx context.Context, store bucket.Store, heartbeats []stor
 	return nil
 }
 
-// enterHeartbeats adds the hosts that wrote the heartbeats. It returns, by log, the host
+// addHeartbeats adds the hosts that wrote the heartbeats. It returns, by log, the host
 // that was heard of last. For a host that was renamed, the latest heartbeat counts.
-func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
+func (f *fleet) addHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 	logs = map[string]*Host{}
 	var bad []*Host
-	slices.SortStableFunc(all, func(a, b storedHeartbeat) int { return heardAt(&a.Heartbeat).Compare(heardAt(&b.Heartbeat)) })
+	slices.SortStableFunc(all, func(a, b storedHeartbeat) int { return receivedAt(&a.Heartbeat).Compare(receivedAt(&b.Heartbeat)) })
 	for i := range all {
 		h := &all[i]
-		if h.gone {
+		if h.deleted {
 			continue
 		}
 		id := bucket.HexID(h.key.LogID)
@@ -183,13 +183,13 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 			continue
 		}
 		f.heartbeats++
-		if h.unjudged {
-			f.unjudged++
+		if h.clientsSkipped {
+			f.unjudgedHosts++
 		}
 		switch host := logs[id]; {
-		case host == nil || areTwo(host.Heartbeat, &h.Heartbeat):
+		case host == nil || areClones(host.Heartbeat, &h.Heartbeat):
 			logs[id] = f.add(&Host{Node: h.Node, LogID: id, Heartbeat: &h.Heartbeat, clients: h.clients})
-		case tellsMore(heardAt(&h.Heartbeat), heardAt(host.Heartbeat), f.Now):
+		case isCloserToNow(receivedAt(&h.Heartbeat), receivedAt(host.Heartbeat), f.Now):
 			host.Node, host.Heartbeat, host.clients = h.Node, &h.Heartbeat, h.clients
 		}
 	}
@@ -201,9 +201,9 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 	return logs
 }
 
-// enterAudit adds the findings of an audit to the hosts. It also adds the hosts without a
+// addAudit adds the findings of an audit to the hosts. It also adds the hosts without a
 // heartbeat, and damaged objects that belong to no log.
-func (f *fleet) enterAudit(r *Report, logs map[string]*Host) {
+func (f *fleet) addAudit(r *Report, logs map[string]*Host) {
 	f.objects += r.Objects
 	for i := range r.Logs {
 		l := &r.Logs[i]
@@ -242,7 +242,7 @@ func (f *fleet) report() *Fleet {
 	slices.SortStableFunc(f.hosts, func(a, b *Host) int {
 		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), cmp.Compare(a.Node, b.Node), cmp.Compare(a.LogID, b.LogID), cmp.Compare(a.Key, b.Key))
 	})
-	r := &Fleet{Hosts: f.hosts, Heartbeats: f.heartbeats, Objects: f.objects, Unjudged: f.unjudged, Count: map[Kind]int{}}
+	r := &Fleet{Hosts: f.hosts, Heartbeats: f.heartbeats, Objects: f.objects, UnjudgedHosts: f.unjudgedHosts, Count: map[Kind]int{}}
 	for _, h := range f.hosts {
 		if len(h.Wrong) == 0 {
 			h.Wrong = []Kind{} // [] in JSON, not null

@@ -15,8 +15,9 @@ import (
 	"collectord/wal"
 )
 
-// hosts returns a line for each host of a fleet: all that is wrong or its state, node, log.
-func hosts(f *Fleet) (lines []string) {
+// hostLines returns a line for each host of a fleet: everything that is wrong, or its
+// state; node and log.
+func hostLines(f *Fleet) (lines []string) {
 	for _, h := range f.Hosts {
 		state := string(h.State)
 		for i, k := range h.Wrong {
@@ -29,14 +30,14 @@ func hosts(f *Fleet) (lines []string) {
 	return lines
 }
 
-func wantFleet(t *testing.T, stores []bucket.Store, o FleetOptions, wrong bool, want ...string) *Fleet {
+func checkFleet(t *testing.T, stores []bucket.Store, o FleetOptions, wrong bool, want ...string) *Fleet {
 	t.Helper()
 	o.Now = noon
 	f, err := RunFleet(context.Background(), stores, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := hosts(f); !slices.Equal(got, want) || f.Wrong() != wrong {
+	if got := hostLines(f); !slices.Equal(got, want) || f.Wrong() != wrong {
 		t.Errorf("%+v: wrong: %v\n  %s\nwant\n  %s", o, f.Wrong(), strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}
 	for _, h := range f.Hosts {
@@ -53,37 +54,37 @@ const days = 24 * time.Hour
 
 var logFull = []bucket.Trouble{{Name: "log", Message: "full"}}
 
-func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
+func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 	t.Parallel()
 	_, fake := newFake(t)
-	for name, b := range map[string]tamper{"S3": fake, "folder": newFolder(t)} {
+	for name, b := range map[string]testBucket{"S3": fake, "folder": newFolder(t)} {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
 			well := bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Version: "1.2", At: ago(time.Minute)}
-			b.beat("well", 10, well)
+			b.putHeartbeat("well", 10, well)
 			stores := []bucket.Store{b.store}
-			wantFleet(t, stores, FleetOptions{}, false, "fine well a")
+			checkFleet(t, stores, FleetOptions{}, false, "fine well a")
 
-			b.beat("silent", 2, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
-			b.beat("ahead", 3, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(-4 * time.Hour)})
-			b.beat("troubled", 4, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: logFull, At: noon})
-			b.beat("waits", 5, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(time.Minute)})
-			b.beat("overdue", 6, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 24 * 3600, At: ago(time.Hour)})
-			b.beat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: logFull, At: ago(40 * days)})
-			b.beat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
-			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
-			b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // before data_dir was made anew
-			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // when its clock was ahead
-			b.beat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
-			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to what follows
-			b.beat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-			b.beat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
-			b.beat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-			f := wantFleet(t, stores, FleetOptions{}, true,
+			b.putHeartbeat("silent", 2, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
+			b.putHeartbeat("ahead", 3, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(-4 * time.Hour)})
+			b.putHeartbeat("troubled", 4, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: logFull, At: noon})
+			b.putHeartbeat("waits", 5, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(time.Minute)})
+			b.putHeartbeat("overdue", 6, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 24 * 3600, At: ago(time.Hour)})
+			b.putHeartbeat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: logFull, At: ago(40 * days)})
+			b.putHeartbeat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
+			b.putHeartbeat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
+			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // from before data_dir was made again
+			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // from when its clock was ahead
+			b.putHeartbeat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
+			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to the next one
+			b.putHeartbeat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+			b.putHeartbeat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+			b.putHeartbeat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+			f := checkFleet(t, stores, FleetOptions{}, true,
 				"silent ahead 3", "silent silent 2", "overdue dead 7", "overdue overdue 6", "trouble troubled 4",
 				"fine another c", "fine newer d", "fine waits 5", "fine well a", "retired retired 8", "replaced well 1", "replaced well b", "away away 9", "away well e")
 			if f.Heartbeats != 16 || f.Nodes() != 11 || f.Count[Fine] != 4 || f.Count[Silent] != 2 || f.Objects != 0 {
-				t.Errorf("%+v, %d nodes", f, f.Nodes())
+				t.Errorf("%+v, got %d nodes", f, f.Nodes())
 			}
 			by := map[string]*Host{}
 			for _, h := range f.Hosts {
@@ -102,40 +103,40 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 				t.Errorf("%+v", h)
 			}
 
-			// What is asked for can differ.
-			wantFleet(t, stores, FleetOptions{Node: "waits", Grace: time.Hour}, true, "overdue waits 5")
-			wantFleet(t, stores, FleetOptions{Node: "silent", SilentFor: 4 * time.Hour}, false, "fine silent 2")
-			wantFleet(t, stores, FleetOptions{Node: "nobody"}, true, "absent nobody")
-			known := accepting(t, "0000000000000006 11-15 alice the disk was replaced\n0000000000000007 11-20 alice the host burnt down")
-			if f := wantFleet(t, stores, FleetOptions{Node: "dead", Accepted: known}, false, "away dead 7"); f.Hosts[0].OutOfService() {
-				t.Error("a host that left records open is out of service")
+			// Options change the result.
+			checkFleet(t, stores, FleetOptions{Node: "waits", Grace: time.Hour}, true, "overdue waits 5")
+			checkFleet(t, stores, FleetOptions{Node: "silent", SilentFor: 4 * time.Hour}, false, "fine silent 2")
+			checkFleet(t, stores, FleetOptions{Node: "nobody"}, true, "absent nobody")
+			known := parseAccepted(t, "0000000000000006 11-15 alice the disk was replaced\n0000000000000007 11-20 alice the host burnt down")
+			if f := checkFleet(t, stores, FleetOptions{Node: "dead", Accepted: known}, false, "away dead 7"); f.Hosts[0].OutOfService() {
+				t.Error("a host with pending records is out of service")
 			}
-			wantFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
-			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentFor: 5 * time.Hour}, true,
+			checkFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // the acceptance covers only a part
+			checkFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentFor: 5 * time.Hour}, true,
 				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well 1",
 				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b", "away well e")
 		})
 	}
 }
 
-// TestAHeartbeatFromTheFutureDoesNotHideALaterOne: the host was set up with a wrong clock,
-// and renamed, or got another log, when that was right.
+// TestAHeartbeatFromTheFutureDoesNotHideALaterOne: the host had a wrong clock at first.
+// After the clock was corrected, the host was renamed or got a new log.
 func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
 	well := bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(time.Minute)}
 	ahead := bucket.Heartbeat{LastSeq: 5, ConfirmedBelow: 6, At: ago(-400 * days)}
-	b.object("renamed", 1, 1, 1, 10, noon)
-	b.object("anew", 2, 1, 1, 5, noon)
-	b.object("anew", 3, 1, 1, 10, noon)
-	b.beat("factory", 1, ahead)
-	b.beat("renamed", 1, well)
-	b.beat("anew", 2, ahead)
-	b.beat("anew", 3, well)
+	b.putObject("renamed", 1, 1, 1, 10, noon)
+	b.putObject("anew", 2, 1, 1, 5, noon)
+	b.putObject("anew", 3, 1, 1, 10, noon)
+	b.putHeartbeat("factory", 1, ahead)
+	b.putHeartbeat("renamed", 1, well)
+	b.putHeartbeat("anew", 2, ahead)
+	b.putHeartbeat("anew", 3, well)
 	stores := []bucket.Store{b.store}
 	expected := []string{"renamed", "anew"}
 	for _, holes := range []bool{false, true} {
-		wantFleet(t, stores, FleetOptions{Holes: holes, Expected: expected}, false, "fine anew 3", "fine renamed 1", "replaced anew 2")
+		checkFleet(t, stores, FleetOptions{AuditObjects: holes, Expected: expected}, false, "fine anew 3", "fine renamed 1", "replaced anew 2")
 	}
 	for _, stores := range [][]bucket.Store{{b.store}, {b.store, b.store}} {
 		r, err := RunAll(t.Context(), stores, Options{Now: noon})
@@ -146,37 +147,37 @@ func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
 			t.Errorf("%+v", r.Findings)
 		}
 	}
-	b.beat("anew", 3, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
-	wantFleet(t, stores, FleetOptions{}, true, "silent anew 3", "fine renamed 1", "replaced anew 2")
+	b.putHeartbeat("anew", 3, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
+	checkFleet(t, stores, FleetOptions{}, true, "silent anew 3", "fine renamed 1", "replaced anew 2")
 }
 
-func TestARetiredLogOfANodeThatIsBackIsOfThePast(t *testing.T) {
+func TestARetiredLogOfAReturnedNodeIsOutOfService(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
-	b.beat("back", 1, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
-	b.beat("back", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"back"}}, false, "fine back 2", "retired back 1")
+	b.putHeartbeat("back", 1, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
+	b.putHeartbeat("back", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	f := checkFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"back"}}, false, "fine back 2", "retired back 1")
 	if !f.Hosts[1].OutOfService() {
 		t.Errorf("%+v", f.Hosts[1])
 	}
 }
 
-func TestTheFleetOfANodeKnowsItsLaterNames(t *testing.T) {
+func TestFleetFindsANodeUnderItsLaterName(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
-	b.beat("before", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
-	b.beat("now", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-	b.beat("another", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	b.putHeartbeat("before", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	b.putHeartbeat("now", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	b.putHeartbeat("another", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 	for _, node := range []string{"before", "now"} {
-		wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: node}, false, "fine now 1")
+		checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: node}, false, "fine now 1")
 	}
-	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "nobody"}, true, "absent nobody")
+	checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "nobody"}, true, "absent nobody")
 }
 
-func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
+func TestUnreadableHeartbeatsAreNamedAndOthersRead(t *testing.T) {
 	t.Parallel()
 	server, b := newFake(t)
-	b.beat("well", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	b.putHeartbeat("well", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 	put := func(node string, log uint64, content string) string {
 		key := bucket.Key{Node: node, LogID: log}.HeartbeatKey()
 		b.put(key, []byte(content), bucket.Metadata{})
@@ -185,9 +186,9 @@ func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
 	beat := func(node string, log uint64) string {
 		return fmt.Sprintf(`{"format":1,"node":%q,"log_id":%q,"run":"0000000000000001","version":"1","last_seq":5,"confirmed_below":6,"at":"2026-11-24T12:00:00Z"}`, node, bucket.HexID(log))
 	}
-	put("edge-\u202e2", 2, "\x1b[31m") // no JSON
+	put("edge-\u202e2", 2, "\x1b[31m") // not JSON
 	put("edge-3", 3, strings.Repeat(" ", 1<<20)+beat("edge-3", 3))
-	put("edge-4", 4, beat("well", 4)) // of another node
+	put("edge-4", 4, beat("well", 4)) // from another node
 	put("edge-5", 5, beat("edge-5", 1))
 	put("edge-6", 6, strings.Replace(beat("edge-6", 6), `"format":1`, `"format":2`, 1))
 	put("edge-7", 7, strings.Replace(beat("edge-7", 7), `12:00`, `99:00`, 1))
@@ -201,7 +202,7 @@ func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
 		"damaged edge-3 3", "damaged edge-4 4", "damaged edge-5 5", "damaged edge-6 6", "damaged edge-7 7", "damaged edge-9 9", "damaged edge-\u202e2 2",
 		"unreadable edge-8 8", "fine well 1",
 	}
-	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"edge-3"}}, true, want...)
+	f := checkFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"edge-3"}}, true, want...)
 	if f.Heartbeats != 1 || f.Count[Damaged] != 7 || f.Count[Unreadable] != 1 {
 		t.Errorf("%+v", f)
 	}
@@ -210,9 +211,9 @@ func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
 			t.Errorf("%+v", h)
 		}
 	}
-	// Neither do they end an audit.
-	b.object("edge-8", 8, 1, 1, 10, noon)
-	f = wantFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true}, true, want...)
+	// The audit goes on, too.
+	b.putObject("edge-8", 8, 1, 1, 10, noon)
+	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{AuditObjects: true}, true, want...)
 	if h := f.Hosts[7]; h.Node != "edge-8" || h.Found == nil || f.Objects != 1 {
 		t.Errorf("%+v", h)
 	}
@@ -226,15 +227,15 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
 	stores := []bucket.Store{b.store}
-	b.object("well", 1, 1, 1, 10, noon)
-	b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
-	b.object("holed", 2, 1, 1, 10, noon)
-	b.object("holed", 2, 1, 21, 30, noon)
-	b.beat("holed", 2, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon})
-	b.object("quiet", 3, 1, 1, 10, noon) // heartbeats are off there
-	b.beat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: noon})
-	b.object("lost", 5, 1, 1, 10, noon)
-	b.beat("lost", 5, bucket.Heartbeat{LastSeq: 15, ConfirmedBelow: 16, At: noon})
+	b.putObject("well", 1, 1, 1, 10, noon)
+	b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
+	b.putObject("holed", 2, 1, 1, 10, noon)
+	b.putObject("holed", 2, 1, 21, 30, noon)
+	b.putHeartbeat("holed", 2, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon})
+	b.putObject("quiet", 3, 1, 1, 10, noon) // heartbeats are turned off there
+	b.putHeartbeat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: noon})
+	b.putObject("lost", 5, 1, 1, 10, noon)
+	b.putHeartbeat("lost", 5, bucket.Heartbeat{LastSeq: 15, ConfirmedBelow: 16, At: noon})
 	note, err := bucket.NewLossNote(bucket.Key{Node: "lost", LogID: 5, Run: 1, FirstSeq: 11, LastSeq: 15}, "damaged", noon, true)
 	if err != nil {
 		t.Fatal(err)
@@ -242,12 +243,12 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	if err := b.store.Put(context.Background(), note); err != nil {
 		t.Fatal(err)
 	}
-	// It waits for long, says its heartbeat, and all of it is there.
-	b.object("slow", 6, 1, 1, 10, noon)
-	b.beat("slow", 6, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 1, Pending: 10, OldestUnshipped: 30 * 3600, At: noon})
+	// According to the heartbeat, records have waited for long, but all are stored.
+	b.putObject("slow", 6, 1, 1, 10, noon)
+	b.putHeartbeat("slow", 6, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 1, Pending: 10, OldestUnshipped: 30 * 3600, At: noon})
 
-	wantFleet(t, stores, FleetOptions{}, true, "overdue slow 6", "trouble gone 4", "fine holed 2", "fine lost 5", "fine well 1")
-	f := wantFleet(t, stores, FleetOptions{Holes: true, Expected: []string{"quiet"}}, true,
+	checkFleet(t, stores, FleetOptions{}, true, "overdue slow 6", "trouble gone 4", "fine holed 2", "fine lost 5", "fine well 1")
+	f := checkFleet(t, stores, FleetOptions{AuditObjects: true, Expected: []string{"quiet"}}, true,
 		"gone+trouble gone 4", "missing holed 2", "unheard quiet 3", "fine lost 5", "fine slow 6", "fine well 1")
 	if h := f.Hosts[1]; h.Found[Missing] != (Tally{1, 10}) || h.Heartbeat == nil || f.Objects != 6 {
 		t.Errorf("%+v", h)
@@ -255,14 +256,14 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	if h := f.Hosts[3]; h.Found[Lost] != (Tally{1, 5}) {
 		t.Errorf("%+v", h)
 	}
-	known := accepting(t, "0000000000000002 11-20 alice deleted by hand\n0000000000000004 1-10 alice the same")
-	wantFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1")
+	known := parseAccepted(t, "0000000000000002 11-20 alice deleted by hand\n0000000000000004 1-10 alice the same")
+	checkFleet(t, stores, FleetOptions{AuditObjects: true, Accepted: known}, true, "trouble gone 4", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1")
 	if len(known.Unused()) > 0 {
 		t.Errorf("%+v", known.Unused())
 	}
-	wantFleet(t, stores, FleetOptions{Holes: true, Node: "holed"}, true, "missing holed 2")
+	checkFleet(t, stores, FleetOptions{AuditObjects: true, Node: "holed"}, true, "missing holed 2")
 	b.put("dt=2026-11-24/hour=12/n-0000000000000009-00000000000000000001-09000000000000000000-0000000000000001.ndjson.zst", []byte("x"), bucket.Metadata{})
-	if f := wantFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "damaged", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1"); f.Hosts[1].Key == "" {
+	if f := checkFleet(t, stores, FleetOptions{AuditObjects: true, Accepted: known}, true, "trouble gone 4", "damaged", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1"); f.Hosts[1].Key == "" {
 		t.Errorf("%+v", f.Hosts[1])
 	}
 }
@@ -270,37 +271,37 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 func TestAFleetOfSeveralDestinations(t *testing.T) {
 	t.Parallel()
 	one, other, off, empty := newFolder(t), newFolder(t), newFolder(t), newFolder(t)
-	one.beat("n", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
-	other.beat("n", 8, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // its destination was changed
-	other.object("n", 8, 1, 1, 10, noon)
-	off.object("m", 9, 1, 1, 10, noon)
+	one.putHeartbeat("n", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	other.putHeartbeat("n", 8, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // its destination was changed
+	other.putObject("n", 8, 1, 1, 10, noon)
+	off.putObject("m", 9, 1, 1, 10, noon)
 	stores := []bucket.Store{one.store, other.store, off.store, empty.store}
 	for holes, unheard := range map[bool]string{false: "unheard", true: "unheard m 9"} {
-		f := wantFleet(t, stores, FleetOptions{Holes: holes}, true, "nothing", "silent n 7", unheard, "fine n 8")
-		for i, s := range []tamper{empty, one, off, other} {
+		f := checkFleet(t, stores, FleetOptions{AuditObjects: holes}, true, "nothing", "silent n 7", unheard, "fine n 8")
+		for i, s := range []testBucket{empty, one, off, other} {
 			if f.Hosts[i].Destination != s.store.String() {
 				t.Errorf("%+v", f.Hosts[i])
 			}
 		}
 	}
-	wantFleet(t, stores, FleetOptions{Node: "n"}, true, "silent n 7", "fine n 8")
-	wantFleet(t, stores[3:], FleetOptions{}, true, "nothing")
+	checkFleet(t, stores, FleetOptions{Node: "n"}, true, "silent n 7", "fine n 8")
+	checkFleet(t, stores[3:], FleetOptions{}, true, "nothing")
 }
 
-// TestTheFleetOfRealHosts ships from logs, and reads what their heartbeats say.
+// TestTheFleetOfRealHosts ships from logs, and evaluates their heartbeats.
 func TestTheFleetOfRealHosts(t *testing.T) {
 	t.Parallel()
-	everyStore(t, func(t *testing.T, b tamper) {
-		retired(t, t.TempDir(), b.store, 40, 10)
-		shipped(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
-		f, err := RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+	onEveryStore(t, func(t *testing.T, b testBucket) {
+		shipAndRetire(t, t.TempDir(), b.store, 40, 10)
+		shipRecords(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
+		f, err := RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{AuditObjects: true})
 		if err != nil || len(f.Hosts) != 2 || f.Hosts[0].State != Unheard || f.Hosts[1].State != Retired || f.Objects != 6 || f.Wrong() {
-			t.Fatalf("%q, %v", hosts(f), err)
+			t.Fatalf("%q, %v", hostLines(f), err)
 		}
-		b.remove(b.key(31))
-		f, err = RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+		b.remove(b.keyOfSeq(31))
+		f, err = RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{AuditObjects: true})
 		if err != nil || f.Hosts[0].State != Missing || f.Hosts[0].Found[Missing] != (Tally{1, 10}) {
-			t.Errorf("%q, %v", hosts(f), err)
+			t.Errorf("%q, %v", hostLines(f), err)
 		}
 	})
 }

@@ -10,8 +10,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// heartbeatsOf holds the heartbeats of one destination.
-type heartbeatsOf struct {
+// destinationHeartbeats holds the heartbeats of one destination.
+type destinationHeartbeats struct {
 	calls      objectCalls
 	heartbeats []storedHeartbeat
 
@@ -19,13 +19,13 @@ type heartbeatsOf struct {
 	err error      // why the destination can't be read
 }
 
-func (d *heartbeatsOf) fail(err error) {
+func (d *destinationHeartbeats) fail(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.err = err
 }
 
-func (d *heartbeatsOf) failed() bool {
+func (d *destinationHeartbeats) failed() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err != nil
@@ -33,11 +33,11 @@ func (d *heartbeatsOf) failed() bool {
 
 // readAllHeartbeats reads the heartbeats of all destinations. It reads several at once
 // across destinations, since each host may have its own destination.
-func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([]*heartbeatsOf, error) {
-	all := make([]*heartbeatsOf, len(stores))
+func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([]*destinationHeartbeats, error) {
+	all := make([]*destinationHeartbeats, len(stores))
 	var inRow failedInRow
 	err := bucket.Parallel(ctx, len(stores), func(i int) error {
-		d := &heartbeatsOf{calls: objectCalls{store: stores[i]}}
+		d := &destinationHeartbeats{calls: objectCalls{store: stores[i]}}
 		all[i] = d
 		d.err = inRow.try(func() (err error) { d.heartbeats, err = listHeartbeats(ctx, stores[i]); return err })
 		return ctx.Err()
@@ -46,7 +46,7 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 		return nil, err
 	}
 	type position struct {
-		of *heartbeatsOf
+		of *destinationHeartbeats
 		at int
 	}
 	var each []position
@@ -77,9 +77,9 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 		switch n := int64(len(h.Clients)); {
 		case n == 0, o.DeviceSilentFor < 0:
 		case devices.Add(n) > o.maxDevices:
-			h.unjudged = true
+			h.clientsSkipped = true
 		default:
-			h.clients = compact(h.Clients)
+			h.clients = compactClients(h.Clients)
 		}
 		h.Clients = nil
 		o.Progress(int(done.Add(1)), 0)

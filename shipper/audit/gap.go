@@ -18,19 +18,19 @@ type gap struct {
 	heartbeat   *bucket.Heartbeat // for a gap after all objects: the heartbeat that proves the gap
 }
 
-// gap reports which part of a gap is recorded as lost, and classifies the rest.
-func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
+// classifyGap reports which part of a gap is recorded as lost, and classifies the rest.
+func (a *audit) classifyGap(ctx context.Context, l *logObjects, g gap) error {
 	next, end := g.first, g.last
 	rest := func(last uint64) error {
 		if next > last {
 			return nil
 		}
 		if g.leading && !a.FromStart {
-			a.add(l.about(Earlier, nil, next, last))
+			a.add(l.newFinding(Earlier, nil, next, last))
 			return nil
 		}
 		g.first, g.last = next, last
-		return a.unexplained(ctx, l, g)
+		return a.classifyUnexplained(ctx, l, g)
 	}
 	for _, n := range l.notes[firstNote(l.notes, g.first):] {
 		if n.FirstSeq > end {
@@ -45,7 +45,7 @@ func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
 			}
 			next = n.FirstSeq
 		}
-		f := l.about(Lost, nil, next, min(n.LastSeq, end))
+		f := l.newFinding(Lost, nil, next, min(n.LastSeq, end))
 		f.Node, f.Reason, f.Keys = n.Node, n.reason, []string{n.LossKey()}
 		if n.Run != 0 {
 			f.Runs = []string{bucket.HexID(n.Run)}
@@ -72,15 +72,15 @@ func firstNote(notes []lossNote, seq uint64) int {
 	return at
 }
 
-// unexplained reports a gap without a loss note. The part below the confirmed seq is
+// classifyUnexplained reports a gap without a loss note. The part below the confirmed seq is
 // Missing. The part above it is NotYet, or Overdue after the grace period.
-func (a *audit) unexplained(ctx context.Context, l *logObjects, g gap) error {
+func (a *audit) classifyUnexplained(ctx context.Context, l *logObjects, g gap) error {
 	confirmed, err := a.confirmedBelow(ctx, l, g.run)
 	if err != nil {
 		return err
 	}
 	if g.first < confirmed {
-		f := l.about(Missing, g.run, g.first, min(g.last, confirmed-1))
+		f := l.newFinding(Missing, g.run, g.first, min(g.last, confirmed-1))
 		f.Since = &g.since
 		a.add(f)
 		g.first = confirmed
@@ -92,7 +92,7 @@ func (a *audit) unexplained(ctx context.Context, l *logObjects, g gap) error {
 	if a.Now.Sub(g.since) > a.Grace {
 		kind = Overdue
 	}
-	f := l.about(kind, g.run, g.first, g.last)
+	f := l.newFinding(kind, g.run, g.first, g.last)
 	f.Since = &g.since
 	if g.heartbeat != nil {
 		f.Node, f.Heartbeat = g.heartbeat.Node, &g.heartbeat.At

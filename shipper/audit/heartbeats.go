@@ -17,12 +17,12 @@ const maxHeartbeats = 100_000
 // storedHeartbeat is a heartbeat in the bucket, or the reason why it can't be read.
 type storedHeartbeat struct {
 	bucket.Heartbeat
-	key        bucket.Key
-	problem    string
-	unreadable bool // the storage caused the problem
-	gone       bool
-	clients    clients // clients of the heartbeat, for the fleet
-	unjudged   bool    // its clients exceed the memory limit
+	key            bucket.Key
+	problem        string
+	unreadable     bool // the storage caused the problem
+	deleted        bool
+	clients        clients // clients of the heartbeat, for the fleet
+	clientsSkipped bool    // its clients exceed the memory limit
 }
 
 // readHeartbeats reads all heartbeats. It runs before the listing, so that the listing
@@ -64,45 +64,45 @@ func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartb
 // read reads the heartbeat. A problem of this heartbeat alone is stored in h; an error is
 // a failure of the storage.
 func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
-	own, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
+	objectErr, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
 		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
 		return err
 	})
 	var damage *bucket.Damage
 	switch {
-	case own == nil:
-	case errors.Is(own, bucket.ErrNotFound):
-		h.gone = true
-	case errors.As(own, &damage):
+	case objectErr == nil:
+	case errors.Is(objectErr, bucket.ErrNotFound):
+		h.deleted = true
+	case errors.As(objectErr, &damage):
 		h.problem = damage.Err.Error()
 	default:
-		h.problem, h.unreadable = why(own), true
+		h.problem, h.unreadable = errorText(objectErr), true
 	}
 	return err
 }
 
-// tellsMore reports whether a heartbeat at time at counts instead of other: the one closer
+// isCloserToNow reports whether a heartbeat at time at counts instead of other: the one closer
 // to now does. A heartbeat that was written while the clock was far ahead must not count,
 // since it is never replaced once the host is renamed or has a new log.
-func tellsMore(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
+func isCloserToNow(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
 
-// enterHeartbeats adds the heartbeats to their logs. If a host was renamed, the latest
+// addHeartbeats adds the heartbeats to their logs. If a host was renamed, the latest
 // heartbeat counts.
-func (a *audit) enterHeartbeats(all []storedHeartbeat) {
+func (a *audit) addHeartbeats(all []storedHeartbeat) {
 	for i := range all {
 		h := &all[i]
 		switch {
-		case h.gone, h.unreadable: // reported by objectCalls
+		case h.deleted, h.unreadable: // reported by objectCalls
 			continue
 		case h.problem != "":
 			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
 			continue
 		}
 		a.report.Heartbeats++
-		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || tellsMore(h.At, l.heartbeat.At, a.Now) {
+		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || isCloserToNow(h.At, l.heartbeat.At, a.Now) {
 			l.heartbeat = &h.Heartbeat
 		}
-		if last, known := a.report.LastHeard[h.Node]; !known || tellsMore(h.At, last.At, a.Now) {
+		if last, known := a.report.LastHeard[h.Node]; !known || isCloserToNow(h.At, last.At, a.Now) {
 			a.report.LastHeard[h.Node] = LastHeard{h.At, h.Retired}
 		}
 	}
@@ -117,15 +117,15 @@ func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
 	return nil
 }
 
-// tail returns the gaps after all objects and notes: the heartbeat proves that these
+// gapsAfterObjects returns the gaps after all objects and notes: the heartbeat proves that these
 // records were acknowledged. It also reports a log whose objects have all disappeared.
-func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
+func (a *audit) gapsAfterObjects(l *logObjects, end uint64) (gaps []gap) {
 	h := l.heartbeat
 	if h == nil || h.LastSeq <= end {
 		return nil
 	}
 	if len(l.runs) == 0 && h.ConfirmedBelow > end+1 {
-		f := l.about(Gone, nil, end+1, h.ConfirmedBelow-1)
+		f := l.newFinding(Gone, nil, end+1, h.ConfirmedBelow-1)
 		end = h.ConfirmedBelow - 1
 		if h.Retired && !a.FromStart { // its shipped objects may have expired since
 			f.Kind = Earlier
@@ -175,7 +175,7 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 				f.Reason = "no objects of this node, and its heartbeat can't be read"
 			}
 			if r.Tallies[Failed].Findings > 0 {
-				f.Reason += notAllRead
+				f.Reason += onlyReadableNote
 			}
 		case age > maxAge && h.Retired:
 			f.Reason = "it was retired: all was shipped, to take the host out of service"

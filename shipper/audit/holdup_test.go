@@ -15,8 +15,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// trickle writes something each second for three hours, or until it can't.
-func trickle(write func() error) {
+// writeSlowly calls write each second for three hours, or until it fails.
+func writeSlowly(write func() error) {
 	for range 10_000 {
 		if write() != nil {
 			return
@@ -25,18 +25,19 @@ func trickle(write func() error) {
 	}
 }
 
-// TestObjectsThatCannotBeReadHoldUpNobodyForLong: a gateway that has lost the blocks of
-// files lists them, and then says nothing, or next to nothing, or that it fails. Each is named, counted, and
-// holds up one of the readings for less than a minute, also where they are many in a row.
-func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
-	const workers, good, bad = 4, 5, 2 * maxInRow
+// TestUnreadableObjectsDelayReadingOnlyBriefly: a gateway that has lost the blocks of files
+// still lists them. It then does not respond, or very slowly, or with an error. Each such
+// object is reported and delays one reader for less than a minute, even if there are many
+// in a row.
+func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
+	const workers, good, bad = 4, 5, 2 * maxConsecutiveFailures
 	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
-	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
-		"silence": hang,
+	for name, respond := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"no response": hang,
 		"500": func(w http.ResponseWriter, _ *http.Request) bool {
 			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
 		},
-		"a part, and silence": func(w http.ResponseWriter, r *http.Request) bool {
+		"a part, then nothing": func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("ETag", `"1"`)
 			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 			w.Header().Set("Content-Length", "1000")
@@ -48,8 +49,8 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 			w.Header().Set("ETag", `"1"`)
 			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 			w.Header().Set("Content-Length", "10000")
-			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\x00\x27\x00\x00") // a frame to pass over
-			trickle(func() error {
+			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\x00\x27\x00\x00") // a skippable frame
+			writeSlowly(func() error {
 				_, err := io.WriteString(w, "x")
 				return errors.Join(err, http.NewResponseController(w).Flush())
 			})
@@ -60,7 +61,7 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 			w.Header().Set("Content-Length", "8000000")
 			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\xf8\x11\x7a\x00")
-			trickle(func() error {
+			writeSlowly(func() error {
 				_, err := w.Write(make([]byte, 1000))
 				return errors.Join(err, http.NewResponseController(w).Flush())
 			})
@@ -73,52 +74,52 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 				_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-More: ")
 			}
 			if err == nil {
-				trickle(func() error { _, err := io.WriteString(c, "x"); return err })
+				writeSlowly(func() error { _, err := io.WriteString(c, "x"); return err })
 			}
 			return true
 		},
 	} {
-		for _, first := range []bool{true, false} { // whether those that can be read come first
+		for _, first := range []bool{true, false} { // whether the readable objects come first
 			t.Run(fmt.Sprint(name, ", the good first: ", first), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					defer time.Sleep(2 * time.Second) // until the storage has noticed that nobody reads
+					defer time.Sleep(2 * time.Second) // until the storage notices the closed connections
 					b := newBrokenBucket(t)
 					lost := map[string]bool{}
 					for i := range uint64(good + bad) {
 						k := bucket.Key{Node: "x", LogID: 0x70, Run: 1, FirstSeq: i + 1, LastSeq: i + 1, Hour: bucket.HourOf(time.Now())}
-						b.copied(b.object, k.String())
+						b.copyObject(b.object, k.String())
 						if first && i >= good || !first && i < bad {
 							lost[k.String()] = true
 						}
 					}
 					b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
-						return r.Method == http.MethodGet && lost[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")] && answer(w, r)
+						return r.Method == http.MethodGet && lost[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")] && respond(w, r)
 					}})
 					began := time.Now()
 					r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "x", Deep: true, Workers: workers})
 					if err != nil {
-						t.Fatalf("the audit ends: %v", err)
+						t.Fatalf("the audit ended: %v", err)
 					}
 					if r.Tallies[Unreadable].Findings != bad || r.Read != good+bad {
-						t.Errorf("%d are unreadable, %d read: %+v", r.Tallies[Unreadable].Findings, r.Read, r.Tallies)
+						t.Errorf("%d objects are unreadable, %d were read: %+v", r.Tallies[Unreadable].Findings, r.Read, r.Tallies)
 					}
 					for key := range lost {
-						if named(r, key) != Unreadable {
-							t.Errorf("%s is %s", key, named(r, key))
+						if kindOfKey(r, key) != Unreadable {
+							t.Errorf("%s is reported as %s", key, kindOfKey(r, key))
 						}
 					}
 					if took := time.Since(began); took > bad/workers*time.Minute {
-						t.Errorf("it took %v", took)
+						t.Errorf("the audit took %v", took)
 					}
 					lines := 0
 					began = time.Now()
 					err = Selection{Node: "x"}.Records(t.Context(), b.store, func(int) {}, func(some []byte) error { lines += bytes.Count(some, []byte("\n")); return nil })
 					var damaged *DamagedError
 					if first && (!errors.As(err, &damaged) || damaged.Objects != bad || lines < good) {
-						t.Errorf("cat prints %d lines: %v", lines, err)
+						t.Errorf("got %d lines: %v", lines, err)
 					}
 					if took := time.Since(began); took > bad*90*time.Second {
-						t.Errorf("cat took %v", took)
+						t.Errorf("Records took %v", took)
 					}
 				})
 			})

@@ -62,13 +62,13 @@ type Host struct {
 	Destination    string            `json:"destination,omitempty"` // set if there are several destinations
 	SilentDevices  []Device          `json:"silent_devices,omitempty"`
 
-	silent  bool
-	speaks  bool // in service, and its heartbeat represents its node
-	clients clients
+	silent         bool
+	representsNode bool // in service, and its heartbeat represents its node
+	clients        clients
 }
 
-// because adds a reason for the host's state.
-func (h *Host) because(reason string) {
+// addReason adds a reason for the host's state.
+func (h *Host) addReason(reason string) {
 	if h.Reason != "" {
 		reason = h.Reason + "; " + reason
 	}
@@ -80,64 +80,64 @@ func (h *Host) OutOfService() bool {
 	return (h.State == Retired || h.State == Away) && (h.Heartbeat == nil || h.Heartbeat.Pending == 0)
 }
 
-// nodeOf identifies a host: node names are unique only within a destination.
-type nodeOf struct{ destination, node string }
+// nodeID identifies a host: node names are unique only within a destination.
+type nodeID struct{ destination, node string }
 
-func (h *Host) nodeOf() nodeOf { return nodeOf{h.Destination, h.Node} }
+func (h *Host) nodeID() nodeID { return nodeID{h.Destination, h.Node} }
 
-// heardAt returns when a heartbeat was received: by the storage's clock if known, since
+// receivedAt returns when a heartbeat was received: by the storage's clock if known, since
 // the clocks of hosts may be wrong, else by the host's clock.
-func heardAt(b *bucket.Heartbeat) time.Time {
+func receivedAt(b *bucket.Heartbeat) time.Time {
 	if b.Stored.IsZero() {
 		return b.At
 	}
 	return b.Stored
 }
 
-// judge sets the state of each host. It needs the hosts of all destinations.
-func (f *fleet) judge() {
-	latest := map[nodeOf]*Host{} // per node: the host with the latest heartbeat; one that is not silent wins
-	anywhere := map[string]*Host{}
-	there := map[string]bool{}
+// setStates sets the state of each host. It needs the hosts of all destinations.
+func (f *fleet) setStates() {
+	latest := map[nodeID]*Host{} // per node: the host with the latest heartbeat; one that is not silent wins
+	latestAnywhere := map[string]*Host{}
+	known := map[string]bool{}
 	for _, h := range f.hosts {
-		there[h.Node] = true
+		known[h.Node] = true
 		b := h.Heartbeat
 		if b == nil {
 			continue
 		}
-		age := f.Now.Sub(heardAt(b))
-		h.silent = age > b.Due()+f.SilentFor || age < -f.SilentFor
+		age := f.Now.Sub(receivedAt(b))
+		h.silent = age > b.Interval()+f.SilentFor || age < -f.SilentFor
 		h.HeardSeconds = seconds(age)
 		if b.Pending > 0 {
-			h.WaitingSeconds = seconds(f.waiting(b))
+			h.WaitingSeconds = seconds(f.oldestAge(b))
 		}
-		latest[h.nodeOf()] = f.later(h, latest[h.nodeOf()])
-		anywhere[h.Node] = f.later(h, anywhere[h.Node])
+		latest[h.nodeID()] = f.moreRecent(h, latest[h.nodeID()])
+		latestAnywhere[h.Node] = f.moreRecent(h, latestAnywhere[h.Node])
 	}
 	expected := map[string]bool{}
 	for _, node := range f.Expected {
 		expected[node] = true
 	}
 	f.destination = ""
-	there[f.Node] = there[f.Node] || slices.ContainsFunc(f.hosts, func(h *Host) bool { return h.Node != "" }) // the node may have another name now
+	known[f.Node] = known[f.Node] || slices.ContainsFunc(f.hosts, func(h *Host) bool { return h.Node != "" }) // the node may have another name now
 	for _, node := range append(slices.Sorted(maps.Keys(expected)), f.Node) {
-		if there[node] || node == "" {
+		if known[node] || node == "" {
 			continue
 		}
-		there[node] = true
-		why := "no heartbeat, and no objects"
-		if !f.Holes {
-			why = "no heartbeat; whether there are objects was not looked for"
+		known[node] = true
+		reason := "no heartbeat, and no objects"
+		if !f.AuditObjects {
+			reason = "no heartbeat; whether there are objects was not looked for"
 		}
 		if slices.ContainsFunc(f.hosts, func(h *Host) bool { return slices.Contains(h.Wrong, Failed) }) {
-			why += notAllRead
+			reason += onlyReadableNote
 		}
-		f.add(&Host{Node: node, Wrong: []Kind{Absent}, Reason: why})
+		f.add(&Host{Node: node, Wrong: []Kind{Absent}, Reason: reason})
 	}
 	f.findClones()
 	for _, h := range f.hosts {
 		if h.Heartbeat != nil {
-			f.judgeHeartbeat(h, h == latest[h.nodeOf()], expected[h.Node] && h == anywhere[h.Node])
+			f.setState(h, h == latest[h.nodeID()], expected[h.Node] && h == latestAnywhere[h.Node])
 		}
 	}
 	f.findSilentDevices()
@@ -152,63 +152,63 @@ func (f *fleet) judge() {
 	}
 }
 
-// later returns which of two hosts represents the name they share; other may be nil.
-func (f *fleet) later(h, other *Host) *Host {
+// moreRecent returns which of two hosts represents the name they share; other may be nil.
+func (f *fleet) moreRecent(h, other *Host) *Host {
 	if other == nil || other.silent && !h.silent ||
-		other.silent == h.silent && tellsMore(heardAt(h.Heartbeat), heardAt(other.Heartbeat), f.Now) {
+		other.silent == h.silent && isCloserToNow(receivedAt(h.Heartbeat), receivedAt(other.Heartbeat), f.Now) {
 		return h
 	}
 	return other
 }
 
-// waiting returns the current age of the oldest record that was not shipped.
-func (f *fleet) waiting(b *bucket.Heartbeat) time.Duration {
-	return f.Now.Sub(heardAt(b)) + b.At.Sub(b.OldestAt())
+// oldestAge returns the current age of the oldest record that was not shipped.
+func (f *fleet) oldestAge(b *bucket.Heartbeat) time.Duration {
+	return f.Now.Sub(receivedAt(b)) + b.At.Sub(b.OldestAt())
 }
 
-// judgeHeartbeat sets a host's state by its heartbeat. latest means that it is the latest
+// setState sets a host's state by its heartbeat. latest means that it is the latest
 // heartbeat of its node; expected means that its node is expected and that it is the
 // latest in any destination.
-func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
+func (f *fleet) setState(h *Host, latest, expected bool) {
 	b := h.Heartbeat
-	age := f.Now.Sub(heardAt(b))
+	age := f.Now.Sub(receivedAt(b))
 	h.State = Fine
 	switch {
 	case h.silent && !latest && !b.Retired && age <= awayAfter:
 		h.State = Replaced
-		h.because("its node was heard of since, by the heartbeat of another log")
+		h.addReason("its node was heard of since, by the heartbeat of another log")
 	case b.Retired && (!expected || !h.silent):
 		h.State = Retired
 	case age > awayAfter && !expected:
 		h.State = Away
 		if b.Stored.IsZero() {
-			h.because("the host is away, or its clock is behind")
+			h.addReason("the host is away, or its clock is behind")
 		}
 	case h.silent:
 		h.Wrong = append(h.Wrong, Silent)
 		switch {
-		case heardAt(b).After(f.Now):
-			h.because("its clock is ahead, so that nothing says when it was last heard of")
+		case receivedAt(b).After(f.Now):
+			h.addReason("its clock is ahead, so that nothing says when it was last heard of")
 		case b.Retired:
-			h.because("it was retired: all was shipped, to take the host out of service")
+			h.addReason("it was retired: all was shipped, to take the host out of service")
 		case b.Stored.IsZero():
-			h.because("the host is away, or its clock is behind")
+			h.addReason("the host is away, or its clock is behind")
 		}
 	}
 	if h.State == Fine {
-		h.speaks = true
+		h.representsNode = true
 		if len(b.Trouble) > 0 {
 			h.Wrong = append(h.Wrong, Trouble)
 		}
 		if b.Vanished > 0 {
 			h.Wrong = append(h.Wrong, Vanished)
 		}
-		if off := b.At.Sub(heardAt(b)); off.Abs() > f.SilentFor {
+		if off := b.At.Sub(receivedAt(b)); off.Abs() > f.SilentFor {
 			h.Wrong = append(h.Wrong, Clock)
 			h.ClockSeconds = seconds(off)
 		}
 	}
-	if f.Holes || b.Pending == 0 || f.waiting(b) <= f.Grace {
+	if f.AuditObjects || b.Pending == 0 || f.oldestAge(b) <= f.Grace {
 		return
 	}
 	waiting := Finding{Kind: Overdue, LogID: h.LogID, FirstSeq: b.ConfirmedBelow, LastSeq: b.LastSeq}

@@ -8,36 +8,36 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestHostsOfOneNameInTwoDestinationsAreTwo: each ward may call its hosts as it likes. What
-// is expected is a name: one of them is enough.
-func TestHostsOfOneNameInTwoDestinationsAreTwo(t *testing.T) {
+// TestHostsWithTheSameNameInTwoDestinationsAreTwo, since names are unique only within a
+// destination. An expected name needs only one of them.
+func TestHostsWithTheSameNameInTwoDestinationsAreTwo(t *testing.T) {
 	t.Parallel()
 	ward, other := newFolder(t), newFolder(t)
-	ward.beat("pump", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
-	ward.beat("old", 3, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(5 * days)})
-	other.beat("pump", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-	other.beat("old", 4, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // it was moved
-	f := wantFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Expected: []string{"pump", "old"}}, true, "silent pump 1", "fine old 4", "fine pump 2", "retired old 3")
+	ward.putHeartbeat("pump", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	ward.putHeartbeat("old", 3, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(5 * days)})
+	other.putHeartbeat("pump", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	other.putHeartbeat("old", 4, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // the host was moved
+	f := checkFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Expected: []string{"pump", "old"}}, true, "silent pump 1", "fine old 4", "fine pump 2", "retired old 3")
 	if f.Nodes() != 4 {
-		t.Errorf("%d nodes", f.Nodes())
+		t.Errorf("got %d nodes, want 4", f.Nodes())
 	}
-	// In one destination it is one host, whose data_dir was made anew.
-	ward.beat("pump", 5, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
-	wantFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Node: "pump"}, false, "fine pump 2", "fine pump 5", "replaced pump 1")
+	// In one destination they are one host, whose data_dir was made again.
+	ward.putHeartbeat("pump", 5, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	checkFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Node: "pump"}, false, "fine pump 2", "fine pump 5", "replaced pump 1")
 }
 
-// TestTwoHostsThatWriteOneLogAreBothNamed as after the copy of a disk. A host that was
-// renamed, or whose heartbeats were copied, is one.
-func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
+// TestTwoHostsThatShareALogAreBothReported, as after the copy of a disk. A renamed host, or
+// one whose heartbeats were copied, is one host.
+func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	t.Parallel()
 	b, other := newFolder(t), newFolder(t)
-	beat := func(b tamper, node string, log, run uint64, age, lasted time.Duration) {
-		b.beatOf(bucket.Key{Node: node, LogID: log, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: int64(lasted.Seconds())})
+	beat := func(b testBucket, node string, log, run uint64, age, lasted time.Duration) {
+		b.putHeartbeatOf(bucket.Key{Node: node, LogID: log, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: int64(lasted.Seconds())})
 	}
-	b.beat("twin", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Minute), Cloned: true})
+	b.putHeartbeat("twin", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Minute), Cloned: true})
 	beat(b, "edge-1", 1, 1, 10*time.Minute, 9*days)
 	beat(b, "copy", 1, 2, time.Minute, time.Hour)
-	beat(b, "factory", 1, 3, 20*days, days) // what both were called before
+	beat(b, "factory", 1, 3, 20*days, days) // the name of both before the copy
 	beat(b, "before", 2, 1, 10*time.Minute, 9*days)
 	beat(b, "renamed", 2, 2, time.Minute, 5*time.Minute)
 	beat(b, "here", 3, 1, time.Minute, days)
@@ -49,9 +49,9 @@ func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
 	beat(b, "dies", 6, 1, 5*time.Hour, days)
 	beat(b, "lives", 6, 2, time.Minute, days)
 	one := []string{"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned lives 6", "cloned twin 7", "fine here 3", "fine moved 4", "fine renamed 2", "fine saved 5"}
-	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, one...)
-	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "copy"}, true, "cloned copy 1", "cloned edge-1 1")
-	f := wantFleet(t, []bucket.Store{b.store, other.store}, FleetOptions{}, true,
+	checkFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, one...)
+	checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "copy"}, true, "cloned copy 1", "cloned edge-1 1")
+	f := checkFleet(t, []bucket.Store{b.store, other.store}, FleetOptions{}, true,
 		"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned here 3", "cloned lives 6", "cloned there 3", "cloned twin 7",
 		"fine moved 4", "fine moved 4", "fine renamed 2", "fine saved 5", "fine saved 5")
 	if h := f.Hosts[6]; !strings.Contains(h.Reason, "another host of this name") {
@@ -63,31 +63,31 @@ func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
 	if h := f.Hosts[3]; !strings.Contains(h.Reason, `"there" in `+other.store.String()) {
 		t.Errorf("%+v", h)
 	}
-	// The objects of such a log are audited once.
-	b.object("edge-1", 1, 1, 1, 10, noon)
-	b.object("copy", 1, 2, 6, 10, noon)
-	f = wantFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
+	// The objects of the log are reported for one of the hosts.
+	b.putObject("edge-1", 1, 1, 1, 10, noon)
+	b.putObject("copy", 1, 2, 6, 10, noon)
+	f = checkFleet(t, []bucket.Store{b.store}, FleetOptions{AuditObjects: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
 	if f.Hosts[0].Found[Forked].Findings != 1 || f.Hosts[1].Found != nil {
 		t.Errorf("%+v", f.Hosts)
 	}
 }
 
-// TestAWrongClockIsToldFromSilence by when the storage took the heartbeat.
-func TestAWrongClockIsToldFromSilence(t *testing.T) {
+// TestAWrongClockIsNotSilence, since the storage has its own time for each heartbeat.
+func TestAWrongClockIsNotSilence(t *testing.T) {
 	t.Parallel()
 	_, b := newFake(t)
 	beat := func(node string, log uint64, at, stored time.Duration, h bucket.Heartbeat) {
 		h.ConfirmedBelow, h.At = 1, ago(at)
-		b.beat(node, log, h)
+		b.putHeartbeat(node, log, h)
 		b.touch(bucket.Key{Node: node, LogID: log}.HeartbeatKey(), ago(stored))
 	}
 	beat("behind", 1, 31*days, time.Minute, bucket.Heartbeat{LastSeq: 5, Pending: 5, OldestUnshipped: 3600})
 	beat("ahead", 2, -4*time.Hour, time.Minute, bucket.Heartbeat{})
-	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // and is silent
+	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // but is silent
 	beat("away", 4, 31*days, 31*days-time.Minute, bucket.Heartbeat{})
 	beat("minutes", 5, 15*time.Minute, time.Minute, bucket.Heartbeat{})
 	beat("retired", 6, 31*days, 4*days, bucket.Heartbeat{Retired: true})
-	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true,
+	f := checkFleet(t, []bucket.Store{b.store}, FleetOptions{}, true,
 		"silent+clock seems-well 3", "clock ahead 2", "clock behind 1", "fine minutes 5", "retired retired 6", "away away 4")
 	if h := f.Hosts[2]; *h.HeardSeconds != 60 || *h.ClockSeconds != -int64((31*days-time.Minute).Seconds()) || *h.WaitingSeconds != 3660 {
 		t.Errorf("%+v", h)
@@ -95,21 +95,21 @@ func TestAWrongClockIsToldFromSilence(t *testing.T) {
 	if h := f.Hosts[5]; h.Reason != "" || h.ClockSeconds != nil {
 		t.Errorf("%+v", h)
 	}
-	// A folder does not tell, and the reason says so.
+	// A folder has no time of its own, and the reason mentions that.
 	folder := newFolder(t)
-	folder.beat("behind", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
-	folder.beat("silent", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(4 * time.Hour)})
-	for _, h := range wantFleet(t, []bucket.Store{folder.store}, FleetOptions{}, true, "silent silent 2", "away behind 1").Hosts {
+	folder.putHeartbeat("behind", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
+	folder.putHeartbeat("silent", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(4 * time.Hour)})
+	for _, h := range checkFleet(t, []bucket.Store{folder.store}, FleetOptions{}, true, "silent silent 2", "away behind 1").Hosts {
 		if !strings.Contains(h.Reason, "its clock is behind") {
 			t.Errorf("%+v", h)
 		}
 	}
 }
 
-func TestWhatTheStorageHasLostForGoodIsWrong(t *testing.T) {
+func TestVanishedSegmentsAreWrong(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
-	b.beat("n", 1, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 3, At: noon})
-	b.beat("m", 2, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 1, Trouble: logFull, At: noon})
-	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, "vanished+trouble m 2", "vanished n 1")
+	b.putHeartbeat("n", 1, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 3, At: noon})
+	b.putHeartbeat("m", 2, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 1, Trouble: logFull, At: noon})
+	checkFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, "vanished+trouble m 2", "vanished n 1")
 }

@@ -16,11 +16,11 @@ import (
 // inventory is the content of a bucket's listing. It takes 24 bytes per object, so that
 // millions of objects fit in the memory of a small host.
 type inventory struct {
-	logs    map[uint64]*logObjects
-	others  []otherName // data objects whose keys do not identify them
-	foreign int         // number of objects beyond maxOthers
-	objects int
-	notes   int
+	logs           map[uint64]*logObjects
+	others         []unidentifiedObject // data objects whose keys do not identify them
+	unlistedOthers int                  // number of objects beyond maxOthers
+	objects        int
+	notes          int
 }
 
 // logObjects is what the bucket contains of one log.
@@ -63,11 +63,11 @@ const (
 
 func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
 
-// otherName is an object whose key does not identify it.
-type otherName struct {
-	key     string
-	problem string // empty: its metadata identifies its records
-	wrong   bool   // collectord never writes such a key
+// unidentifiedObject is an object whose key does not identify it.
+type unidentifiedObject struct {
+	key        string
+	problem    string // empty: its metadata identifies its records
+	impossible bool   // collectord never writes such a key
 }
 
 // maxOthers limits how many such objects have their metadata read and their keys reported.
@@ -98,7 +98,7 @@ func takeInventory(ctx context.Context, calls *objectCalls, progress func(int)) 
 		return nil, err
 	}
 	v.sort()
-	return v, v.listedTwice(names)
+	return v, v.checkListedOnce(names)
 }
 
 // list enters the listed objects, and returns the keys that ParseKey does not recognize.
@@ -116,9 +116,9 @@ func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(
 		}
 		k, ok := bucket.ParseKey(key)
 		switch {
-		case ok && !countable(k) && len(v.others) < maxOthers:
-			v.others = append(v.others, otherName{key, "its name says that it has more records than an object can have: look at it, and move it away", true})
-		case ok && countable(k):
+		case ok && !hasCountableRecords(k) && len(v.others) < maxOthers:
+			v.others = append(v.others, unidentifiedObject{key, "its name says that it has more records than an object can have: look at it, and move it away", true})
+		case ok && hasCountableRecords(k):
 			kind := int32(plain)
 			if k.Beside {
 				kind = beside
@@ -127,22 +127,22 @@ func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(
 		case len(names) < maxOthers:
 			names = append(names, key)
 		default:
-			v.foreign++
+			v.unlistedOthers++
 		}
 	}
 	return names, nil
 }
 
-// listedTwice returns an error if the listing contains a key twice, since each finding
+// checkListedOnce returns an error if the listing contains a key twice, since each finding
 // about that object would be counted twice.
-func (v *inventory) listedTwice(names []string) error {
-	twice := func(key string) error {
+func (v *inventory) checkListedOnce(names []string) error {
+	errTwice := func(key string) error {
 		return fmt.Errorf("the listing has %.200q twice: this storage, or a proxy in front of it, does not list as S3 does (try again; update it, or copy the bucket to a folder and audit that)", key)
 	}
 	slices.Sort(names)
 	for i := 1; i < len(names); i++ {
 		if names[i] == names[i-1] {
-			return twice(names[i])
+			return errTwice(names[i])
 		}
 	}
 	for _, l := range v.logs {
@@ -150,7 +150,7 @@ func (v *inventory) listedTwice(names []string) error {
 			before := objectRef{}
 			for o := range r.objects.all() {
 				if o.kind < 0 && o == before {
-					return twice(v.key(l, r, o))
+					return errTwice(v.key(l, r, o))
 				}
 				before = o
 			}
@@ -159,8 +159,8 @@ func (v *inventory) listedTwice(names []string) error {
 	return nil
 }
 
-// countable reports whether an objectRef can count the records of an object.
-func countable(k bucket.Key) bool { return k.LastSeq-k.FirstSeq < math.MaxUint32 }
+// hasCountableRecords reports whether an objectRef can count the records of an object.
+func hasCountableRecords(k bucket.Key) bool { return k.LastSeq-k.FirstSeq < math.MaxUint32 }
 
 func (v *inventory) sort() {
 	for _, l := range v.logs {
@@ -202,20 +202,20 @@ func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []str
 	found := make([]bucket.Metadata, len(keys))
 	unread := make([]bool, len(keys)) // deleted, or reported as unreadable
 	err := bucket.Parallel(ctx, len(keys), func(i int) error {
-		own, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
-			there, err := calls.store.Stat(ctx, keys[i])
-			found[i] = there.Metadata
+		objectErr, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
+			stored, err := calls.store.Stat(ctx, keys[i])
+			found[i] = stored.Metadata
 			return err
 		})
-		unread[i] = own != nil
+		unread[i] = objectErr != nil
 		return err
 	})
 	for i, key := range keys {
 		if unread[i] || err != nil {
 			continue
 		}
-		other := otherName{key: key, problem: "no metadata of collectord"}
-		if k, ok := found[i].Key(); ok && countable(k) {
+		other := unidentifiedObject{key: key, problem: "no metadata of collectord"}
+		if k, ok := found[i].Key(); ok && hasCountableRecords(k) {
 			k.Hour = hourOf(key)
 			other.problem = ""
 			v.add(k, int32(len(v.others)))
@@ -267,17 +267,17 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 // read reads why the records are lost. The key alone proves that they are.
 func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	var note bucket.LossNote
-	own, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
+	objectErr, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
 		note, err = bucket.ReadLossNote(ctx, calls.store, n.Key)
 		return err
 	})
 	switch {
-	case err != nil, errors.Is(own, bucket.ErrNotFound):
-	case own != nil:
+	case err != nil, errors.Is(objectErr, bucket.ErrNotFound):
+	case objectErr != nil:
 		n.reason = "unreadable note"
 	default:
 		n.reason = note.Reason
-		if at, err := time.Parse(time.RFC3339Nano, note.At); err == nil && sayable(&at) != nil {
+		if at, err := time.Parse(time.RFC3339Nano, note.At); err == nil && plausibleTime(&at) != nil {
 			n.at = at.UTC()
 		}
 	}
@@ -289,11 +289,11 @@ func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
 	if o.kind >= 0 {
 		return v.others[o.kind].key
 	}
-	return nameOf(l, r, o).String()
+	return keyOf(l, r, o).String()
 }
 
-// nameOf returns the standard key of an object.
-func nameOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
+// keyOf returns the standard key of an object.
+func keyOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
 	return bucket.Key{
 		Node: r.node, LogID: l.id, Run: r.run, FirstSeq: o.first, LastSeq: o.last(),
 		Hour: int64(o.hour), Beside: o.kind == beside, SHA8: o.sha8,

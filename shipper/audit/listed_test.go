@@ -10,10 +10,10 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// listed is a store of which there is nothing but names.
-type listed struct{ keys iter.Seq[string] }
+// listingStore is a store that only has a listing.
+type listingStore struct{ keys iter.Seq[string] }
 
-func (l *listed) List(_ context.Context, prefix string) iter.Seq2[string, error] {
+func (l *listingStore) List(_ context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		for k := range l.keys {
 			if strings.HasPrefix(k, prefix) && !yield(k, nil) {
@@ -23,20 +23,20 @@ func (l *listed) List(_ context.Context, prefix string) iter.Seq2[string, error]
 	}
 }
 
-func (l *listed) Put(context.Context, *bucket.Object) error { return bucket.ErrExists }
-func (l *listed) Stat(context.Context, string) (bucket.Stored, error) {
+func (l *listingStore) Put(context.Context, *bucket.Object) error { return bucket.ErrExists }
+func (l *listingStore) Stat(context.Context, string) (bucket.Stored, error) {
 	return bucket.Stored{}, bucket.ErrNotFound
 }
 
-func (l *listed) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
+func (l *listingStore) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
 	return nil, bucket.Stored{}, bucket.ErrNotFound
 }
 
-func (l *listed) Probe(context.Context) error       { return nil }
-func (l *listed) Capabilities() bucket.Capabilities { return bucket.Capabilities{} }
-func (l *listed) String() string                    { return "listed" }
+func (l *listingStore) Probe(context.Context) error       { return nil }
+func (l *listingStore) Capabilities() bucket.Capabilities { return bucket.Capabilities{} }
+func (l *listingStore) String() string                    { return "listed" }
 
-func heap() uint64 {
+func heapBytes() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)

@@ -9,17 +9,17 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAListingThatRepeatsItselfIsNoDoubledRecord: a page that comes twice says nothing of
-// what is in the bucket.
-func TestAListingThatRepeatsItselfIsNoDoubledRecord(t *testing.T) {
+// TestARepeatedListingIsNoDoubledRecord: it is an error, since it proves nothing about the
+// bucket.
+func TestARepeatedListingIsNoDoubledRecord(t *testing.T) {
 	k := bucket.Key{Node: "n", LogID: 7, Run: 1, FirstSeq: 1, LastSeq: 10, Hour: bucket.HourOf(noon)}
 	other := k
 	other.FirstSeq, other.LastSeq = 11, 20
 	for name, keys := range map[string][]string{
-		"an object":         {k.String(), other.String(), k.String()},
-		"a name of its own": {k.String(), "dt=2026-11-23/hour=08/x.ndjson.zst", other.String(), "dt=2026-11-23/hour=08/x.ndjson.zst"},
+		"an object":              {k.String(), other.String(), k.String()},
+		"an unidentified object": {k.String(), "dt=2026-11-23/hour=08/x.ndjson.zst", other.String(), "dt=2026-11-23/hour=08/x.ndjson.zst"},
 	} {
-		store := &listed{keys: func(yield func(string) bool) {
+		store := &listingStore{keys: func(yield func(string) bool) {
 			for _, k := range keys {
 				if !yield(k) {
 					return
@@ -33,19 +33,19 @@ func TestAListingThatRepeatsItselfIsNoDoubledRecord(t *testing.T) {
 	}
 }
 
-// TestCountsDoNotOverflow: names can stand for any number of records.
+// TestCountsDoNotOverflow: names can contain any number of records.
 func TestCountsDoNotOverflow(t *testing.T) {
 	b := newFolder(t)
-	b.object("n", 7, 1, 1, 10, noon)
-	b.object("n", 7, 1, 101, 101+math.MaxUint32, noon) // as many as it takes to count from 0 again
-	r := b.want(Options{}, true, "damaged")
+	b.putObject("n", 7, 1, 1, 10, noon)
+	b.putObject("n", 7, 1, 101, 101+math.MaxUint32, noon) // so many that the count of 32 bits would be 0
+	r := b.checkFindings(Options{}, true, "damaged")
 	if f := r.Findings[0]; len(f.Keys) != 1 || !strings.Contains(f.Reason, "more records than an object can have") {
 		t.Errorf("%+v", f)
 	}
 	for log := range uint64(4) {
-		b.object("n", 100+log, 1, 1, 1, noon)
-		b.object("n", 100+log, 1, math.MaxInt64, math.MaxInt64, noon)
-		b.beat("n", 100+log, bucket.Heartbeat{LastSeq: math.MaxInt64, ConfirmedBelow: math.MaxInt64, At: noon})
+		b.putObject("n", 100+log, 1, 1, 1, noon)
+		b.putObject("n", 100+log, 1, math.MaxInt64, math.MaxInt64, noon)
+		b.putHeartbeat("n", 100+log, bucket.Heartbeat{LastSeq: math.MaxInt64, ConfirmedBelow: math.MaxInt64, At: noon})
 	}
 	_, r = b.findings(Options{Now: noon})
 	if got := r.Tallies[Missing]; got != (Tally{4, math.MaxUint64}) {

@@ -9,8 +9,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// about returns a new finding about records of a log.
-func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding {
+// newFinding returns a new finding about records of a log.
+func (l *logObjects) newFinding(k Kind, run *runObjects, first, last uint64) Finding {
 	f := Finding{Kind: k, Node: l.node(), LogID: bucket.HexID(l.id), FirstSeq: first, LastSeq: last}
 	if run != nil {
 		f.Node, f.Runs = run.node, []string{bucket.HexID(run.run)}
@@ -18,8 +18,8 @@ func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding 
 	return f
 }
 
-// isOf reports whether the log's host has ever had this name.
-func (l *logObjects) isOf(node string) bool {
+// hasNode reports whether the log's host has ever had this name.
+func (l *logObjects) hasNode(node string) bool {
 	return l.heartbeat != nil && l.heartbeat.Node == node ||
 		slices.ContainsFunc(l.runs, func(r *runObjects) bool { return r.node == node }) ||
 		slices.ContainsFunc(l.notes, func(n lossNote) bool { return n.Node == node })
@@ -38,10 +38,10 @@ func (l *logObjects) node() string {
 	return ""
 }
 
-// log audits one log.
-func (a *audit) log(ctx context.Context, l *logObjects) error {
-	a.found = map[Kind]Tally{}
-	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat, Found: a.found}
+// checkLog audits one log.
+func (a *audit) checkLog(ctx context.Context, l *logObjects) error {
+	a.logFindings = map[Kind]Tally{}
+	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat, Found: a.logFindings}
 	var gaps []gap
 	var end uint64 // the last seq of the runs before this one
 	var furthest *runObjects
@@ -55,7 +55,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 			}
 			r.From = hourStart(object)
 		case first <= end:
-			a.forked(l, furthest, run, first, min(end, run.end()))
+			a.addForked(l, furthest, run, first, min(end, run.end()))
 		case first > end+1:
 			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(object)})
 		}
@@ -75,7 +75,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	}
 	if len(l.runs) > 0 {
 		r.FirstSeq, r.LastSeq = l.runs[0].objects.first().first, end
-		r.Records = covered(l)
+		r.Records = countRecords(l)
 	} else {
 		r.Nodes = []string{l.node()}
 	}
@@ -85,20 +85,20 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 			end = n.LastSeq
 		}
 	}
-	gaps = append(gaps, a.tail(l, end)...)
+	gaps = append(gaps, a.gapsAfterObjects(l, end)...)
 	for _, g := range gaps {
-		if err := a.gap(ctx, l, g); err != nil {
+		if err := a.classifyGap(ctx, l, g); err != nil {
 			return err
 		}
 	}
-	if r.ConfirmedBelow = l.confirmed.below; l.confirmed.asked && r.ConfirmedBelow == 0 {
+	if r.ConfirmedBelow = l.confirmed.below; l.confirmed.known && r.ConfirmedBelow == 0 {
 		a.report.Unconfirmed++
 	}
-	if sayable(&r.From) == nil {
+	if plausibleTime(&r.From) == nil {
 		r.From = time.Time{}
 	}
 	a.report.Logs = append(a.report.Logs, r)
-	a.found = nil
+	a.logFindings = nil
 	return nil
 }
 
@@ -113,8 +113,8 @@ func (run *runObjects) end() (last uint64) {
 	return last
 }
 
-// covered returns how many seqs have a record.
-func covered(l *logObjects) (n uint64) {
+// countRecords returns how many seqs have a record.
+func countRecords(l *logObjects) (n uint64) {
 	type part struct{ first, last uint64 }
 	var parts []part
 	for _, run := range l.runs {
@@ -137,9 +137,9 @@ func covered(l *logObjects) (n uint64) {
 	return n
 }
 
-func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64) {
+func (a *audit) addForked(l *logObjects, one, other *runObjects, first, last uint64) {
 	one.forked, other.forked = true, true
-	f := l.about(Forked, other, first, last)
+	f := l.newFinding(Forked, other, first, last)
 	f.Runs = []string{bucket.HexID(one.run), bucket.HexID(other.run)}
 	for _, run := range []*runObjects{one, other} {
 		n := 0
@@ -157,24 +157,24 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 // between its objects.
 func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
 	before := run.objects.first()
-	holder := before // the object with the highest last seq
+	furthest := before // the object with the highest last seq
 	for i := 1; i < run.objects.Len(); i++ {
 		o := *run.objects.at(i)
-		end := holder.last()
+		end := furthest.last()
 		switch {
 		case o.first == before.first && o.count == before.count && (o.kind == beside || before.kind == beside) && o.kind < 0 && before.kind < 0:
-			f := l.about(Conflicting, run, o.first, o.last())
+			f := l.newFinding(Conflicting, run, o.first, o.last())
 			f.Keys = []string{a.inventory.key(l, run, before), a.inventory.key(l, run, o)}
 			a.add(f)
 		case o.first <= end:
-			f := l.about(Doubled, run, o.first, min(o.last(), end))
-			f.Keys = []string{a.inventory.key(l, run, holder), a.inventory.key(l, run, o)}
+			f := l.newFinding(Doubled, run, o.first, min(o.last(), end))
+			f.Keys = []string{a.inventory.key(l, run, furthest), a.inventory.key(l, run, o)}
 			a.add(f)
 		case o.first > end+1:
 			gaps = append(gaps, gap{first: end + 1, last: o.first - 1, run: run, since: hourEnd(o)})
 		}
 		if o.last() > end {
-			holder = o
+			furthest = o
 		}
 		before = o
 	}

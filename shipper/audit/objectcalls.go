@@ -12,23 +12,23 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// maxInRow is how many consecutive objects with a temporary failure mean that the storage
+// maxConsecutiveFailures is how many consecutive objects with a temporary failure mean that the storage
 // itself fails, although it lists them.
-const maxInRow = 20
+const maxConsecutiveFailures = 20
 
-// stallOfObject is how long the storage may send nothing, or less than the pace, of one
+// objectStallTimeout is how long the storage may send nothing, or less than the pace, of one
 // object. An object that can't be read takes two such attempts, or four attempts that the
 // storage answers with a failure, so it delays its reader by less than a minute.
-const stallOfObject = 20 * time.Second
+const objectStallTimeout = 20 * time.Second
 
 // objectCalls makes the calls about single objects. Anyone who can upload objects can also
 // create one that the storage does not return, or whose response is broken. As long as the
 // storage lists such an object, only that object fails and the others are read.
 type objectCalls struct {
-	store  bucket.Store
-	failed *failed      // collects the objects that fail alone; nil: not collected
-	inRow  atomic.Int32 // consecutive objects with a temporary failure
-	pace   bucket.Pace  // of all bodies: without one a trickle would delay its reader without end
+	store               bucket.Store
+	unreadable          *unreadableObjects // collects the objects that fail alone; nil: not collected
+	consecutiveFailures atomic.Int32       // consecutive objects with a temporary failure
+	pace                bucket.Pace        // of all bodies: without one a trickle would delay its reader without end
 
 	// witnesses are keys of data objects. The storage fails only if none of them can be
 	// read; otherwise the objects themselves fail.
@@ -36,8 +36,8 @@ type objectCalls struct {
 	readable  atomic.Pointer[string] // the object that was read last, an additional witness
 }
 
-// wasRead records that an object was read to its end.
-func (c *objectCalls) wasRead(key string) { c.readable.Store(&key) }
+// recordRead records that an object was read to its end.
+func (c *objectCalls) recordRead(key string) { c.readable.Store(&key) }
 
 // storageFails reports whether no witness can be read.
 func (c *objectCalls) storageFails(ctx context.Context) bool {
@@ -60,37 +60,37 @@ func (c *objectCalls) storageFails(ctx context.Context) bool {
 // retry makes a call about one object, with bucket.Retry and the limits of one object.
 func (c *objectCalls) retry(ctx context.Context, call func(context.Context) error) error {
 	return bucket.Retry(ctx, func() error {
-		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Pace: &c.pace}))
+		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: objectStallTimeout, Pace: &c.pace}))
 	})
 }
 
 // do makes a call about one object, with retries. own is a problem of this object alone,
 // for example damage or deletion. err means that the storage fails and that reading must
 // stop.
-func (c *objectCalls) do(ctx context.Context, key string, call func(context.Context) error) (own, err error) {
+func (c *objectCalls) do(ctx context.Context, key string, call func(context.Context) error) (objectErr, err error) {
 	err = c.retry(ctx, call)
 	var damage *bucket.Damage
-	var trouble *bucket.Error
+	var failure *bucket.Error
 	switch {
 	case err == nil, errors.Is(err, bucket.ErrNotFound), errors.As(err, &damage):
-		c.inRow.Store(0)
+		c.consecutiveFailures.Store(0)
 		return err, nil
-	case ctx.Err() != nil, !errors.As(err, &trouble), !trouble.OwnTrouble && c.list(ctx, key) != nil:
+	case ctx.Err() != nil, !errors.As(err, &failure), !failure.ThisObjectOnly && c.list(ctx, key) != nil:
 		return nil, err
-	case trouble.Permanent || c.inRow.Add(1) < maxInRow:
+	case failure.Permanent || c.consecutiveFailures.Add(1) < maxConsecutiveFailures:
 	case c.storageFails(ctx):
-		return nil, fmt.Errorf("%d objects in a row can't be read: %w", maxInRow, err)
+		return nil, fmt.Errorf("%d objects in a row can't be read: %w", maxConsecutiveFailures, err)
 	default:
-		c.inRow.Store(0)
+		c.consecutiveFailures.Store(0)
 	}
-	alone := *trouble
-	if !alone.OwnTrouble { // the existing hint is about the storage
-		alone.OwnTrouble, alone.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
+	objectFailure := *failure
+	if !objectFailure.ThisObjectOnly { // the existing hint is about the storage
+		objectFailure.ThisObjectOnly, objectFailure.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
 	}
-	if c.failed != nil {
-		c.failed.add(key, &alone)
+	if c.unreadable != nil {
+		c.unreadable.add(key, &objectFailure)
 	}
-	return &alone, nil
+	return &objectFailure, nil
 }
 
 // list lists the object's key, to check whether the storage answers.

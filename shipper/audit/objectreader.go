@@ -23,10 +23,10 @@ func (r *objectReader) close() {
 }
 
 // read reads an object. A retry skips the lines that were already delivered.
-func (r *objectReader) read(ctx context.Context, o *fetched) error {
-	open := o.open // the body that was fetched ahead; used for the first attempt only
-	var done int64 // bytes of lines that were delivered
-	own, err := r.calls.do(ctx, o.key, func(ctx context.Context) error {
+func (r *objectReader) read(ctx context.Context, o *prefetchedObject) error {
+	open := o.open      // the body that was fetched ahead; used for the first attempt only
+	var delivered int64 // bytes of lines that were delivered
+	objectErr, err := r.calls.do(ctx, o.key, func(ctx context.Context) error {
 		if open == nil || o.opened == nil {
 			open = func() (io.ReadCloser, bucket.Stored, error) { return r.calls.store.Open(ctx, o.key) }
 		}
@@ -41,22 +41,22 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 			r.in.Reset(body, stored.Size)
 		}
 		if k, ok := bucket.ParseKey(o.key); ok && err == nil {
-			r.in.Expect(k.LastSeq - k.FirstSeq + 1)
+			r.in.LimitRecords(k.LastSeq - k.FirstSeq + 1)
 		}
-		for at := int64(0); err == nil; {
+		for position := int64(0); err == nil; {
 			var lines []byte
 			if lines, err = r.in.Lines(); err != nil {
 				break
 			}
-			from := min(max(done-at, 0), int64(len(lines)))
-			at += int64(len(lines))
+			from := min(max(delivered-position, 0), int64(len(lines)))
+			position += int64(len(lines))
 			if from == int64(len(lines)) { // already delivered
 				continue
 			}
 			if err := r.each(lines[from:]); err != nil {
 				return err
 			}
-			done = at
+			delivered = position
 		}
 		if err == io.EOF { //nolint:errorlint // Lines never wraps io.EOF
 			return nil
@@ -65,13 +65,13 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 	})
 	var damage *bucket.Damage
 	switch {
-	case own == nil && err == nil:
-		r.calls.wasRead(o.key)
+	case objectErr == nil && err == nil:
+		r.calls.recordRead(o.key)
 		return nil
-	case err != nil, errors.Is(own, bucket.ErrNotFound): // deleted after it was listed, by a life-cycle rule
+	case err != nil, errors.Is(objectErr, bucket.ErrNotFound): // deleted after it was listed, by a life-cycle rule
 		return err
-	case errors.As(own, &damage):
-		own = fmt.Errorf("%s: %w", o.key, own)
+	case errors.As(objectErr, &damage):
+		objectErr = fmt.Errorf("%s: %w", o.key, objectErr)
 	}
-	return &DamagedError{1, own}
+	return &DamagedError{1, objectErr}
 }

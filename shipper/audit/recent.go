@@ -9,9 +9,9 @@ import (
 // RecentIDs remembers ids exactly, in bounded memory: at least the last Capacity different
 // ids and at most twice as many. Each of its two halves takes 32 bytes per id of Capacity.
 type RecentIDs struct {
-	capacity    int
-	now, before idSet
-	forgot      bool
+	capacity          int
+	current, previous idSet
+	hasForgotten      bool
 }
 
 // NewRecentIDs returns a RecentIDs that remembers at least the last capacity different
@@ -20,19 +20,19 @@ func NewRecentIDs(capacity int) *RecentIDs { return &RecentIDs{capacity: capacit
 
 // Add remembers an id and reports whether it is new.
 func (s *RecentIDs) Add(id bucket.ID) bool {
-	if s.before.has(id) || !s.now.add(id) {
+	if s.previous.has(id) || !s.current.add(id) {
 		return false
 	}
-	if s.now.n == s.capacity {
-		s.forgot = s.forgot || s.before.n > 0
-		s.before, s.now = s.now, idSet{slots: s.before.slots}
-		clear(s.now.slots)
+	if s.current.n == s.capacity {
+		s.hasForgotten = s.hasForgotten || s.previous.n > 0
+		s.previous, s.current = s.current, idSet{slots: s.previous.slots}
+		clear(s.current.slots)
 	}
 	return true
 }
 
-// Forgot reports whether ids were forgotten.
-func (s *RecentIDs) Forgot() bool { return s.forgot }
+// HasForgotten reports whether ids were forgotten.
+func (s *RecentIDs) HasForgotten() bool { return s.hasForgotten }
 
 // idSet is a hash set with open addressing. The nil UUID marks an empty slot and can't be
 // a member.

@@ -15,12 +15,12 @@ func TestObjectsOfARunAreSortedAcrossChunks(t *testing.T) {
 		r.sort()
 		got := slices.Collect(r.all())
 		if len(got) != n || r.Len() != n || !slices.IsSortedFunc(got, func(a, b objectRef) int { return int(a.first) - int(b.first) }) {
-			t.Errorf("%d of %d: %v", len(got), n, got)
+			t.Errorf("got %d of %d objects: %v", len(got), n, got)
 		}
 		if n > 0 && (r.first().first != 1 || r.at(n-1).first != uint64(n)) {
-			t.Errorf("from %d to %d, want 1 to %d", r.first().first, r.at(n-1).first, n)
+			t.Errorf("the objects range from %d to %d, want 1 to %d", r.first().first, r.at(n-1).first, n)
 		}
-		for range r.all() { // ends when it is told to
+		for range r.all() { // an iteration may end early
 			break
 		}
 	}

@@ -174,7 +174,7 @@ func newReport() *Report {
 
 // add adds a finding.
 func (r *Report) add(f Finding) {
-	f.Since, f.Heartbeat = sayable(f.Since), sayable(f.Heartbeat)
+	f.Since, f.Heartbeat = plausibleTime(f.Since), plausibleTime(f.Heartbeat)
 	tallies := r.Tallies
 	if f.Accepted != nil {
 		tallies = r.Accepted
@@ -185,9 +185,9 @@ func (r *Report) add(f Finding) {
 	}
 }
 
-// sayable returns the time in UTC, or nil if it is unknown or implausible: untrusted
+// plausibleTime returns the time in UTC, or nil if it is unknown or implausible: untrusted
 // objects contain any time, and JSON allows only years of four digits.
-func sayable(t *time.Time) *time.Time {
+func plausibleTime(t *time.Time) *time.Time {
 	if t == nil || t.IsZero() {
 		return nil
 	}

@@ -84,25 +84,25 @@ func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) 
 			return true
 		}
 		list := func(prefix string) bool {
-			given := map[string]bool{} // folders that were yielded already, if a listing must be restarted
+			yielded := map[string]bool{} // folders that were yielded already, if a listing must be restarted
 			stopped := false
 			err := bucket.Retry(ctx, func() error {
-				before := maps.Clone(given)
+				before := maps.Clone(yielded)
 				folder := ""
 				batch = batch[:0]
 				for key, err := range store.List(ctx, prefix) {
 					if err != nil {
 						return err
 					}
-					in := key[:strings.LastIndexByte(key, '/')+1]
-					if before[in] || !s.mayBeIn(key, from, to, known) {
+					keyFolder := key[:strings.LastIndexByte(key, '/')+1]
+					if before[keyFolder] || !s.mayContain(key, from, to, known) {
 						continue
 					}
-					if in != folder {
+					if keyFolder != folder {
 						if stopped = !flush(); stopped {
 							return nil
 						}
-						given[folder], folder = true, in
+						yielded[folder], folder = true, keyFolder
 					}
 					batch = append(batch, key)
 				}
@@ -133,8 +133,8 @@ func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) 
 	}
 }
 
-// mayBeIn reports whether the object with this key may contain selected records.
-func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
+// mayContain reports whether the object with this key may contain selected records.
+func (s Selection) mayContain(key string, from, to int64, fromKnown bool) bool {
 	k, ok := bucket.ParseKey(key)
 	if !ok {
 		// The key of a renamed copy has the hour in its folder, if at all.
@@ -165,20 +165,20 @@ func (s Selection) Records(ctx context.Context, store bucket.Store, progress fun
 }
 
 func (s Selection) records(ctx context.Context, store bucket.Store, progress func(objects int), each func(lines []byte) error) (damaged *DamagedError, err error) {
-	w := wanted{selection: s, each: each}
+	w := lineFilter{selection: s, each: each}
 	w.from, w.to = formatTime(s.From), formatTime(s.To)
 	for _, id := range s.IDs {
 		if w.ids == nil {
 			w.ids = map[string]bool{}
 		}
 		w.ids[id.String()] = false
-		w.open++
-		w.repeatable = w.repeatable || id[6]>>4 != 7
+		w.remaining++
+		w.mayRepeat = w.mayRepeat || id[6]>>4 != 7
 	}
 	objects := 0
-	r := objectReader{calls: &objectCalls{store: store}, each: w.lines}
+	r := objectReader{calls: &objectCalls{store: store}, each: w.filterLines}
 	defer r.close()
-	err = s.objects(ctx, store, &r.calls.pace, w.open > 0 && !w.repeatable, func(o *fetched) error {
+	err = s.objects(ctx, store, &r.calls.pace, w.remaining > 0 && !w.mayRepeat, func(o *prefetchedObject) error {
 		err := o.err
 		if err == nil {
 			err = r.read(ctx, o)
@@ -196,27 +196,27 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 		return err
 	})
 	switch {
-	case errors.Is(err, errEnough):
+	case errors.Is(err, errAllFound):
 		err = nil
-	case err == nil && w.open > 0:
-		var open []string
+	case err == nil && w.remaining > 0:
+		var missing []string
 		for id, found := range w.ids {
 			if !found {
-				open = append(open, id)
+				missing = append(missing, id)
 			}
 		}
-		slices.Sort(open)
-		err = fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched())
+		slices.Sort(missing)
+		err = fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(missing, ", "), s.searchedRange())
 	}
 	return damaged, err
 }
 
 // objects calls each for each object that may contain selected records.
-func (s Selection) objects(ctx context.Context, store bucket.Store, pace *bucket.Pace, oneByOne bool, each func(*fetched) error) error {
+func (s Selection) objects(ctx context.Context, store bucket.Store, pace *bucket.Pace, sequential bool, each func(*prefetchedObject) error) error {
 	keys := func(ctx context.Context) iter.Seq2[string, error] { return s.keys(ctx, store, time.Now()) }
-	if oneByOne {
+	if sequential {
 		for key, err := range keys(ctx) {
-			if err := each(&fetched{key: key, err: err}); err != nil {
+			if err := each(&prefetchedObject{key: key, err: err}); err != nil {
 				return err
 			}
 		}
@@ -230,7 +230,7 @@ func (s Selection) objects(ctx context.Context, store bucket.Store, pace *bucket
 	return ctx.Err()
 }
 
-func (s Selection) searched() string {
+func (s Selection) searchedRange() string {
 	from, to, known, toKnown := s.hours(time.Now())
 	switch {
 	case !known:
@@ -249,32 +249,32 @@ func formatTime(t time.Time) string {
 	return bucket.FormatTime(t)
 }
 
-var errEnough = errors.New("all is found")
+var errAllFound = errors.New("all is found")
 
-// wanted filters lines.
-type wanted struct {
-	selection  Selection
-	from, to   string
-	ids        map[string]bool // id -> whether it was found
-	open       int             // number of ids not found yet
-	repeatable bool            // some ids may occur more than once
-	each       func(lines []byte) error
+// lineFilter filters lines.
+type lineFilter struct {
+	selection Selection
+	from, to  string
+	ids       map[string]bool // id -> whether it was found
+	remaining int             // number of ids not found yet
+	mayRepeat bool            // some ids may occur more than once
+	each      func(lines []byte) error
 }
 
-// lines filters complete lines.
-func (w *wanted) lines(lines []byte) error {
+// filterLines filters complete lines.
+func (w *lineFilter) filterLines(lines []byte) error {
 	if w.from == "" && w.to == "" && w.ids == nil {
 		return w.each(lines)
 	}
 	for line := range bytes.Lines(lines) {
-		if err := w.line(line); err != nil {
+		if err := w.filterLine(line); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (w *wanted) line(line bucket.Line) error {
+func (w *lineFilter) filterLine(line bucket.Line) error {
 	if w.from != "" || w.to != "" {
 		if at := line.ReceivedAt(); w.from != "" && string(at) < w.from || w.to != "" && string(at) >= w.to {
 			return nil
@@ -293,8 +293,8 @@ func (w *wanted) line(line bucket.Line) error {
 	}
 	if !found {
 		w.ids[string(id)] = true
-		if w.open--; w.open == 0 && !w.repeatable {
-			return errEnough
+		if w.remaining--; w.remaining == 0 && !w.mayRepeat {
+			return errAllFound
 		}
 	}
 	return nil

@@ -21,8 +21,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// watched notes what is listed and opened, and breaks off bodies.
-type watched struct {
+// recordingStore records the listed prefixes and opened keys, and can interrupt listings
+// and bodies.
+type recordingStore struct {
 	bucket.Store
 	mu             sync.Mutex // guards opened and broken
 	listed, opened []string
@@ -30,10 +31,10 @@ type watched struct {
 	breakAfter     int // bytes of each object's first body; 0: never
 	broken         map[string]bool
 	root           string
-	firstLine      int // ends by this byte of each object
+	firstLine      int // the first line of each object ends before this byte
 }
 
-func (w *watched) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+func (w *recordingStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	w.listed = append(w.listed, prefix)
 	if w.failAfter == 0 || w.broken[prefix] {
 		return w.Store.List(ctx, prefix)
@@ -53,7 +54,7 @@ func (w *watched) List(ctx context.Context, prefix string) iter.Seq2[string, err
 	}
 }
 
-func (w *watched) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
+func (w *recordingStore) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
 	body, stored, err := w.Store.Open(ctx, key)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,12 +75,12 @@ func (brokenReader) Read([]byte) (int, error) {
 	return 0, &bucket.Error{Op: "open", Kind: "network", Err: io.ErrUnexpectedEOF}
 }
 
-// archiveOf makes a folder of objects: of two nodes, in each of the hours, two
-// records each.
-func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
+// newArchive makes a folder of objects: for each hour one of each of two nodes, with two
+// records.
+func newArchive(t *testing.T, hours ...time.Time) (*recordingStore, []string) {
 	t.Helper()
 	root := t.TempDir()
-	w := &watched{root: root, Store: open(t, bucket.Destination{URL: "file://" + root}), broken: map[string]bool{}}
+	w := &recordingStore{root: root, Store: openStore(t, bucket.Destination{URL: "file://" + root}), broken: map[string]bool{}}
 	var all []string
 	seq := uint64(1)
 	for _, hour := range hours {
@@ -103,7 +104,7 @@ func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
 				if _, err := enc.Write(line); err != nil {
 					t.Fatal(err)
 				}
-				if err := enc.Flush(); err != nil { // a block a line
+				if err := enc.Flush(); err != nil { // one zstd block per line
 					t.Fatal(err)
 				}
 				all = append(all, string(line))
@@ -122,7 +123,7 @@ func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
 	return w, all
 }
 
-func selected(t *testing.T, s Selection, store bucket.Store) (usages []string, lines []string) {
+func selectRecords(t *testing.T, s Selection, store bucket.Store) (usages []string, lines []string) {
 	t.Helper()
 	err := s.Records(context.Background(), store, func(int) {}, func(some []byte) error {
 		for line := range bytes.Lines(some) {
@@ -140,38 +141,38 @@ func selected(t *testing.T, s Selection, store bucket.Store) (usages []string, l
 func TestSelectionReadsOnlyTheHoursItNeeds(t *testing.T) {
 	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	hours := []time.Time{day.Add(-240 * time.Hour), day, day.Add(time.Hour), day.Add(2 * time.Hour), day.Add(30 * time.Hour)}
-	store, all := archiveOf(t, hours...)
-	if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) {
-		t.Errorf("all: %q", lines)
+	store, all := newArchive(t, hours...)
+	if _, lines := selectRecords(t, Selection{}, store); !slices.Equal(lines, all) {
+		t.Errorf("without a filter: %q", lines)
 	}
-	store = &watched{root: store.root, Store: store.Store}
-	got, _ := selected(t, Selection{From: day.Add(30 * time.Minute), To: day.Add(2*time.Hour + time.Microsecond), Node: "edge-2"}, store)
+	store = &recordingStore{root: store.root, Store: store.Store}
+	got, _ := selectRecords(t, Selection{From: day.Add(30 * time.Minute), To: day.Add(2*time.Hour + time.Microsecond), Node: "edge-2"}, store)
 	want := []string{`{"at":"edge-2 23T00:30","usage":{}}`, `{"at":"edge-2 23T01:00","usage":{}}`, `{"at":"edge-2 23T01:30","usage":{}}`, `{"at":"edge-2 23T02:00","usage":{}}`}
 	if !slices.Equal(got, want) {
-		t.Errorf("a few hours of a node: %q", got)
+		t.Errorf("some hours of a node: %q", got)
 	}
 	if len(store.opened) != 3 || !slices.Equal(store.listed, []string{"dt=2026-11-23/hour=00/", "dt=2026-11-23/hour=01/", "dt=2026-11-23/hour=02/"}) {
 		t.Errorf("listed %v, opened %v", store.listed, store.opened)
 	}
-	store = &watched{root: store.root, Store: store.Store}
-	if got, _ := selected(t, Selection{From: day.Add(-time.Hour), To: day.Add(50 * time.Hour)}, store); len(got) != 16 ||
+	store = &recordingStore{root: store.root, Store: store.Store}
+	if got, _ := selectRecords(t, Selection{From: day.Add(-time.Hour), To: day.Add(50 * time.Hour)}, store); len(got) != 16 ||
 		!slices.Equal(store.listed, []string{"dt=2026-11-22/", "dt=2026-11-23/", "dt=2026-11-24/", "dt=2026-11-25/"}) {
-		t.Errorf("%d of some days, listed %v", len(got), store.listed)
+		t.Errorf("%d records of four days, listed %v", len(got), store.listed)
 	}
-	store = &watched{root: store.root, Store: store.Store}
-	if got, _ := selected(t, Selection{To: day}, store); len(got) != 4 || len(store.opened) != 2 {
-		t.Errorf("%d before a day, opened %v", len(got), store.opened)
+	store = &recordingStore{root: store.root, Store: store.Store}
+	if got, _ := selectRecords(t, Selection{To: day}, store); len(got) != 4 || len(store.opened) != 2 {
+		t.Errorf("%d records before the day, opened %v", len(got), store.opened)
 	}
 }
 
-func TestAnIDIsFoundByTheTimeInIt(t *testing.T) {
+func TestAnIDIsSearchedInTheHoursOfItsTime(t *testing.T) {
 	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	store, all := archiveOf(t, day, day.Add(5*time.Hour), day.Add(6*time.Hour), day.Add(9*time.Hour))
+	store, all := newArchive(t, day, day.Add(5*time.Hour), day.Add(6*time.Hour), day.Add(9*time.Hour))
 	id, ok := bucket.Line(all[6]).ID()
 	if !ok {
 		t.Fatal(all[6])
 	}
-	if _, lines := selected(t, Selection{IDs: []bucket.ID{id}}, store); !slices.Equal(lines, all[6:7]) ||
+	if _, lines := selectRecords(t, Selection{IDs: []bucket.ID{id}}, store); !slices.Equal(lines, all[6:7]) ||
 		!slices.Equal(store.listed, []string{"dt=2026-11-23/hour=04/", "dt=2026-11-23/hour=05/"}) {
 		t.Errorf("found %q, listed %v", lines, store.listed)
 	}
@@ -179,33 +180,33 @@ func TestAnIDIsFoundByTheTimeInIt(t *testing.T) {
 	id[15]++
 	err := Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || !strings.Contains(err.Error(), id.String()) || !strings.Contains(err.Error(), "dt=2026-11-23/hour=06") {
-		t.Errorf("an id that is not there: %v", err)
+		t.Errorf("a missing id: %v", err)
 	}
-	id[6] = 0x80 // of version 8: no time is in it
-	store = &watched{root: store.root, Store: store.Store}
+	id[6] = 0x80 // version 8, which contains no time
+	store = &recordingStore{root: store.root, Store: store.Store}
 	err = Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || len(store.opened) != 8 {
 		t.Errorf("an id without a time: %v, opened %v", err, store.opened)
 	}
 }
 
-func TestReadingGoesOnWhereTheStorageBrokeOff(t *testing.T) {
+func TestReadingResumesAfterAnInterruption(t *testing.T) {
 	t.Parallel()
 	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	store, all := archiveOf(t, day, day.Add(5*time.Hour))
+	store, all := newArchive(t, day, day.Add(5*time.Hour))
 	store.breakAfter = store.firstLine + 3
-	if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) || len(store.opened) != 8 {
+	if _, lines := selectRecords(t, Selection{}, store); !slices.Equal(lines, all) || len(store.opened) != 8 {
 		t.Errorf("%q, opened %v", lines, store.opened)
 	}
 	for n := 1; n < 5; n++ {
-		store = &watched{root: store.root, Store: store.Store, failAfter: n, broken: map[string]bool{}}
-		if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) {
-			t.Errorf("listed anew after %d keys: %q", n, lines)
+		store = &recordingStore{root: store.root, Store: store.Store, failAfter: n, broken: map[string]bool{}}
+		if _, lines := selectRecords(t, Selection{}, store); !slices.Equal(lines, all) {
+			t.Errorf("after a listing that broke after %d keys: %q", n, lines)
 		}
 	}
 }
 
-func TestRecentIDsAreRememberedExactlyAndTheOldestForgotten(t *testing.T) {
+func TestRecentIDsForgetsOnlyTheOldest(t *testing.T) {
 	const capacity = 3000
 	s := NewRecentIDs(capacity)
 	ids := make([]bucket.ID, 10*capacity)
@@ -220,23 +221,23 @@ func TestRecentIDsAreRememberedExactlyAndTheOldestForgotten(t *testing.T) {
 	}
 	for i, id := range ids {
 		if !s.Add(id) {
-			t.Fatalf("id %d was seen before", i)
+			t.Fatalf("id %d is not new", i)
 		}
 		if back := ids[max(0, i-capacity+1)]; s.Add(back) || s.Add(id) {
-			t.Fatalf("at %d, an id %d before is new", i, min(i, capacity-1))
+			t.Fatalf("at %d, the id %d before counts as new", i, min(i, capacity-1))
 		}
 	}
-	if !s.Forgot() || !s.Add(ids[0]) {
-		t.Error("nothing was forgotten")
+	if !s.HasForgotten() || !s.Add(ids[0]) {
+		t.Error("the oldest id was not forgotten")
 	}
-	if got := len(s.now.slots) + len(s.before.slots); got > 8*capacity {
+	if got := len(s.current.slots) + len(s.previous.slots); got > 8*capacity {
 		t.Errorf("%d slots for %d ids", got, capacity)
 	}
 }
 
-func TestADamagedObjectKeepsNoOtherFromBeingRead(t *testing.T) {
+func TestADamagedObjectDoesNotStopReading(t *testing.T) {
 	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
-	store, all := archiveOf(t, day, day.Add(time.Hour))
+	store, all := newArchive(t, day, day.Add(time.Hour))
 	root := store.root
 	objects, _ := filepath.Glob(filepath.Join(root, "dt=*", "*", "edge-1*"))
 	for _, o := range objects {
@@ -253,6 +254,6 @@ func TestADamagedObjectKeepsNoOtherFromBeingRead(t *testing.T) {
 	})
 	var damaged *DamagedError
 	if !errors.As(err, &damaged) || damaged.Objects != 2 || !strings.Contains(err.Error(), "edge-1") || !slices.Equal(lines, append(all[2:4:4], all[6:8]...)) {
-		t.Errorf("%v, read %q", err, lines)
+		t.Errorf("%v, got %q", err, lines)
 	}
 }

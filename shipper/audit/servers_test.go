@@ -17,7 +17,7 @@ import (
 	"collectord/wal"
 )
 
-func open(t *testing.T, d bucket.Destination) bucket.Store {
+func openStore(t *testing.T, d bucket.Destination) bucket.Store {
 	t.Helper()
 	s, err := bucket.Open(d)
 	if err != nil {
@@ -26,42 +26,42 @@ func open(t *testing.T, d bucket.Destination) bucket.Store {
 	return s
 }
 
-// newFolder is a folder of its own.
-func newFolder(t *testing.T) tamper {
+// newFolder makes a new folder.
+func newFolder(t *testing.T) testBucket {
 	t.Helper()
 	root := t.TempDir()
-	return tamper{t, open(t, bucket.Destination{URL: "file://" + root}), func(key string) error { return os.Remove(filepath.Join(root, key)) }, nil, false}
+	return testBucket{t, openStore(t, bucket.Destination{URL: "file://" + root}), func(key string) error { return os.Remove(filepath.Join(root, key)) }, nil, false}
 }
 
 func openS3(t *testing.T, endpoint, destination string) bucket.Store {
 	t.Helper()
-	return open(t, bucket.Destination{URL: "s3://" + destination, S3: bucket.S3Options{
+	return openStore(t, bucket.Destination{URL: "s3://" + destination, S3: bucket.S3Options{
 		Endpoint: endpoint, Region: "us-east-1", PathStyle: "on", CredentialsFile: s3test.KeysFile(t, s3test.User, s3test.Secret, ""),
 	}})
 }
 
-// newBucket is a bucket of its own on a real server.
-func newBucket(t *testing.T) tamper {
+// newBucket makes a new bucket on a real server.
+func newBucket(t *testing.T) testBucket {
 	t.Helper()
 	endpoint := s3test.MinIO(t)
 	client, name := s3test.Client(t, endpoint), s3test.MakeBucket(t, endpoint, false)
-	return tamper{t, openS3(t, endpoint, name+"/some/prefix"), func(key string) error {
+	return testBucket{t, openS3(t, endpoint, name+"/some/prefix"), func(key string) error {
 		return client.RemoveObject(context.Background(), name, "some/prefix/"+key, minio.RemoveObjectOptions{})
 	}, nil, true}
 }
 
 // newFake runs a fake S3 until the test ends.
-func newFake(t *testing.T) (*s3test.Server, tamper) {
+func newFake(t *testing.T) (*s3test.Server, testBucket) {
 	t.Helper()
 	f, err := s3test.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Close)
-	return f, tamper{t, openS3(t, f.URL, s3test.Bucket+"/data"), func(key string) error { f.Put("data/"+key, nil); return nil }, func(key string, at time.Time) { f.Touch("data/"+key, at) }, true}
+	return f, testBucket{t, openS3(t, f.URL, s3test.Bucket+"/data"), func(key string) error { f.Put("data/"+key, nil); return nil }, func(key string, at time.Time) { f.Touch("data/"+key, at) }, true}
 }
 
-// openLog opens a log for a test, which closes it.
+// openLog opens a log, which the caller closes.
 func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
 	testrun.WaitPastHourEnd()
@@ -88,15 +88,15 @@ func fill(t *testing.T, l *wal.Log, n, per int) {
 	}
 }
 
-// shipped fills a log, ships all of it and closes it.
-func shipped(t *testing.T, dir string, store bucket.Store, o wal.Options, n, per int) {
+// shipRecords fills a log, ships it and closes it.
+func shipRecords(t *testing.T, dir string, store bucket.Store, o wal.Options, n, per int) {
 	t.Helper()
 	l := openLog(t, dir, o)
 	fill(t, l, n, per)
 	shipAll(t, l, store)
 }
 
-// shipAll ships all of a log, one segment after the other, and closes it.
+// shipAll ships a log, one segment at a time, and closes it.
 func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	t.Helper()
 	s, err := shipper.New(l, store, shipper.Options{SpoolDir: filepath.Join(t.TempDir(), "spool"), Limits: shipper.Limits{Concurrency: 1}})
@@ -107,7 +107,7 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	for ctx.Err() == nil && (l.Ledger().Pending > 0 || l.Stats().LossNotes > 0) {
-		step, stop := context.WithTimeout(ctx, 20*time.Millisecond) // a salvaged segment becomes others
+		step, stop := context.WithTimeout(ctx, 20*time.Millisecond) // salvage may replace a segment by others
 		s.Drain(step)
 		stop()
 	}
@@ -121,8 +121,8 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	}
 }
 
-// retired fills a log, ships all of it, writes the last heartbeat and closes the log.
-func retired(t *testing.T, dir string, store bucket.Store, n, per int) {
+// shipAndRetire fills a log, ships it, writes the last heartbeat and closes it.
+func shipAndRetire(t *testing.T, dir string, store bucket.Store, n, per int) {
 	t.Helper()
 	l := openLog(t, dir, wal.Options{})
 	fill(t, l, n, per)
@@ -133,8 +133,8 @@ func retired(t *testing.T, dir string, store bucket.Store, n, per int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
-	if left := s.Drain(ctx); left > 0 {
-		t.Fatalf("%d segments remain", left)
+	if remaining := s.Drain(ctx); remaining > 0 {
+		t.Fatalf("%d segments remain", remaining)
 	}
 	cancel()
 	<-done

@@ -13,16 +13,16 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// failure returns the kind of a destination that can't be audited.
-func failure(err error) Kind {
+// failureKind returns the kind of a destination that can't be audited.
+func failureKind(err error) Kind {
 	if errors.Is(err, bucket.ErrNoMatch) {
 		return Nothing
 	}
 	return Failed
 }
 
-// notAllRead is appended to the reason of an absent node if some destinations failed.
-const notAllRead = ", in the destinations that can be read"
+// onlyReadableNote is appended to the reason of an absent node if some destinations failed.
+const onlyReadableNote = ", in the destinations that can be read"
 
 // failedInRow stops the reading of many destinations after several consecutive failures.
 // Each failed destination costs the time of its retries, which adds up.
@@ -31,15 +31,15 @@ type failedInRow struct{ n atomic.Int32 }
 // try makes a call about one destination, unless too many consecutive destinations had a
 // temporary failure.
 func (r *failedInRow) try(call func() error) error {
-	if r.n.Load() >= maxInRow {
-		return fmt.Errorf("it was not tried: %d destinations in a row can't be read", maxInRow)
+	if r.n.Load() >= maxConsecutiveFailures {
+		return fmt.Errorf("it was not tried: %d destinations in a row can't be read", maxConsecutiveFailures)
 	}
 	err := call()
-	var trouble *bucket.Error
+	var failure *bucket.Error
 	switch {
 	case err == nil:
 		r.n.Store(0)
-	case errors.As(err, &trouble) && !trouble.Permanent:
+	case errors.As(err, &failure) && !failure.Permanent:
 		r.n.Add(1)
 	}
 	return err
@@ -66,7 +66,7 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 		case ctx.Err() != nil:
 			return nil, err
 		default:
-			all.add(Finding{Kind: failure(err), Reason: why(err), Destination: store.String()})
+			all.add(Finding{Kind: failureKind(err), Reason: errorText(err), Destination: store.String()})
 		}
 	}
 	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // one destination has the node
@@ -78,30 +78,30 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 }
 
 // merge adds the report of one of several destinations.
-func (r *Report) merge(one *Report, destination string, now time.Time) {
-	for i := range one.Findings {
-		one.Findings[i].Destination = destination
+func (r *Report) merge(other *Report, destination string, now time.Time) {
+	for i := range other.Findings {
+		other.Findings[i].Destination = destination
 	}
-	for i := range one.Logs {
-		one.Logs[i].Destination = destination
+	for i := range other.Logs {
+		other.Logs[i].Destination = destination
 	}
 	// Findings beyond the limit are only in the tallies.
-	r.Findings = append(r.Findings, one.Findings[:min(len(one.Findings), max(0, maxFindings-len(r.Findings)))]...)
-	addTallies(r.Tallies, one.Tallies)
-	addTallies(r.Accepted, one.Accepted)
-	r.Logs = append(r.Logs, one.Logs...)
-	for node, h := range one.LastHeard {
-		if was, known := r.LastHeard[node]; !known || tellsMore(h.At, was.At, now) {
+	r.Findings = append(r.Findings, other.Findings[:min(len(other.Findings), max(0, maxFindings-len(r.Findings)))]...)
+	addTallies(r.Tallies, other.Tallies)
+	addTallies(r.Accepted, other.Accepted)
+	r.Logs = append(r.Logs, other.Logs...)
+	for node, h := range other.LastHeard {
+		if previous, known := r.LastHeard[node]; !known || isCloserToNow(h.At, previous.At, now) {
 			r.LastHeard[node] = h
 		}
 	}
-	r.Objects += one.Objects
-	r.Notes += one.Notes
-	r.Heartbeats += one.Heartbeats
-	r.Unconfirmed += one.Unconfirmed
-	r.Read += one.Read
-	r.RawBytes += one.RawBytes
-	r.NoMetadata += one.NoMetadata
+	r.Objects += other.Objects
+	r.Notes += other.Notes
+	r.Heartbeats += other.Heartbeats
+	r.Unconfirmed += other.Unconfirmed
+	r.Read += other.Read
+	r.RawBytes += other.RawBytes
+	r.NoMetadata += other.NoMetadata
 }
 
 func addTallies(to, from map[Kind]Tally) {
@@ -144,14 +144,14 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 			return errors.Join(fmt.Errorf("%s: %w", store, err), damaged)
 		}
 	}
-	var open []string
+	var missing []string
 	for _, id := range s.IDs {
 		if !found[id] {
-			open = append(open, id.String())
+			missing = append(missing, id.String())
 		}
 	}
-	if len(open) == 0 {
+	if len(missing) == 0 {
 		return damaged
 	}
-	return errors.Join(fmt.Errorf("%w: %s (searched in %d destinations: %s)", ErrNoSuchID, strings.Join(open, ", "), len(stores), s.searched()), damaged)
+	return errors.Join(fmt.Errorf("%w: %s (searched in %d destinations: %s)", ErrNoSuchID, strings.Join(missing, ", "), len(stores), s.searchedRange()), damaged)
 }

@@ -14,10 +14,10 @@ import (
 func TestSeveralDestinationsAreAuditedAsOne(t *testing.T) {
 	t.Parallel()
 	one, other, empty := newFolder(t), newFolder(t), newFolder(t)
-	one.object("n", 7, 1, 1, 10, noon)
-	one.object("n", 7, 1, 21, 30, noon)
-	other.object("m", 8, 1, 1, 10, noon)
-	other.beat("m", 8, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 21, At: noon})
+	one.putObject("n", 7, 1, 1, 10, noon)
+	one.putObject("n", 7, 1, 21, 30, noon)
+	other.putObject("m", 8, 1, 1, 10, noon)
+	other.putHeartbeat("m", 8, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 21, At: noon})
 	r, err := RunAll(context.Background(), []bucket.Store{one.store, other.store, empty.store}, Options{Now: noon})
 	if err != nil {
 		t.Fatal(err)
@@ -40,8 +40,8 @@ func TestRecordsComeFromSeveralDestinations(t *testing.T) {
 	t.Parallel()
 	one, other := newFolder(t), newFolder(t)
 	stores := []bucket.Store{one.store, other.store}
-	for _, b := range []tamper{one, other} {
-		shipped(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
+	for _, b := range []testBucket{one, other} {
+		shipRecords(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
 	}
 	read := func(s Selection) (ids []bucket.ID, err error) {
 		t.Helper()
@@ -67,16 +67,16 @@ func TestRecordsComeFromSeveralDestinations(t *testing.T) {
 	if got, err := read(Selection{IDs: []bucket.ID{all[3]}}); err != nil || len(got) != 1 {
 		t.Errorf("%v, %v", got, err)
 	}
-	stranger := all[3]
-	stranger[9] ^= 0x10
-	if got, err := read(Selection{IDs: []bucket.ID{stranger, all[25]}}); !errors.Is(err, ErrNoSuchID) || len(got) != 1 || !strings.Contains(err.Error(), stranger.String()) || strings.Contains(err.Error(), all[25].String()) {
+	missingID := all[3]
+	missingID[9] ^= 0x10
+	if got, err := read(Selection{IDs: []bucket.ID{missingID, all[25]}}); !errors.Is(err, ErrNoSuchID) || len(got) != 1 || !strings.Contains(err.Error(), missingID.String()) || strings.Contains(err.Error(), all[25].String()) {
 		t.Errorf("%v, %v", got, err)
 	}
-	// A damaged object in one does not end the reading of the other.
-	half, m := one.get(one.key(1))
-	one.replace(one.key(1), half[:len(half)/2], m)
+	// A damaged object in one destination does not stop reading the other.
+	half, m := one.get(one.keyOfSeq(1))
+	one.replace(one.keyOfSeq(1), half[:len(half)/2], m)
 	var damage *DamagedError
-	if got, err := read(Selection{}); !errors.As(err, &damage) || len(got) < 30 || !strings.Contains(err.Error(), one.key(1)) {
+	if got, err := read(Selection{}); !errors.As(err, &damage) || len(got) < 30 || !strings.Contains(err.Error(), one.keyOfSeq(1)) {
 		t.Errorf("%d records, %v", len(got), err)
 	}
 }

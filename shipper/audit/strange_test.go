@@ -13,7 +13,7 @@ import (
 	"collectord/wal"
 )
 
-// checkJSON fails if a report can't be printed.
+// checkJSON fails if a report can't be encoded as JSON.
 func checkJSON(t *testing.T, r *Report) {
 	t.Helper()
 	for _, all := range []any{r.Findings, r.Logs} {
@@ -25,24 +25,24 @@ func checkJSON(t *testing.T, r *Report) {
 
 func TestObjectsOfTheLastHourAreReported(t *testing.T) {
 	b := newFolder(t)
-	b.object("n", 7, 1, 1, 10, time.Date(9999, 12, 31, 23, 0, 0, 0, time.UTC))
-	b.object("n", 7, 1, 21, 30, time.Date(9999, 12, 31, 23, 0, 0, 0, time.UTC))
+	b.putObject("n", 7, 1, 1, 10, time.Date(9999, 12, 31, 23, 0, 0, 0, time.UTC))
+	b.putObject("n", 7, 1, 21, 30, time.Date(9999, 12, 31, 23, 0, 0, 0, time.UTC))
 	_, r := b.findings(Options{Now: noon})
 	checkJSON(t, r)
 }
 
 func TestAnObjectOfNoHourIsReported(t *testing.T) {
 	_, b := newFake(t)
-	shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
-	b.copied(b.key(1), "dt=old/copy.ndjson.zst")
-	b.remove(b.key(1))
+	shipRecords(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+	b.copyObject(b.keyOfSeq(1), "dt=old/copy.ndjson.zst")
+	b.remove(b.keyOfSeq(1))
 	_, r := b.findings(Options{})
 	checkJSON(t, r)
 }
 
 func TestARetiredLogWithALossNoteIsNotMissing(t *testing.T) {
 	b := newFolder(t)
-	b.object("other", 8, 1, 1, 10, noon)
+	b.putObject("other", 8, 1, 1, 10, noon)
 	o, err := bucket.NewLossNote(bucket.Key{Node: "n", LogID: 7, Run: 1, FirstSeq: 11, LastSeq: 20}, "damaged", noon, true)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestARetiredLogWithALossNoteIsNotMissing(t *testing.T) {
 	if err := b.store.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
-	b.beat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 51, Retired: true, At: noon})
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 51, Retired: true, At: noon})
 	_, r := b.findings(Options{Now: noon})
 	if r.Tallies[Missing].Findings > 0 {
 		t.Errorf("%+v", r.Findings)
@@ -59,48 +59,48 @@ func TestARetiredLogWithALossNoteIsNotMissing(t *testing.T) {
 
 func TestARetiredLogThatIsGoneIsMissingFromTheStart(t *testing.T) {
 	b := newFolder(t)
-	b.object("other", 8, 1, 1, 10, noon)
-	b.beat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 51, Retired: true, At: noon})
+	b.putObject("other", 8, 1, 1, 10, noon)
+	b.putHeartbeat("n", 7, bucket.Heartbeat{LastSeq: 50, ConfirmedBelow: 51, Retired: true, At: noon})
 	_, r := b.findings(Options{Now: noon, FromStart: true})
 	if !r.Wrong() {
 		t.Errorf("%+v", r.Findings)
 	}
 }
 
-func TestANodeOfOneOfSeveralDestinationsIsFound(t *testing.T) {
+func TestANodeInOneOfSeveralDestinationsIsFound(t *testing.T) {
 	one, other := newFolder(t), newFolder(t)
-	one.object("n", 7, 1, 1, 10, noon)
-	other.object("m", 8, 1, 1, 10, noon)
+	one.putObject("n", 7, 1, 1, 10, noon)
+	other.putObject("m", 8, 1, 1, 10, noon)
 	r, err := RunAll(context.Background(), []bucket.Store{one.store, other.store}, Options{Now: noon, Node: "n"})
 	if err != nil || r.Wrong() {
 		t.Errorf("%v, %+v", err, r)
 	}
 }
 
-type racing struct {
+type changingPages struct {
 	bucket.Store
-	then func(key string)
+	afterPage func(key string)
 }
 
-func (s racing) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+func (s changingPages) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if prefix != bucket.DataPrefix {
 			s.Store.List(ctx, prefix)(yield)
 			return
 		}
-		// two pages: the first day, then the second
+		// Two pages: the first day, then the second.
 		for _, p := range []string{"dt=2026-11-23/", "dt=2026-11-24/"} {
 			for k, err := range s.Store.List(ctx, p) {
 				if !yield(k, err) {
 					return
 				}
 			}
-			s.then(p)
+			s.afterPage(p)
 		}
 	}
 }
 
-func TestWhatIsPutWhileTheBucketIsListedIsNotMissing(t *testing.T) {
+func TestObjectsPutDuringTheListingAreNotMissing(t *testing.T) {
 	_, b := newFake(t)
 	put := func(first, last, confirmed uint64, at time.Time) {
 		k := bucket.Key{Node: "n", LogID: 7, Run: 1, FirstSeq: first, LastSeq: last, Hour: bucket.HourOf(at)}
@@ -108,8 +108,8 @@ func TestWhatIsPutWhileTheBucketIsListedIsNotMissing(t *testing.T) {
 	}
 	put(1, 10, 1, noon.Add(-30*time.Hour))
 	n := 0
-	s := racing{b.store, func(string) {
-		if n++; n == 1 { // a backlog is drained meanwhile, in order
+	s := changingPages{b.store, func(string) {
+		if n++; n == 1 { // meanwhile a backlog is shipped in order
 			put(11, 20, 11, noon.Add(-29*time.Hour))
 			put(21, 30, 21, noon)
 		}
@@ -122,11 +122,11 @@ func TestWhatIsPutWhileTheBucketIsListedIsNotMissing(t *testing.T) {
 
 func TestADamagedObjectHidesNoFailure(t *testing.T) {
 	one, other := newFolder(t), newFolder(t)
-	for _, b := range []tamper{one, other} {
-		shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+	for _, b := range []testBucket{one, other} {
+		shipRecords(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
 	}
-	half, m := one.get(one.key(1))
-	one.replace(one.key(1), half[:len(half)/2], m)
+	half, m := one.get(one.keyOfSeq(1))
+	one.replace(one.keyOfSeq(1), half[:len(half)/2], m)
 	stop := errors.New("NO SPACE LEFT")
 	calls := 0
 	err := (Selection{}).RecordsOfAll(context.Background(), []bucket.Store{one.store, other.store}, func(int) {}, func([]byte) error {

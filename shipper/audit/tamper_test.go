@@ -12,16 +12,16 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// tamper is what others can do to a bucket.
-type tamper struct {
+// testBucket is a bucket that a test can change like its other users.
+type testBucket struct {
 	t        *testing.T
 	store    bucket.Store
 	delete   func(key string) error
-	touch    func(key string, at time.Time) // changes when the storage took it; nil: it can't be
-	metadata bool                           // the storage keeps it
+	touch    func(key string, at time.Time) // changes when the storage accepted an object; nil: not supported
+	metadata bool                           // the storage keeps metadata
 }
 
-func (b tamper) keys(prefix string) (keys []string) {
+func (b testBucket) keys(prefix string) (keys []string) {
 	b.t.Helper()
 	for key, err := range b.store.List(context.Background(), prefix) {
 		if err != nil {
@@ -33,8 +33,8 @@ func (b tamper) keys(prefix string) (keys []string) {
 	return keys
 }
 
-// key is that of the object that begins with seq.
-func (b tamper) key(seq uint64) string {
+// keyOfSeq returns the key of the object whose first seq is seq.
+func (b testBucket) keyOfSeq(seq uint64) string {
 	b.t.Helper()
 	for _, k := range b.keys("dt=") {
 		if n, ok := bucket.ParseKey(k); ok && n.FirstSeq == seq {
@@ -45,7 +45,7 @@ func (b tamper) key(seq uint64) string {
 	return ""
 }
 
-func (b tamper) get(key string) (content []byte, m bucket.Metadata) {
+func (b testBucket) get(key string) (content []byte, m bucket.Metadata) {
 	b.t.Helper()
 	body, stored, err := b.store.Open(context.Background(), key)
 	if err != nil {
@@ -58,7 +58,7 @@ func (b tamper) get(key string) (content []byte, m bucket.Metadata) {
 	return content, stored.Metadata
 }
 
-func (b tamper) put(key string, content []byte, m bucket.Metadata) {
+func (b testBucket) put(key string, content []byte, m bucket.Metadata) {
 	b.t.Helper()
 	o := bucket.NewObject(key, content)
 	if m.SHA256 != "" {
@@ -69,28 +69,28 @@ func (b tamper) put(key string, content []byte, m bucket.Metadata) {
 	}
 }
 
-// copied copies an object with its metadata, as tools of a storage do.
-func (b tamper) copied(from, to string) {
+// copyObject copies an object with its metadata, as common tools do.
+func (b testBucket) copyObject(from, to string) {
 	b.t.Helper()
 	content, m := b.get(from)
 	b.put(to, content, m)
 }
 
-func (b tamper) remove(key string) {
+func (b testBucket) remove(key string) {
 	b.t.Helper()
 	if err := b.delete(key); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
-func (b tamper) replace(key string, content []byte, m bucket.Metadata) {
+func (b testBucket) replace(key string, content []byte, m bucket.Metadata) {
 	b.t.Helper()
 	b.remove(key)
 	b.put(key, content, m)
 }
 
-// findings audits and returns a line for each finding.
-func (b tamper) findings(o Options) (lines []string, r *Report) {
+// findings runs an audit and returns a line for each finding.
+func (b testBucket) findings(o Options) (lines []string, r *Report) {
 	b.t.Helper()
 	r, err := Run(context.Background(), b.store, o)
 	if err != nil {
@@ -109,7 +109,7 @@ func (b tamper) findings(o Options) (lines []string, r *Report) {
 	return lines, r
 }
 
-func (b tamper) want(o Options, wrong bool, want ...string) *Report {
+func (b testBucket) checkFindings(o Options, wrong bool, want ...string) *Report {
 	b.t.Helper()
 	got, r := b.findings(o)
 	if !slices.Equal(got, want) || r.Wrong() != wrong {
@@ -121,8 +121,8 @@ func (b tamper) want(o Options, wrong bool, want ...string) *Report {
 	return r
 }
 
-// everyStore runs a test on a folder and on a real server.
-func everyStore(t *testing.T, test func(t *testing.T, b tamper)) {
+// onEveryStore runs a test with a folder and with a real server.
+func onEveryStore(t *testing.T, test func(t *testing.T, b testBucket)) {
 	t.Run("folder", func(t *testing.T) { test(t, newFolder(t)) })
 	t.Run("MinIO", func(t *testing.T) { test(t, newBucket(t)) })
 }

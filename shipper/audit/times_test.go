@@ -8,10 +8,10 @@ import (
 	"collectord/shipper/bucket"
 )
 
-func TestTimesThatJSONCanNotSayAreLeftOut(t *testing.T) {
+func TestTimesThatJSONCanNotRepresentAreOmitted(t *testing.T) {
 	b := newFolder(t)
-	b.object("n", 7, 1, 1, 10, noon)
-	b.object("n", 7, 1, 21, 30, noon)
+	b.putObject("n", 7, 1, 1, 10, noon)
+	b.putObject("n", 7, 1, 21, 30, noon)
 	putText := func(key, text string) {
 		if err := b.store.Put(context.Background(), bucket.NewObject(key, []byte(text))); err != nil {
 			t.Fatal(err)

@@ -9,40 +9,40 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// failed collects the objects that fail alone, each once.
-type failed struct {
-	mu      sync.Mutex // guards reasons and more
-	reasons map[string]string
-	more    int // number beyond maxFindings
+// unreadableObjects collects the objects that fail alone, each once.
+type unreadableObjects struct {
+	mu          sync.Mutex // guards reasons and more
+	reasons     map[string]string
+	beyondLimit int // number beyond maxFindings
 }
 
-// maxWhy limits how many characters of an error are kept: messages of a storage can have
+// maxErrorText limits how many characters of an error are kept: messages of a storage can have
 // any length.
-const maxWhy = 1000
+const maxErrorText = 1000
 
-func (f *failed) add(key string, err error) {
+func (f *unreadableObjects) add(key string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, known := f.reasons[key]; !known && len(f.reasons) == maxFindings {
-		f.more++
+		f.beyondLimit++
 		return
 	}
-	f.reasons[key] = why(err)
+	f.reasons[key] = errorText(err)
 }
 
-func why(err error) string { return fmt.Sprintf("%.*s", maxWhy, err) }
+func errorText(err error) string { return fmt.Sprintf("%.*s", maxErrorText, err) }
 
 // forget removes an object that is already reported.
-func (f *failed) forget(key string) {
+func (f *unreadableObjects) forget(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.reasons, key)
 }
 
-// unreadable reports the objects that the storage does not return and that a deep audit
+// addUnreadable reports the objects that the storage does not return and that a deep audit
 // did not report: metadata, loss notes and heartbeats.
-func (a *audit) unreadable() {
-	reasons := a.calls.failed.reasons
+func (a *audit) addUnreadable() {
+	reasons := a.calls.unreadable.reasons
 	for _, key := range slices.Sorted(maps.Keys(reasons)) {
 		f := Finding{Kind: Unreadable, Keys: []string{key}, Reason: reasons[key]}
 		k, ours := bucket.ParseKey(key)
@@ -57,7 +57,7 @@ func (a *audit) unreadable() {
 			a.add(f)
 		}
 	}
-	if n := a.calls.failed.more; n > 0 {
+	if n := a.calls.unreadable.beyondLimit; n > 0 {
 		a.report.Tallies[Unreadable] = a.report.Tallies[Unreadable].plus(Tally{Findings: n})
 	}
 }

@@ -15,9 +15,9 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestTheHintsOfRecordedAnswers gives each file of testdata/answers as the answer: what
-// S3Mock 4.11.0, s3proxy 3.1.0 and Swift 2.30.1 (s3api) sent when they were asked so.
-func TestTheHintsOfRecordedAnswers(t *testing.T) {
+// TestHintsForRecordedAnswers replays each file of testdata/answers: recorded answers of
+// S3Mock 4.11.0, s3proxy 3.1.0 and Swift 2.30.1 (s3api).
+func TestHintsForRecordedAnswers(t *testing.T) {
 	t.Parallel()
 	type request = *http.Request
 	all := func(request) bool { return true }
@@ -35,7 +35,7 @@ func TestTheHintsOfRecordedAnswers(t *testing.T) {
 	)
 	cases := map[string]struct {
 		change     func(*S3Options)
-		answers    func(request) bool // what it was the answer to
+		answers    func(request) bool // selects the requests with this answer
 		kind, hint string
 	}{
 		"s3mock-bucket":  {nil, all, "NoSuchBucket", noBucket},
@@ -57,7 +57,7 @@ func TestTheHintsOfRecordedAnswers(t *testing.T) {
 			func(o *S3Options) { o.Region = "eu-central-7" }, func(r request) bool { return strings.Contains(r.Header.Get("Authorization"), "eu-central-7") },
 			"AuthorizationHeaderMalformed", "correct shipper.s3.region or shipper.s3.endpoint; the storage names us-east-1",
 		},
-		"s3mock-class":       {class, inClass, "http_400", noClass}, // as a server that is no S3 storage may answer
+		"s3mock-class":       {class, inClass, "http_400", noClass}, // a server that is not S3 may answer this, too
 		"s3proxy-class":      {class, inClass, "http_400", noClass}, // without a body
 		"swift-class":        {class, inClass, "InvalidStorageClass", noClass},
 		"s3proxy-encryption": {encrypt, encrypted, "NotImplemented", noEncryption},
@@ -79,13 +79,13 @@ func TestTheHintsOfRecordedAnswers(t *testing.T) {
 			return c.answers(r) && replay(t, w, r, name)
 		}})
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, c.hint) {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || e.ThisObjectOnly || !strings.Contains(e.Hint, c.hint) {
 			t.Errorf("%s: %+v", name, err)
 		}
 	}
 }
 
-// replay answers as a file says. It returns true, for faults.
+// replay sends a recorded answer. It returns true, so that a Fault can return its result.
 func replay(t *testing.T, w http.ResponseWriter, r *http.Request, name string) bool {
 	f, err := os.Open("testdata/answers/" + name + ".http")
 	if err != nil {

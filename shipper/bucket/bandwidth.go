@@ -10,9 +10,9 @@ import (
 // Bandwidth limits the bytes a second of all transfers that share it. Unused bandwidth
 // does not accumulate during a pause.
 type Bandwidth struct {
-	mu   sync.Mutex // guards the fields below
-	rate int64      // bytes a second; 0: no limit
-	free time.Time  // when the bytes so far are within the limit again
+	mu     sync.Mutex // guards the fields below
+	rate   int64      // bytes a second; 0: no limit
+	freeAt time.Time  // when the bytes so far are within the limit again
 }
 
 // Set changes the limit to rate bytes a second; 0: no limit.
@@ -20,13 +20,13 @@ func (b *Bandwidth) Set(rate int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.rate = rate; rate == 0 {
-		b.free = time.Time{}
+		b.freeAt = time.Time{}
 	}
 }
 
-// maxRead is the max number of bytes to read at once. It keeps each wait short, also
+// maxReadBytes is the max number of bytes to read at once. It keeps each wait short, also
 // after the rate was changed.
-func (b *Bandwidth) maxRead() int64 {
+func (b *Bandwidth) maxReadBytes() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.rate == 0 {
@@ -41,11 +41,11 @@ func (b *Bandwidth) wait(ctx context.Context, n int) error {
 	var wait time.Duration
 	if b.rate > 0 {
 		now := time.Now()
-		if b.free.Before(now) {
-			b.free = now
+		if b.freeAt.Before(now) {
+			b.freeAt = now
 		}
-		b.free = b.free.Add(time.Duration(float64(n) / float64(b.rate) * float64(time.Second)))
-		wait = b.free.Sub(now)
+		b.freeAt = b.freeAt.Add(time.Duration(float64(n) / float64(b.rate) * float64(time.Second)))
+		wait = b.freeAt.Sub(now)
 	}
 	b.mu.Unlock()
 	if wait <= 0 {
@@ -72,7 +72,7 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	if r.bandwidth == nil {
 		return r.in.Read(p)
 	}
-	if limit := r.bandwidth.maxRead(); int64(len(p)) > limit {
+	if limit := r.bandwidth.maxReadBytes(); int64(len(p)) > limit {
 		p = p[:limit]
 	}
 	n, err := r.in.Read(p)

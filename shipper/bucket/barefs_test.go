@@ -18,8 +18,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// mountBare mounts a real file system that can neither link nor rename without
-// replacing.
+// mountBare mounts a real file system that supports neither link nor a rename that replaces
+// nothing.
 func mountBare(t *testing.T) (mountpoint string) {
 	t.Helper()
 	program := s3test.Tool(t, "TEST_BAREFS", "barefs")
@@ -47,7 +47,7 @@ func mountBare(t *testing.T) (mountpoint string) {
 		if os.Getenv("ALLOW_MISSING") == "1" {
 			t.Skip("barefs can't mount, and ALLOW_MISSING=1 is set")
 		}
-		t.Fatalf("barefs says %q, %v (it needs root and /dev/fuse)", line, err)
+		t.Fatalf("barefs printed %q, %v (it needs root and /dev/fuse)", line, err)
 	}
 	return mountpoint
 }
@@ -68,21 +68,21 @@ func TestAFileSystemThatCanNeitherLinkNorRenameWithoutReplacing(t *testing.T) {
 		t.Fatal(err)
 	}
 	testStoreBasics(t, s, false)
-	testMuch(t, s, false)
-	testRace(t, s)
+	testManyObjects(t, s, false)
+	testRacingPuts(t, s)
 }
 
 const (
-	bareChild   = "TEST_BARE_ROOT" // makes the test below the process that is killed
+	bareChild   = "TEST_BARE_ROOT" // set in the child process that is killed
 	bareObjects = 300
 )
 
 func bareObject(i int) *Object {
 	k := Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: uint64(i + 1), LastSeq: uint64(i + 1)}
-	return unreal(k.String(), fmt.Sprint("content of ", i))
+	return testObject(k.String(), fmt.Sprint("content of ", i))
 }
 
-// putAll puts all objects until it is done or killed.
+// putAll puts all objects.
 func putAll(root string) error {
 	s, err := newFolder(root, testOwner)
 	if err != nil {
@@ -104,7 +104,7 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		return
 	}
 	root := filepath.Join(mountBare(t), "archive")
-	if err := os.Mkdir(root, 0o750); err != nil { // or a kill may come before the first child makes it
+	if err := os.Mkdir(root, 0o750); err != nil { // the first child may be killed before it makes it
 		t.Fatal(err)
 	}
 	claims := map[string]bool{}
@@ -119,9 +119,9 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		_ = child.Process.Kill()
 		_ = child.Wait()
 		reader := readFolder(root)
-		for _, key := range listed(t, reader, DataPrefix) {
-			if k, ok := ParseKey(key); !ok || content(t, reader, key) != fmt.Sprint("content of ", k.FirstSeq-1) {
-				t.Fatalf("%s holds %q", key, content(t, reader, key))
+		for _, key := range listKeys(t, reader, DataPrefix) {
+			if k, ok := ParseKey(key); !ok || readContent(t, reader, key) != fmt.Sprint("content of ", k.FirstSeq-1) {
+				t.Fatalf("%s contains %q", key, readContent(t, reader, key))
 			}
 		}
 		_ = filepath.WalkDir(filepath.Join(root, strings.TrimSuffix(Partition(0), "/")), func(path string, e fs.DirEntry, err error) error {
@@ -137,16 +137,16 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		t.Fatal(err)
 	}
 	reader := readFolder(root)
-	if keys := listed(t, reader, DataPrefix); len(keys) != bareObjects {
-		t.Errorf("%d of %d objects are there", len(keys), bareObjects)
+	if keys := listKeys(t, reader, DataPrefix); len(keys) != bareObjects {
+		t.Errorf("got %d of %d objects", len(keys), bareObjects)
 	}
 	for i := range bareObjects {
-		if got := content(t, reader, bareObject(i).Key); got != fmt.Sprint("content of ", i) {
-			t.Errorf("object %d holds %q", i, got)
+		if got := readContent(t, reader, bareObject(i).Key); got != fmt.Sprint("content of ", i) {
+			t.Errorf("object %d contains %q", i, got)
 		}
 	}
-	if left, err := os.ReadDir(reader.temp()); err != nil || len(left) > 0 {
-		t.Errorf("left in the making: %v, %v", left, err)
+	if left, err := os.ReadDir(reader.tempDir()); err != nil || len(left) > 0 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
 	}
-	t.Logf("%d kills left %d claims, and all were completed", kills, len(claims))
+	t.Logf("%d kills left %d claims; all were completed", kills, len(claims))
 }

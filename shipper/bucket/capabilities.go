@@ -29,8 +29,8 @@ func candidates(setting string) []checksum {
 	return []checksum{checksumCRC32C, checksumMD5, checksumSHA256, checksumOff}
 }
 
-// mismatches reports whether the storage found a checksum to be wrong.
-func mismatches(r minio.ErrorResponse) bool {
+// isChecksumMismatch reports whether the storage found a checksum to be wrong.
+func isChecksumMismatch(r minio.ErrorResponse) bool {
 	switch r.Code {
 	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
 		return true
@@ -72,13 +72,13 @@ type Capabilities struct {
 
 // Capabilities returns the result of the last probe that succeeded.
 func (s *s3Store) Capabilities() Capabilities {
-	can := s.found.Load()
-	if can == nil {
+	last := s.lastFound.Load()
+	if last == nil {
 		return Capabilities{}
 	}
 	conditional := "no"
-	if can.conditional {
+	if last.conditional {
 		conditional = "yes"
 	}
-	return Capabilities{conditional, can.checksumName(), can.encryptionName()}
+	return Capabilities{conditional, last.checksumName(), last.encryptionName()}
 }

@@ -40,13 +40,13 @@ func Check(d Destination) (wrong []*OptionError) {
 	if err != nil || u.Scheme != "s3" {
 		return wrong
 	}
-	_, _, err = endpointOf(d.S3.Endpoint)
+	_, _, err = parseEndpoint(d.S3.Endpoint)
 	add("Endpoint", "", err)
 	if d.S3.CAFile != "" {
-		_, err = authorities(d.S3.CAFile)
+		_, err = loadCAs(d.S3.CAFile)
 		add("CAFile", d.S3.CAFile, err)
 	}
-	_, err = serverSide(d.S3.SSE)
+	_, err = parseSSE(d.S3.SSE)
 	add("SSE", "", err)
 	path, inEnvironment := KeysFile(d.S3.CredentialsFile)
 	switch {
@@ -64,7 +64,7 @@ func Check(d Destination) (wrong []*OptionError) {
 }
 
 func checkKeysFile(path string) error {
-	v, elsewhere, err := keysIn(path)
+	v, elsewhere, err := parseKeysFile(path)
 	if err != nil || elsewhere && v.AccessKeyID == "" && v.SecretAccessKey == "" {
 		return err
 	}

@@ -62,7 +62,7 @@ func (s *folder) nameNew(temp, path, key string) error {
 		return err
 	}
 	claim, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
-	own := err == nil
+	isOwn := err == nil
 	if errors.Is(err, fs.ErrExist) { // perhaps a claim that a crash left
 		claim, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil { // not a regular file, or an object by now
@@ -73,21 +73,21 @@ func (s *folder) nameNew(temp, path, key string) error {
 		return err
 	}
 	defer claim.Close()
-	return s.complete(claim, own, temp, path, key)
+	return s.complete(claim, isOwn, temp, path, key)
 }
 
 // complete replaces a claim with the file temp.
-func (s *folder) complete(claim *os.File, own bool, temp, path, key string) error {
+func (s *folder) complete(claim *os.File, isOwn bool, temp, path, key string) error {
 	locked := unix.Flock(int(claim.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	mine, err := claim.Stat()
+	claimInfo, err := claim.Stat()
 	if err != nil {
 		return err
 	}
-	there, err := os.Lstat(path)
+	current, err := os.Lstat(path)
 	switch {
-	case err != nil || !isClaim(mine) || !os.SameFile(mine, there): // another process has completed it
+	case err != nil || !isClaim(claimInfo) || !os.SameFile(claimInfo, current): // another process has completed it
 		return fs.ErrExist
-	case errors.Is(locked, unix.EWOULDBLOCK), !own && (locked != nil || !s.owns(key)):
+	case errors.Is(locked, unix.EWOULDBLOCK), !isOwn && (locked != nil || !s.owns(key)):
 		return errClaimed
 	}
 	return s.calls.rename(temp, path)
@@ -105,12 +105,12 @@ func (s *folder) owns(key string) bool {
 // checkNames returns an error if the file system can't name a file without replacing
 // another.
 func (s *folder) checkNames() error {
-	temp, _, err := copyDurably(context.Background(), strings.NewReader("x"), s.temp(), s.tempPattern())
+	temp, _, err := copyDurably(context.Background(), strings.NewReader("x"), s.tempDir(), s.tempPrefix())
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp)
-	named := filepath.Join(s.temp(), filepath.Base(temp)+"0")
+	named := filepath.Join(s.tempDir(), filepath.Base(temp)+"0")
 	defer os.Remove(named)
 	if err := s.nameNew(temp, named, ""); err != nil {
 		return fmt.Errorf("its file system can give no file a name without replacing another: use another one: %w", err)

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bareCalls are those of a file system that can neither link nor rename without replacing.
+// bareCalls are the calls of a file system that supports neither link nor a rename that
+// replaces nothing.
 func bareCalls() nameCalls {
 	return nameCalls{
 		renameNew: func(from, to string) error {
@@ -25,8 +26,8 @@ func bareCalls() nameCalls {
 	}
 }
 
-// bare opens a folder on such a file system.
-func bare(t *testing.T, root, owner string) *folder {
+// newBareFolder opens a folder on such a file system.
+func newBareFolder(t *testing.T, root, owner string) *folder {
 	t.Helper()
 	s := readFolder(root)
 	s.owner, s.calls = owner, bareCalls()
@@ -36,10 +37,12 @@ func bare(t *testing.T, root, owner string) *folder {
 	return s
 }
 
-// ownKey is a key of the collector testOwner.
-func ownKey() string { return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String() }
+// testOwnerKey returns a key of the collector testOwner.
+func testOwnerKey() string {
+	return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String()
+}
 
-func content(t *testing.T, s Store, key string) string {
+func readContent(t *testing.T, s Store, key string) string {
 	t.Helper()
 	body, _, err := s.Open(context.Background(), key)
 	if err != nil {
@@ -53,7 +56,7 @@ func content(t *testing.T, s Store, key string) string {
 	return string(b)
 }
 
-func listed(t *testing.T, s Store, prefix string) (keys []string) {
+func listKeys(t *testing.T, s Store, prefix string) (keys []string) {
 	t.Helper()
 	for key, err := range s.List(context.Background(), prefix) {
 		if err != nil {
@@ -64,24 +67,24 @@ func listed(t *testing.T, s Store, prefix string) (keys []string) {
 	return keys
 }
 
-// leaveClaim claims the name of an object and crashes.
+// leaveClaim puts an object and crashes after the claim.
 func leaveClaim(t *testing.T, root string, o *Object) {
 	t.Helper()
-	s := bare(t, root, testOwner)
+	s := newBareFolder(t, root, testOwner)
 	crash := errors.New("crashed")
 	s.calls.rename = func(string, string) error { return crash }
 	if err := s.Put(context.Background(), o); !errors.Is(err, crash) {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
-		t.Fatalf("no claim was left: %v, %v", info, err)
+		t.Fatalf("there is no claim: %v, %v", info, err)
 	}
 }
 
 func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) {
 	ctx := context.Background()
 	for name, reopen := range map[string]func(t *testing.T, root, owner string) *folder{
-		"bare": bare,
+		"bare file system": newBareFolder,
 		"another file system": func(t *testing.T, root, owner string) *folder {
 			s, err := newFolder(root, owner)
 			if err != nil {
@@ -92,73 +95,73 @@ func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			o := unreal(ownKey(), "mine")
+			o := testObject(testOwnerKey(), "mine")
 			leaveClaim(t, root, o)
 			s := reopen(t, root, testOwner)
 			if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-				t.Errorf("stat of a claim: %v", err)
+				t.Errorf("Stat of a claim: %v", err)
 			}
 			if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-				t.Errorf("open of a claim: %v", err)
+				t.Errorf("Open of a claim: %v", err)
 			}
-			if keys := listed(t, s, DataPrefix); len(keys) > 0 {
-				t.Errorf("listed %v", keys)
+			if keys := listKeys(t, s, DataPrefix); len(keys) > 0 {
+				t.Errorf("a claim was listed: %v", keys)
 			}
-			claimed := func(who string, s *folder) {
+			checkClaimed := func(who string, s *folder) {
 				t.Helper()
 				var storeErr *Error
-				if err := s.Put(ctx, unreal(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
-					t.Errorf("%s: %v", who, err)
+				if err := s.Put(ctx, testObject(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.ThisObjectOnly {
+					t.Errorf("a put by %s: %v", who, err)
 				}
 				if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
-					t.Errorf("%s took the claim over: %v, %v", who, info, err)
+					t.Errorf("%s replaced the claim: %v, %v", who, info, err)
 				}
 			}
-			claimed("another collector", reopen(t, root, "00000000000000bb"))
-			claimed("one without a log", reopen(t, root, ""))
-			held, err := os.Open(filepath.Join(root, o.Key))
+			checkClaimed("another collector", reopen(t, root, "00000000000000bb"))
+			checkClaimed("one without a log", reopen(t, root, ""))
+			locked, err := os.Open(filepath.Join(root, o.Key))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+			if err := unix.Flock(int(locked.Fd()), unix.LOCK_EX); err != nil {
 				t.Fatal(err)
 			}
-			claimed("a copy of a collector that is about to complete it", s)
-			held.Close()
+			checkClaimed("a copy of a collector that is about to complete it", s)
+			locked.Close()
 			if err := s.Put(ctx, o); err != nil {
 				t.Fatal(err)
 			}
-			if got := content(t, s, o.Key); got != "mine" || len(listed(t, s, DataPrefix)) != 1 {
-				t.Errorf("completed with %q", got)
+			if got := readContent(t, s, o.Key); got != "mine" || len(listKeys(t, s, DataPrefix)) != 1 {
+				t.Errorf("the completed object contains %q", got)
 			}
-			if err := s.Put(ctx, unreal(o.Key, "other")); !errors.Is(err, ErrExists) {
-				t.Errorf("a put over it: %v", err)
+			if err := s.Put(ctx, testObject(o.Key, "other")); !errors.Is(err, ErrExists) {
+				t.Errorf("a put over the object: %v", err)
 			}
 		})
 	}
 }
 
-// TestCopiesOfACollectorNeverReplaceEachOthersObjects races them, with a claim from
-// before a crash and without.
+// TestCopiesOfACollectorNeverReplaceEachOthersObjects races several copies, with and
+// without a claim from before a crash.
 func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 	const copies, rounds = 8, 20
 	for round := range rounds {
 		root := t.TempDir()
 		if round%2 == 0 {
-			leaveClaim(t, root, unreal(ownKey(), "left"))
+			leaveClaim(t, root, testObject(testOwnerKey(), "left"))
 		}
 		var wg sync.WaitGroup
 		var mu sync.Mutex
 		var won []string
 		stores := make([]*folder, copies)
 		for i := range stores {
-			stores[i] = bare(t, root, testOwner)
+			stores[i] = newBareFolder(t, root, testOwner)
 		}
 		for i, s := range stores {
 			wg.Go(func() {
 				text := fmt.Sprint("of copy ", i)
 				for {
-					err := s.Put(context.Background(), unreal(ownKey(), text))
+					err := s.Put(context.Background(), testObject(testOwnerKey(), text))
 					var storeErr *Error
 					if errors.As(err, &storeErr) && storeErr.Kind == "claimed" {
 						continue
@@ -175,8 +178,8 @@ func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if len(won) != 1 || content(t, stores[0], ownKey()) != won[0] {
-			t.Fatalf("won: %v, there is %q", won, content(t, stores[0], ownKey()))
+		if len(won) != 1 || readContent(t, stores[0], testOwnerKey()) != won[0] {
+			t.Fatalf("successful puts: %v, and the object contains %q", won, readContent(t, stores[0], testOwnerKey()))
 		}
 	}
 }
@@ -191,18 +194,18 @@ func TestAFolderWhereNoNameCanBeGivenIsRefusedAtStart(t *testing.T) {
 		return os.Rename(from, to)
 	}
 	if err := s.prepare(); err == nil || !strings.Contains(err.Error(), "can give no file a name without replacing another") {
-		t.Errorf("it is accepted: %v", err)
+		t.Errorf("prepare returned %v, want an error", err)
 	}
 }
 
-// TestOnlyRegularFilesAreObjects puts what is no file under the names of objects.
+// TestOnlyRegularFilesAreObjects gives the keys of objects to files that are not regular.
 func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	root := t.TempDir()
 	s, err := newFolder(root, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal(ownKey(), "x")
+	o := testObject(testOwnerKey(), "x")
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -223,28 +226,28 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, prefix := range []string{DataPrefix, Partition(0)} {
-		if keys := listed(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
-			t.Errorf("listed %v", keys)
+		if keys := listKeys(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
+			t.Errorf("listed %v, want only the object", keys)
 		}
 	}
-	if keys := listed(t, s, "dt=2026-11-23/"); len(keys) > 0 {
-		t.Errorf("listed %v", keys)
+	if keys := listKeys(t, s, "dt=2026-11-23/"); len(keys) > 0 {
+		t.Errorf("listed %v, want nothing", keys)
 	}
 	for _, name := range []string{"pipe", "zero", "link", "directory", "socket"} {
 		key := Partition(0) + name + Suffix
 		var storeErr *Error
-		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.OwnTrouble {
-			t.Errorf("stat of a %s: %v", name, err)
+		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.ThisObjectOnly {
+			t.Errorf("Stat of a %s: %v", name, err)
 		}
 		if _, _, err := s.Open(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
-			t.Errorf("open of a %s: %v", name, err)
+			t.Errorf("Open of a %s: %v", name, err)
 		}
-		other := unreal(key, "x")
+		other := testObject(key, "x")
 		if err := s.Put(t.Context(), other); !errors.Is(err, ErrExists) {
 			t.Errorf("a put over a %s: %v", name, err)
 		}
 		if _, _, err := Compare(t.Context(), s, other, false); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
-			t.Errorf("compared with a %s: %v", name, err)
+			t.Errorf("Compare with a %s: %v", name, err)
 		}
 	}
 	// The root may be a link.
@@ -252,7 +255,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 	if err := os.Symlink(root, link); err != nil {
 		t.Fatal(err)
 	}
-	if keys := listed(t, readFolder(link), DataPrefix); len(keys) != 1 || content(t, readFolder(link), o.Key) != "x" {
-		t.Errorf("through a link: listed %v", keys)
+	if keys := listKeys(t, readFolder(link), DataPrefix); len(keys) != 1 || readContent(t, readFolder(link), o.Key) != "x" {
+		t.Errorf("through a link, listed %v", keys)
 	}
 }

@@ -22,62 +22,62 @@ const (
 
 // Modes of Compare.
 const (
-	Look = false // metadata and size are trusted
-	Read = true  // the lines are read
+	MetadataOnly = false // metadata and size are trusted
+	ReadLines    = true  // the lines are read
 )
 
 // Compare compares the lines of an object with those that the storage has under its key,
-// and returns the ETag of the stored object. With Look it trusts metadata and size,
+// and returns the ETag of the stored object. With MetadataOnly it trusts metadata and size,
 // unless a checksum differs or Stat reports doubt: after a failed proof, the next attempt
 // must not accept the object unread. A difference is checked again by reading, since
 // bytes may have changed in transit. ErrNotFound means that the key is free. The object
 // needs no Body.
 func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
 	if found, etag, err = compareOnce(ctx, store, o, read); err == nil && found != SameLines {
-		return compareOnce(ctx, store, o, Read)
+		return compareOnce(ctx, store, o, ReadLines)
 	}
 	return found, etag, err
 }
 
 func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
 	if !read {
-		there, err := store.Stat(ctx, o.Key)
+		stored, err := store.Stat(ctx, o.Key)
 		if err != nil {
 			return 0, "", err
 		}
-		same := there.SameContent(o.Metadata)
+		same := stored.SameContent(o.Metadata)
 		switch {
-		case there.SHA256 != "" && !same:
-			return OtherLines, there.ETag, nil
-		case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
-			return SameLines, there.ETag, nil
+		case stored.SHA256 != "" && !same:
+			return OtherLines, stored.ETag, nil
+		case same && stored.Size == o.Size && (stored.CRC32C == "" && !stored.Doubtful || stored.CRC32C == o.checksum()):
+			return SameLines, stored.ETag, nil
 		}
 	}
 	// Another version may compress differently, so only the lines are compared.
-	body, there, err := store.Open(ctx, o.Key)
+	body, stored, err := store.Open(ctx, o.Key)
 	if err != nil {
 		return 0, "", unreadable(ctx, store, o, err)
 	}
 	defer body.Close()
-	same := there.SameContent(o.Metadata)
-	if there.SHA256 != "" && !same {
-		return OtherLines, there.ETag, nil
+	same := stored.SameContent(o.Metadata)
+	if stored.SHA256 != "" && !same {
+		return OtherLines, stored.ETag, nil
 	}
-	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: there.Size}
+	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: stored.Size}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
-	case in.err != nil: // an interrupted read is not other content
-		return 0, "", unreadable(ctx, store, o, in.err)
+	case in.storageErr != nil: // an interrupted read is not other content
+		return 0, "", unreadable(ctx, store, o, in.storageErr)
 	case err != nil:
 		return 0, "", err
 	case equal:
-		return SameLines, there.ETag, nil
-	case same, damage && namesLines(o):
-		return DamagedCopy, there.ETag, nil
+		return SameLines, stored.ETag, nil
+	case same, damage && keyNamesLines(o):
+		return DamagedCopy, stored.ETag, nil
 	case damage:
-		return Undecodable, there.ETag, nil
+		return Undecodable, stored.ETag, nil
 	}
-	return OtherLines, there.ETag, nil
+	return OtherLines, stored.ETag, nil
 }
 
 // Unreadable is the error for an object that the storage has but did not return. The
@@ -98,23 +98,23 @@ func unreadable(ctx context.Context, store Store, o *Object, err error) error {
 	if errors.Is(err, ErrNotFound) || errors.As(err, &refused) && (refused.Forbidden || refused.Permanent) {
 		return err
 	}
-	there, statErr := store.Stat(ctx, o.Key)
+	stored, statErr := store.Stat(ctx, o.Key)
 	if statErr != nil {
 		return err
 	}
 	found := Undecodable
-	switch same := there.SameContent(o.Metadata); {
-	case there.SHA256 != "" && !same:
+	switch same := stored.SameContent(o.Metadata); {
+	case stored.SHA256 != "" && !same:
 		found = OtherLines
-	case same, namesLines(o):
+	case same, keyNamesLines(o):
 		found = DamagedCopy
 	}
-	return &Unreadable{found, there.ETag, err}
+	return &Unreadable{found, stored.ETag, err}
 }
 
-// namesLines reports whether the key alone identifies the lines: the key of an object
+// keyNamesLines reports whether the key alone identifies the lines: the key of an object
 // beside another contains the beginning of their SHA-256.
-func namesLines(o *Object) bool {
+func keyNamesLines(o *Object) bool {
 	k, ok := ParseKey(o.Key)
 	return ok && k.Beside
 }

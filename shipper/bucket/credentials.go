@@ -20,9 +20,9 @@ const fromEnvironment = "the AWS_* variables"
 
 // credentialError means that there are no keys to sign requests with.
 type credentialError struct {
-	from string
-	err  error
-	had  bool // there were keys before: the source fails, not the configuration
+	from    string
+	err     error
+	hadKeys bool // there were keys before: the source fails, not the configuration
 }
 
 func (e *credentialError) Error() string {
@@ -30,10 +30,10 @@ func (e *credentialError) Error() string {
 }
 func (e *credentialError) Unwrap() error { return e.err }
 
-// s3Credentials returns the first keys that it finds: in the file, the systemd
+// findCredentials returns the first keys that it finds: in the file, the systemd
 // credential, the AWS_* variables, the file AWS_SHARED_CREDENTIALS_FILE, or the role of
 // instance, container or web identity.
-func s3Credentials(file string) (c *credentials.Credentials, from string) {
+func findCredentials(file string) (c *credentials.Credentials, from string) {
 	p := &keyProvider{}
 	switch path, inEnvironment := KeysFile(file); {
 	case path != "":
@@ -87,8 +87,8 @@ func instanceRole() *credentials.IAM {
 type keyProvider struct {
 	credentials.Provider // nil for a file
 	from, file           string
-	read                 os.FileInfo // state of the file when it was last read
-	last                 credentials.Value
+	lastStat             os.FileInfo // state of the file when it was last read
+	lastKeys             credentials.Value
 }
 
 func (p *keyProvider) Retrieve() (credentials.Value, error) { return p.RetrieveWithCredContext(nil) }
@@ -97,7 +97,7 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 	if p.file != "" {
 		// Stat comes before the read, so that a change in between is noticed the next
 		// time.
-		if p.read, err = os.Stat(p.file); err == nil {
+		if p.lastStat, err = os.Stat(p.file); err == nil {
 			v, err = readKeysFile(p.file, cc)
 		}
 	} else {
@@ -107,14 +107,14 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 		err = checkKeys(v)
 	}
 	if err == nil {
-		p.last = v
+		p.lastKeys = v
 		return v, nil
 	}
-	had := p.last.AccessKeyID != ""
-	if p.file != "" && had {
-		return p.last, nil
+	hadKeys := p.lastKeys.AccessKeyID != ""
+	if p.file != "" && hadKeys {
+		return p.lastKeys, nil
 	}
-	return v, &credentialError{p.from, err, had}
+	return v, &credentialError{p.from, err, hadKeys}
 }
 
 func (p *keyProvider) IsExpired() bool {
@@ -122,8 +122,8 @@ func (p *keyProvider) IsExpired() bool {
 		return p.Provider.IsExpired()
 	}
 	now, err := os.Stat(p.file)
-	if err != nil || p.read == nil {
-		return p.read == nil
+	if err != nil || p.lastStat == nil {
+		return p.lastStat == nil
 	}
-	return !os.SameFile(now, p.read) || now.Size() != p.read.Size() || !now.ModTime().Equal(p.read.ModTime())
+	return !os.SameFile(now, p.lastStat) || now.Size() != p.lastStat.Size() || !now.ModTime().Equal(p.lastStat.ModTime())
 }

@@ -11,32 +11,32 @@ import (
 // proxy then closes the connection, and net/http returns the error of the write although
 // the answer can be read.
 
-// answerWait is how long a failed write waits for an answer.
-const answerWait = time.Second
+// responseWait is how long a failed write waits for an answer.
+const responseWait = time.Second
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// withEarlyAnswers makes connections whose answers are read before a write fails.
-func withEarlyAnswers(dial dialFunc) dialFunc {
+// withEarlyResponses makes connections whose answers are read before a write fails.
+func withEarlyResponses(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		c, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &answeredConn{Conn: c, ended: make(chan struct{})}, nil
+		return &earlyResponseConn{Conn: c, ended: make(chan struct{})}, nil
 	}
 }
 
-// answeredConn delays the error of a write until everything that arrived is read.
-type answeredConn struct {
+// earlyResponseConn delays the error of a write until everything that arrived is read.
+type earlyResponseConn struct {
 	net.Conn
 	once  sync.Once
 	ended chan struct{} // closed when nothing more can be read
 }
 
-func (c *answeredConn) end() { c.once.Do(func() { close(c.ended) }) }
+func (c *earlyResponseConn) end() { c.once.Do(func() { close(c.ended) }) }
 
-func (c *answeredConn) Read(p []byte) (int, error) {
+func (c *earlyResponseConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if err != nil {
 		c.end()
@@ -44,10 +44,10 @@ func (c *answeredConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *answeredConn) Write(p []byte) (int, error) {
+func (c *earlyResponseConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	if err != nil {
-		wait := time.NewTimer(answerWait)
+		wait := time.NewTimer(responseWait)
 		defer wait.Stop()
 		select {
 		case <-c.ended:
@@ -57,10 +57,10 @@ func (c *answeredConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *answeredConn) Close() error {
+func (c *earlyResponseConn) Close() error {
 	c.end()
 	return c.Conn.Close()
 }
 
-// NetConn returns the connection below, for watch.use.
-func (c *answeredConn) NetConn() net.Conn { return c.Conn }
+// NetConn returns the connection below, for watch.setConn.
+func (c *earlyResponseConn) NetConn() net.Conn { return c.Conn }

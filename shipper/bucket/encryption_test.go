@@ -12,36 +12,36 @@ import (
 
 func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 	t.Parallel()
-	ways := map[string]struct {
+	storages := map[string]struct {
 		encryption int
 		confirmed  bool
 	}{
 		"S3": {s3test.Obey, true}, "Garage, versitygw": {s3test.Disregard, false},
-		"rclone, which keeps headers": {s3test.KeepHeader, false}, "a gateway that does not say so": {s3test.ObeySilently, false},
+		"rclone, which keeps headers": {s3test.KeepHeader, false}, "a gateway that does not confirm it": {s3test.ObeySilently, false},
 	}
-	for name, way := range ways {
+	for name, storage := range storages {
 		for _, sse := range []string{"s3", "kms", "kms:a-key"} {
 			for _, unconfirmed := range []string{"reject", "accept"} {
 				t.Run(name+" "+sse+" "+unconfirmed, func(t *testing.T) {
 					f, s := newFake(t, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = sse, unconfirmed })
-					// The probe was there before, encrypted or not: that shows nothing.
+					// The object of the probe exists, encrypted or not, which proves nothing.
 					f.Put("data/"+probeKey, []byte("x"))
-					f.Behave(s3test.Behaviour{Encryption: way.encryption})
+					f.Behave(s3test.Behaviour{Encryption: storage.encryption})
 					var e *Error
-					err := s.Put(t.Context(), unreal("a", "x"))
+					err := s.Put(t.Context(), testObject("a", "x"))
 					stored, sent := f.Objects()["data/a"]
-					if way.confirmed || unconfirmed == "accept" {
+					if storage.confirmed || unconfirmed == "accept" {
 						if err != nil || stored.Header.Get("X-Amz-Server-Side-Encryption") == "" {
 							t.Errorf("%v", err)
 						}
 						return
 					}
-					if !errors.As(err, &e) || e.Kind != NotEncrypted || !e.Permanent || e.OwnTrouble || !strings.Contains(e.Hint, "shipper.s3.sse_unconfirmed: accept") || sent {
-						t.Errorf("sent: %v, %v", sent, err)
+					if !errors.As(err, &e) || e.Kind != NotEncrypted || !e.Permanent || e.ThisObjectOnly || !strings.Contains(e.Hint, "shipper.s3.sse_unconfirmed: accept") || sent {
+						t.Errorf("usage was sent: %v, %v", sent, err)
 					}
 					f.Behave(s3test.Behaviour{})
-					if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
-						t.Errorf("the storage encrypts now: %v", err)
+					if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
+						t.Errorf("the storage encrypts again: %v", err)
 					}
 				})
 			}
@@ -49,30 +49,30 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestAStorageThatNoLongerEncryptsIsFoundOut at the first answer that does not confirm it.
-func TestAStorageThatNoLongerEncryptsIsFoundOut(t *testing.T) {
+// TestAStorageThatStopsEncryptingIsDetected by the first answer without a confirmation.
+func TestAStorageThatStopsEncryptingIsDetected(t *testing.T) {
 	var text bytes.Buffer
-	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logged(&text))
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logTo(&text))
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 		t.Fatal(err)
 	}
 	f.Behave(s3test.Behaviour{Encryption: s3test.Disregard})
 	for _, key := range []string{"b", "c", "d"} {
 		var e *Error
-		if err := s.Put(t.Context(), unreal(key, "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
+		if err := s.Put(t.Context(), testObject(key, "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
 			t.Errorf("%s: %v", key, err)
 		}
 	}
 	if _, c := f.Objects()["data/c"]; c {
-		t.Error("more than one usage was sent after that")
+		t.Error("more than one usage was sent without encryption")
 	}
 	f.Behave(s3test.Behaviour{})
-	if err := s.Put(t.Context(), unreal("c", "x")); err != nil || strings.Count(text.String(), "found out") != 1 {
+	if err := s.Put(t.Context(), testObject("c", "x")); err != nil || strings.Count(text.String(), "found out") != 1 {
 		t.Errorf("%v, %s", err, text.String())
 	}
 }
 
-func TestAStorageClassThatIsNotWhatWasAskedForIsAWarning(t *testing.T) {
+func TestAnUnexpectedStorageClassIsAWarning(t *testing.T) {
 	t.Parallel()
 	forbidden := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
@@ -82,20 +82,20 @@ func TestAStorageClassThatIsNotWhatWasAskedForIsAWarning(t *testing.T) {
 		behaviour s3test.Behaviour
 		warning   string
 	}{
-		"none":          {"", s3test.Behaviour{Class: s3test.Disregard}, ""},
-		"echoed":        {"STANDARD_IA", s3test.Behaviour{}, ""},
-		"the default":   {"STANDARD", s3test.Behaviour{}, ""},
-		"not echoed":    {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts shipper.s3.storage_class and says that the object has"},
-		"an archive":    {"GLACIER", s3test.Behaviour{Class: s3test.Archive}, "can't be read back before they are restored"},
-		"can't be seen": {"STANDARD_IA", s3test.Behaviour{Fault: forbidden}, "grant s3:GetObject"},
-		"no conditions": {"REDUCED_REDUNDANCY", s3test.Behaviour{Class: s3test.Disregard, Conditions: s3test.Refuse}, "the storage accepts shipper.s3.storage_class"},
+		"none":           {"", s3test.Behaviour{Class: s3test.Disregard}, ""},
+		"echoed":         {"STANDARD_IA", s3test.Behaviour{}, ""},
+		"the default":    {"STANDARD", s3test.Behaviour{}, ""},
+		"not echoed":     {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts shipper.s3.storage_class and says that the object has"},
+		"an archive":     {"GLACIER", s3test.Behaviour{Class: s3test.Archive}, "can't be read back before they are restored"},
+		"reading denied": {"STANDARD_IA", s3test.Behaviour{Fault: forbidden}, "grant s3:GetObject"},
+		"no conditions":  {"REDUCED_REDUNDANCY", s3test.Behaviour{Class: s3test.Disregard, Conditions: s3test.Refuse}, "the storage accepts shipper.s3.storage_class"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text bytes.Buffer
-			f, s := newFake(t, func(o *S3Options) { o.StorageClass = c.class }, logged(&text))
+			f, s := newFake(t, func(o *S3Options) { o.StorageClass = c.class }, logTo(&text))
 			f.Behave(c.behaviour)
 			for _, key := range []string{"a", "b"} {
-				if err := s.Put(t.Context(), unreal(key, "x")); err != nil {
+				if err := s.Put(t.Context(), testObject(key, "x")); err != nil {
 					t.Fatal(err)
 				}
 			}

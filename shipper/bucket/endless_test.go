@@ -11,7 +11,7 @@ import (
 func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	f, s := newFake(t)
 	n := 0
-	f.Behave(s3test.Behaviour{Fault: listingOf(func(string) page {
+	f.Behave(s3test.Behaviour{Fault: servePages(func(string) page {
 		n++
 		return page{IsTruncated: true, NextContinuationToken: "x", CommonPrefixes: []commonPrefix{{"wards/a/"}, {"wards/b/"}}}
 	})})
@@ -19,23 +19,23 @@ func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	defer cancel()
 	names, err := s.prefixesOf(ctx, "wards/")
 	if err == nil || ctx.Err() != nil {
-		t.Errorf("%d names of %d pages, %v", len(names), n, err)
+		t.Errorf("got %d names in %d pages, %v", len(names), n, err)
 	}
 }
 
-func TestAHeartbeatThatIsNotEncryptedHoldsUpUsages(t *testing.T) {
+func TestAnUnencryptedHeartbeatBlocksUsages(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" })
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 		t.Fatal(err)
 	}
 	f.Behave(s3test.Behaviour{Encryption: s3test.Disregard})
 	h := NewObject("_collectord/nodes/n-0000000000000007.json", []byte("{}"))
 	h.Latest = true
 	if err := s.Put(t.Context(), h); err == nil {
-		t.Error("a heartbeat that is not encrypted is none")
+		t.Error("the put of an unencrypted heartbeat succeeded")
 	}
-	err := s.Put(t.Context(), unreal("b", "x"))
+	err := s.Put(t.Context(), testObject("b", "x"))
 	if _, sent := f.Objects()["data/b"]; sent || err == nil {
-		t.Errorf("sent: %v, %v", sent, err)
+		t.Errorf("usage was sent: %v, %v", sent, err)
 	}
 }

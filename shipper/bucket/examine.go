@@ -63,10 +63,10 @@ func Examine(ctx context.Context, store Store) []Step {
 		return nil
 	}
 	x := examination{store: s}
-	if x.way(ctx) && x.probe(ctx) && x.read(ctx) {
+	if x.reach(ctx) && x.probe(ctx) && x.read(ctx) {
 		x.list(ctx)
 	}
-	return x.rest()
+	return x.addNotReached()
 }
 
 // examination is the state of a running Examine.
@@ -80,8 +80,8 @@ func (x *examination) add(name string, outcome Outcome, found, advice string) bo
 	return outcome != Failed
 }
 
-// rest adds the steps that were not reached.
-func (x *examination) rest() []Step {
+// addNotReached adds the steps that were not reached.
+func (x *examination) addNotReached() []Step {
 	last := x.steps[len(x.steps)-1].Name
 	for _, name := range Steps()[len(x.steps):] {
 		x.add(name, NotChecked, last+" comes first", "")
@@ -92,32 +92,32 @@ func (x *examination) rest() []Step {
 // probe adds the steps that the probe checks.
 func (x *examination) probe(ctx context.Context) bool {
 	s, t := x.store, callOptionsOf(ctx)
-	can, err := s.probe(WithCallOptions(ctx, t))
+	found, err := s.probe(WithCallOptions(ctx, t))
 	if failure := (*Error)(nil); err != nil && errors.As(s.fail("put", probeKey, t, err), &failure) { // fail always returns an *Error
-		return x.failed(stepOf(failure), failure)
+		return x.addFailed(stepOf(failure), failure)
 	}
-	x.passedBefore(stepCondition)
+	x.addPassedBefore(stepCondition)
 	condition := "a put replaces nothing (If-None-Match)"
-	if !can.conditional {
-		condition = "the storage has none, and is asked for the key before each put"
+	if !found.conditional {
+		condition = "the storage has no conditional put, and is asked for the key before each put"
 	}
 	x.add(stepCondition, Passed, condition, "")
-	if can.checksumName() == checksumOff.String() {
-		x.add(stepChecksum, Doubtful, "the storage verifies none: only what it says of an object later shows what became of it", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
+	if found.checksumName() == checksumOff.String() {
+		x.add(stepChecksum, Doubtful, "the storage verifies no checksum: a damaged upload shows only when the stored object is checked later", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
 	} else {
-		x.add(stepChecksum, Passed, "the storage refuses a wrong "+can.checksumName(), "")
+		x.add(stepChecksum, Passed, "the storage refuses a wrong "+found.checksumName(), "")
 	}
 	switch {
-	case can.encryption != "":
-		x.add(stepEncryption, Passed, "the storage confirms "+can.encryption, "")
+	case found.encryption != "":
+		x.add(stepEncryption, Passed, "the storage confirms "+found.encryption, "")
 	case s.sse == nil:
-		x.add(stepEncryption, Passed, "not asked for (shipper.s3.sse is empty)", "")
+		x.add(stepEncryption, Passed, "not requested (shipper.s3.sse is empty)", "")
 	default:
 		x.add(stepEncryption, Doubtful, "the storage does not confirm it, and is used all the same (shipper.s3.sse_unconfirmed: accept)", "see that the storage encrypts")
 	}
 	switch {
-	case can.classTrouble != "":
-		x.add(stepClass, Doubtful, can.classTrouble, "")
+	case found.classTrouble != "":
+		x.add(stepClass, Doubtful, found.classTrouble, "")
 	case s.storageClass == "":
 		x.add(stepClass, Passed, "the bucket's default", "")
 	default:
@@ -126,13 +126,13 @@ func (x *examination) probe(ctx context.Context) bool {
 	return true
 }
 
-// passed returns the finding of a step of the probe that did not fail.
-func (x *examination) passed(name string) string {
+// passedText returns the finding of a step of the probe that did not fail.
+func (x *examination) passedText(name string) string {
 	switch name {
 	case stepAnswer:
 		return "S3 answers at " + x.store.client.EndpointURL().String()
 	case stepKeys:
-		return "those from " + x.store.keysFrom + " are accepted"
+		return "those from " + x.store.keysSource + " are accepted"
 	case stepBucket:
 		return x.store.bucket + " is there"
 	case stepPut:
@@ -141,37 +141,37 @@ func (x *examination) passed(name string) string {
 	return "the storage answers"
 }
 
-// passedBefore adds the steps between the last one and name as passed.
-func (x *examination) passedBefore(name string) {
-	for _, one := range Steps()[len(x.steps):] {
-		if one == name {
+// addPassedBefore adds the steps between the last one and name as passed.
+func (x *examination) addPassedBefore(name string) {
+	for _, step := range Steps()[len(x.steps):] {
+		if step == name {
 			return
 		}
-		x.add(one, Passed, x.passed(one), "")
+		x.add(step, Passed, x.passedText(step), "")
 	}
 }
 
-// failed adds a step that failed. It replaces an earlier result of the same step.
-func (x *examination) failed(name string, e *Error) bool {
+// addFailed adds a step that failed. It replaces an earlier result of the same step.
+func (x *examination) addFailed(name string, e *Error) bool {
 	if i := slices.Index(Steps(), name); i < len(x.steps) {
 		x.steps = x.steps[:i]
 	}
-	if name == stepPut && !judgesKeys(e) {
-		x.passedBefore(stepKeys)
-		x.add(stepKeys, NotChecked, "the storage fails before it says", "")
-		x.add(stepBucket, NotChecked, "the storage fails before it says", "")
+	if name == stepPut && !acceptedKeys(e) {
+		x.addPassedBefore(stepKeys)
+		x.add(stepKeys, NotChecked, "the storage failed before it checked this", "")
+		x.add(stepBucket, NotChecked, "the storage failed before it checked this", "")
 	}
-	x.passedBefore(name)
+	x.addPassedBefore(name)
 	found := e.Err.Error()
 	if found == context.DeadlineExceeded.Error() {
 		found = "the storage has not answered in the time of this check"
 	}
-	return x.add(name, Failed, found, cmp.Or(e.Hint, adviceOf(name)))
+	return x.add(name, Failed, found, cmp.Or(e.Hint, defaultAdvice(name)))
 }
 
-// judgesKeys reports whether a storage with this failure has accepted the keys and knows
+// acceptedKeys reports whether a storage with this failure has accepted the keys and knows
 // the bucket. A busy or broken storage has checked neither.
-func judgesKeys(e *Error) bool {
+func acceptedKeys(e *Error) bool {
 	switch minio.ToErrorResponse(e.Err).StatusCode {
 	case 0, http.StatusForbidden, http.StatusInsufficientStorage:
 		return true
@@ -179,8 +179,8 @@ func judgesKeys(e *Error) bool {
 	return false
 }
 
-// adviceOf returns the advice for a failed step that has no hint.
-func adviceOf(name string) string {
+// defaultAdvice returns the advice for a failed step that has no hint.
+func defaultAdvice(name string) string {
 	switch name {
 	case stepConnection:
 		return "see to the storage, and to what is between this host and it"
@@ -205,13 +205,13 @@ func stepOf(e *Error) string {
 		return stepAnswer
 	case e.Kind == Unverified:
 		return stepChecksum
-	case e.Kind == NotEncrypted, setting != nil && setting.setting == settingSSE, aboutEncryption(resp):
+	case e.Kind == NotEncrypted, setting != nil && setting.setting == settingSSE, isAboutEncryption(resp):
 		return stepEncryption
 	case setting != nil, resp.Code == "InvalidStorageClass":
 		return stepClass
-	case e.Kind == "credentials", knownKeys(resp.Code), resp.StatusCode == http.StatusUnauthorized, isAccountTrouble(resp.Code):
+	case e.Kind == "credentials", isAboutKeys(resp.Code), resp.StatusCode == http.StatusUnauthorized, isAccountTrouble(resp.Code):
 		return stepKeys
-	case resp.Code == minio.NoSuchBucket, resp.Code == "InvalidBucketName", isElsewhere(resp.Code), e.Hint == noRegionHint:
+	case resp.Code == minio.NoSuchBucket, resp.Code == "InvalidBucketName", isOtherRegion(resp.Code), e.Hint == noRegionHint:
 		return stepBucket
 	case e.Kind == Unproven && e.Permanent: // reading the object back is forbidden
 		return stepRead
@@ -232,7 +232,7 @@ func (x *examination) read(ctx context.Context) bool {
 			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions")
 			return x.add(stepMetadata, NotChecked, stepRead+" comes first", "")
 		}
-		return x.failed(stepRead, failure)
+		return x.addFailed(stepRead, failure)
 	}
 	x.add(stepRead, Passed, "what was put was read back", "")
 	if info.UserMetadata[formatHeader] == "" {

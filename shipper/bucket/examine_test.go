@@ -24,11 +24,11 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// stepsOf checks that all steps are there, in their order, and returns those whose
-// outcome is not Passed, by name.
-func stepsOf(t *testing.T, steps []Step) (first string, odd map[string]Step) {
+// notPassed checks that the result has all steps, in order. It returns the first failed
+// step, and all that did not pass, by name.
+func notPassed(t *testing.T, steps []Step) (first string, others map[string]Step) {
 	t.Helper()
-	odd = map[string]Step{}
+	others = map[string]Step{}
 	var names []string
 	for _, s := range steps {
 		names = append(names, s.Name)
@@ -38,88 +38,89 @@ func stepsOf(t *testing.T, steps []Step) (first string, odd map[string]Step) {
 			}
 			continue
 		}
-		odd[s.Name] = s
+		others[s.Name] = s
 		if s.Outcome == Failed && first == "" {
 			first = s.Name
 		}
 	}
 	if !slices.Equal(names, Steps()) {
-		t.Errorf("the steps are %q", names)
+		t.Errorf("got the steps %q", names)
 	}
 	if i := slices.Index(names, first); first != "" {
 		for _, s := range steps[i+1:] {
 			if s.Outcome != NotChecked || s.Found != first+" comes first" {
-				t.Errorf("after %s: %+v", first, s)
+				t.Errorf("after the failure of %s: %+v", first, s)
 			}
 		}
 	}
-	return first, odd
+	return first, others
 }
 
-// checkStep compares what was found with the step that is to be odd, or none.
-func checkStep(t *testing.T, first string, odd map[string]Step, step string, outcome Outcome, advice string) {
+// checkStep checks that only one step did not pass, and its outcome; with Passed, that all
+// did.
+func checkStep(t *testing.T, first string, others map[string]Step, step string, outcome Outcome, advice string) {
 	t.Helper()
-	if step != stepTLS { // which is not checked over http
-		delete(odd, stepTLS)
+	if step != stepTLS { // not checked over http
+		delete(others, stepTLS)
 	}
-	switch got := odd[step]; {
+	switch got := others[step]; {
 	case outcome == Failed && first != step, outcome != Failed && first != "":
-		t.Errorf("the first that fails is %q: %+v", first, odd)
-	case outcome == Passed && len(odd) > 0:
-		t.Errorf("%+v", odd)
+		t.Errorf("the first failed step is %q: %+v", first, others)
+	case outcome == Passed && len(others) > 0:
+		t.Errorf("%+v", others)
 	case outcome != Passed && (got.Outcome != outcome || !strings.Contains(got.Advice, advice)):
 		t.Errorf("%+v", got)
 	}
 }
 
-func refused(status int, code string) s3test.Behaviour {
+func alwaysError(status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }}
 }
 
-func refusedTo(method string, status int, code string) s3test.Behaviour {
+func errorFor(method string, status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == method && !r.URL.Query().Has("location") && s3test.Error(w, status, code)
 	}}
 }
 
-// TestTheStepThatFailsIsNamed has a storage fail at each step.
-func TestTheStepThatFailsIsNamed(t *testing.T) {
+// TestExamineNamesTheFailedStep makes each step fail in turn.
+func TestExamineNamesTheFailedStep(t *testing.T) {
 	sse := func(o *S3Options) { o.SSE = "s3" }
 	for name, c := range map[string]struct {
 		behaviour s3test.Behaviour
 		change    func(*S3Options)
-		step      string // that fails, or is doubtful
+		step      string // failed or doubtful
 		outcome   Outcome
 		advice    string
 	}{
-		"a web page":         {s3test.Behaviour{Fault: s3test.EveryPage}, nil, stepAnswer, Failed, "no S3 storage answers"},
-		"a wrong secret":     {refused(403, "SignatureDoesNotMatch"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
-		"an unknown key":     {refused(403, "InvalidAccessKeyId"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
-		"an expired token":   {refused(400, "ExpiredToken"), nil, stepKeys, Failed, "have expired"},
-		"another clock":      {refused(403, "RequestTimeTooSkewed"), nil, stepKeys, Failed, "NTP"},
-		"a closed account":   {refused(403, "AccountProblem"), nil, stepKeys, Failed, "see to it with the provider"},
-		"no keys":            {s3test.Behaviour{}, func(o *S3Options) { o.CredentialsFile = "/nowhere" }, stepKeys, Failed, "shipper.s3.credentials_file"},
-		"no bucket":          {refused(404, "NoSuchBucket"), nil, stepBucket, Failed, "create the bucket bucket"},
-		"another region":     {refused(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
-		"no permission":      {refusedTo(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
-		"full":               {refusedTo(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
-		"out of order":       {refused(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
-		"keeps nothing":      {s3test.Behaviour{Lie: s3test.KeepsNothing}, nil, stepPut, Failed, "keeps nothing"},
-		"a blind checksum":   {s3test.Behaviour{BlindCRC32C: true}, func(o *S3Options) { o.Checksum = "crc32c" }, stepChecksum, Failed, "shipper.s3.checksum: auto"},
-		"no checksum":        {s3test.Behaviour{NoCRC32C: true, NoMD5: true, BlindSHA256: true}, nil, stepChecksum, Doubtful, "verifies checksums"},
-		"no encryption":      {s3test.Behaviour{Encryption: s3test.Disregard}, sse, stepEncryption, Failed, "nothing is sent"},
-		"silent encryption":  {s3test.Behaviour{Encryption: s3test.ObeySilently}, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = "s3", "accept" }, stepEncryption, Doubtful, "see that the storage encrypts"},
-		"a class of its own": {s3test.Behaviour{Class: s3test.Disregard}, func(o *S3Options) { o.StorageClass = "STANDARD_IA" }, stepClass, Doubtful, ""},
-		"reading forbidden":  {refusedTo(http.MethodHead, 403, "AccessDenied"), nil, stepRead, Doubtful, "grant s3:GetObject"},
-		"reading fails":      {refusedTo(http.MethodHead, 500, "InternalError"), nil, stepRead, Failed, ""},
-		"another's object":   {s3test.Behaviour{Read: s3test.ReadsTwice}, nil, stepRead, Failed, "something else, answers"},
-		"gone":               {s3test.Behaviour{Lie: s3test.ConfirmsNothing}, nil, stepRead, Failed, "keeps nothing"},
-		"no metadata":        {s3test.Behaviour{NoMetadata: true}, nil, stepMetadata, Doubtful, "x-amz-meta-*"},
+		"a web page":             {s3test.Behaviour{Fault: s3test.EveryPage}, nil, stepAnswer, Failed, "no S3 storage answers"},
+		"a wrong secret":         {alwaysError(403, "SignatureDoesNotMatch"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
+		"an unknown key":         {alwaysError(403, "InvalidAccessKeyId"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
+		"an expired token":       {alwaysError(400, "ExpiredToken"), nil, stepKeys, Failed, "have expired"},
+		"a wrong clock":          {alwaysError(403, "RequestTimeTooSkewed"), nil, stepKeys, Failed, "NTP"},
+		"a closed account":       {alwaysError(403, "AccountProblem"), nil, stepKeys, Failed, "see to it with the provider"},
+		"no keys":                {s3test.Behaviour{}, func(o *S3Options) { o.CredentialsFile = "/nowhere" }, stepKeys, Failed, "shipper.s3.credentials_file"},
+		"no bucket":              {alwaysError(404, "NoSuchBucket"), nil, stepBucket, Failed, "create the bucket bucket"},
+		"another region":         {alwaysError(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
+		"no permission":          {errorFor(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
+		"full":                   {errorFor(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
+		"busy":                   {alwaysError(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
+		"keeps nothing":          {s3test.Behaviour{Lie: s3test.KeepsNothing}, nil, stepPut, Failed, "keeps nothing"},
+		"an unverified checksum": {s3test.Behaviour{BlindCRC32C: true}, func(o *S3Options) { o.Checksum = "crc32c" }, stepChecksum, Failed, "shipper.s3.checksum: auto"},
+		"no checksum":            {s3test.Behaviour{NoCRC32C: true, NoMD5: true, BlindSHA256: true}, nil, stepChecksum, Doubtful, "verifies checksums"},
+		"no encryption":          {s3test.Behaviour{Encryption: s3test.Disregard}, sse, stepEncryption, Failed, "nothing is sent"},
+		"unconfirmed encryption": {s3test.Behaviour{Encryption: s3test.ObeySilently}, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = "s3", "accept" }, stepEncryption, Doubtful, "see that the storage encrypts"},
+		"another class":          {s3test.Behaviour{Class: s3test.Disregard}, func(o *S3Options) { o.StorageClass = "STANDARD_IA" }, stepClass, Doubtful, ""},
+		"reading forbidden":      {errorFor(http.MethodHead, 403, "AccessDenied"), nil, stepRead, Doubtful, "grant s3:GetObject"},
+		"reading fails":          {errorFor(http.MethodHead, 500, "InternalError"), nil, stepRead, Failed, ""},
+		"another object":         {s3test.Behaviour{Read: s3test.ReadsTwice}, nil, stepRead, Failed, "something else, answers"},
+		"object missing":         {s3test.Behaviour{Lie: s3test.ConfirmsNothing}, nil, stepRead, Failed, "keeps nothing"},
+		"no metadata":            {s3test.Behaviour{NoMetadata: true}, nil, stepMetadata, Doubtful, "x-amz-meta-*"},
 		"listing forbidden": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.URL.Query().Has("list-type") && s3test.Error(w, 403, "AccessDenied")
 		}}, nil, stepList, Doubtful, "s3:ListBucket"},
-		"all is well":            {s3test.Behaviour{}, sse, "", Passed, ""},
-		"conditions are unknown": {s3test.Behaviour{Conditions: s3test.Refuse}, nil, "", Passed, ""},
+		"everything passes": {s3test.Behaviour{}, sse, "", Passed, ""},
+		"no conditions":     {s3test.Behaviour{Conditions: s3test.Refuse}, nil, "", Passed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t, func(o *S3Options) {
@@ -128,11 +129,11 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 				}
 			})
 			f.Behave(c.behaviour)
-			first, odd := stepsOf(t, Examine(t.Context(), s))
-			if tls := odd[stepTLS]; tls.Outcome != NotChecked || !strings.Contains(tls.Found, "http://") && first == "" {
+			first, others := notPassed(t, Examine(t.Context(), s))
+			if tls := others[stepTLS]; tls.Outcome != NotChecked || !strings.Contains(tls.Found, "http://") && first == "" {
 				t.Errorf("%+v", tls)
 			}
-			checkStep(t, first, odd, c.step, c.outcome, c.advice)
+			checkStep(t, first, others, c.step, c.outcome, c.advice)
 			for key := range f.Objects() {
 				if key != "data/"+probeKey && !strings.HasPrefix(key, "data/_collectord/wrong-") {
 					t.Errorf("%s was put", key)
@@ -142,11 +143,12 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 	}
 }
 
-// TestNothingIsSaidOfKeysThatWereNotLookedAt: a storage that is busy answers before it has.
-func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
+// TestExamineDoesNotJudgeKeysThatWereNotChecked: a busy storage answers before it checks
+// the keys.
+func TestExamineDoesNotJudgeKeysThatWereNotChecked(t *testing.T) {
 	for code, want := range map[int]Outcome{503: NotChecked, 500: NotChecked, 507: Passed, 403: Passed} {
 		f, s := newFake(t)
-		f.Behave(refusedTo(http.MethodPut, code, map[int]string{403: "AccessDenied", 500: "InternalError", 503: "SlowDown", 507: "XMinioStorageFull"}[code]))
+		f.Behave(errorFor(http.MethodPut, code, map[int]string{403: "AccessDenied", 500: "InternalError", 503: "SlowDown", 507: "XMinioStorageFull"}[code]))
 		for _, step := range Examine(t.Context(), s) {
 			if (step.Name == stepKeys || step.Name == stepBucket) && step.Outcome != want {
 				t.Errorf("%d: %+v", code, step)
@@ -155,23 +157,23 @@ func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
 	}
 }
 
-// TestAStorageThatHangsIsNamed, with what to do.
-func TestAStorageThatHangsIsNamed(t *testing.T) {
+// TestExamineReportsAStorageThatHangs with advice.
+func TestExamineReportsAStorageThatHangs(t *testing.T) {
 	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
 	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
-	x.failed(stepOf(late), late)
+	x.addFailed(stepOf(late), late)
 	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered in the time of this check" || last.Advice == "" {
 		t.Errorf("%+v", last)
 	}
 }
 
-// TestTheWayToTheStorageIsNamed has name, connection and TLS fail.
-func TestTheWayToTheStorageIsNamed(t *testing.T) {
+// TestExamineChecksNameConnectionAndTLS makes name lookup, connection and TLS fail.
+func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := closed.Addr().String()
+	unusedAddr := closed.Addr().String()
 	closed.Close()
 	plain, _ := newFake(t)
 	now := time.Now()
@@ -184,35 +186,36 @@ func TestTheWayToTheStorageIsNamed(t *testing.T) {
 		outcome            Outcome
 		advice             string
 	}{
-		"no such name":          {"http://nowhere.invalid:9000", "", stepName, Failed, "shipper.s3.endpoint"},
-		"nothing listens":       {"http://" + nobody, "", stepConnection, Failed, "nothing listens there"},
-		"an unknown authority":  {good, "", stepTLS, Failed, "shipper.s3.ca_file"},
-		"a certificate expired": {expired, expiredCA, stepTLS, Failed, "renew the storage's certificate, or correct the clock"},
-		"another's certificate": {other, otherCA, stepTLS, Failed, "write one of the certificate's names in shipper.s3.endpoint: storage.example"},
-		"no TLS":                {strings.Replace(plain.URL, "http:", "https:", 1), "", stepTLS, Failed, "write http://"},
-		"expires soon":          {soon, soonCA, stepTLS, Doubtful, "renew"},
-		"all is well":           {good, goodCA, "", Passed, ""},
+		"no such name":                    {"http://nowhere.invalid:9000", "", stepName, Failed, "shipper.s3.endpoint"},
+		"nothing listens":                 {"http://" + unusedAddr, "", stepConnection, Failed, "nothing listens there"},
+		"an unknown authority":            {good, "", stepTLS, Failed, "shipper.s3.ca_file"},
+		"an expired certificate":          {expired, expiredCA, stepTLS, Failed, "renew the storage's certificate, or correct the clock"},
+		"a certificate for another name":  {other, otherCA, stepTLS, Failed, "write one of the certificate's names in shipper.s3.endpoint: storage.example"},
+		"no TLS":                          {strings.Replace(plain.URL, "http:", "https:", 1), "", stepTLS, Failed, "write http://"},
+		"a certificate that expires soon": {soon, soonCA, stepTLS, Doubtful, "renew"},
+		"everything passes":               {good, goodCA, "", Passed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, s3test.Bucket, "data/", func(o *S3Options) { o.CAFile = c.ca })
-			first, odd := stepsOf(t, Examine(t.Context(), s))
-			checkStep(t, first, odd, c.step, c.outcome, c.advice)
+			first, others := notPassed(t, Examine(t.Context(), s))
+			checkStep(t, first, others, c.step, c.outcome, c.advice)
 		})
 	}
 }
 
-// TestAnAddressThatCanNotBeReachedIsNamed, unless it is of a family that the host lacks.
-func TestAnAddressThatCanNotBeReachedIsNamed(t *testing.T) {
+// TestExamineNamesUnreachableAddresses, except those of an address family that the host
+// does not have.
+func TestExamineNamesUnreachableAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		errs    map[string]error // by address
 		outcome Outcome
 		text    string
 	}{
-		"all answer":        {nil, Passed, "connected to 192.0.2.1, 2001:db8::1"},
-		"no IPv6 here":      {map[string]error{"[2001:db8::1]:9000": syscall.ENETUNREACH}, Passed, "connected to 192.0.2.1"},
+		"all reachable":     {nil, Passed, "connected to 192.0.2.1, 2001:db8::1"},
+		"no IPv6":           {map[string]error{"[2001:db8::1]:9000": syscall.ENETUNREACH}, Passed, "connected to 192.0.2.1"},
 		"one refuses":       {map[string]error{"[2001:db8::1]:9000": syscall.ECONNREFUSED}, Doubtful, "not to others: dial: connection refused"},
 		"the first refuses": {map[string]error{"192.0.2.1:9000": syscall.ECONNREFUSED}, Doubtful, "connected to 2001:db8::1, not"},
-		"none answers":      {map[string]error{"192.0.2.1:9000": syscall.ETIMEDOUT, "[2001:db8::1]:9000": syscall.ENETUNREACH}, Failed, "timed out"},
+		"none reachable":    {map[string]error{"192.0.2.1:9000": syscall.ETIMEDOUT, "[2001:db8::1]:9000": syscall.ENETUNREACH}, Failed, "timed out"},
 	} {
 		x := examination{}
 		base := &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
@@ -229,7 +232,8 @@ func TestAnAddressThatCanNotBeReachedIsNamed(t *testing.T) {
 	}
 }
 
-// secureServer is a fake storage behind TLS, and the file of its certificate's authority.
+// secureServer starts a fake storage behind TLS, and returns its URL and the file of its
+// CA.
 func secureServer(t *testing.T, name string, until time.Time) (url, caFile string) {
 	t.Helper()
 	f, _ := newFake(t)
@@ -264,14 +268,14 @@ func secureServer(t *testing.T, name string, until time.Time) (url, caFile strin
 	return "https://" + ln.Addr().String(), caFile
 }
 
-// TestClocksAreCompared by the Date of answers, and not by that of a cache.
+// TestClocksAreCompared by the Date of answers, unless they are from a cache.
 func TestClocksAreCompared(t *testing.T) {
 	for name, c := range map[string]struct {
 		header http.Header
 		want   time.Duration
 		known  bool
 	}{
-		"the same":       {http.Header{}, 0, true}, // the server's own
+		"the same":       {http.Header{}, 0, true}, // set by the server
 		"an hour behind": {http.Header{"Date": {time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)}}, time.Hour, true},
 		"an hour ahead":  {http.Header{"Date": {time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)}}, -time.Hour, true},
 		"none":           {http.Header{"Date": nil}, 0, false},
@@ -286,7 +290,7 @@ func TestClocksAreCompared(t *testing.T) {
 			return false
 		}})
 		known, ahead := false, time.Duration(0)
-		ctx := WithCallOptions(t.Context(), &CallOptions{Clock: func(d time.Duration) { known, ahead = true, d }})
+		ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { known, ahead = true, d }})
 		if err := s.Probe(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -301,24 +305,24 @@ func TestRealStoragesPassEveryStep(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newBucket(t, endpoint(t), false)
 			ahead := time.Hour
-			ctx := WithCallOptions(t.Context(), &CallOptions{Clock: func(d time.Duration) { ahead = d }})
-			for _, again := range []bool{false, true} { // what the first has put is there
-				first, odd := stepsOf(t, Examine(ctx, s))
-				checkStep(t, first, odd, "", Passed, "")
-				if ahead.Abs() > clockOfOneHost {
-					t.Errorf("again: %t: the clock is %v ahead", again, ahead)
+			ctx := WithCallOptions(t.Context(), &CallOptions{OnClock: func(d time.Duration) { ahead = d }})
+			for _, again := range []bool{false, true} { // the second pass finds the objects of the first
+				first, others := notPassed(t, Examine(ctx, s))
+				checkStep(t, first, others, "", Passed, "")
+				if ahead.Abs() > maxClockError {
+					t.Errorf("second pass: %t: the clock is %v ahead", again, ahead)
 				}
 			}
 			s.bucket += "-not"
-			s.known.Store(nil)
-			first, odd := stepsOf(t, Examine(ctx, s))
-			checkStep(t, first, odd, stepBucket, Failed, "create the bucket")
+			s.current.Store(nil)
+			first, others := notPassed(t, Examine(ctx, s))
+			checkStep(t, first, others, stepBucket, Failed, "create the bucket")
 			s = testS3(t, endpoint(t), s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = s3test.KeysFile(t, s3test.User, "wrong-secret", "") })
-			first, odd = stepsOf(t, Examine(ctx, s))
-			checkStep(t, first, odd, stepKeys, Failed, "the access key or its secret is wrong")
+			first, others = notPassed(t, Examine(ctx, s))
+			checkStep(t, first, others, stepKeys, Failed, "the access key or its secret is wrong")
 		})
 	}
 }
 
-// clockOfOneHost is how far the clocks of one host may seem to be apart, if it is busy.
-const clockOfOneHost = 10 * time.Second
+// maxClockError is how far the clocks of one busy host may seem to differ.
+const maxClockError = 10 * time.Second

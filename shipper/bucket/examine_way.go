@@ -17,37 +17,37 @@ import (
 )
 
 const (
-	connectWithin = 5 * time.Second
-	// certificateSoon is how long before its expiry the storage's certificate causes a
+	connectTimeout = 5 * time.Second
+	// expiryWarning is how long before its expiry the storage's certificate causes a
 	// warning.
-	certificateSoon = 30 * 24 * time.Hour
-	maxAddresses    = 16 // max number of tried addresses
+	expiryWarning = 30 * 24 * time.Hour
+	maxAddresses  = 16 // max number of tried addresses
 )
 
-// way adds the steps before the first request: name, connection and TLS.
-func (x *examination) way(ctx context.Context) bool {
+// reach adds the steps before the first request: name, connection and TLS.
+func (x *examination) reach(ctx context.Context) bool {
 	s := x.store
 	base, ok := s.transport.base.(*http.Transport)
 	if !ok {
 		return x.add(stepName, NotChecked, "the connection is made by other means", "")
 	}
 	endpoint := s.client.EndpointURL()
-	target, what := endpoint, "shipper.s3.endpoint"
+	target, targetName := endpoint, "shipper.s3.endpoint"
 	if proxy, err := base.Proxy(&http.Request{URL: endpoint}); err == nil && proxy != nil {
-		target, what = proxy, "the proxy "+s.proxyName()
+		target, targetName = proxy, "the proxy "+s.proxyName()
 	}
-	addrs, port, ok := x.resolve(ctx, target, what)
+	addrs, port, ok := x.resolve(ctx, target, targetName)
 	if !ok {
 		return false
 	}
-	conn, ok := x.connect(ctx, base, addrs, port, what)
+	conn, ok := x.connect(ctx, base, addrs, port, targetName)
 	if !ok {
 		return false
 	}
 	defer conn.Close()
 	switch {
 	case target != endpoint:
-		return x.add(stepTLS, NotChecked, "the storage is reached by "+what, "")
+		return x.add(stepTLS, NotChecked, "the storage is reached by "+targetName, "")
 	case endpoint.Scheme != "https":
 		return x.add(stepTLS, NotChecked, "shipper.s3.endpoint is http://", "")
 	}
@@ -55,7 +55,7 @@ func (x *examination) way(ctx context.Context) bool {
 }
 
 // resolve adds the result of looking up the target's name.
-func (x *examination) resolve(ctx context.Context, target *url.URL, what string) (addrs []netip.Addr, port string, ok bool) {
+func (x *examination) resolve(ctx context.Context, target *url.URL, targetName string) (addrs []netip.Addr, port string, ok bool) {
 	host := target.Hostname()
 	if port = target.Port(); port == "" {
 		port = map[string]string{"http": "80"}[target.Scheme]
@@ -66,31 +66,31 @@ func (x *examination) resolve(ctx context.Context, target *url.URL, what string)
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, port, x.add(stepName, Passed, host+" is an address", "")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return nil, "", x.add(stepName, Failed, err.Error(), "is the name in "+what+" right, and does this host reach its name servers (/etc/resolv.conf)?")
+		return nil, "", x.add(stepName, Failed, err.Error(), "is the name in "+targetName+" right, and does this host reach its name servers (/etc/resolv.conf)?")
 	}
 	addrs = addrs[:min(len(addrs), maxAddresses)]
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap()
 	}
-	return addrs, port, x.add(stepName, Passed, host+" is "+list(addrs), "")
+	return addrs, port, x.add(stepName, Passed, host+" is "+joinTexts(addrs), "")
 }
 
-func list[T fmt.Stringer](all []T) string {
+func joinTexts[T fmt.Stringer](all []T) string {
 	texts := make([]string, len(all))
-	for i, one := range all {
-		texts[i] = one.String()
+	for i, value := range all {
+		texts[i] = value.String()
 	}
 	return strings.Join(texts, ", ")
 }
 
 // connect adds the addresses that accept a connection, and returns a connection to the
 // first of them.
-func (x *examination) connect(ctx context.Context, base *http.Transport, addrs []netip.Addr, port, what string) (first net.Conn, ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+func (x *examination) connect(ctx context.Context, base *http.Transport, addrs []netip.Addr, port, targetName string) (first net.Conn, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	conns, errs := make([]net.Conn, len(addrs)), make([]error, len(addrs))
 	var dials sync.WaitGroup
@@ -118,15 +118,15 @@ func (x *examination) connect(ctx context.Context, base *http.Transport, addrs [
 		failed = errs
 		fallthrough
 	case first == nil:
-		advice := "see routes and firewalls between this host and " + what
+		advice := "see routes and firewalls between this host and " + targetName
 		if errors.Is(failed[0], syscall.ECONNREFUSED) {
-			advice = "start the storage, or correct " + what + ": nothing listens there"
+			advice = "start the storage, or correct " + targetName + ": nothing listens there"
 		}
 		return nil, x.add(stepConnection, Failed, oneLine(errors.Join(failed...)), advice)
 	case len(failed) > 0:
-		return first, x.add(stepConnection, Doubtful, "connected to "+list(reached)+", not to others: "+oneLine(errors.Join(failed...)), "mend that address, or remove it from the name: some attempts wait for it")
+		return first, x.add(stepConnection, Doubtful, "connected to "+joinTexts(reached)+", not to others: "+oneLine(errors.Join(failed...)), "mend that address, or remove it from the name: some attempts wait for it")
 	}
-	return first, x.add(stepConnection, Passed, "connected to "+list(reached), "")
+	return first, x.add(stepConnection, Passed, "connected to "+joinTexts(reached), "")
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -138,7 +138,7 @@ func isUnreachable(err error) bool {
 // handshake adds the result of the TLS handshake and of the check of the storage's
 // certificate.
 func (x *examination) handshake(ctx context.Context, base *http.Transport, conn net.Conn, host string) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*connectWithin)
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
 	defer cancel()
 	options := base.TLSClientConfig.Clone()
 	options.ServerName = host
@@ -147,9 +147,9 @@ func (x *examination) handshake(ctx context.Context, base *http.Transport, conn 
 		return x.add(stepTLS, Failed, err.Error(), tlsAdvice(err))
 	}
 	state := secure.ConnectionState()
-	own, until := state.PeerCertificates[0], firstExpiry(state.VerifiedChains)
-	found := fmt.Sprintf("%s; the certificate of %s is trusted until %s", tls.VersionName(state.Version), strings.Join(names(own), ", "), until.UTC().Format(time.DateOnly))
-	if time.Until(until) < certificateSoon {
+	certificate, until := state.PeerCertificates[0], firstExpiry(state.VerifiedChains)
+	found := fmt.Sprintf("%s; the certificate of %s is trusted until %s", tls.VersionName(state.Version), strings.Join(names(certificate), ", "), until.UTC().Format(time.DateOnly))
+	if time.Until(until) < expiryWarning {
 		return x.add(stepTLS, Doubtful, found, "renew the storage's certificate: nothing is shipped once it has expired")
 	}
 	return x.add(stepTLS, Passed, found, "")

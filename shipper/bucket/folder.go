@@ -22,17 +22,17 @@ type folder struct {
 	owner string // log id of the collector that puts; empty: none, or not known
 	calls nameCalls
 
-	opened chan struct{} // closed after prepare has returned
-	again  sync.Mutex    // guards failed after opened is closed
-	failed error         // result of prepare, valid after opened is closed
+	opened     chan struct{} // closed after prepare has returned
+	prepareMu  sync.Mutex    // guards failed after opened is closed
+	prepareErr error         // result of prepare, valid after opened is closed
 
 	mu      sync.Mutex      // guards the fields below
 	durable map[string]bool // directories that are durable in their parents
 }
 
-// openWithin is how long newFolder waits for a disk to open a folder. After that, Put
+// openTimeout is how long newFolder waits for a disk to open a folder. After that, Put
 // waits.
-const openWithin = 5 * time.Second
+const openTimeout = 5 * time.Second
 
 // newFolder opens a folder for the collector whose log id is owner, and creates it if
 // needed. If the disk does not answer, opening continues in the background and Put waits
@@ -40,23 +40,23 @@ const openWithin = 5 * time.Second
 func newFolder(root, owner string) (*folder, error) {
 	s := readFolder(root)
 	s.owner, s.opened = owner, make(chan struct{})
-	go func() { defer close(s.opened); s.failed = s.prepare() }()
+	go func() { defer close(s.opened); s.prepareErr = s.prepare() }()
 	select {
 	case <-s.opened:
-		return s, s.failed
-	case <-time.After(openWithin):
+		return s, s.prepareErr
+	case <-time.After(openTimeout):
 		return s, nil
 	}
 }
 
 // prepare creates the folder and checks that objects can be put there.
 func (s *folder) prepare() error {
-	if err := makeDirs(s.temp()); err != nil {
+	if err := makeDirs(s.tempDir()); err != nil {
 		return fmt.Errorf("archive folder: %w", err)
 	}
 	if s.owner != "" {
 		// These are incomplete files of an earlier run. Files of other collectors stay.
-		if _, err := RemoveFiles(s.temp(), s.tempPattern()+"[0-9]*", inUse); err != nil {
+		if _, err := RemoveFiles(s.tempDir(), s.tempPrefix()+"[0-9]*", isLocked); err != nil {
 			return fmt.Errorf("archive folder: %w", err)
 		}
 	}
@@ -66,8 +66,8 @@ func (s *folder) prepare() error {
 	return nil
 }
 
-// await waits until the folder is open.
-func (s *folder) await(ctx context.Context) error {
+// waitOpen waits until the folder is open.
+func (s *folder) waitOpen(ctx context.Context) error {
 	if s.opened == nil { // opened for reading only
 		return nil
 	}
@@ -76,12 +76,12 @@ func (s *folder) await(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.opened:
 	}
-	s.again.Lock() // a second, concurrent prepare would remove the files of the first
-	defer s.again.Unlock()
-	if s.failed != nil { // the cause may be gone
-		s.failed = s.prepare()
+	s.prepareMu.Lock() // a second, concurrent prepare would remove the files of the first
+	defer s.prepareMu.Unlock()
+	if s.prepareErr != nil { // the cause may be gone
+		s.prepareErr = s.prepare()
 	}
-	return s.failed
+	return s.prepareErr
 }
 
 // readFolder opens a folder for reading only.
@@ -89,10 +89,10 @@ func readFolder(root string) *folder {
 	return &folder{root: filepath.Clean(root), calls: systemCalls, durable: map[string]bool{}}
 }
 
-// tempPattern returns the prefix of the names of this collector's temporary files.
-func (s *folder) tempPattern() string { return "put-" + s.owner + "-" }
+// tempPrefix returns the prefix of the names of this collector's temporary files.
+func (s *folder) tempPrefix() string { return "put-" + s.owner + "-" }
 
-func (s *folder) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
+func (s *folder) tempDir() string { return filepath.Join(s.root, ownDir, "tmp") }
 
 func (s *folder) String() string { return "file://" + s.root }
 
@@ -136,50 +136,50 @@ func (s *folder) fail(op, key string, err error) error {
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
 	if err == nil {
-		err = s.await(ctx)
+		err = s.waitOpen(ctx)
 	}
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
 	dir := filepath.Dir(path)
-	if err := errors.Join(s.makeDurable(dir), s.makeDurable(s.temp())); err != nil {
+	if err := errors.Join(s.makeDurable(dir), s.makeDurable(s.tempDir())); err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	taken := func() error {
+	keyTaken := func() error {
 		if err := syncDir(dir); err != nil {
 			return s.fail("put", o.Key, err)
 		}
 		return ErrExists
 	}
-	name := s.calls.rename
+	rename := s.calls.rename
 	if !o.Replace && !o.Latest {
-		name = func(from, to string) error { return s.nameNew(from, to, o.Key) }
-		if there, err := os.Lstat(path); err == nil && !isClaim(there) {
-			return taken()
+		rename = func(from, to string) error { return s.nameNew(from, to, o.Key) }
+		if info, err := os.Lstat(path); err == nil && !isClaim(info) {
+			return keyTaken()
 		}
 	}
 	sum := crc32.New(castagnoli)
 	in := io.TeeReader(&pacedReader{ctx, o.reader(), callOptionsOf(ctx).Bandwidth}, sum)
-	temp, size, err := copyDurably(ctx, in, s.temp(), s.tempPattern())
+	temp, size, err := copyDurably(ctx, in, s.tempDir(), s.tempPrefix())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
 	defer os.Remove(temp) // has no effect after the rename
 	if err := o.check(size, sum.Sum32()); err != nil {
-		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: err}
+		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedInTransitHint, Err: err}
 	}
-	switch err := name(temp, path); {
+	switch err := rename(temp, path); {
 	case errors.Is(err, errClaimed):
-		return &Error{Op: "put", Key: o.Key, Kind: "claimed", OwnTrouble: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
+		return &Error{Op: "put", Key: o.Key, Kind: "claimed", ThisObjectOnly: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
 	case errors.Is(err, fs.ErrExist):
-		return taken()
+		return keyTaken()
 	case err != nil:
 		return s.fail("put", o.Key, err)
 	}
 	if err := syncDir(dir); err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	if there, err := os.Stat(path); err != nil || there.Size() != o.Size {
+	if info, err := os.Stat(path); err != nil || info.Size() != o.Size {
 		err = errors.Join(errors.New("the folder does not have what was put"), err)
 		return &Error{Op: "put", Key: o.Key, Kind: Unproven, Err: err}
 	}
@@ -210,15 +210,15 @@ func (s *folder) makeDurable(dir string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.durable) >= maxDurable {
+	if len(s.durable) >= maxDurableDirs {
 		clear(s.durable)
 	}
 	s.durable[dir] = true
 	return nil
 }
 
-// maxDurable limits the number of remembered directories. Each hour has its own.
-const maxDurable = 64
+// maxDurableDirs limits the number of remembered directories. Each hour has its own.
+const maxDurableDirs = 64
 
 // copyDurably copies in to a new file in dir and syncs it.
 func copyDurably(ctx context.Context, in io.Reader, dir, pattern string) (path string, size int64, err error) {

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// TestAFolderThatCouldNotBeOpenedIsOpenedOnce puts several objects at once after that.
+// TestAFolderThatCouldNotBeOpenedIsOpenedOnce puts several objects at once after a failed
+// open.
 func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a")
 	if err := os.WriteFile(root, []byte("x"), 0o600); err != nil {
@@ -19,19 +20,19 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	}
 	s, err := newFolder(root, "0123456789abcdef")
 	if err == nil {
-		t.Fatal("opened")
+		t.Fatal("opened a file as a folder")
 	}
 	_ = os.Remove(root)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	bad := 0
+	failed := 0
 	for i := range 4 {
 		wg.Go(func() {
 			for j := range 200 {
 				o := NewObject("dt=2000/x"+strings.Repeat("a", i)+"-"+strings.Repeat("b", j), []byte("hello"))
 				if err := s.Put(context.Background(), o); err != nil && !errors.Is(err, ErrExists) {
 					mu.Lock()
-					if bad++; bad < 4 {
+					if failed++; failed < 4 {
 						t.Log(err)
 					}
 					mu.Unlock()
@@ -40,14 +41,14 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if bad > 0 {
-		t.Errorf("%d of 800 puts failed", bad)
+	if failed > 0 {
+		t.Errorf("%d of 800 puts failed", failed)
 	}
 }
 
-// TestWhatIsDeletedBelowAFolderIsMadeAgain deletes it while the daemon runs. The folder
-// itself is not: it may be on a disk that is away.
-func TestWhatIsDeletedBelowAFolderIsMadeAgain(t *testing.T) {
+// TestDeletedDirectoriesOfAFolderAreMadeAgain while the daemon runs. The root is not made
+// again, since its disk may not be mounted.
+func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "archive")
 	s, err := newFolder(root, "0123456789abcdef")
 	if err != nil {
@@ -63,7 +64,7 @@ func TestWhatIsDeletedBelowAFolderIsMadeAgain(t *testing.T) {
 			o := NewObject(fmt.Sprintf("dt=2026-11-23/hour=08/%d-%v.ndjson.zst", i, latest), []byte("x"))
 			o.Latest = latest
 			if err := s.Put(t.Context(), o); err != nil {
-				t.Errorf("without %q: %v", deleted, err)
+				t.Errorf("without directory %q: %v", deleted, err)
 			}
 		}
 	}
@@ -75,6 +76,6 @@ func TestWhatIsDeletedBelowAFolderIsMadeAgain(t *testing.T) {
 		t.Errorf("without the folder: %v", err)
 	}
 	if _, err := os.Lstat(root); err == nil {
-		t.Error("the folder was made again")
+		t.Error("the root was made again")
 	}
 }

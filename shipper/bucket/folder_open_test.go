@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAFolderThatCanNotBeUsedIsNoReasonNotToStart has something else in its place.
-func TestAFolderThatCanNotBeUsedIsNoReasonNotToStart(t *testing.T) {
+// TestAnUnusableFolderDoesNotPreventTheStart has another kind of file at the folder's path.
+func TestAnUnusableFolderDoesNotPreventTheStart(t *testing.T) {
 	t.Parallel()
 	for name, make := range map[string]func(path string) error{
 		"a file":           func(path string) error { return os.WriteFile(path, []byte("x"), 0o600) },
@@ -27,21 +27,21 @@ func TestAFolderThatCanNotBeUsedIsNoReasonNotToStart(t *testing.T) {
 			if err := make(path); err != nil {
 				t.Fatal(err)
 			}
-			var said bytes.Buffer
-			s, err := Open(Destination{URL: "file://" + path, S3: S3Options{Logger: slog.New(slog.NewTextHandler(&said, nil))}})
-			if err != nil || !strings.Contains(said.String(), "the folder can't be used") {
-				t.Fatalf("open: %v; logged: %s", err, said.String())
+			var logs bytes.Buffer
+			s, err := Open(Destination{URL: "file://" + path, S3: S3Options{Logger: slog.New(slog.NewTextHandler(&logs, nil))}})
+			if err != nil || !strings.Contains(logs.String(), "the folder can't be used") {
+				t.Fatalf("open: %v; logged: %s", err, logs.String())
 			}
-			o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+			o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 			var trouble *Error
-			if err := s.Put(context.Background(), o); !errors.As(err, &trouble) || !trouble.Permanent || trouble.OwnTrouble || !strings.Contains(trouble.Hint, "must be a directory") {
+			if err := s.Put(context.Background(), o); !errors.As(err, &trouble) || !trouble.Permanent || trouble.ThisObjectOnly || !strings.Contains(trouble.Hint, "must be a directory") {
 				t.Errorf("put: %v", err)
 			}
 			if err := os.Rename(path, path+".old"); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Put(context.Background(), o); err != nil {
-				t.Errorf("put after it was moved away: %v", err)
+				t.Errorf("put after the file was moved away: %v", err)
 			}
 		})
 	}

@@ -13,15 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What was renamed before a crash may not be durable: it is made so before the
-// segment is removed.
-func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
+// TestAnExistingFileIsMadeDurable: a rename from before a crash may not be durable yet.
+func TestAnExistingFileIsMadeDurable(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 	if err := s.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +36,7 @@ func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 			t.Errorf("%s was not synced", d)
 		}
 	}
-	// Somebody prunes the archive meanwhile.
+	// A consumer deletes objects meanwhile.
 	if err := os.RemoveAll(filepath.Join(dir, "dt=2026-11-23")); err != nil {
 		t.Fatal(err)
 	}
@@ -46,22 +45,23 @@ func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 	}
 }
 
-func TestFileStoreKeepsKeysInside(t *testing.T) {
+func TestFolderRejectsKeysOutsideOfIt(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"../out", "/etc/passwd", "a/../../out", ""} {
-		if err := s.Put(context.Background(), unreal(key, "x")); err == nil {
-			t.Errorf("key %q was taken", key)
+		if err := s.Put(context.Background(), testObject(key, "x")); err == nil {
+			t.Errorf("key %q was accepted", key)
 		}
 	}
 }
 
-// testOwner is the log id of who puts in these tests.
+// testOwner is the log id of the collector in these tests.
 const testOwner = "00000000000000aa"
 
-// A folder may be shared, and files in the making there may be others'.
+// TestOnlyOwnFilesAreRemovedFromAFolder: several collectors may share a folder and write
+// temporary files.
 func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	root := t.TempDir()
 	s, err := newFolder(root, testOwner)
@@ -70,19 +70,19 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 	const own = "put-" + testOwner + "-"
 	for _, name := range []string{own + "123", own + "456", "put-00000000000000bb-1", "put-1", "notes.txt", own + "7/file"} {
-		s3test.WriteFile(t, filepath.Join(s.temp(), name))
+		s3test.WriteFile(t, filepath.Join(s.tempDir(), name))
 	}
 	target := filepath.Join(t.TempDir(), "target")
 	s3test.WriteFile(t, target)
-	if err := os.Symlink(target, filepath.Join(s.temp(), own+"8")); err != nil {
+	if err := os.Symlink(target, filepath.Join(s.tempDir(), own+"8")); err != nil {
 		t.Fatal(err)
 	}
-	busy, err := os.Open(filepath.Join(s.temp(), own+"456"))
+	busy, err := os.Open(filepath.Join(s.tempDir(), own+"456"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // as who writes it does
+	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // like a process that writes the file
 		t.Fatal(err)
 	}
 	for _, owner := range []string{"", "00000000000000cc", testOwner} {
@@ -93,8 +93,8 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 		if owner == testOwner {
 			want = strings.Replace(want, " /"+own+"123", "", 1)
 		}
-		if got := strings.Join(s3test.Tree(t, s.temp()), " "); got != want {
-			t.Errorf("opened by %q there is%s, want%s", owner, got, want)
+		if got := strings.Join(s3test.Tree(t, s.tempDir()), " "); got != want {
+			t.Errorf("opened by %q, the files are%s, want%s", owner, got, want)
 		}
 	}
 	if _, err := os.Stat(target); err != nil {
@@ -102,13 +102,13 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 }
 
-// TestAReadThatFailsInAFolderNamesItsObject, as of a disk, so that readers can go on.
-func TestAReadThatFailsInAFolderNamesItsObject(t *testing.T) {
+// TestAFailedReadInAFolderNamesTheObject, so that readers can continue with the next.
+func TestAFailedReadInAFolderNamesTheObject(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -119,6 +119,6 @@ func TestAReadThatFailsInAFolderNamesItsObject(t *testing.T) {
 	body.Close()
 	var failed *Error
 	if _, err := body.Read(make([]byte, 1)); !errors.As(err, &failed) || failed.Op != "open" || failed.Key != o.Key {
-		t.Errorf("it returns %v", err)
+		t.Errorf("Read returned %v", err)
 	}
 }

@@ -17,11 +17,11 @@ import (
 // Stat returns the size and the metadata that the key contains: a folder stores no other
 // metadata.
 func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
-	f, there, err := s.open("stat", key)
+	f, stored, err := s.open("stat", key)
 	if err == nil {
 		f.Close()
 	}
-	return there, err
+	return stored, err
 }
 
 // open opens a regular file. It rejects links, pipes and devices, since they may lead
@@ -45,11 +45,11 @@ func (s *folder) open(op, key string) (*os.File, Stored, error) {
 		err = s.fail(op, key, err)
 	case f == nil, !info.Mode().IsRegular():
 		err = &Error{
-			Op: op, Key: key, Kind: "not_a_file", Permanent: true, OwnTrouble: true,
+			Op: op, Key: key, Kind: "not_a_file", Permanent: true, ThisObjectOnly: true,
 			Err: fmt.Errorf("it is no regular file: %s", info.Mode()), Hint: "a link, a pipe or a device has the name of an object: move it away",
 		}
 	default:
-		return f, Stored{Metadata: fromName(key), Size: info.Size(), Doubtful: true}, nil
+		return f, Stored{Metadata: metadataFromKey(key), Size: info.Size(), Doubtful: true}, nil
 	}
 	if f != nil {
 		f.Close()
@@ -58,11 +58,11 @@ func (s *folder) open(op, key string) (*os.File, Stored, error) {
 }
 
 func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, error) {
-	f, there, err := s.open("open", key)
+	f, stored, err := s.open("open", key)
 	if err != nil {
-		return nil, there, err // a nil *os.File in an interface is not nil
+		return nil, stored, err // a nil *os.File in an interface is not nil
 	}
-	return &objectBody{f, func(err error) error { return s.fail("open", key, err) }}, there, nil
+	return &objectBody{f, func(err error) error { return s.fail("open", key, err) }}, stored, nil
 }
 
 // List lists regular files. It follows no link except the root, and skips empty files.
@@ -85,7 +85,7 @@ func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, erro
 			}
 			key := filepath.ToSlash(rel)
 			if e.IsDir() {
-				if path == s.temp() || !strings.HasPrefix(key+"/", prefix) && !strings.HasPrefix(prefix, key+"/") {
+				if path == s.tempDir() || !strings.HasPrefix(key+"/", prefix) && !strings.HasPrefix(prefix, key+"/") {
 					return filepath.SkipDir
 				}
 				return ctx.Err()

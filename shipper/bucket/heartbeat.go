@@ -34,7 +34,7 @@ type Heartbeat struct {
 	// Cloned means that another host also writes this log and this heartbeat.
 	Cloned bool `json:"cloned"`
 
-	// Most of the fields below differ in each heartbeat: see Same.
+	// Most of the fields below differ in each heartbeat: see SameState.
 
 	// NextSeconds is the time until the next heartbeat if all is well; 0: not known, or
 	// there is none.
@@ -72,16 +72,16 @@ type Client struct {
 
 // Limits of a heartbeat.
 const (
-	maxHeartbeat = 128 << 10
-	maxClients   = 64 << 10 // bytes of all listed clients
-	maxWords     = 200      // bytes of a text
-	maxName      = 63       // bytes of the name of a client or a trouble
-	maxTroubles  = 10
+	maxHeartbeatBytes = 128 << 10
+	maxClientsBytes   = 64 << 10 // bytes of all listed clients
+	maxTextBytes      = 200      // bytes of a text
+	maxNameBytes      = 63       // bytes of the name of a client or a trouble
+	maxTroubles       = 10
 )
 
-// Same reports whether two heartbeats differ only in values that always change.
-func (h Heartbeat) Same(o Heartbeat) bool {
-	steady := func(h Heartbeat) Heartbeat {
+// SameState reports whether two heartbeats differ only in values that always change.
+func (h Heartbeat) SameState(o Heartbeat) bool {
+	withoutVolatile := func(h Heartbeat) Heartbeat {
 		h.OldestUnshipped, h.SecondsUntilFull, h.FreeBytes, h.At, h.RunSeconds, h.Stored = 0, nil, 0, time.Time{}, 0, time.Time{}
 		h.NextSeconds, h.DayUsages, h.DaySeconds = 0, 0, 0
 		names := make([]Client, len(h.Clients)) // without the order, which depends on when clients were seen
@@ -92,38 +92,38 @@ func (h Heartbeat) Same(o Heartbeat) bool {
 		h.Clients = names
 		return h
 	}
-	return reflect.DeepEqual(steady(h), steady(o))
+	return reflect.DeepEqual(withoutVolatile(h), withoutVolatile(o))
 }
 
 // OldestAt returns when the oldest unconfirmed record was received, or At if that is not
 // known.
 func (h *Heartbeat) OldestAt() time.Time {
-	return h.At.Add(-age(h.OldestUnshipped))
+	return h.At.Add(-boundedAge(h.OldestUnshipped))
 }
 
-// Lasted returns how long the run had lasted when the heartbeat was made, at most MaxAge.
-func (h *Heartbeat) Lasted() time.Duration {
-	return age(h.RunSeconds)
+// RunDuration returns how long the run had lasted when the heartbeat was made, at most MaxAge.
+func (h *Heartbeat) RunDuration() time.Duration {
+	return boundedAge(h.RunSeconds)
 }
 
-// age converts seconds to a duration from 0 to MaxAge.
-func age(seconds int64) time.Duration {
+// boundedAge converts seconds to a duration from 0 to MaxAge.
+func boundedAge(seconds int64) time.Duration {
 	return time.Duration(min(max(seconds, 0), int64(MaxAge/time.Second))) * time.Second
 }
 
-// Due returns the time until the next heartbeat: DefaultDue if that is not known, and at
-// most MaxDue, since a heartbeat may be forged.
-func (h *Heartbeat) Due() time.Duration {
+// Interval returns the time until the next heartbeat: DefaultInterval if that is not known, and at
+// most MaxInterval, since a heartbeat may be forged.
+func (h *Heartbeat) Interval() time.Duration {
 	if h.NextSeconds <= 0 {
-		return DefaultDue
+		return DefaultInterval
 	}
-	return time.Duration(min(h.NextSeconds, int64(MaxDue/time.Second))) * time.Second
+	return time.Duration(min(h.NextSeconds, int64(MaxInterval/time.Second))) * time.Second
 }
 
-// Default and limit of Heartbeat.Due.
+// Default and limit of Heartbeat.Interval.
 const (
-	DefaultDue = time.Hour
-	MaxDue     = 25 * time.Hour
+	DefaultInterval = time.Hour
+	MaxInterval     = 25 * time.Hour
 )
 
 // MaxAge limits the ages in a heartbeat that are believed: ten years.
@@ -133,11 +133,11 @@ const MaxAge = 10 * 366 * 24 * time.Hour
 // many clients and troubles as fit, and truncates long texts.
 func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 	h.Format, h.Node, h.LogID, h.Run, h.At = Format, k.Node, HexID(k.LogID), HexID(k.Run), h.At.UTC().Truncate(time.Second)
-	h.Clients = fitting(h.Clients)
+	h.Clients = clientsThatFit(h.Clients)
 	h.Trouble = append([]Trouble{}, h.Trouble[:min(len(h.Trouble), maxTroubles)]...)
 	for i := range h.Trouble {
 		t := &h.Trouble[i]
-		t.Name, t.Message = cutOff(t.Name, maxName), cutOff(t.Message, maxWords)
+		t.Name, t.Message = truncate(t.Name, maxNameBytes), truncate(t.Message, maxTextBytes)
 	}
 	text, err := json.Marshal(h)
 	if err != nil {
@@ -148,24 +148,24 @@ func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 	return o, nil
 }
 
-// fitting returns the first clients that fit into maxClients bytes.
-func fitting(all []Client) []Client {
+// clientsThatFit returns the first clients that fit into maxClientsBytes bytes.
+func clientsThatFit(all []Client) []Client {
 	size := 0
 	for i := range all {
 		text, _ := json.Marshal(all[i]) // marshalling a Client can't fail
-		if size += len(text) + len(","); size > maxClients {
+		if size += len(text) + len(","); size > maxClientsBytes {
 			return all[:i]
 		}
 	}
 	return all
 }
 
-// cutOff truncates a text to at most most bytes and splits no character.
-func cutOff(text string, most int) string {
-	if len(text) <= most {
+// truncate truncates a text to at most maxBytes and splits no character.
+func truncate(text string, maxBytes int) string {
+	if len(text) <= maxBytes {
 		return text
 	}
-	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
+	return strings.ToValidUTF8(text[:maxBytes-len("…")], "") + "…"
 }
 
 // ReadHeartbeat reads the heartbeat of the log that k names. Other content under its key
@@ -177,9 +177,9 @@ func ReadHeartbeat(ctx context.Context, store Store, k Key) (h Heartbeat, err er
 	}
 	defer body.Close()
 	in := &source{in: body, size: stored.Size}
-	text, err := io.ReadAll(io.LimitReader(in, maxHeartbeat+1))
-	if in.err != nil {
-		return h, in.err
+	text, err := io.ReadAll(io.LimitReader(in, maxHeartbeatBytes+1))
+	if in.storageErr != nil {
+		return h, in.storageErr
 	}
 	if err == nil {
 		err = h.parse(k, text)
@@ -193,7 +193,7 @@ func ReadHeartbeat(ctx context.Context, store Store, k Key) (h Heartbeat, err er
 
 // parse decodes and validates a heartbeat, which may be forged.
 func (h *Heartbeat) parse(k Key, text []byte) error {
-	if len(text) > maxHeartbeat {
+	if len(text) > maxHeartbeatBytes {
 		return errors.New("it is too long for a heartbeat")
 	}
 	if json.Unmarshal(text, h) != nil { // its error would repeat a part of the content
@@ -206,9 +206,9 @@ func (h *Heartbeat) parse(k Key, text []byte) error {
 	case h.Node != k.Node, h.LogID != HexID(k.LogID):
 		return errors.New("not the heartbeat of its name")
 	case h.LastSeq > maxSeq, h.ConfirmedBelow < 1, h.ConfirmedBelow > h.LastSeq+1, h.At.Year() < 1970, h.At.Year() > 9999,
-		len(h.Run) != len(HexID(0)), len(h.Version) > maxWords, len(h.Trouble) > maxTroubles, h.ClientsKnown < len(h.Clients), h.DaySeconds < 0,
-		slices.ContainsFunc(h.Trouble, func(t Trouble) bool { return len(t.Name) > maxName || len(t.Message) > maxWords }),
-		slices.ContainsFunc(h.Clients, func(c Client) bool { return len(c.Name) > maxName }):
+		len(h.Run) != len(HexID(0)), len(h.Version) > maxTextBytes, len(h.Trouble) > maxTroubles, h.ClientsKnown < len(h.Clients), h.DaySeconds < 0,
+		slices.ContainsFunc(h.Trouble, func(t Trouble) bool { return len(t.Name) > maxNameBytes || len(t.Message) > maxTextBytes }),
+		slices.ContainsFunc(h.Clients, func(c Client) bool { return len(c.Name) > maxNameBytes }):
 		return errors.New("a heartbeat that no host writes")
 	}
 	return nil

@@ -16,7 +16,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
+var testHeartbeatKey = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
 
 func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.StorageClass = "STANDARD_IA" })
@@ -31,34 +31,34 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 				Version: "1.2.3", LastSeq: 100 + i, ConfirmedBelow: 90, Pending: 11, OldestUnshipped: 60,
 				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: []Trouble{{Name: "shipping", Message: "AccessDenied"}}, At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
 			}
-			o, err := NewHeartbeat(beating, h)
+			o, err := NewHeartbeat(testHeartbeatKey, h)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := store.Put(context.Background(), o); err != nil {
 				t.Fatal(err)
 			}
-			got, err := ReadHeartbeat(context.Background(), store, beating)
-			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != beating.Node || got.Run != "0000000000000def" ||
+			got, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey)
+			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != testHeartbeatKey.Node || got.Run != "0000000000000def" ||
 				got.OldestAt() != got.At.Add(-time.Minute) || !reflect.DeepEqual(got.Trouble, h.Trouble) || got.At.Nanosecond() != 0 {
 				t.Errorf("%s: %+v, %v", store, got, err)
 			}
 		}
 	}
 	if o, ok := f.Objects()["data/_collectord/nodes/ward-3.edge-1-0000000000000abc.json"]; !ok || o.Header.Get("X-Amz-Storage-Class") != "" || o.Header.Get("If-None-Match") != "" {
-		t.Errorf("it was put with %v", o.Header)
+		t.Errorf("put with header %v", o.Header)
 	}
 }
 
-func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
+func TestSameStateIgnoresValuesThatAlwaysChange(t *testing.T) {
 	seconds := int64(7)
-	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
-	same := was.Clients
-	for what, is := range map[string]struct {
+	before := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
+	same := before.Clients
+	for name, c := range map[string]struct {
 		now  Heartbeat
 		same bool
 	}{
-		"nothing":            {was, true},
+		"nothing":            {before, true},
 		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
 		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Vanished: 1}, false},
 		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5, Clients: same}, false},
@@ -68,24 +68,25 @@ func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, ClientsKnown: 1}, false},
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
-		if is.now.Same(was) != is.same {
-			t.Errorf("%s: the same: %v", what, !is.same)
+		if c.now.SameState(before) != c.same {
+			t.Errorf("%s: SameState is %v", name, !c.same)
 		}
 	}
 }
 
-// TestHostileHeartbeatsAreRefused: whoever can write to the bucket can put anything there.
+// TestHostileHeartbeatsAreRefused: anyone who can write to the bucket can put any content
+// there.
 func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	root := t.TempDir()
 	store, err := newFolder(root, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(root, filepath.FromSlash(beating.HeartbeatKey()))
+	path := filepath.Join(root, filepath.FromSlash(testHeartbeatKey.HeartbeatKey()))
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	good, err := NewHeartbeat(beating, Heartbeat{LastSeq: 1, ConfirmedBelow: 1, At: time.Now()})
+	good, err := NewHeartbeat(testHeartbeatKey, Heartbeat{LastSeq: 1, ConfirmedBelow: 1, At: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,54 +94,53 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	if _, err := good.Body.ReadAt(text, 0); err != nil {
 		t.Fatal(err)
 	}
-	instead := func(what, by string) []byte {
+	replacing := func(old, replacement string) []byte {
 		t.Helper()
-		if !bytes.Contains(text, []byte(what)) {
-			t.Fatalf("no %s in %s", what, text)
+		if !bytes.Contains(text, []byte(old)) {
+			t.Fatalf("%s is not in %s", old, text)
 		}
-		return bytes.Replace(text, []byte(what), []byte(by), 1)
+		return bytes.Replace(text, []byte(old), []byte(replacement), 1)
 	}
 	for name, content := range map[string][]byte{
 		"blank":                        []byte("\n"),
 		"endless":                      bytes.Repeat([]byte(" "), 1<<20),
 		"not JSON":                     []byte("\x1b[2J"),
 		"cut off":                      text[:len(text)-3],
-		"of another node":              instead(`"node":"ward-3`, `"node":"ward-4`),
-		"of another log":               instead(`0abc"`, `0abd"`),
-		"a later format":               instead(`"format":1`, `"format":2`),
-		"a seq beyond all":             instead(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
-		"more confirmed than there is": instead(`"confirmed_below":1`, `"confirmed_below":3`),
-		"nothing confirmed":            instead(`"confirmed_below":1`, `"confirmed_below":0`),
-		"no time":                      instead(`"at":"2`, `"at":"x`),
-		"a time before all":            instead(`"at":"2`, `"at":"0`),
-		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
-		"a long trouble":               instead(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
-		"many troubles":                instead(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
-		"a negative number":            instead(`"pending":0`, `"pending":-1`),
-		"a negative day":               instead(`"day_seconds":0`, `"day_seconds":-1`),
-		"more clients than known":      instead(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
-		"a client with a long name":    instead(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
+		"of another node":              replacing(`"node":"ward-3`, `"node":"ward-4`),
+		"of another log":               replacing(`0abc"`, `0abd"`),
+		"a later format":               replacing(`"format":1`, `"format":2`),
+		"a seq above the maximum":      replacing(`"last_seq":1`, fmt.Sprintf(`"last_seq":%d`, uint64(1<<63))),
+		"more confirmed than appended": replacing(`"confirmed_below":1`, `"confirmed_below":3`),
+		"nothing confirmed":            replacing(`"confirmed_below":1`, `"confirmed_below":0`),
+		"no time":                      replacing(`"at":"2`, `"at":"x`),
+		"a time before 1970":           replacing(`"at":"2`, `"at":"0`),
+		"the year 10000":               replacing(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
+		"a long trouble":               replacing(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
+		"many troubles":                replacing(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
+		"a negative number":            replacing(`"pending":0`, `"pending":-1`),
+		"a negative day":               replacing(`"day_seconds":0`, `"day_seconds":-1`),
+		"more clients than known":      replacing(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
+		"a client with a long name":    replacing(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
 		"10 MB":                        append(bytes.Repeat([]byte(" "), 10<<20), text...),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var damage *Damage
-		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
+		if h, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
-	if err := os.WriteFile(path, instead(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
+	if err := os.WriteFile(path, replacing(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ReadHeartbeat(context.Background(), store, beating); err != nil {
+	if _, err := ReadHeartbeat(context.Background(), store, testHeartbeatKey); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestARefusedHeartbeatChangesNothingForObjects: what was found out about the storage, and
-// whether its answers are believed.
-func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
+// TestARejectedHeartbeatKeepsTheCapabilities, and does not make the metadata doubtful.
+func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/nodes/") && s3test.Error(w, http.StatusNotImplemented, "NotImplemented")
@@ -151,10 +151,10 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 		"not replaced": {Lie: s3test.KeepsNothing},
 	} {
 		f, s := newFake(t)
-		if err := s.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := s.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatal(err)
 		}
-		o, err := NewHeartbeat(beating, Heartbeat{ConfirmedBelow: 1, At: time.Now()})
+		o, err := NewHeartbeat(testHeartbeatKey, Heartbeat{ConfirmedBelow: 1, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,14 +163,14 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 		if err := s.Put(context.Background(), o); !errors.As(err, &failure) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if s.known.Load() == nil || s.doubted.Load() {
-			t.Errorf("%s: the capabilities are known: %v, doubted %v", name, s.known.Load() != nil, s.doubted.Load())
+		if s.current.Load() == nil || s.proofFailed.Load() {
+			t.Errorf("%s: capabilities are known: %v, proof has failed: %v", name, s.current.Load() != nil, s.proofFailed.Load())
 		}
 	}
 }
 
 func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
-	if k, ok := ParseHeartbeatKey(beating.HeartbeatKey()); !ok || k != (Key{Node: beating.Node, LogID: beating.LogID}) {
+	if k, ok := ParseHeartbeatKey(testHeartbeatKey.HeartbeatKey()); !ok || k != (Key{Node: testHeartbeatKey.Node, LogID: testHeartbeatKey.LogID}) {
 		t.Errorf("%+v, %v", k, ok)
 	}
 	for _, key := range []string{
@@ -178,12 +178,12 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 		"_collectord/nodes/n-000000000000abc.json", "_collectord/nodes/a/n-0000000000000abc.json", "_collectord/lost/n-0000000000000abc.json", "nodes/n-0000000000000abc.json",
 	} {
 		if k, ok := ParseHeartbeatKey(key); ok {
-			t.Errorf("%s is taken for %+v", key, k)
+			t.Errorf("%s was parsed as %+v", key, k)
 		}
 	}
 }
 
-// TestAHeartbeatListsAsManyClientsAsFit, and is never larger than what is read of one.
+// TestAHeartbeatListsAsManyClientsAsFit into the size that readers accept.
 func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 	store, err := newFolder(t.TempDir(), "")
 	if err != nil {
@@ -199,27 +199,27 @@ func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 		for i := range known {
 			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("ward-%04d", i), LastSeen: &at})
 		}
-		o, err := NewHeartbeat(beating, h)
+		o, err := NewHeartbeat(testHeartbeatKey, h)
 		if err == nil {
 			err = store.Put(t.Context(), o)
 		}
-		if err != nil || o.Size > maxHeartbeat {
+		if err != nil || o.Size > maxHeartbeatBytes {
 			t.Fatalf("%d bytes: %v", o.Size, err)
 		}
-		got, err := ReadHeartbeat(t.Context(), store, beating)
+		got, err := ReadHeartbeat(t.Context(), store, testHeartbeatKey)
 		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
-			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
+			t.Errorf("%d clients, %d are listed, want %d: %v", known, len(got.Clients), listed, err)
 		}
-		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
+		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxTextBytes || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
 			t.Errorf("%+v", got.Trouble)
 		}
 	}
 }
 
-func TestWhatAHeartbeatPromisesIsBelievedWithinBounds(t *testing.T) {
-	for seconds, want := range map[int64]time.Duration{0: DefaultDue, -5: DefaultDue, 300: 5 * time.Minute, 1 << 62: MaxDue} {
-		if h := (Heartbeat{NextSeconds: seconds}); h.Due() != want {
-			t.Errorf("%d: due in %v, want %v", seconds, h.Due(), want)
+func TestIntervalOfAHeartbeatIsBounded(t *testing.T) {
+	for seconds, want := range map[int64]time.Duration{0: DefaultInterval, -5: DefaultInterval, 300: 5 * time.Minute, 1 << 62: MaxInterval} {
+		if h := (Heartbeat{NextSeconds: seconds}); h.Interval() != want {
+			t.Errorf("next_seconds %d: interval %v, want %v", seconds, h.Interval(), want)
 		}
 	}
 }

@@ -18,12 +18,13 @@ func TestATokenIsNamedByItsVariable(t *testing.T) {
 	t.Setenv("AWS_SESSION_TOKEN", "stale")
 	endpoint := s3test.MinIO(t)
 	s := testS3(t, endpoint, s3test.MakeBucket(t, endpoint, false), "", func(o *S3Options) { o.CredentialsFile = "" })
-	if err := s.Put(t.Context(), unreal("a", "x")); err == nil || !strings.Contains(err.Error(), "replace or remove AWS_SESSION_TOKEN") {
+	if err := s.Put(t.Context(), testObject("a", "x")); err == nil || !strings.Contains(err.Error(), "replace or remove AWS_SESSION_TOKEN") {
 		t.Error(err)
 	}
 }
 
-// TestKeysWithALineBreakAreCredentials, wherever they are from, and are never repeated.
+// TestKeysWithALineBreakAreCredentials errors, whatever the source of the keys. The error
+// does not contain them.
 func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	f, _ := newFake(t)
@@ -34,30 +35,30 @@ func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 		for _, region := range []string{"", "us-east-1"} {
 			s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile, o.Region = "", region })
 			var e *Error
-			err := s.Put(t.Context(), unreal("a", "x"))
+			err := s.Put(t.Context(), testObject("a", "x"))
 			if !errors.As(err, &e) || e.Kind != "credentials" || !e.Permanent || !strings.Contains(err.Error(), "contains a line break") {
 				t.Errorf("%q: %v", c, err)
 			}
 			for _, secret := range []string{"KEY", "SECRET", "TOKEN"} {
 				if strings.Contains(strings.ReplaceAll(fmt.Sprint(err), "AWS_", ""), secret) {
-					t.Errorf("%q: %s is repeated: %v", c, secret, err)
+					t.Errorf("%q: the error contains %s: %v", c, secret, err)
 				}
 			}
 		}
 	}
 }
 
-// TestACredentialsFileIsNotRepeated, whatever is wrong with it.
+// TestACredentialsFileIsNotRepeated in an error, whatever its content.
 func TestACredentialsFileIsNotRepeated(t *testing.T) {
 	t.Setenv("AWS_PROFILE", "")
 	f, _ := newFake(t)
 	for name, text := range map[string]string{
-		"no ini":         "SECRET",
-		"half a section": "[default\naws_access_key_id = SECRET\n",
-		"another":        "[other]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\n",
-		"a control":      "[default]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\x0bSECRET\n",
-		"a return":       "[default]\naws_access_key_id = SECRET\raws_secret_access_key = SECRET\n",
-		"no secret":      "[default]\naws_access_key_id = SECRET\n",
+		"not ini":             "SECRET",
+		"an unclosed section": "[default\naws_access_key_id = SECRET\n",
+		"another profile":     "[other]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\n",
+		"a control character": "[default]\naws_access_key_id = SECRET\naws_secret_access_key = SECRET\x0bSECRET\n",
+		"a carriage return":   "[default]\naws_access_key_id = SECRET\raws_secret_access_key = SECRET\n",
+		"no secret":           "[default]\naws_access_key_id = SECRET\n",
 	} {
 		path := filepath.Join(t.TempDir(), "credentials")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -65,7 +66,7 @@ func TestACredentialsFileIsNotRepeated(t *testing.T) {
 		}
 		s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = path })
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != "credentials" || strings.Contains(err.Error(), "SECRET") || !strings.Contains(err.Error(), path) {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != "credentials" || strings.Contains(err.Error(), "SECRET") || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -30,7 +30,7 @@ var inlineComment = regexp.MustCompile(`\s[#;].*`)
 // The library reads only the profiles that name a program or a login instead of keys. It
 // would take quotes and # in keys for syntax, and repeat lines of the file in its errors.
 func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value, err error) {
-	v, _, err = keysIn(path)
+	v, _, err = parseKeysFile(path)
 	if err == nil && v.AccessKeyID == "" && v.SecretAccessKey == "" {
 		return (&credentials.FileAWSCredentials{Filename: path, Profile: profile()}).RetrieveWithCredContext(cc)
 	}
@@ -39,9 +39,9 @@ func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value
 
 func profile() string { return cmp.Or(os.Getenv("AWS_PROFILE"), "default") }
 
-// keysIn returns the keys in the profile of a file. elsewhere means that the profile
+// parseKeysFile returns the keys in the profile of a file. elsewhere means that the profile
 // names a program or a login for keys.
-func keysIn(path string) (v credentials.Value, elsewhere bool, err error) {
+func parseKeysFile(path string) (v credentials.Value, elsewhere bool, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return v, false, err

@@ -14,8 +14,8 @@ import (
 
 var keysFiles = []struct {
 	name, text     string
-	secret         string // "": refused
-	inlineComments bool   // botocore takes them for a part of the value
+	secret         string // empty: refused
+	inlineComments bool   // botocore treats them as part of the value
 }{
 	{name: "plain", text: "[default]\naws_access_key_id=AK\naws_secret_access_key=sec\n", secret: "sec"},
 	{name: "# and ; inside", text: "[default]\naws_access_key_id=AK\naws_secret_access_key = s#e;c\n", secret: "s#e;c"},
@@ -66,7 +66,7 @@ func TestKeysFilesAreReadAsTheAWSCommandLineDoes(t *testing.T) {
 	}
 }
 
-// botocore is what the AWS command line is made of.
+// TestKeysFilesAreReadAsBotocoreDoes compares with the library of the AWS command line.
 func TestKeysFilesAreReadAsBotocoreDoes(t *testing.T) {
 	const script = `
 import json, sys, botocore.configloader
@@ -99,7 +99,7 @@ print(json.dumps([secret(path) for path in sys.argv[1:]]))`
 	}
 }
 
-func TestKeysThatCanNotSignAreNamed(t *testing.T) {
+func TestKeysThatCanNotSignAreRejectedByName(t *testing.T) {
 	for name, v := range map[string]credentials.Value{
 		"access key":    {AccessKeyID: "AK\n", SecretAccessKey: "s"},
 		"secret":        {AccessKeyID: "AK", SecretAccessKey: "hidden\r"},

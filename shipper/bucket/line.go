@@ -85,7 +85,7 @@ type LineEncoder struct {
 // Append appends a record as one line of NDJSON.
 func (e *LineEncoder) Append(dst []byte, r *Record) ([]byte, error) {
 	if len(e.between) == 0 || r.ReceivedAt != e.receivedAt || r.Via != e.via || r.Client != e.client {
-		if err := e.describe(r); err != nil {
+		if err := e.cacheBetween(r); err != nil {
 			return dst, err
 		}
 	}
@@ -96,8 +96,8 @@ func (e *LineEncoder) Append(dst []byte, r *Record) ([]byte, error) {
 	return append(dst, '}', '\n'), nil
 }
 
-// describe caches the bytes between the id of a record and its usage.
-func (e *LineEncoder) describe(r *Record) (err error) {
+// cacheBetween caches the bytes between the id of a record and its usage.
+func (e *LineEncoder) cacheBetween(r *Record) (err error) {
 	b := append(e.between[:0], `","received_at":"`...)
 	b = time.UnixMicro(r.ReceivedAt).UTC().AppendFormat(b, timeLayout)
 	b = append(b, `","via":"`...)
@@ -127,11 +127,11 @@ const (
 // textID is a UUID as text. UUIDs of version 7 sort in the order of their creation.
 type textID [36]byte
 
-func (l Line) ours() bool {
+func (l Line) hasFixedLayout() bool {
 	return len(l) > timeEnd && string(l[:idStart]) == `{"id":"` && string(l[idEnd:timeStart]) == `","received_at":"` && l[timeEnd] == '"'
 }
 
-type anyLine struct {
+type decodedLine struct {
 	ID         string
 	ReceivedAt string `json:"received_at"`
 	Usage      json.RawMessage
@@ -139,22 +139,22 @@ type anyLine struct {
 
 // IDText returns the record's id as text; empty if there is none.
 func (l Line) IDText() []byte {
-	if l.ours() {
+	if l.hasFixedLayout() {
 		return l[idStart:idEnd]
 	}
-	var any anyLine
-	_ = json.Unmarshal(l, &any) // a line that is not a record has no id
-	return []byte(any.ID)
+	var decoded decodedLine
+	_ = json.Unmarshal(l, &decoded) // a line that is not a record has no id
+	return []byte(decoded.ID)
 }
 
 // ReceivedAt returns when the record was received, as text; empty if there is no time.
 func (l Line) ReceivedAt() []byte {
-	if l.ours() {
+	if l.hasFixedLayout() {
 		return l[timeStart:timeEnd]
 	}
-	var any anyLine
-	_ = json.Unmarshal(l, &any)
-	return []byte(any.ReceivedAt)
+	var decoded decodedLine
+	_ = json.Unmarshal(l, &decoded)
+	return []byte(decoded.ReceivedAt)
 }
 
 // ID returns the record's id; false if there is none.
@@ -166,12 +166,12 @@ func (l Line) ID() (id ID, ok bool) {
 // Usage returns the usage alone, byte for byte, without a line break.
 func (l Line) Usage() []byte {
 	const name = `,"usage":` // can't occur in a string, in which quotes are escaped
-	if l.ours() && bytes.HasSuffix(l, []byte("}\n")) {
+	if l.hasFixedLayout() && bytes.HasSuffix(l, []byte("}\n")) {
 		if at := bytes.Index(l, []byte(name)); at >= 0 {
 			return l[at+len(name) : len(l)-2]
 		}
 	}
-	var any anyLine
-	_ = json.Unmarshal(l, &any)
-	return any.Usage
+	var decoded decodedLine
+	_ = json.Unmarshal(l, &decoded)
+	return decoded.Usage
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestALineTellsItsPartsWhoeverWroteIt(t *testing.T) {
+func TestLineReturnsItsMembersInAnyOrder(t *testing.T) {
 	id := "01a20a8b-0000-7000-8000-000000000001"
 	for _, line := range []string{
 		`{"id":"` + id + `","received_at":"2026-11-23T08:30:12.123456Z","via":"http","client":"x,\"usage\":","usage":{"usage":1}}` + "\n",
@@ -18,7 +18,7 @@ func TestALineTellsItsPartsWhoeverWroteIt(t *testing.T) {
 		}
 	}
 	if _, ok := Line("nonsense\n").ID(); ok || len(Line("nonsense\n").Usage()) > 0 {
-		t.Error("nonsense has an id")
+		t.Error("a line that is not a record has an id or a usage")
 	}
 }
 
@@ -41,14 +41,13 @@ func TestAnIDIsTextOf36Characters(t *testing.T) {
 			plain := hex.EncodeToString(one[:])
 			want := plain[:8] + "-" + plain[8:12] + "-" + plain[12:16] + "-" + plain[16:20] + "-" + plain[20:]
 			if got := one.String(); got != want {
-				t.Fatalf("%x is %s", one[:], got)
+				t.Fatalf("%x formats to %s", one[:], got)
 			}
 		}
 	}
 }
 
-// TestALineHasWhatItsRecordHas: nothing of the record before is left in it.
-func TestALineHasWhatItsRecordHas(t *testing.T) {
+func TestLineEncoderReusesNothingOfTheRecordBefore(t *testing.T) {
 	at := time.Date(2026, 11, 23, 8, 30, 12, 123456000, time.UTC).UnixMicro()
 	plain := Record{ID: ID{15: 1}, ReceivedAt: at, Via: "http", Usage: []byte(`{"n":1}`)}
 	later, byUDP, named, other := plain, plain, plain, plain
@@ -78,7 +77,7 @@ func TestALineHasWhatItsRecordHas(t *testing.T) {
 	} {
 		got, err := e.Append(nil, of.record)
 		if string(got) != of.want || (err != nil) != (of.want == "") {
-			t.Errorf("%s, %v, want %s", got, err, of.want)
+			t.Errorf("got %s, %v, want %s", got, err, of.want)
 		}
 	}
 }

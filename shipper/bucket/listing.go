@@ -15,27 +15,27 @@ import (
 // ends, or contains entries that are not objects.
 var (
 	errRepeats  = errors.New("the listing does not go on: it repeats what it listed before")
-	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not asked for")
-	errUnlisted = errors.New("the listing names keys that were not asked for")
+	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not requested")
+	errUnlisted = errors.New("the listing names keys that were not requested")
 )
 
 // listingHint is the hint for these errors.
 const listingHint = "this storage, or a proxy in front of it, does not list as S3 does, so that nothing read from it can be complete: update it, list another way (shipper.s3.endpoint), or copy the bucket to a folder and read that"
 
-// repeats detects that a sequence repeats itself, with memory for one value (Brent's
+// repeatDetector detects that a sequence repeats itself, with memory for one value (Brent's
 // algorithm): it compares each value with a kept one, and keeps each twice as long as the
 // one before. The order does not matter, since not every storage sorts.
-type repeats struct {
-	kept        string
-	seen, until int
+type repeatDetector struct {
+	reference     string
+	count, period int
 }
 
-func (r *repeats) next(value string) error {
-	if r.seen > 0 && value == r.kept {
+func (r *repeatDetector) check(value string) error {
+	if r.count > 0 && value == r.reference {
 		return errRepeats
 	}
-	if r.seen++; r.seen > r.until {
-		r.kept, r.seen, r.until = value, 1, max(1, 2*r.until)
+	if r.count++; r.count > r.period {
+		r.reference, r.count, r.period = value, 1, max(1, 2*r.period)
 	}
 	return nil
 }
@@ -44,19 +44,19 @@ func (r *repeats) next(value string) error {
 // pages, since the library returns only objects.
 type listing struct {
 	prefix string
-	keys   repeats
-	pages  repeats
+	keys   repeatDetector
+	pages  repeatDetector
 }
 
 type listingKey struct{}
 
-// pager aborts a listing whose pages repeat, even if they are empty.
-type pager struct{ http.RoundTripper }
+// repeatGuard aborts a listing whose pages repeat, even if they are empty.
+type repeatGuard struct{ http.RoundTripper }
 
-func (p pager) RoundTrip(req *http.Request) (*http.Response, error) {
+func (p repeatGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if l, ok := req.Context().Value(listingKey{}).(*listing); ok {
 		if token := req.URL.Query().Get("continuation-token"); token != "" {
-			if err := l.pages.next(token); err != nil {
+			if err := l.pages.check(token); err != nil {
 				return nil, err
 			}
 		}
@@ -76,7 +76,7 @@ func (l *listing) key(storePrefix string, o minio.ObjectInfo) (key string, err e
 	case !ours, !strings.HasPrefix(key, l.prefix):
 		return "", fmt.Errorf("%w: %.200q", errUnlisted, o.Key)
 	}
-	return key, l.keys.next(key)
+	return key, l.keys.check(key)
 }
 
 func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {

@@ -13,7 +13,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// page is an answer to a request of a listing.
+// page is the answer to one request of a listing.
 type page struct {
 	XMLName               xml.Name `xml:"ListBucketResult"`
 	IsTruncated           bool
@@ -27,8 +27,8 @@ type (
 	commonPrefix struct{ Prefix string }
 )
 
-// listingOf answers requests of a listing with pages, by the token that asks for each.
-func listingOf(pages func(token string) page) func(http.ResponseWriter, *http.Request) bool {
+// servePages answers the requests of a listing with pages, by continuation token.
+func servePages(pages func(token string) page) func(http.ResponseWriter, *http.Request) bool {
 	return func(w http.ResponseWriter, r *http.Request) bool {
 		q := r.URL.Query()
 		if q.Has("list-type") {
@@ -46,9 +46,8 @@ func entries(keys ...string) (all []entry) {
 	return all
 }
 
-// TestAListingThatDoesNotListIsAnErrorWithAHint: a storage that lists in some other way
-// makes an audit of a part of the bucket, or one that never ends.
-func TestAListingThatDoesNotListIsAnErrorWithAHint(t *testing.T) {
+// TestABrokenListingIsAnErrorWithAHint, since an audit would miss objects, or never end.
+func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 	t.Parallel()
 	thousand := make([]string, 1000)
 	for i := range thousand {
@@ -59,28 +58,28 @@ func TestAListingThatDoesNotListIsAnErrorWithAHint(t *testing.T) {
 		pages func(token string) page
 		want  error
 	}{
-		"the first page for ever": {func(string) page {
+		"the first page again and again": {func(string) page {
 			return page{IsTruncated: true, NextContinuationToken: "x", Contents: entries(thousand...)}
 		}, errRepeats},
-		"the first page, under new tokens": {func(string) page {
+		"the first page, with new tokens": {func(string) page {
 			n++
 			return page{IsTruncated: true, NextContinuationToken: fmt.Sprint(n), Contents: entries(thousand...)}
 		}, errRepeats},
-		"empty pages for ever": {func(string) page { return page{IsTruncated: true, NextContinuationToken: "x"} }, errRepeats},
-		"pages in a circle": {func(token string) page {
+		"empty pages without end": {func(string) page { return page{IsTruncated: true, NextContinuationToken: "x"} }, errRepeats},
+		"pages in a cycle": {func(token string) page {
 			return page{IsTruncated: true, NextContinuationToken: map[string]string{"": "a", "a": "b", "b": "c"}[token] + "a"}
 		}, errRepeats},
 		"common prefixes": {func(string) page {
 			return page{Contents: entries(thousand[:2]...), CommonPrefixes: []commonPrefix{{"data/dt=2026-11-24/"}}}
 		}, errPrefixes},
-		"a key outside of the prefix":         {func(string) page { return page{Contents: entries(thousand[0], "other/dt=2026-11-23/hour=08/x")} }, errUnlisted},
-		"a key shorter than the prefix":       {func(string) page { return page{Contents: entries("d")} }, errUnlisted},
-		"a key in the store, but not so long": {func(string) page { return page{Contents: entries("data/d")} }, errUnlisted},
-		"no key":                              {func(string) page { return page{Contents: entries("")} }, errUnlisted},
+		"a key outside of the prefix":                     {func(string) page { return page{Contents: entries(thousand[0], "other/dt=2026-11-23/hour=08/x")} }, errUnlisted},
+		"a key shorter than the prefix":                   {func(string) page { return page{Contents: entries("d")} }, errUnlisted},
+		"a key in the store, but shorter than the prefix": {func(string) page { return page{Contents: entries("data/d")} }, errUnlisted},
+		"no key": {func(string) page { return page{Contents: entries("")} }, errUnlisted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t)
-			f.Behave(s3test.Behaviour{Fault: listingOf(c.pages)})
+			f.Behave(s3test.Behaviour{Fault: servePages(c.pages)})
 			listed := 0
 			var last error
 			for _, err := range s.List(context.Background(), DataPrefix) {
@@ -93,20 +92,20 @@ func TestAListingThatDoesNotListIsAnErrorWithAHint(t *testing.T) {
 				t.Errorf("after %d keys: %v", listed, last)
 			}
 			if listed > 4000 {
-				t.Errorf("%d keys were listed first", listed)
+				t.Errorf("%d keys were listed before the error", listed)
 			}
 		})
 	}
 }
 
-// TestAListingNeedNotBeSorted: some storages sort by folder, or by time.
+// TestAListingNeedNotBeSorted, since some storages sort by folder or by time.
 func TestAListingNeedNotBeSorted(t *testing.T) {
 	f, s := newFake(t)
 	var keys []string
 	for i := range 5000 {
 		keys = append(keys, fmt.Sprintf("data/dt=2026-11-23/hour=08/%04d.ndjson.zst", i*7919%5000))
 	}
-	f.Behave(s3test.Behaviour{Fault: listingOf(func(token string) page {
+	f.Behave(s3test.Behaviour{Fault: servePages(func(token string) page {
 		var at int
 		_, _ = fmt.Sscan(token, &at)
 		p := page{Contents: entries(keys[at : at+1000]...)}
@@ -123,6 +122,6 @@ func TestAListingNeedNotBeSorted(t *testing.T) {
 		got = append(got, "data/"+key)
 	}
 	if !slices.Equal(got, keys) {
-		t.Errorf("%d of %d keys", len(got), len(keys))
+		t.Errorf("got %d of %d keys in this order", len(got), len(keys))
 	}
 }

@@ -29,8 +29,8 @@ type LossNote struct {
 
 // Limits of a note that is read, and of its reason, which a reader keeps in memory.
 const (
-	maxLossNote = 64 << 10
-	maxReason   = 256
+	maxLossNoteBytes = 64 << 10
+	maxReasonBytes   = 256
 )
 
 // NewLossNote makes the object of a note about the records that k names.
@@ -68,15 +68,15 @@ func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err erro
 // DecodeLossNote decodes the note about the records that k names, and also returns its
 // text. Other content is a *Damage.
 func DecodeLossNote(in io.Reader, k Key) (n LossNote, text []byte, err error) {
-	text, err = io.ReadAll(io.LimitReader(in, maxLossNote+1))
+	text, err = io.ReadAll(io.LimitReader(in, maxLossNoteBytes+1))
 	if err != nil {
 		return n, nil, err
 	}
 	err = json.Unmarshal(text, &n)
 	switch {
-	case len(text) > maxLossNote:
+	case len(text) > maxLossNoteBytes:
 		err = errors.New("longer than any loss note")
-	case err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReason):
+	case err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReasonBytes):
 		err = errors.New("not the note that its name says")
 	}
 	if err != nil {

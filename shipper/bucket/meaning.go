@@ -27,22 +27,22 @@ const (
 	settingClass = "shipper.s3.storage_class"
 )
 
-// meaning returns what an error code of a storage means: whether it is permanent, whether
+// errorMeaning returns what an error code of a storage means: whether it is permanent, whether
 // it concerns only this object, and a hint. Other storages use the codes of S3, too.
-func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own bool, hint string) {
+func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, thisObjectOnly bool, hint string) {
 	switch resp.Code {
 	case minio.NoSuchBucket:
 		return true, false, "create the bucket " + s.bucket + ", or correct shipper.destination"
 	case "InvalidBucketName":
 		return true, false, "correct shipper.destination"
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound":
-		return true, false, "the access key or its secret is wrong; they are from " + s.keysFrom
+		return true, false, "the access key or its secret is wrong; they are from " + s.keysSource
 	case "SignatureDoesNotMatch":
-		return true, false, "the access key or its secret is wrong (they are from " + s.keysFrom + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
+		return true, false, "the access key or its secret is wrong (they are from " + s.keysSource + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
 	case "InvalidToken", "InvalidTokenId":
-		return true, false, "the session token is wrong or stale: replace or remove " + s.tokenFrom()
+		return true, false, "the session token is wrong or stale: replace or remove " + s.tokenSource()
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return false, false, "the keys from " + s.keysFrom + " have expired: they are read again"
+		return false, false, "the keys from " + s.keysSource + " have expired: they are read again"
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return true, false, "the clocks of this host and the storage differ too much: set this one by NTP"
 	case "InvalidStorageClass":
@@ -52,12 +52,12 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return true, false, "the storage has no room for this bucket any more: make room, or raise its quota"
 	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
-		return false, false, changedOnTheWay
+		return false, false, changedInTransitHint
 	case "IncompleteBody", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted":
 		return false, false, ""
 	}
 	switch {
-	case isElsewhere(resp.Code):
+	case isOtherRegion(resp.Code):
 		hint = "the bucket is in another region: correct shipper.s3.region or shipper.s3.endpoint"
 		if resp.Region != "" {
 			hint += "; the storage names " + resp.Region
@@ -65,19 +65,19 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 		return true, false, hint
 	case isAccountTrouble(resp.Code):
 		return true, false, "the account of this key is not signed up for the storage, or is suspended: see to it with the provider"
-	case aboutEncryption(resp):
+	case isAboutEncryption(resp):
 		return true, false, s.settingHint(&settingError{setting: settingSSE}, resp)
 	case resp.StatusCode == http.StatusForbidden && op == "put":
 		return true, false, "the key needs s3:PutObject on this bucket and prefix; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden && op == "list":
 		return true, false, "the key needs s3:ListBucket on this bucket; docs/storages.md, Permissions"
-	case resp.StatusCode == http.StatusForbidden && s.asksFirst():
+	case resp.StatusCode == http.StatusForbidden && s.statsBeforePut():
 		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden:
 		// Only an object that exists already is affected; the others go on.
 		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusUnauthorized:
-		return true, false, "the storage wants other credentials than those from " + s.keysFrom
+		return true, false, "the storage wants other credentials than those from " + s.keysSource
 	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,
 		resp.StatusCode == http.StatusTooEarly, resp.StatusCode == http.StatusTooManyRequests:
 		return false, false, ""
@@ -87,23 +87,23 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	return false, false, ""
 }
 
-// asksFirst reports whether a Stat precedes each put, since the storage lacks conditional
+// statsBeforePut reports whether a Stat precedes each put, since the storage lacks conditional
 // puts.
-func (s *s3Store) asksFirst() bool {
-	can := s.known.Load()
-	return can != nil && !can.conditional
+func (s *s3Store) statsBeforePut() bool {
+	current := s.current.Load()
+	return current != nil && !current.conditional
 }
 
-// tokenFrom returns the source of the session token.
-func (s *s3Store) tokenFrom() string {
-	if s.keysFrom == fromEnvironment {
+// tokenSource returns the source of the session token.
+func (s *s3Store) tokenSource() string {
+	if s.keysSource == fromEnvironment {
 		return "AWS_SESSION_TOKEN"
 	}
-	return "aws_session_token, which is from " + s.keysFrom
+	return "aws_session_token, which is from " + s.keysSource
 }
 
-// knownKeys reports whether the code is about the keys, regardless of the request.
-func knownKeys(code string) bool {
+// isAboutKeys reports whether the code is about the keys, regardless of the request.
+func isAboutKeys(code string) bool {
 	switch code {
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound", "SignatureDoesNotMatch",
 		"InvalidToken", "InvalidTokenId", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
@@ -112,7 +112,7 @@ func knownKeys(code string) bool {
 	return false
 }
 
-func aboutEncryption(r minio.ErrorResponse) bool {
+func isAboutEncryption(r minio.ErrorResponse) bool {
 	code := strings.ToLower(r.Code)
 	return strings.HasPrefix(code, "kms") || strings.HasPrefix(code, "invalidencryption") || strings.HasPrefix(code, "serversideencryption") ||
 		strings.Contains(r.Message, "KMS is not configured")
@@ -143,30 +143,30 @@ func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
 }
 
 // foreignHint returns which server may have answered instead of the storage.
-func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
+func (s *s3Store) foreignHint(respErr *responseError, t *CallOptions) string {
 	hint := notAStoreHint
 	switch {
-	case answer == nil:
-	case strings.HasPrefix(answer.server, "SeaweedFS"):
-		hint = join(hint, filerHint)
-	case strings.HasPrefix(answer.server, "MinIO Console"):
-		hint = join(hint, consoleHint)
+	case respErr == nil:
+	case strings.HasPrefix(respErr.server, "SeaweedFS"):
+		hint = joinHints(hint, filerHint)
+	case strings.HasPrefix(respErr.server, "MinIO Console"):
+		hint = joinHints(hint, consoleHint)
 	}
 	if t.noRegion.Load() {
-		hint = join(hint, noRegionHint)
+		hint = joinHints(hint, noRegionHint)
 	}
-	return join(hint, s.byProxy())
+	return joinHints(hint, s.proxyHint())
 }
 
-// byProxy names the proxy that may have answered instead of the storage; empty: none.
-func (s *s3Store) byProxy() string {
+// proxyHint names the proxy that may have answered instead of the storage; empty: none.
+func (s *s3Store) proxyHint() string {
 	if name := s.proxyName(); name != "" {
 		return "the storage is reached by the proxy " + name
 	}
 	return ""
 }
 
-func join(hint, more string) string {
+func joinHints(hint, more string) string {
 	if hint == "" || more == "" {
 		return hint + more
 	}
@@ -182,8 +182,8 @@ func isAccountTrouble(code string) bool {
 	return false
 }
 
-// isElsewhere reports whether the code means that the bucket is in another region.
-func isElsewhere(code string) bool {
+// isOtherRegion reports whether the code means that the bucket is in another region.
+func isOtherRegion(code string) bool {
 	switch code {
 	case "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion", "IllegalLocationConstraintException", "TemporaryRedirect":
 		return true

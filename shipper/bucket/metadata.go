@@ -45,9 +45,9 @@ func (m Metadata) Key() (k Key, ok bool) {
 	return Key{Node: m.Node, LogID: logID, Run: run, FirstSeq: m.FirstSeq, LastSeq: m.LastSeq}, errors.Join(err, runErr) == nil
 }
 
-// fromName returns the metadata that a key contains; empty if it is not the key of an
+// metadataFromKey returns the metadata that a key contains; empty if it is not the key of an
 // object.
-func fromName(key string) Metadata {
+func metadataFromKey(key string) Metadata {
 	k, ok := ParseKey(key)
 	if !ok {
 		return Metadata{}
@@ -87,7 +87,7 @@ func fromHeaders(h map[string]string) (m Metadata) {
 	m.LastSeq, errs[2] = strconv.ParseUint(h["Collectord-Last-Seq"], 10, 64)
 	m.Records, errs[3] = strconv.ParseUint(h["Collectord-Records"], 10, 64)
 	m.RawBytes, errs[4] = strconv.ParseInt(h["Collectord-Raw-Bytes"], 10, 64)
-	if errors.Join(errs[:]...) != nil || !wellFormed(h) {
+	if errors.Join(errs[:]...) != nil || !hasValidText(h) {
 		return Metadata{}
 	}
 	m.ConfirmedBelow, _ = strconv.ParseUint(h["Collectord-Confirmed-Below"], 10, 64)
@@ -95,16 +95,16 @@ func fromHeaders(h map[string]string) (m Metadata) {
 	return m
 }
 
-// maxNode limits the name of a node, which readers keep in memory. Names of collectord
+// maxNodeBytes limits the name of a node, which readers keep in memory. Names of collectord
 // have at most 63 characters.
-const maxNode = 255
+const maxNodeBytes = 255
 
-// wellFormed reports whether the text headers have valid values.
-func wellFormed(h map[string]string) bool {
-	for name, most := range map[string]int{"Collectord-Log-Id": 16, "Collectord-Run": 16, "Collectord-Sha256": 64} {
-		if text := h[name]; text == "" || len(text) > most || strings.Trim(text, "0123456789abcdef") != "" {
+// hasValidText reports whether the text headers have valid values.
+func hasValidText(h map[string]string) bool {
+	for name, maxLen := range map[string]int{"Collectord-Log-Id": 16, "Collectord-Run": 16, "Collectord-Sha256": 64} {
+		if text := h[name]; text == "" || len(text) > maxLen || strings.Trim(text, "0123456789abcdef") != "" {
 			return false
 		}
 	}
-	return len(h["Collectord-Node"]) <= maxNode
+	return len(h["Collectord-Node"]) <= maxNodeBytes
 }

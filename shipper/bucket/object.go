@@ -26,12 +26,12 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // 
 // Object is the input of Store.Put: lines in exactly one zstd frame (RFC 8878) with its
 // content checksum, or a small JSON document.
 type Object struct {
-	Key    string // without the destination's prefix
-	Body   io.ReaderAt
-	Size   int64 // bytes of Body that belong to the object
-	CRC32C uint32
-	md5    []byte // computed on demand
-	wrong  bool   // the checksums are deliberately those of other bytes
+	Key            string // without the destination's prefix
+	Body           io.ReaderAt
+	Size           int64 // bytes of Body that belong to the object
+	CRC32C         uint32
+	md5            []byte // computed on demand
+	wrongChecksums bool   // the checksums are deliberately those of other bytes
 	// Replace makes Put replace the stored object if its ETag is Replaces, or if Replaces
 	// is AnyVersion.
 	Replace  bool
@@ -61,14 +61,14 @@ func (o *Object) Beside() *Object {
 // withWrongChecksums returns the same object with checksums of other bytes.
 func (o *Object) withWrongChecksums() *Object {
 	other := *o
-	other.wrong = true
+	other.wrongChecksums = true
 	return &other
 }
 
 // contentMD5 returns the MD5 of the object. Few storages need it, so it is computed on
 // demand.
 func (o *Object) contentMD5() (sum []byte, err error) {
-	if o.md5 == nil || o.wrong {
+	if o.md5 == nil || o.wrongChecksums {
 		o.md5, err = o.digest(md5.New()) //nolint:gosec // see above
 	}
 	return o.md5, err
@@ -89,9 +89,9 @@ func (o *Object) digest(of hash.Hash) (sum []byte, err error) {
 		return nil, err
 	}
 	if err := o.check(n, crc.Sum32()); err != nil {
-		return nil, &proofError{kind: "BadDigest", hint: changedOnTheWay, err: err}
+		return nil, &proofError{kind: "BadDigest", hint: changedInTransitHint, err: err}
 	}
-	if o.wrong {
+	if o.wrongChecksums {
 		of.Write([]byte{0})
 	}
 	return of.Sum(nil), nil
@@ -111,7 +111,7 @@ func (o *Object) reader() *io.SectionReader { return io.NewSectionReader(o.Body,
 // checksum returns the object's CRC-32C in base64, as in S3.
 func (o *Object) checksum() string {
 	sum := o.CRC32C
-	if o.wrong {
+	if o.wrongChecksums {
 		sum = ^sum
 	}
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))

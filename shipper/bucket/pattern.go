@@ -68,8 +68,8 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	slices.Sort(found)
 	all := make([]Destination, 0, len(found))
 	for _, p := range slices.Compact(found) {
-		one := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + strings.TrimSuffix(p, "/")}
-		all = append(all, Destination{URL: one.String(), S3: d.S3})
+		destination := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + strings.TrimSuffix(p, "/")}
+		all = append(all, Destination{URL: destination.String(), S3: d.S3})
 	}
 	return all, nil
 }

@@ -15,7 +15,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
+func TestAPatternExpandsToExistingDestinations(t *testing.T) {
 	root := t.TempDir()
 	f, s := newFake(t)
 	for _, key := range []string{
@@ -30,7 +30,7 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 	}
 	for pattern, want := range map[string][]string{
 		"wards/edge-1":       {"wards/edge-1"},
-		"nobody":             {"nobody"}, // without a pattern, whether it is there is not asked
+		"nobody":             {"nobody"}, // a URL without a pattern need not exist
 		"wards/*/":           {"wards/%5Ba%5D", "wards/edge-1", "wards/edge-2", "wards/edge-3", "wards/%C3%BCn%C3%AF"},
 		"wards/edge-*":       {"wards/edge-1", "wards/edge-2", "wards/edge-3"},
 		"*/*/prod/":          {"clinic/edge-9/prod", "wards/edge-3/prod"},
@@ -38,7 +38,7 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 		"wards/x*":           nil,
 	} {
 		for _, base := range []string{"s3://" + s3test.Bucket + "/", "file://" + root + "/"} {
-			all, err := Expand(context.Background(), Destination{URL: base + pattern, S3: S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			all, err := Expand(context.Background(), Destination{URL: base + pattern, S3: S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource}})
 			if errors.Is(err, ErrNoMatch) != (want == nil) || err != nil && want != nil {
 				t.Errorf("%s: %v", base+pattern, err)
 			}
@@ -58,8 +58,8 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 	}
 }
 
-// TestDestinationsOfAPatternShareTheirConnections, since each host of a fleet may have a
-// prefix of its own, and idle connections take memory.
+// TestDestinationsOfAPatternShareTheirConnections: each host of a fleet may have its own
+// prefix, and idle connections use memory.
 func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 	f, s := newFake(t)
 	for i := range 40 {
@@ -71,7 +71,7 @@ func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}
 	all, err := Expand(context.Background(), Destination{URL: "s3://" + s3test.Bucket + "/*/", S3: S3Options{
-		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom, Dial: dial,
+		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource, Dial: dial,
 	}})
 	if err != nil || len(all) != 40 {
 		t.Fatalf("%d destinations, %v", len(all), err)
@@ -92,20 +92,20 @@ func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 	}
 }
 
-// TestAPatternIsListedByPrefix asks real storages, which return prefixes as such.
+// TestAPatternIsListedByPrefix on real storages, which return common prefixes.
 func TestAPatternIsListedByPrefix(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
 		t.Run(name, func(t *testing.T) {
 			s := newBucket(t, start(t), false)
 			for i := range 3 {
 				for j := range 3 {
-					if err := s.Put(context.Background(), unreal(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
+					if err := s.Put(context.Background(), testObject(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			base := "s3://" + s.bucket + "/" + s.prefix
-			all, err := Expand(context.Background(), Destination{URL: base + "ward-*/", S3: S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			all, err := Expand(context.Background(), Destination{URL: base + "ward-*/", S3: S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource}})
 			if err != nil || len(all) != 3 || all[2].URL != base+"ward-2" {
 				t.Errorf("%+v, %v", all, err)
 			}

@@ -10,7 +10,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestAPageIsShownAsText(t *testing.T) {
+func TestHTMLInErrorsBecomesText(t *testing.T) {
 	t.Parallel()
 	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
 	const squid = `<!DOCTYPE html PUBLIC "-//W3C//DTD HTML 4.01//EN"><html><head><style type="text/css"> body { color: red } </style><title>ERROR: Access Denied</title>` +
@@ -23,7 +23,7 @@ func TestAPageIsShownAsText(t *testing.T) {
 		"502 of nginx": {502, nginx, []string{"502 Bad Gateway. 502 Bad Gateway nginx/1.22.1"}},
 		"503 of squid": {503, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>"}},
 		"403 of squid": {403, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>", "the answer is not S3's", "status 403"}},
-		"200 of a hotel": {
+		"200 of a captive portal": {
 			200, "<html><title>Welcome</title><body>" + strings.Repeat("Log in. ", 1000) + "</body></html>",
 			[]string{"Welcome. Log in. Log in.", "…"},
 		},
@@ -35,7 +35,7 @@ func TestAPageIsShownAsText(t *testing.T) {
 			io.WriteString(w, c.page)
 			return true
 		}})
-		err := fmt.Sprint(s.Put(t.Context(), unreal("a", "x")))
+		err := fmt.Sprint(s.Put(t.Context(), testObject("a", "x")))
 		for _, want := range c.want {
 			if !strings.Contains(err, want) {
 				t.Errorf("%s: %s", name, err)
@@ -43,7 +43,7 @@ func TestAPageIsShownAsText(t *testing.T) {
 		}
 		for _, html := range []string{"<html", "<h1", "alert", "color", "</", "&lt;", "\x1b"} {
 			if strings.Contains(err, html) || len(err) > 1000 {
-				t.Errorf("%s: HTML, or too much: %s", name, err)
+				t.Errorf("%s: the error contains HTML, or is too long: %s", name, err)
 			}
 		}
 	}

@@ -25,42 +25,42 @@ func (s *s3Store) Probe(ctx context.Context) error {
 // probe returns what the storage can do. It asks at the first call, and again after
 // forget.
 func (s *s3Store) probe(ctx context.Context) (*capabilities, error) {
-	if can := s.known.Load(); can != nil {
-		return can, nil
+	if current := s.current.Load(); current != nil {
+		return current, nil
 	}
-	can, changed, err := s.probeOnce(ctx)
+	current, changed, err := s.probeOnce(ctx)
 	if changed {
-		s.log.Info("found out what the storage can do", "destination", s.String(), "conditional_put", can.conditional,
-			"checksum", can.checksumName(), "encryption", can.encryptionName())
-		if can.classTrouble != "" {
-			s.log.Warn(can.classTrouble, "destination", s.String(), "storage_class", s.storageClass)
+		s.logger.Info("found out what the storage can do", "destination", s.String(), "conditional_put", current.conditional,
+			"checksum", current.checksumName(), "encryption", current.encryptionName())
+		if current.classTrouble != "" {
+			s.logger.Warn(current.classTrouble, "destination", s.String(), "storage_class", s.storageClass)
 		}
 	}
-	return can, err
+	return current, err
 }
 
 // probeOnce lets one caller probe while the others wait for the result. changed means
 // that the result differs from the one before.
-func (s *s3Store) probeOnce(ctx context.Context) (can *capabilities, changed bool, err error) {
+func (s *s3Store) probeOnce(ctx context.Context) (found *capabilities, changed bool, err error) {
 	select {
 	case s.probing <- struct{}{}:
 		defer func() { <-s.probing }()
 	case <-ctx.Done():
 		return nil, false, context.Cause(ctx)
 	}
-	if can = s.known.Load(); can != nil {
-		return can, false, nil
+	if found = s.current.Load(); found != nil {
+		return found, false, nil
 	}
-	if can, err = s.findCapabilities(ctx); err != nil {
-		return nil, false, s.blameSetting(ctx, err)
+	if found, err = s.findCapabilities(ctx); err != nil {
+		return nil, false, s.findRefusedSetting(ctx, err)
 	}
-	before := s.found.Swap(can)
-	s.known.Store(can)
-	return can, before == nil || *before != *can, nil
+	before := s.lastFound.Swap(found)
+	s.current.Store(found)
+	return found, before == nil || *before != *found, nil
 }
 
 // forget makes the next put probe again, after an answer that contradicts can.
-func (s *s3Store) forget(can *capabilities) { s.known.CompareAndSwap(can, nil) }
+func (s *s3Store) forget(contradicted *capabilities) { s.current.CompareAndSwap(contradicted, nil) }
 
 // ProbeObject returns the object of the probe, the only one that the probe replaces. Its
 // bytes never change, since it is read back and an earlier version may have put it.
@@ -85,10 +85,10 @@ func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 		conditional, err := s.findConditions(ctx, c)
 		verified := c == checksumOff
 		if err == nil && !verified {
-			verified, err = s.verifies(ctx, c, conditional)
+			verified, err = s.verifiesChecksum(ctx, c, conditional)
 		}
 		switch {
-		case err != nil && refuses(minio.ToErrorResponse(err)):
+		case err != nil && isUnsupportedHeader(minio.ToErrorResponse(err)):
 			refused = err
 		case err != nil:
 			return nil, err
@@ -115,11 +115,11 @@ func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional bool, err error) {
 	put := func(conditional bool) error {
 		o := ProbeObject()
-		answer, err := s.put(ctx, o, putOptions{checksum: c, conditional: conditional})
-		if err != nil || s.trustAnswers { // findEffects reads it back
+		response, err := s.put(ctx, o, putOptions{checksum: c, conditional: conditional})
+		if err != nil || s.trustStatus { // findEffects reads it back
 			return err
 		}
-		return s.prove(ctx, o, answer, &capabilities{checksum: c})
+		return s.prove(ctx, o, response, &capabilities{checksum: c})
 	}
 	for range 2 { // the first put may create the object; the second must be refused
 		if err = put(true); err != nil {
@@ -129,45 +129,46 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	switch resp := minio.ToErrorResponse(err); {
 	case resp.StatusCode == http.StatusPreconditionFailed:
 		return true, nil
-	case refuses(resp):
+	case isUnsupportedHeader(resp):
 		return false, put(false)
 	}
 	return false, err
 }
 
-// maxUnclear is how many probes may end with a temporary error for a wrong checksum.
+// maxUnspecificErrors is how many probes may end with a temporary error for a wrong checksum.
 // After that the storage counts as not verifying it, since a proxy may answer 502 to
 // each.
-const maxUnclear = 8
+const maxUnspecificErrors = 8
 
-// verifies reports whether the storage refuses an object whose checksum is wrong. A
-// temporary error but a 500 ends the probe without a result, up to maxUnclear times. If the storage then answers a wrong checksum only with such errors, and accepts a
-// right one each time, it does not verify.
-func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
+// verifiesChecksum reports whether the storage refuses an object whose checksum is wrong. A
+// temporary error but a 500 ends the probe without a result, up to maxUnspecificErrors times.
+// A storage that answers a wrong checksum only with such errors, and accepts a correct one
+// each time, counts as not verifying it.
+func (s *s3Store) verifiesChecksum(ctx context.Context, c checksum, conditional bool) (bool, error) {
 	for range 4 { // an unspecific error may have another cause
-		err := s.putWrong(ctx, c, conditional)
+		err := s.putWrongChecksum(ctx, c, conditional)
 		resp := minio.ToErrorResponse(err)
 		switch {
-		case err == nil, mismatches(resp):
-			delete(s.unclear, c)
+		case err == nil, isChecksumMismatch(resp):
+			delete(s.unspecificErrors, c)
 			return err != nil, nil
 		case ctx.Err() != nil:
 			return false, err
-		case s.unclear[c] < maxUnclear && (resp.StatusCode == 0 || temporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError):
-			s.unclear[c]++
+		case s.unspecificErrors[c] < maxUnspecificErrors && (resp.StatusCode == 0 || isTemporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError):
+			s.unspecificErrors[c]++
 			return false, err
 		}
 		_, rightErr := s.put(ctx, ProbeObject(), putOptions{checksum: c})
-		if rightErr != nil || refuses(resp) { // the refusal is about the checksum if a right one is accepted
+		if rightErr != nil || isUnsupportedHeader(resp) { // the refusal is about the checksum if a right one is accepted
 			return rightErr == nil, rightErr
 		}
 	}
 	return false, nil
 }
 
-// putWrong puts an object with a wrong checksum in the same way as a usage's: with a
+// putWrongChecksum puts an object with a wrong checksum in the same way as a usage's: with a
 // condition, under a free key.
-func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) error {
+func (s *s3Store) putWrongChecksum(ctx context.Context, c checksum, conditional bool) error {
 	how := putOptions{checksum: c, wrong: true, conditional: conditional}
 	if conditional {
 		_, err := s.put(ctx, wrongObject(c), how)
@@ -181,44 +182,44 @@ func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) er
 }
 
 // findEffects checks that the storage does what each put requests.
-func (s *s3Store) findEffects(ctx context.Context, can capabilities) (*capabilities, error) {
+func (s *s3Store) findEffects(ctx context.Context, found capabilities) (*capabilities, error) {
 	o := ProbeObject()
-	if s.trustAnswers {
+	if s.trustStatus {
 		if err := s.readBack(ctx, o); err != nil {
 			return nil, err
 		}
-		can.trusted = true
+		found.trusted = true
 	}
 	if s.sse == nil && s.storageClass == "" {
-		return &can, nil
+		return &found, nil
 	}
-	answer, err := s.put(ctx, o, putOptions{checksum: can.checksum})
+	response, err := s.put(ctx, o, putOptions{checksum: found.checksum})
 	if err == nil {
-		err = s.prove(ctx, o, answer, &can)
+		err = s.prove(ctx, o, response, &found)
 	}
 	if err == nil {
-		can.encryption, err = s.encrypted(answer)
+		found.encryption, err = s.confirmedEncryption(response)
 	}
 	if err == nil && s.storageClass != "" {
-		can.classTrouble, err = s.classTrouble(ctx, o.Key)
+		found.classTrouble, err = s.classTrouble(ctx, o.Key)
 	}
-	return &can, err
+	return &found, err
 }
 
-// encrypted returns the encryption that the answer to a put confirms. A later HEAD proves
+// confirmedEncryption returns the encryption that the answer to a put confirms. A later HEAD proves
 // nothing: some storages only store the header.
-func (s *s3Store) encrypted(answer putAnswer) (by string, err error) {
+func (s *s3Store) confirmedEncryption(response putResponse) (by string, err error) {
 	want := ""
 	if s.sse != nil {
 		want = map[encrypt.Type]string{encrypt.S3: "AES256", encrypt.KMS: "aws:kms"}[s.sse.Type()]
 	}
-	if want == "" || want == answer.encryption || s.acceptUnconfirmed {
-		return answer.encryption, nil
+	if want == "" || want == response.encryption || s.acceptUnconfirmed {
+		return response.encryption, nil
 	}
 	return "", &proofError{
 		kind: NotEncrypted, permanent: true,
 		hint: "nothing is sent: correct the storage, or empty shipper.s3.sse and encrypt below it; for a gateway that encrypts and does not say so, set shipper.s3.sse_unconfirmed: accept",
-		err:  fmt.Errorf("the storage accepts shipper.s3.sse and does not confirm that it encrypts: x-amz-server-side-encryption is %.40q in its answer, not %q", answer.encryption, want),
+		err:  fmt.Errorf("the storage accepts shipper.s3.sse and does not confirm that it encrypts: x-amz-server-side-encryption is %.40q in its answer, not %q", response.encryption, want),
 	}
 }
 
@@ -245,45 +246,45 @@ func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) 
 	return "", body.Close()
 }
 
-// blameSetting finds out whether a failed probe passes without encryption or without the
+// findRefusedSetting finds out whether a failed probe passes without encryption or without the
 // storage class. It then returns a *settingError.
-func (s *s3Store) blameSetting(ctx context.Context, err error) error {
-	refused := refusal(err)
+func (s *s3Store) findRefusedSetting(ctx context.Context, err error) error {
+	refused := refusalCode(err)
 	if refused == "" {
 		return err
 	}
 	for _, c := range []struct {
-		setting string
-		asked   bool
-		without putOptions
+		setting    string
+		configured bool
+		without    putOptions
 	}{
-		{settingSSE, s.sse != nil, putOptions{checksum: checksumSHA256, unencrypted: true}},
-		{settingClass, s.storageClass != "", putOptions{checksum: checksumSHA256, unclassed: true}},
+		{settingSSE, s.sse != nil, putOptions{checksum: checksumSHA256, withoutEncryption: true}},
+		{settingClass, s.storageClass != "", putOptions{checksum: checksumSHA256, withoutClass: true}},
 	} {
-		if !c.asked {
+		if !c.configured {
 			continue
 		}
 		if _, withoutErr := s.put(ctx, ProbeObject(), c.without); withoutErr != nil {
 			continue
 		}
 		// Only a repeated failure with the setting proves that the setting is the cause.
-		if _, again := s.put(ctx, ProbeObject(), putOptions{checksum: checksumSHA256}); refusal(again) == refused {
+		if _, again := s.put(ctx, ProbeObject(), putOptions{checksum: checksumSHA256}); refusalCode(again) == refused {
 			return &settingError{c.setting, err}
 		}
 	}
 	return err
 }
 
-// refusal returns the code of an error that a storage answered, or the status if the
+// refusalCode returns the code of an error that a storage answered, or the status if the
 // answer is not S3's; empty: another error.
-func refusal(err error) string {
+func refusalCode(err error) string {
 	var (
-		answer *responseError
-		resp   minio.ErrorResponse
+		respErr *responseError
+		resp    minio.ErrorResponse
 	)
 	switch {
-	case errors.As(err, &answer) && answer.code == "" && answer.status >= 400:
-		return strconv.Itoa(answer.status)
+	case errors.As(err, &respErr) && respErr.code == "" && respErr.status >= 400:
+		return strconv.Itoa(respErr.status)
 	case errors.As(err, &resp) && resp.StatusCode >= 400:
 		return resp.Code
 	}
@@ -299,9 +300,9 @@ type settingError struct {
 func (e *settingError) Error() string { return "only with " + e.setting + ": " + e.err.Error() }
 func (e *settingError) Unwrap() error { return e.err }
 
-// refuses reports whether an error means that the storage does not support a header.
+// isUnsupportedHeader reports whether an error means that the storage does not support a header.
 // Temporary errors and wrong checksums are other errors.
-func refuses(r minio.ErrorResponse) bool {
+func isUnsupportedHeader(r minio.ErrorResponse) bool {
 	switch r.Code {
 	case "InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedHeader", "BadRequest", "NotSupported":
 		return r.StatusCode >= 400 && !strings.Contains(r.Message, wrongPort)

@@ -18,13 +18,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// logged makes a store keep its log in a buffer, whose only writer is the test.
-func logged(b *bytes.Buffer) func(*S3Options) {
+// logTo makes a store log to a buffer.
+func logTo(b *bytes.Buffer) func(*S3Options) {
 	return func(o *S3Options) { o.Logger = slog.New(slog.NewTextHandler(b, nil)) }
 }
 
-// ownKeys are the objects that hold no usage.
-func ownKeys(f *s3test.Server) []string {
+// collectordKeys returns the keys below _collectord.
+func collectordKeys(f *s3test.Server) []string {
 	return slices.Sorted(func(yield func(string) bool) {
 		for key := range maps.Keys(f.Objects()) {
 			if strings.Contains(key, "/_collectord/") && !yield(strings.TrimPrefix(key, "data/_collectord/")) {
@@ -39,28 +39,28 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	for name, c := range map[string]struct {
 		behaviour s3test.Behaviour
 		checksum  string
-		left      string // beside the probe
+		leftKeys  string // besides the object of the probe
 	}{
-		"S3":                              {s3test.Behaviour{}, "crc32c", ""},
-		"Ceph RGW 16, JuiceFS":            {s3test.Behaviour{BlindCRC32C: true}, "md5", "wrong-crc32c.json"},
-		"s3proxy, without conditions":     {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Ignore}, "md5", ""},
-		"refuses conditions":              {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Refuse}, "md5", ""},
-		"Swift 2.30 over http":            {s3test.Behaviour{BlindCRC32C: true, NoChunks: true}, "sha256", ""},
-		"signed chunks, blind to CRC-32C": {s3test.Behaviour{BlindCRC32C: true, NoMD5: true}, "sha256", "wrong-crc32c.json"},
-		"verifies the signature alone":    {s3test.Behaviour{BlindCRC32C: true, BlindMD5: true}, "sha256", "wrong-crc32c.json wrong-md5.json"},
-		"knows signed payloads alone, and does not look at them": {s3test.Behaviour{BlindSHA256: true, NoChunks: true}, "none", "wrong-sha256.json"},
+		"S3":                                {s3test.Behaviour{}, "crc32c", ""},
+		"Ceph RGW 16, JuiceFS":              {s3test.Behaviour{BlindCRC32C: true}, "md5", "wrong-crc32c.json"},
+		"s3proxy, without conditions":       {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Ignore}, "md5", ""},
+		"rejects conditions":                {s3test.Behaviour{BlindCRC32C: true, Conditions: s3test.Refuse}, "md5", ""},
+		"Swift 2.30 over http":              {s3test.Behaviour{BlindCRC32C: true, NoChunks: true}, "sha256", ""},
+		"signed chunks, CRC-32C unverified": {s3test.Behaviour{BlindCRC32C: true, NoMD5: true}, "sha256", "wrong-crc32c.json"},
+		"verifies only the signature":       {s3test.Behaviour{BlindCRC32C: true, BlindMD5: true}, "sha256", "wrong-crc32c.json wrong-md5.json"},
+		"supports only signed payloads, and does not verify them": {s3test.Behaviour{BlindSHA256: true, NoChunks: true}, "none", "wrong-sha256.json"},
 		"moto": {
 			s3test.Behaviour{BlindCRC32C: true, BlindMD5: true, BlindSHA256: true},
 			"none",
 			"wrong-crc32c.json wrong-md5.json wrong-sha256.json",
 		},
-		"fails with 500 at a wrong CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"fails with 500 for a wrong CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, http.StatusInternalServerError, "InternalError")
 		}}, "md5", ""},
-		"calls a wrong CRC-32C invalid": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"rejects a wrong CRC-32C as invalid": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, http.StatusBadRequest, "InvalidRequest")
 		}}, "crc32c", ""},
-		"looks at the condition before it refuses CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		"checks the condition before it rejects CRC-32C": {s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && (r.Header.Get("If-None-Match") == "" || strings.Contains(r.URL.Path, "/wrong-")) &&
 				s3test.Error(w, http.StatusBadRequest, "InvalidRequest")
 		}}, "md5", ""},
@@ -68,10 +68,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, _ := newFake(t)
 			f.Behave(c.behaviour)
-			want := strings.TrimSpace("conditional-put.json " + c.left)
-			for start := range 3 { // of the daemon, and of others below the same prefix
+			want := strings.TrimSpace("conditional-put.json " + c.leftKeys)
+			for start := range 3 { // starts of daemons with the same prefix
 				var text bytes.Buffer
-				s := testS3(t, f.URL, s3test.Bucket, "data/", logged(&text))
+				s := testS3(t, f.URL, s3test.Bucket, "data/", logTo(&text))
 				if err := s.Probe(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -79,10 +79,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 					!strings.Contains(text.String(), "level=INFO") || !strings.Contains(text.String(), "checksum="+c.checksum) {
 					t.Errorf("found %+v; %s", can, text.String())
 				}
-				if got := strings.Join(ownKeys(f), " "); got != want {
+				if got := strings.Join(collectordKeys(f), " "); got != want {
 					t.Errorf("start %d leaves %s, want %s", start, got, want)
 				}
-				o := unreal(fmt.Sprint(start), "content")
+				o := testObject(fmt.Sprint(start), "content")
 				if err := s.Put(t.Context(), o); err != nil {
 					t.Fatal(err)
 				}
@@ -91,10 +91,10 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 					"crc32c": h.Get("X-Amz-Checksum-Crc32c") != "", "md5": h.Get("Content-Md5") != "",
 					"sha256": len(h.Get("X-Amz-Content-Sha256")) == 64, "none": false,
 				}
-				for checksum, is := range sent {
+				for checksum, isSent := range sent {
 					forced := checksum == "sha256" && c.behaviour.NoChunks
-					if is != (checksum == c.checksum || forced) && checksum != "none" {
-						t.Errorf("checksum %s is sent: %v", checksum, is)
+					if isSent != (checksum == c.checksum || forced) && checksum != "none" {
+						t.Errorf("checksum %s is sent: %v", checksum, isSent)
 					}
 				}
 			}
@@ -107,8 +107,8 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	}
 }
 
-// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage too busy to
-// refuse a wrong checksum, and not too busy for anything else.
+// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage that fails only
+// for a wrong checksum.
 func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{408, 425, 429, 502, 503, 504, 507, 599} {
@@ -127,7 +127,7 @@ func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 			}
 		}
 	}
-	// Three times 500 may be chance.
+	// Three failures with 500 may have another cause.
 	f, s := newFake(t)
 	var fails atomic.Int64
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -138,11 +138,11 @@ func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 	}
 }
 
-// TestAProbeThatNeverGetsAnAnswerEnds has a proxy fail at each wrong checksum, because the
-// storage behind it ends the connection, and at nothing else.
+// TestAProbeThatNeverGetsAnAnswerEnds has a proxy that fails only for a wrong checksum,
+// because the storage behind it closes the connection.
 func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	t.Parallel()
-	var all sync.WaitGroup // at once: they wait more than they work
+	var all sync.WaitGroup // all at once, since they mostly wait
 	defer all.Wait()
 	for name, fault := range map[string]func(w http.ResponseWriter) bool{
 		"503":     func(w http.ResponseWriter) bool { return s3test.Error(w, 503, "ServiceUnavailable") },
@@ -157,7 +157,7 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 				}})
 				var e *Error
 				err := s.Probe(t.Context())
-				for n := 0; n < maxUnclear && errors.As(err, &e) && !e.Permanent; n++ {
+				for n := 0; n < maxUnspecificErrors && errors.As(err, &e) && !e.Permanent; n++ {
 					err = s.Probe(t.Context())
 				}
 				if can := s.Capabilities().Checksum; can != want || (want == "") != (errors.As(err, &e) && e.Kind == Unverified) {
@@ -168,14 +168,15 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	}
 }
 
-// TestAnUpgradedStorageIsFoundToVerify although a wrong object is left from before.
-func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
+// TestTheProbeNoticesThatAnUpgradedStorageVerifies, although a wrong object is stored from
+// before.
+func TestTheProbeNoticesThatAnUpgradedStorageVerifies(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{BlindCRC32C: true})
 	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "md5" {
 		t.Fatalf("%+v, %v", s.Capabilities(), err)
 	}
-	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool { // before it looks at the checksum
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool { // checked before the checksum
 		return strings.HasSuffix(r.URL.Path, "/wrong-crc32c.json") && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
 	}})
 	s = testS3(t, f.URL, s3test.Bucket, "data/")
@@ -184,7 +185,7 @@ func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
 	}
 }
 
-func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
+func TestAConfiguredChecksumMustBeVerified(t *testing.T) {
 	for _, c := range []struct {
 		checksum  string
 		behaviour s3test.Behaviour
@@ -194,21 +195,21 @@ func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
 		f, s := newFake(t, func(o *S3Options) { o.Checksum = c.checksum })
 		f.Behave(c.behaviour)
 		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != Unverified || !e.Permanent || !strings.Contains(e.Hint, "shipper.s3.checksum: auto") {
+		if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != Unverified || !e.Permanent || !strings.Contains(e.Hint, "shipper.s3.checksum: auto") {
 			t.Errorf("%s: %v", c.checksum, err)
 		}
 		if _, sent := f.Objects()["data/a"]; sent {
 			t.Errorf("%s: a usage was sent", c.checksum)
 		}
 		f.Behave(s3test.Behaviour{})
-		if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+		if err := s.Put(t.Context(), testObject("a", "x")); err != nil {
 			t.Errorf("%s: %v", c.checksum, err)
 		}
 	}
 }
 
-// TestTheProbeSurvivesEachCallThatFails, at the first use and on a warm connection, and no
-// usage is sent before encryption is confirmed.
+// TestTheProbeSurvivesEachCallThatFails, on new and on warm connections. No usage is sent
+// before encryption is confirmed.
 func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func(w http.ResponseWriter, r *http.Request) bool{
@@ -221,12 +222,12 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 			return s3test.Error(w, 409, "ConditionalRequestConflict")
 		},
 		"403": func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 403, "AccessDenied") },
-		"half of it": func(w http.ResponseWriter, r *http.Request) bool {
+		"aborted within the body": func(w http.ResponseWriter, r *http.Request) bool {
 			io.CopyN(io.Discard, r.Body, 10)
 			return s3test.Abort(w)
 		},
 	}
-	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
+	var all sync.WaitGroup // all at once, since they mostly wait; t.Parallel runs only a few
 	defer all.Wait()
 	for name, fail := range failures {
 		for _, blind := range []bool{false, true} {
@@ -237,15 +238,15 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 				}
 				for n := 1; ; n++ {
 					f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = "s3", "STANDARD_IA" })
-					if n%2 == 0 { // warm
+					if n%2 == 0 { // use a warm connection
 						if _, err := s.Stat(t.Context(), "x"); !errors.Is(err, ErrNotFound) {
 							t.Fatal(err)
 						}
 					}
 					count := 0
 					behaviour := s3test.Behaviour{BlindCRC32C: blind, Fault: func(w http.ResponseWriter, r *http.Request) bool {
-						if strings.HasSuffix(r.URL.Path, "/data/usage") && s.known.Load() == nil {
-							t.Error("a usage is sent before the probe is over")
+						if strings.HasSuffix(r.URL.Path, "/data/usage") && s.current.Load() == nil {
+							t.Error("a usage was sent before the end of the probe")
 						}
 						if count++; count != n {
 							return false
@@ -257,15 +258,15 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 					attempts := 0
 					for range 5 {
 						attempts++
-						if err = s.Put(t.Context(), unreal("usage", "x")); err == nil || errors.Is(err, ErrExists) {
+						if err = s.Put(t.Context(), testObject("usage", "x")); err == nil || errors.Is(err, ErrExists) {
 							break
 						}
 					}
 					if err != nil && !errors.Is(err, ErrExists) || s.Capabilities() != want {
-						t.Errorf("call %d fails: %+v after %d attempts, %v", n, s.Capabilities(), attempts, err)
+						t.Errorf("call %d failed: %+v after %d attempts, %v", n, s.Capabilities(), attempts, err)
 					}
 					if count < n {
-						return // all calls have failed once
+						return // each call has failed once
 					}
 				}
 			}
@@ -274,7 +275,6 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	}
 }
 
-// TestAStorageThatIsDownAtStartIsProbedWhenItComesBack
 func TestAStorageThatIsDownAtStartIsProbedWhenItComesBack(t *testing.T) {
 	f, _ := newFake(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -294,33 +294,33 @@ func TestAStorageThatIsDownAtStartIsProbedWhenItComesBack(t *testing.T) {
 	up := &http.Server{Handler: f}
 	go func() { _ = up.Serve(ln) }()
 	t.Cleanup(func() { up.Close() })
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || s.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || s.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
 		t.Errorf("%+v, %v", s.Capabilities(), err)
 	}
 }
 
-// TestWhatRealStoragesAreFoundToDo is what make tools builds.
-func TestWhatRealStoragesAreFoundToDo(t *testing.T) {
+// TestCapabilitiesOfRealStorages checks the storages that make tools builds.
+func TestCapabilitiesOfRealStorages(t *testing.T) {
 	t.Parallel()
 	var e *Error
 	minio := newBucket(t, s3test.MinIO(t), false, func(o *S3Options) { o.SSE = "s3" })
-	if err := minio.Put(t.Context(), unreal("a", "x")); err != nil || minio.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
+	if err := minio.Put(t.Context(), testObject("a", "x")); err != nil || minio.Capabilities() != (Capabilities{"yes", "crc32c", "AES256"}) {
 		t.Errorf("MinIO: %+v, %v", minio.Capabilities(), err)
 	}
 	versity := newBucket(t, s3test.Versity(t), false, func(o *S3Options) { o.SSE = "s3" })
-	if err := versity.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
+	if err := versity.Put(t.Context(), testObject("a", "x")); !errors.As(err, &e) || e.Kind != NotEncrypted {
 		t.Errorf("versitygw: %v", err)
 	}
 	if _, err := versity.Stat(t.Context(), "a"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("versitygw has the usage: %v", err)
+		t.Errorf("versitygw stored the usage: %v", err)
 	}
 	var text bytes.Buffer
-	versity = newBucket(t, s3test.Versity(t), false, logged(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
-	if err := versity.Put(t.Context(), unreal("a", "x")); err != nil || versity.Capabilities() != (Capabilities{"yes", "crc32c", "none"}) ||
+	versity = newBucket(t, s3test.Versity(t), false, logTo(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
+	if err := versity.Put(t.Context(), testObject("a", "x")); err != nil || versity.Capabilities() != (Capabilities{"yes", "crc32c", "none"}) ||
 		!strings.Contains(text.String(), `says that the object has \"STANDARD\"`) {
 		t.Errorf("versitygw: %+v, %v, %s", versity.Capabilities(), err, text.String())
 	}
-	for name, s := range map[string]*s3Store{"MinIO": minio, "versitygw": versity} { // what is left
+	for name, s := range map[string]*s3Store{"MinIO": minio, "versitygw": versity} { // only the probe and the usage remain
 		for key, err := range s.List(t.Context(), "") {
 			if err != nil || key != probeKey && key != "a" {
 				t.Errorf("%s: %s, %v", name, key, err)

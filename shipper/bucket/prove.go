@@ -28,41 +28,41 @@ func unprovenf(hint, format string, args ...any) *proofError {
 	return &proofError{kind: Unproven, hint: hint, err: fmt.Errorf(format, args...)}
 }
 
-const mayRead = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
+const proofHint = "the storage returned no proof of what it stored, and this key may not read it: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
 
 // prove returns nil after the storage has proven that it has the object's bytes: its
 // answer contains their checksum, or its ETag is their MD5 (except with KMS), or a look
-// or a read confirms them. A status of 200 proves nothing, unless can.trusted.
-func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *capabilities) error {
+// or a read confirms them. A status of 200 proves nothing, unless capable.trusted.
+func (s *s3Store) prove(ctx context.Context, o *Object, response putResponse, capable *capabilities) error {
 	switch {
-	case answer.ChecksumCRC32C == o.checksum():
+	case response.ChecksumCRC32C == o.checksum():
 		return nil
-	case can.checksum == checksumCRC32C && answer.ChecksumCRC32C != "":
-		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", answer.ChecksumCRC32C, o.checksum())}
-	case can.trusted:
+	case capable.checksum == checksumCRC32C && response.ChecksumCRC32C != "":
+		return &proofError{kind: "BadDigest", hint: changedInTransitHint, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", response.ChecksumCRC32C, o.checksum())}
+	case capable.trusted:
 		return nil
 	}
-	if etag, err := hex.DecodeString(answer.ETag); err == nil && len(etag) == md5.Size {
+	if etag, err := hex.DecodeString(response.ETag); err == nil && len(etag) == md5.Size {
 		if sum, err := o.contentMD5(); err != nil || bytes.Equal(etag, sum) {
 			return err
 		}
 	}
-	there, err := s.head(ctx, o.Key)
+	stored, err := s.head(ctx, o.Key)
 	switch resp := minio.ToErrorResponse(err); {
 	case err == nil:
 	case resp.StatusCode == http.StatusForbidden:
-		return &proofError{kind: Unproven, hint: mayRead, permanent: true, err: fmt.Errorf("look at what was put: %w", err)}
+		return &proofError{kind: Unproven, hint: proofHint, permanent: true, err: fmt.Errorf("look at what was put: %w", err)}
 	case resp.StatusCode == http.StatusNotFound:
 		return unprovenf("the storage, or what answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
 	default:
 		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that it changes no capability
 	}
 	switch {
-	case there.Size >= 0 && there.Size != o.Size:
-		return unprovenf("the storage does not keep objects whole", "the storage answered a put with success and has %d of %d bytes", there.Size, o.Size)
-	case there.CRC32C != "" && there.CRC32C != o.checksum():
-		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage's object has the CRC-32C %.20q, not %s", there.CRC32C, o.checksum())}
-	case there.CRC32C != "", there.Size == o.Size && o.SHA256 != "" && there.SHA256 == o.SHA256:
+	case stored.Size >= 0 && stored.Size != o.Size:
+		return unprovenf("the storage does not keep objects whole", "the storage answered a put with success and has %d of %d bytes", stored.Size, o.Size)
+	case stored.CRC32C != "" && stored.CRC32C != o.checksum():
+		return &proofError{kind: "BadDigest", hint: changedInTransitHint, err: fmt.Errorf("the storage's object has the CRC-32C %.20q, not %s", stored.CRC32C, o.checksum())}
+	case stored.CRC32C != "", stored.Size == o.Size && o.SHA256 != "" && stored.SHA256 == o.SHA256:
 		return nil
 	}
 	return s.readBack(ctx, o)
@@ -83,8 +83,8 @@ func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+o.Key, minio.GetObjectOptions{})
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-			hint := mayRead
-			if s.trustAnswers {
+			hint := proofHint
+			if s.trustStatus {
 				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; docs/storages.md, Permissions"
 			}
 			return &proofError{kind: Unproven, hint: hint, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}

@@ -18,19 +18,19 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNothingIsLearnedFromALie asks a liar first what it can do.
-func TestNothingIsLearnedFromALie(t *testing.T) {
+// TestProbeLearnsNothingFromFalseAnswers probes servers that are no storage.
+func TestProbeLearnsNothingFromFalseAnswers(t *testing.T) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for name, liar := range s3test.Liars() {
 		if liar.Kinds[0] != NotAStore && liar.Lie != s3test.KeepsNothing && liar.Lie != s3test.ErrorBody {
-			continue // it is a storage, if a bad one
+			continue // a storage, although a faulty one
 		}
 		all.Go(func() {
 			t.Run(name, func(t *testing.T) {
 				f, s := newFake(t)
 				f.Behave(liar.Behaviour)
-				if err := s.Probe(t.Context()); err == nil || s.known.Load() != nil || s.Capabilities() != (Capabilities{}) {
+				if err := s.Probe(t.Context()); err == nil || s.current.Load() != nil || s.Capabilities() != (Capabilities{}) {
 					t.Errorf("%+v, %v", s.Capabilities(), err)
 				}
 			})
@@ -38,8 +38,8 @@ func TestNothingIsLearnedFromALie(t *testing.T) {
 	}
 }
 
-// TestThePageOfARegionIsNotRemembered asks a page where the bucket is.
-func TestThePageOfARegionIsNotRemembered(t *testing.T) {
+// TestAPageInPlaceOfARegionIsNotCached answers the request for the region with a page.
+func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Has("location") {
@@ -48,8 +48,8 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 		return r.URL.Query().Has("location")
 	}})
 	var storeErr *Error
-	if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
-		t.Errorf("a page for a region: %v", err)
+	if err := s.Put(t.Context(), testObject("a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
+		t.Errorf("a page in place of the region: %v", err)
 	}
 	scope := ""
 	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
@@ -58,18 +58,18 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 		}
 		return false
 	}})
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || !strings.Contains(scope, "/us-east-1/s3/") {
-		t.Errorf("%v, signed for %s", err, scope)
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || !strings.Contains(scope, "/us-east-1/s3/") {
+		t.Errorf("%v, signed with scope %s", err, scope)
 	}
 }
 
-// TestNoDigestConfirmsWhatTheSpoolHasChanged: one of the changed bytes would be right for
-// them, and so would the storage's answer.
-func TestNoDigestConfirmsWhatTheSpoolHasChanged(t *testing.T) {
+// TestBytesChangedInTheSpoolAreDetected: a checksum of the changed bytes would match them,
+// and so would the storage's answer.
+func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	for _, checksum := range []string{"auto", "crc32c", "md5", "sha256", "off"} {
 		t.Run(checksum, func(t *testing.T) {
 			_, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
-			o := unreal("changed", "content")
+			o := testObject("changed", "content")
 			o.Body = strings.NewReader(strings.Repeat("x", int(o.Size)))
 			var storeErr *Error
 			if err := s.Put(t.Context(), o); !errors.As(err, &storeErr) || storeErr.Kind != "BadDigest" {
@@ -79,14 +79,14 @@ func TestNoDigestConfirmsWhatTheSpoolHasChanged(t *testing.T) {
 	}
 }
 
-// TestAFolderIsGivenWholeObjects: what the spool has lost on the way is not stored.
-func TestAFolderIsGivenWholeObjects(t *testing.T) {
+// TestFolderRejectsChangedOrShortObjects, whose bytes the spool's disk has lost.
+func TestFolderRejectsChangedOrShortObjects(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	short, changed := unreal("short", "content"), unreal("changed", "content")
+	short, changed := testObject("short", "content"), testObject("changed", "content")
 	short.Body = strings.NewReader("con")
 	changed.Body = strings.NewReader(strings.Repeat("x", int(changed.Size)))
 	for _, o := range []*Object{short, changed} {
@@ -95,15 +95,15 @@ func TestAFolderIsGivenWholeObjects(t *testing.T) {
 			t.Errorf("%s: %v", o.Key, err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, o.Key)); err == nil {
-			t.Errorf("%s is there", o.Key)
+			t.Errorf("%s was stored", o.Key)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(s.temp(), "*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	if left, _ := filepath.Glob(filepath.Join(s.tempDir(), "*")); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
 	}
 }
 
-// countRequests stands between a store and a server.
+// countRequests starts a proxy that counts requests.
 func countRequests(t *testing.T, endpoint string) (through string, count *atomic.Int64) {
 	t.Helper()
 	to, err := url.Parse(endpoint)
@@ -113,7 +113,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 	count = &atomic.Int64{}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(to)
-		r.Out.Host = r.In.Host // which is signed
+		r.Out.Host = r.In.Host // the signature covers Host
 	}}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		count.Add(1)
@@ -123,7 +123,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 	return server.URL, count
 }
 
-// TestProofCostsNoRequest: where the answer is a proof, an object is one request.
+// TestProofCostsNoRequest if the answer to the put is a proof.
 func TestProofCostsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, endpoint := range map[string]func(*testing.T) *s3Store{
@@ -131,7 +131,7 @@ func TestProofCostsNoRequest(t *testing.T) {
 		"MinIO":     func(t *testing.T) *s3Store { return newBucket(t, s3test.MinIO(t), false) },
 		"versitygw": func(t *testing.T) *s3Store { return newBucket(t, s3test.Versity(t), false) },
 	} {
-		for checksum, most := range map[string]int64{"auto": 1, "md5": 1, "off": 1} {
+		for checksum, maxRequests := range map[string]int64{"auto": 1, "md5": 1, "off": 1} {
 			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
 				direct := endpoint(t)
 				through, count := countRequests(t, direct.client.EndpointURL().String())
@@ -141,11 +141,11 @@ func TestProofCostsNoRequest(t *testing.T) {
 				}
 				before := count.Load()
 				for i := range 5 {
-					if err := s.Put(t.Context(), unreal(fmt.Sprintf("dt=2026-11-23/hour=08/%d", i), strings.Repeat("x", 1<<i))); err != nil {
+					if err := s.Put(t.Context(), testObject(fmt.Sprintf("dt=2026-11-23/hour=08/%d", i), strings.Repeat("x", 1<<i))); err != nil {
 						t.Fatal(err)
 					}
 				}
-				if n := count.Load() - before; n != 5*most {
+				if n := count.Load() - before; n != 5*maxRequests {
 					t.Errorf("5 objects took %d requests", n)
 				}
 			})
@@ -153,53 +153,53 @@ func TestProofCostsNoRequest(t *testing.T) {
 	}
 }
 
-// TestProofOffBelievesAStorageThatGaveTheProbeBack and no other.
-func TestProofOffBelievesAStorageThatGaveTheProbeBack(t *testing.T) {
+// TestProofOffNeedsOneReadOfTheProbe before it trusts a bare 200.
+func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	noHead := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodHead && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}
 	f, s := newFake(t, func(o *S3Options) { o.Proof = "off" })
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: noHead})
-	if err := s.Put(t.Context(), unreal("a", "x")); err != nil || f.Puts()["data/a"] != 1 {
-		t.Errorf("a bare answer of a storage that gave the probe back: %v", err)
+	if err := s.Put(t.Context(), testObject("a", "x")); err != nil || f.Puts()["data/a"] != 1 {
+		t.Errorf("a bare 200, after the probe was read back: %v", err)
 	}
-	// A page is no answer, and the storage after it is another until it is asked.
+	// After a page, the storage is probed again.
 	f.Behave(s3test.Behaviour{Lie: s3test.Page})
 	var storeErr *Error
-	if err := s.Put(t.Context(), unreal("b", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
+	if err := s.Put(t.Context(), testObject("b", "x")); !errors.As(err, &storeErr) || storeErr.Kind != NotAStore {
 		t.Errorf("a page: %v", err)
 	}
 	f.Put("data/"+probeKey, nil)
 	f.Behave(s3test.Behaviour{Lie: s3test.KeepsNothing})
-	if err := s.Put(t.Context(), unreal("c", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven {
-		t.Errorf("a storage that does not give the probe back: %v", err)
+	if err := s.Put(t.Context(), testObject("c", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven {
+		t.Errorf("a storage that does not return the probe: %v", err)
 	}
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
-	if err := s.Put(t.Context(), unreal("d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
-		t.Errorf("a probe that may not be read: %v", err)
+	if err := s.Put(t.Context(), testObject("d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != Unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
+		t.Errorf("a probe that can't be read: %v", err)
 	}
 }
 
-// TestAListingThatIsNoneIsAnError: an empty bucket is what an audit calls fine.
-func TestAListingThatIsNoneIsAnError(t *testing.T) {
+// TestAnAnswerThatIsNoListingIsAnError, since an audit accepts an empty bucket.
+func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
-		"a login page":     func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },
-		"a page, by XHTML": func(w http.ResponseWriter) { io.WriteString(w, `<html><body></body></html>`) },
-		"an error":         func(w http.ResponseWriter) { s3test.Error(w, http.StatusOK, "InternalError") },
+		"a login page":    func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },
+		"a page as XHTML": func(w http.ResponseWriter) { io.WriteString(w, `<html><body></body></html>`) },
+		"an error":        func(w http.ResponseWriter) { s3test.Error(w, http.StatusOK, "InternalError") },
 		"another document": func(w http.ResponseWriter) {
 			io.WriteString(w, `<?xml version="1.0"?><ListAllMyBucketsResult></ListAllMyBucketsResult>`)
 		},
-		"nothing": func(http.ResponseWriter) {},
-		"half of a page": func(w http.ResponseWriter) {
+		"an empty body": func(http.ResponseWriter) {},
+		"half of a page of keys": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>data/a</Key>`)
 		},
-		"more without a token": func(w http.ResponseWriter) {
+		"truncated without a token": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>`)
 		},
-		"keys of others": func(w http.ResponseWriter) {
+		"keys outside of the prefix": func(w http.ResponseWriter) {
 			io.WriteString(w, `<ListBucketResult><Contents><Key>x</Key><LastModified>2026-11-23T08:00:00Z</LastModified></Contents></ListBucketResult>`)
 		},
 	} {

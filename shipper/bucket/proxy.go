@@ -26,10 +26,10 @@ func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respo
 // isProxyError reports whether the connection to the proxy failed, or the proxy itself.
 func isProxyError(err error) bool {
 	var (
-		own *proxyError
-		op  *net.OpError
+		connectErr *proxyError
+		op         *net.OpError
 	)
-	return errors.As(err, &own) || errors.As(err, &op) && op.Op == "proxyconnect"
+	return errors.As(err, &connectErr) || errors.As(err, &op) && op.Op == "proxyconnect"
 }
 
 // proxyName names the proxy of requests to the storage and its variable; empty: none.

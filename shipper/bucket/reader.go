@@ -21,20 +21,20 @@ func (d *Damage) Unwrap() error { return d.Err }
 // source is the body of an object. It records errors of the storage, since a decoder
 // returns the same errors for a failed storage and a damaged object.
 type source struct {
-	in   io.Reader
-	size int64 // of the object; negative: not known
-	read int64
-	err  error // of the storage
+	in         io.Reader
+	size       int64 // of the object; negative: not known
+	bytesRead  int64
+	storageErr error // of the storage
 }
 
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.in.Read(p)
-	s.read += int64(n)
-	if err == io.EOF && s.read < s.size {
-		err = &Error{Op: "open", Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", s.read, s.size, io.ErrUnexpectedEOF)}
+	s.bytesRead += int64(n)
+	if err == io.EOF && s.bytesRead < s.size {
+		err = &Error{Op: "open", Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", s.bytesRead, s.size, io.ErrUnexpectedEOF)}
 	}
 	if err != nil && err != io.EOF {
-		s.err = err
+		s.storageErr = err
 	}
 	return n, err
 }
@@ -52,15 +52,15 @@ const blockSize = 256 << 10
 
 // Reader reads the lines of objects, one object after the other.
 type Reader struct {
-	source  source
-	zstd    *zstd.Decoder
-	buf     []byte
-	held    int    // bytes in buf
-	whole   int    // bytes at the start of buf whose lines were returned; the rest begins a line
-	lines   []byte // returned by Lines, but not yet by Next
-	records uint64
-	most    uint64 // max number of records; 0: not known
-	ended   error  // error of the decoder
+	source     source
+	zstd       *zstd.Decoder
+	buf        []byte
+	filled     int    // bytes in buf
+	consumed   int    // bytes at the start of buf whose lines were returned; the rest begins a line
+	lines      []byte // returned by Lines, but not yet by Next
+	records    uint64
+	maxRecords uint64 // max number of records; 0: not known
+	decodeErr  error  // error of the decoder
 }
 
 // NewReader returns a Reader of the object in in, which has size bytes; negative: not
@@ -81,54 +81,54 @@ func (r *Reader) Reset(in io.Reader, size int64) {
 	if r.buf == nil {
 		r.buf = make([]byte, blockSize)
 	}
-	r.ended = r.zstd.Reset(&r.source)
+	r.decodeErr = r.zstd.Reset(&r.source)
 }
 
-// Expect limits the number of records, for example to that in the object's key.
-func (r *Reader) Expect(records uint64) { r.most = records }
+// LimitRecords limits the number of records, for example to that in the object's key.
+func (r *Reader) LimitRecords(records uint64) { r.maxRecords = records }
 
 // Lines returns the next whole lines, as many as are decoded at once. They are valid
 // until the next call. io.EOF follows the last ones. Another error is a *Damage, or the
 // storage's.
 func (r *Reader) Lines() ([]byte, error) {
-	r.held = copy(r.buf, r.buf[r.whole:r.held])
-	r.whole = 0
-	for r.ended == nil {
-		if r.held == len(r.buf) {
-			if r.held == MaxLine {
-				return nil, r.failed(tooLong())
+	r.filled = copy(r.buf, r.buf[r.consumed:r.filled])
+	r.consumed = 0
+	for r.decodeErr == nil {
+		if r.filled == len(r.buf) {
+			if r.filled == MaxLine {
+				return nil, r.wrapError(tooLong())
 			}
-			size := 4 * r.held
+			size := 4 * r.filled
 			if size > 1<<20 { // allocated once for all objects; unused pages use no memory
 				size = MaxLine
 			}
 			r.buf = append(make([]byte, 0, size), r.buf...)[:size]
 		}
 		var n int
-		n, r.ended = r.zstd.Read(r.buf[r.held:min(r.held+blockSize, len(r.buf))])
-		end := bytes.LastIndexByte(r.buf[r.held:r.held+n], '\n') + 1
+		n, r.decodeErr = r.zstd.Read(r.buf[r.filled:min(r.filled+blockSize, len(r.buf))])
+		end := bytes.LastIndexByte(r.buf[r.filled:r.filled+n], '\n') + 1
 		if end > 0 {
-			r.whole = r.held + end
+			r.consumed = r.filled + end
 		}
-		if r.held += n; r.whole > 0 {
-			return r.counted(r.buf[:r.whole])
+		if r.filled += n; r.consumed > 0 {
+			return r.countLines(r.buf[:r.consumed])
 		}
 	}
-	if r.ended == io.EOF && r.held == 0 && r.source.read > 0 { //nolint:errorlint // a reader's end is never wrapped
+	if r.decodeErr == io.EOF && r.filled == 0 && r.source.bytesRead > 0 { //nolint:errorlint // a reader's end is never wrapped
 		return nil, io.EOF
 	}
-	if r.ended == io.EOF { //nolint:errorlint // see above
-		r.ended = io.ErrUnexpectedEOF
+	if r.decodeErr == io.EOF { //nolint:errorlint // see above
+		r.decodeErr = io.ErrUnexpectedEOF
 	}
-	return nil, r.failed(r.ended)
+	return nil, r.wrapError(r.decodeErr)
 }
 
-// counted counts lines and cuts off those beyond the expected number.
-func (r *Reader) counted(lines []byte) ([]byte, error) {
+// countLines counts lines and cuts off those beyond the expected number.
+func (r *Reader) countLines(lines []byte) ([]byte, error) {
 	n := uint64(bytes.Count(lines, []byte{'\n'}))
-	if r.most > 0 && r.records+n > r.most {
-		r.ended = tooManyLines(r.most)
-		n = r.most - r.records
+	if r.maxRecords > 0 && r.records+n > r.maxRecords {
+		r.decodeErr = tooManyLines(r.maxRecords)
+		n = r.maxRecords - r.records
 		rest := lines
 		for range n {
 			rest = rest[bytes.IndexByte(rest, '\n')+1:]
@@ -136,13 +136,13 @@ func (r *Reader) counted(lines []byte) ([]byte, error) {
 		lines = lines[:len(lines)-len(rest)]
 	}
 	if r.records += n; n == 0 {
-		return nil, r.failed(r.ended)
+		return nil, r.wrapError(r.decodeErr)
 	}
 	return lines, nil
 }
 
-func tooManyLines(most uint64) error {
-	return fmt.Errorf("it holds more than the %d records of its name", most)
+func tooManyLines(maxRecords uint64) error {
+	return fmt.Errorf("it holds more than the %d records of its name", maxRecords)
 }
 
 func tooLong() error { return fmt.Errorf("a line is longer than %d bytes", MaxLine) }
@@ -159,9 +159,9 @@ func (r *Reader) Next() (line Line, err error) {
 	return line, nil
 }
 
-func (r *Reader) failed(err error) error {
-	if r.source.err != nil {
-		return r.source.err
+func (r *Reader) wrapError(err error) error {
+	if r.source.storageErr != nil {
+		return r.source.storageErr
 	}
 	return &Damage{r.records, err}
 }

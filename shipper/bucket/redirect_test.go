@@ -10,13 +10,14 @@ import (
 	"testing"
 )
 
-// fragile is a body that can't be closed twice at a time, as the library's.
-type fragile struct {
+// fragileBody is a body that does not allow two concurrent closes, like that of the
+// library.
+type fragileBody struct {
 	io.Reader
 	closing, overlaps atomic.Int32
 }
 
-func (f *fragile) Close() error {
+func (f *fragileBody) Close() error {
 	if f.closing.Add(1) > 1 {
 		f.overlaps.Add(1)
 	}
@@ -27,22 +28,22 @@ func (f *fragile) Close() error {
 	return nil
 }
 
-// A storage that knows better where a bucket is may say so before it has read
-// what is sent.
+// TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime: a storage may redirect before it
+// has read the body.
 func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
-	const told = "<Error><Code>PermanentRedirect</Code></Error>"
+	const errorBody = "<Error><Code>PermanentRedirect</Code></Error>"
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusMovedPermanently)
-		_, _ = io.WriteString(w, told)
+		_, _ = io.WriteString(w, errorBody)
 	}))
 	defer storage.Close()
-	rt, err := s3Transport("", nil)
+	rt, err := newS3Transport("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	client := &http.Client{Transport: rt}
 	for n := range 100 {
-		body := &fragile{Reader: strings.NewReader(strings.Repeat("x", n<<12))}
+		body := &fragileBody{Reader: strings.NewReader(strings.Repeat("x", n<<12))}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, storage.URL, body)
 		if err != nil {
 			t.Fatal(err)
@@ -54,11 +55,11 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 		}
 		answer, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || string(answer) != told || resp.StatusCode != http.StatusMovedPermanently {
+		if err != nil || string(answer) != errorBody || resp.StatusCode != http.StatusMovedPermanently {
 			t.Fatalf("%s %q: %v", resp.Status, answer, err)
 		}
 		if body.overlaps.Load() > 0 {
-			t.Fatalf("body %d was closed twice at a time", n)
+			t.Fatalf("body %d was closed twice concurrently", n)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func (e *responseError) Error() string {
 
 // Limits of how much of an answer is read before it is trusted, and of an error.
 const (
-	peeked       = 1 << 10
+	peekBytes    = 1 << 10
 	maxErrorBody = 64 << 10
 	maxListBody  = 16 << 20 // a page of 1,000 keys of 1 KiB, with escapes
 )
@@ -46,28 +46,28 @@ const (
 // only the status: it accepts a login page as a stored object or an empty listing.
 func checkResponse(req *http.Request, resp *http.Response) error {
 	var (
-		foreign = &responseError{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), server: resp.Header.Get("Server")}
-		named   = resp.Header.Get("X-Amz-Request-Id") != "" || resp.Header.Get("X-Amz-Id-2") != ""
-		html    = isHTML(resp)
-		success = resp.StatusCode/100 == 2
-		query   = req.URL.Query()
-		object  = success && req.Method == http.MethodGet && len(query) == 0
-		list    = success && req.Method == http.MethodGet && query.Has("list-type")
+		foreign      = &responseError{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), server: resp.Header.Get("Server")}
+		hasRequestID = resp.Header.Get("X-Amz-Request-Id") != "" || resp.Header.Get("X-Amz-Id-2") != ""
+		html         = isHTML(resp)
+		success      = resp.StatusCode/100 == 2
+		query        = req.URL.Query()
+		isObject     = success && req.Method == http.MethodGet && len(query) == 0
+		isList       = success && req.Method == http.MethodGet && query.Has("list-type")
 	)
 	if req.Method == http.MethodHead {
 		// Some storages send text/html as the type of an empty body.
-		if !temporary(resp.StatusCode) && (echoesRequest(req, resp) || html && resp.ContentLength != 0 && !named) {
+		if !isTemporary(resp.StatusCode) && (echoesRequest(req, resp) || html && resp.ContentLength != 0 && !hasRequestID) {
 			return foreign
 		}
 		return nil
 	}
-	if object && named && !echoesRequest(req, resp) { // its content can be anything
+	if isObject && hasRequestID && !echoesRequest(req, resp) { // its content can be anything
 		return nil
 	}
-	body := bufio.NewReaderSize(resp.Body, peeked)
-	start, _ := body.Peek(peeked) // an error occurs again when the body is read
+	body := bufio.NewReaderSize(resp.Body, peekBytes)
+	start, _ := body.Peek(peekBytes) // an error occurs again when the body is read
 	rest := io.Reader(body)
-	if list {
+	if isList {
 		rest = io.LimitReader(body, maxListBody)
 	}
 	resp.Body = struct {
@@ -75,7 +75,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		io.Closer
 	}{rest, resp.Body}
 	root := rootOf(start)
-	notS3 := func() error {
+	notS3Error := func() error {
 		if html || root == "html" {
 			page, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
 			foreign.text = plainText(page)
@@ -83,23 +83,23 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return foreign
 	}
 	switch {
-	case temporary(resp.StatusCode): // a load balancer may send a page for the storage
+	case isTemporary(resp.StatusCode): // a load balancer may send a page for the storage
 		stripHTML(resp, start)
 		return nil
 	case echoesRequest(req, resp):
 		return foreign
 	case success && req.Method == http.MethodPut && resp.StatusCode != http.StatusOK: // for example a WebDAV server, or a filer
-		return notS3()
+		return notS3Error()
 	case root == "html", html && len(start) > 0 && !slices.Contains([]string{"Error", "ListBucketResult", "LocationConstraint"}, root):
-		return notS3()
+		return notS3Error()
 	case success && root == "Error" && resp.Header.Get("ETag") == "":
 		return readError(resp.StatusCode, body)
-	case list && root != "ListBucketResult", !object && strings.HasPrefix(foreign.contentType, "application/json"):
-		return notS3()
-	case object, named, root != "", len(start) == 0:
+	case isList && root != "ListBucketResult", !isObject && strings.HasPrefix(foreign.contentType, "application/json"):
+		return notS3Error()
+	case isObject, hasRequestID, root != "", len(start) == 0:
 		return nil
 	}
-	return notS3()
+	return notS3Error()
 }
 
 // echoesRequest reports whether the answer repeats the request's own headers. Its
@@ -113,9 +113,9 @@ func echoesRequest(req *http.Request, resp *http.Response) bool {
 	return returned("Authorization") || returned("X-Amz-Date") && returned("X-Amz-Content-Sha256")
 }
 
-// temporary reports whether the status asks the client to try again, regardless of the
+// isTemporary reports whether the status asks the client to try again, regardless of the
 // server.
-func temporary(status int) bool {
+func isTemporary(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return true

@@ -20,11 +20,11 @@ func Retry(ctx context.Context, call func() error) error {
 	timeouts := 0
 	for i := 0; ; i++ {
 		err := call()
-		var trouble *Error
-		if err == nil || ctx.Err() != nil || i == len(retryDelays) || !errors.As(err, &trouble) || trouble.Permanent {
+		var failure *Error
+		if err == nil || ctx.Err() != nil || i == len(retryDelays) || !errors.As(err, &failure) || failure.Permanent {
 			return err
 		}
-		if trouble.Kind == Timeout {
+		if failure.Kind == Timeout {
 			if timeouts++; timeouts == maxTimeouts {
 				return err
 			}
@@ -36,9 +36,9 @@ func Retry(ctx context.Context, call func() error) error {
 	}
 }
 
-// parallel is the max number of concurrent small requests. They mostly wait for the
+// maxParallel is the max number of concurrent small requests. They mostly wait for the
 // network.
-const parallel = 16
+const maxParallel = 16
 
 // Parallel makes n calls, several at a time, and returns the first error. After an error
 // no new call begins.
@@ -47,7 +47,7 @@ func Parallel(ctx context.Context, n int, call func(i int) error) error {
 	defer cancel(nil)
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(n, parallel) {
+	for range min(n, maxParallel) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
 				if err := call(i); err != nil {

@@ -24,7 +24,7 @@ type S3Options struct {
 	Endpoint        string // URL, or host[:port] for HTTPS; empty means AWS
 	Region          string // empty: the storage is asked for it
 	PathStyle       string // "auto", "on" or "off"
-	CredentialsFile string // AWS shared credentials format; empty: see s3Credentials
+	CredentialsFile string // AWS shared credentials format; empty: see findCredentials
 	CAFile          string // PEM, in addition to the system's
 	Checksum        string // "auto", "crc32c", "md5", "sha256" or "off"
 	SSE             string // encryption at rest: "", "s3", "kms" or "kms:KEY"
@@ -43,46 +43,46 @@ type s3Store struct {
 	client            *minio.Client
 	transport         *transport
 	keys              *credentials.Credentials
-	keysFrom          string
+	keysSource        string
 	bucket, prefix    string
 	storageClass      string
 	sse               encrypt.ServerSide
 	acceptUnconfirmed bool // of encryption
-	log               *slog.Logger
+	logger            *slog.Logger
 	candidates        []checksum // to try
-	trustAnswers      bool       // after the probe's object was read back
+	trustStatus       bool       // after the probe's object was read back
 
-	probing chan struct{}    // full while a probe runs; capacity 1
-	unclear map[checksum]int // unspecific errors for a wrong checksum; guarded by probing
-	known   atomic.Pointer[capabilities]
-	found   atomic.Pointer[capabilities] // result of the last probe that succeeded
-	doubted atomic.Bool                  // a proof has failed, so metadata and size are not trusted
+	probing          chan struct{}    // full while a probe runs; capacity 1
+	unspecificErrors map[checksum]int // unspecific errors for a wrong checksum; guarded by probing
+	current          atomic.Pointer[capabilities]
+	lastFound        atomic.Pointer[capabilities] // result of the last probe that succeeded
+	proofFailed      atomic.Bool                  // a proof has failed, so metadata and size are not trusted
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	host, secure, err := endpointOf(o.Endpoint)
+	host, secure, err := parseEndpoint(o.Endpoint)
 	if err != nil {
 		return nil, err
 	}
 	transport := o.shared
 	if transport == nil {
-		if transport, err = s3Transport(o.CAFile, o.Dial); err != nil {
+		if transport, err = newS3Transport(o.CAFile, o.Dial); err != nil {
 			return nil, err
 		}
 	}
-	sse, err := serverSide(o.SSE)
+	sse, err := parseSSE(o.SSE)
 	if err != nil {
 		return nil, err
 	}
-	keys, from := s3Credentials(o.CredentialsFile)
+	keys, from := findCredentials(o.CredentialsFile)
 	lookup := map[string]minio.BucketLookupType{"on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[o.PathStyle]
 	options := minio.Options{
 		Creds:        keys,
 		Secure:       secure,
-		Transport:    pager{transport},
+		Transport:    repeatGuard{transport},
 		Region:       o.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // the shipper retries, and knows which errors are permanent
@@ -92,14 +92,14 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		return nil, fmt.Errorf("s3 client: %w", err)
 	}
 	return &s3Store{
-		client: client, transport: transport, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
-		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", log: o.Logger,
-		candidates: candidates(o.Checksum), trustAnswers: o.Proof == "off", probing: make(chan struct{}, 1), unclear: map[checksum]int{},
+		client: client, transport: transport, keys: keys, keysSource: from, bucket: bucket, prefix: prefix,
+		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", logger: o.Logger,
+		candidates: candidates(o.Checksum), trustStatus: o.Proof == "off", probing: make(chan struct{}, 1), unspecificErrors: map[checksum]int{},
 	}, nil
 }
 
-// endpointOf returns host and scheme of an endpoint.
-func endpointOf(endpoint string) (host string, secure bool, err error) {
+// parseEndpoint returns host and scheme of an endpoint.
+func parseEndpoint(endpoint string) (host string, secure bool, err error) {
 	if endpoint == "" {
 		return "s3.amazonaws.com", true, nil
 	}
@@ -122,11 +122,11 @@ func (s *s3Store) String() string {
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	t := callOptionsOf(ctx)
 	ctx = WithCallOptions(ctx, t)
-	can, err := s.probe(ctx)
+	current, err := s.probe(ctx)
 	if err != nil {
 		return s.fail("put", o.Key, t, err)
 	}
-	conditional := can.conditional
+	conditional := current.conditional
 	switch {
 	case o.Latest:
 		conditional = false
@@ -139,14 +139,14 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 			return errOr(err, ErrExists)
 		}
 	}
-	answer, err := s.put(ctx, o, putOptions{checksum: can.checksum, conditional: conditional})
+	response, err := s.put(ctx, o, putOptions{checksum: current.checksum, conditional: conditional})
 	if err == nil {
-		if err = s.prove(ctx, o, answer, can); err == nil {
-			_, err = s.encrypted(answer)
+		if err = s.prove(ctx, o, response, current); err == nil {
+			_, err = s.confirmedEncryption(response)
 		}
 		if err != nil {
 			if proof := (*proofError)(nil); !o.Latest || errors.As(err, &proof) && proof.kind == NotEncrypted {
-				s.forget(can)
+				s.forget(current)
 			}
 			err = s.fail("put", o.Key, t, err)
 		}
@@ -156,14 +156,14 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	switch {
 	case o.Replace && resp.Code == minio.NoSuchKey:
 		return ErrNotFound
-	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || refuses(resp)):
+	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || isUnsupportedHeader(resp)):
 		return fmt.Errorf("%w: %w", ErrNotReplaced, err)
 	case resp.StatusCode == http.StatusPreconditionFailed:
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
-	if storeErr := (*Error)(nil); !o.Latest && (refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
-		s.forget(can) // another server may answer now
+	if storeErr := (*Error)(nil); !o.Latest && (isUnsupportedHeader(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
+		s.forget(current) // another server may answer now
 	}
 	return err
 }
@@ -181,65 +181,65 @@ type putOptions struct {
 	wrong       bool // the checksum is deliberately wrong
 	conditional bool // nothing may be replaced
 	// Omits a setting, to see whether it causes a failure.
-	unencrypted, unclassed bool
+	withoutEncryption, withoutClass bool
 }
 
-// putAnswer is the storage's answer to a put.
-type putAnswer struct {
+// putResponse is the storage's answer to a put.
+type putResponse struct {
 	minio.UploadInfo
 	encryption string
 }
 
-func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnswer, err error) {
+func (s *s3Store) put(ctx context.Context, o *Object, options putOptions) (response putResponse, err error) {
 	opts := minio.PutObjectOptions{
 		ContentType:          contentType(o.Key),
 		UserMetadata:         o.toHeaders(),
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
-		DisableContentSha256: how.checksum == checksumSHA256,
+		DisableContentSha256: options.checksum == checksumSHA256,
 	}
 	if o.Key == probeKey { // to see whether the storage keeps user metadata
 		opts.UserMetadata[formatHeader] = strconv.Itoa(Format)
 	}
-	if how.unencrypted {
+	if options.withoutEncryption {
 		opts.ServerSideEncryption = nil
 	}
-	if how.unclassed || o.Latest { // other classes bill a minimum of a month or more
+	if options.withoutClass || o.Latest { // other classes bill a minimum of a month or more
 		opts.StorageClass = ""
 	}
 	switch {
 	case o.Replace && o.Replaces != AnyVersion:
 		opts.SetMatchETag(o.Replaces)
-	case how.conditional:
+	case options.conditional:
 		opts.SetMatchETagExcept("*")
 	}
 	md5Base64, sha256Hex := "", ""
-	if how.wrong {
+	if options.wrong {
 		o = o.withWrongChecksums()
 	}
-	switch how.checksum {
+	switch options.checksum {
 	case checksumCRC32C:
 		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
 	case checksumMD5:
 		sum, err := o.contentMD5()
 		if err != nil {
-			return a, err
+			return response, err
 		}
 		md5Base64 = base64.StdEncoding.EncodeToString(sum)
 	case checksumSHA256:
 		if sha256Hex, err = o.payloadSHA256(); err != nil {
-			return a, err
+			return response, err
 		}
 	}
 	var header http.Header
-	ctx = context.WithValue(ctx, answerKey{}, &header)
-	a.UploadInfo, err = minio.Core{Client: s.client}.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, md5Base64, sha256Hex, opts)
-	a.encryption = header.Get("X-Amz-Server-Side-Encryption")
-	return a, err
+	ctx = context.WithValue(ctx, responseHeaderKey{}, &header)
+	response.UploadInfo, err = minio.Core{Client: s.client}.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, md5Base64, sha256Hex, opts)
+	response.encryption = header.Get("X-Amz-Server-Side-Encryption")
+	return response, err
 }
 
-// serverSide parses S3Options.SSE.
-func serverSide(sse string) (encrypt.ServerSide, error) {
+// parseSSE parses S3Options.SSE.
+func parseSSE(sse string) (encrypt.ServerSide, error) {
 	kind, key, hasKey := strings.Cut(sse, ":")
 	switch {
 	case sse == "":
@@ -281,13 +281,13 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 
 // stored converts the headers of an answer.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
-	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag, Modified: info.LastModified}
-	if strings.Contains(there.CRC32C, "-") { // a checksum of parts
-		there.CRC32C = ""
+	stored := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag, Modified: info.LastModified}
+	if strings.Contains(stored.CRC32C, "-") { // a checksum of parts
+		stored.CRC32C = ""
 	}
-	if there.SHA256 == "" { // the storage, or a copy, dropped the metadata
-		there.Metadata = fromName(key)
+	if stored.SHA256 == "" { // the storage, or a copy, dropped the metadata
+		stored.Metadata = metadataFromKey(key)
 	}
-	there.Doubtful = there.SHA256 == "" || s.doubted.Load()
-	return there
+	stored.Doubtful = stored.SHA256 == "" || s.proofFailed.Load()
+	return stored
 }

@@ -21,7 +21,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
+func TestStorageErrorsHaveHints(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[string]struct {
 		status    int
@@ -55,20 +55,20 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 			if strings.Contains(code, ".") {
 				kind = fmt.Sprint("http_", want.status)
 			}
-			err := s.Put(context.Background(), unreal("a", "x"))
+			err := s.Put(context.Background(), testObject("a", "x"))
 			var storeErr *Error
 			if !errors.As(err, &storeErr) || storeErr.Permanent != want.permanent || storeErr.Kind != kind ||
-				!strings.Contains(storeErr.Hint, want.hint) || storeErr.OwnTrouble {
+				!strings.Contains(storeErr.Hint, want.hint) || storeErr.ThisObjectOnly {
 				t.Errorf("%+v", err)
 			}
 			if strings.Contains(fmt.Sprint(err), s3test.Secret) {
-				t.Error("the error tells the secret")
+				t.Error("the error contains the secret")
 			}
 		})
 	}
 }
 
-func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
+func TestNetworkErrorsHaveHints(t *testing.T) {
 	t.Parallel()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
@@ -76,23 +76,23 @@ func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
 	plain := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(plain.Close)
 	otherCA := filepath.Join(t.TempDir(), "ca.pem")
-	// Trusted, but for example.com and 127.0.0.1 alone.
+	// The CA is trusted, but its certificate is only for example.com and 127.0.0.1.
 	writePEM(t, otherCA, secure.Certificate().Raw)
 	_, port, _ := strings.Cut(strings.TrimPrefix(secure.URL, "https://"), ":")
 	for name, c := range map[string]struct {
 		endpoint, ca, kind, hint string
 		permanent                bool
 	}{
-		"nobody listens":                  {"http://127.0.0.1:1", "", "network", "nothing listens at 127.0.0.1:1", false},
-		"a certificate nobody signed":     {secure.URL, "", "tls", "shipper.s3.ca_file", true},
-		"a certificate for another name":  {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
-		"TLS to a server without it":      {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
-		"a server that is no S3 storage":  {plain.URL, "", "not_a_store", "shipper.s3.endpoint", true},
-		"a right certificate, no storage": {secure.URL, otherCA, "not_a_store", "shipper.s3.endpoint", true},
+		"nothing listens":                {"http://127.0.0.1:1", "", "network", "nothing listens at 127.0.0.1:1", false},
+		"an untrusted certificate":       {secure.URL, "", "tls", "shipper.s3.ca_file", true},
+		"a certificate for another name": {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
+		"TLS to a server without it":     {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
+		"a server that is not S3":        {plain.URL, "", "not_a_store", "shipper.s3.endpoint", true},
+		"a trusted certificate, not S3":  {secure.URL, otherCA, "not_a_store", "shipper.s3.endpoint", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, "bucket", "", func(o *S3Options) { o.CAFile = c.ca })
-			err := s.Put(context.Background(), unreal("a", "x"))
+			err := s.Put(context.Background(), testObject("a", "x"))
 			var storeErr *Error
 			if !errors.As(err, &storeErr) || storeErr.Kind != c.kind || storeErr.Permanent != c.permanent || !strings.Contains(storeErr.Hint, c.hint) {
 				t.Errorf("%+v", err)
@@ -118,7 +118,7 @@ func writePEM(t *testing.T, path string, certificate []byte) {
 	}
 }
 
-func TestObjectsGoOverTLSWithACAOfTheirOwn(t *testing.T) {
+func TestObjectsGoOverTLSWithAConfiguredCA(t *testing.T) {
 	f, _ := newFake(t)
 	secure := httptest.NewTLSServer(f)
 	t.Cleanup(secure.Close)
@@ -131,7 +131,7 @@ func TestObjectsGoOverTLSWithACAOfTheirOwn(t *testing.T) {
 func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 	for sse, want := range map[string][2]string{"": {}, "s3": {"AES256"}, "kms": {"aws:kms"}, "kms:a-key": {"aws:kms", "a-key"}} {
 		f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = sse, "STANDARD_IA" })
-		if err := s.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := s.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatal(err)
 		}
 		h := f.Objects()["data/a"].Header
@@ -140,23 +140,23 @@ func TestObjectsAreEncryptedAndClassedAsConfigured(t *testing.T) {
 			t.Errorf("sse %q sends %q and class %q", sse, got, h.Get("X-Amz-Storage-Class"))
 		}
 		if sse == "kms" {
-			continue // MinIO wants to be told a key
+			continue // MinIO requires the name of a key
 		}
 		real := newBucket(t, s3test.MinIO(t), false, func(o *S3Options) { o.SSE = sse })
-		if err := real.Put(context.Background(), unreal("a", "x")); err != nil {
+		if err := real.Put(context.Background(), testObject("a", "x")); err != nil {
 			t.Fatalf("sse %q: %v", sse, err)
 		}
 		info, err := real.client.StatObject(context.Background(), real.bucket, real.prefix+"a", minio.StatObjectOptions{})
 		if got := info.Metadata.Get("X-Amz-Server-Side-Encryption"); err != nil || got != want[0] {
-			t.Errorf("sse %q: MinIO encrypts by %q, %v", sse, got, err)
+			t.Errorf("sse %q: MinIO returns encryption %q, %v", sse, got, err)
 		}
 	}
 	if _, err := newS3Store("bucket", "", S3Options{SSE: "kms:"}); err == nil {
-		t.Error("a key without a name is taken")
+		t.Error("kms: without a key was accepted")
 	}
 }
 
-func TestABucketWithObjectLockTakesObjects(t *testing.T) {
+func TestABucketWithObjectLockAcceptsObjects(t *testing.T) {
 	for _, checksum := range []string{"auto", "md5"} {
 		s := newBucket(t, s3test.MinIO(t), true, func(o *S3Options) { o.Checksum = checksum })
 		mode, days, unit := minio.Governance, uint(1), minio.Days
@@ -179,8 +179,8 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 		used, _, _ = strings.Cut(rest, "/")
 		return used == "revoked" && s3test.Error(w, http.StatusForbidden, "InvalidAccessKeyId")
 	}})
-	file := s.keysFrom
-	put := func(key string) error { return s.Put(context.Background(), unreal(key, "x")) }
+	file := s.keysSource
+	put := func(key string) error { return s.Put(context.Background(), testObject(key, "x")) }
 	if err := put("a"); err != nil || used != s3test.User {
 		t.Fatalf("%v with %q", err, used)
 	}
@@ -188,7 +188,7 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 	if err := put("b"); err == nil || !strings.Contains(err.Error(), file) {
 		t.Errorf("revoked keys: %v", err)
 	}
-	// Half a file, as an editor may leave it for a moment, changes nothing.
+	// An incomplete file, as an editor may leave for a moment, does not replace the keys.
 	s3test.WriteKeys(t, file, "second", "a-secret", "")
 	if err := put("c"); err != nil || used != "second" {
 		t.Errorf("%v with %q", err, used)
@@ -201,17 +201,17 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 	}
 }
 
-func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
+func TestKeysComeFromTheFirstSourceThatHasThem(t *testing.T) {
 	for _, name := range []string{
 		"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SESSION_TOKEN",
 		"AWS_SHARED_CREDENTIALS_FILE", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 	} {
 		t.Setenv(name, "")
 	}
-	var asked []string
+	var requests []string
 	expires := time.Now().Add(time.Hour)
 	imds := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = append(asked, r.Method+" "+r.URL.Path)
+		requests = append(requests, r.Method+" "+r.URL.Path)
 		switch {
 		case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") != "":
 			fmt.Fprint(w, "a-token")
@@ -237,21 +237,21 @@ func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
 		t.Helper()
 		n++
 		s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = file })
-		if err := s.Put(context.Background(), unreal(fmt.Sprint(n), "x")); err != nil || used != want {
+		if err := s.Put(context.Background(), testObject(fmt.Sprint(n), "x")); err != nil || used != want {
 			t.Errorf("%v with key %q, want %q", err, used, want)
 		}
 	}
-	// Nowhere: said as such, and not asked of anybody but the instance.
+	// Without keys, only the metadata service of the instance is asked.
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
 	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "" })
 	var storeErr *Error
-	if err := s.Put(context.Background(), unreal("0", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !storeErr.Permanent {
+	if err := s.Put(context.Background(), testObject("0", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !storeErr.Permanent {
 		t.Errorf("no credentials: %v", err)
 	}
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.URL+"/")
 	try("", "role-key")
-	if token != "session" || len(asked) != 3 {
-		t.Errorf("session token %q, the instance was asked %q", token, asked)
+	if token != "session" || len(requests) != 3 {
+		t.Errorf("session token %q, requests to the instance: %q", token, requests)
 	}
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", s3test.KeysFile(t, "shared-key", "s", ""))
 	try("", "shared-key")
@@ -264,9 +264,9 @@ func TestKeysComeFromWhereTheyAreFirstFound(t *testing.T) {
 	s3test.WriteKeys(t, filepath.Join(dir, "s3-credentials"), "systemd-key", "s", "")
 	try("", "systemd-key")
 	try(s3test.KeysFile(t, "file-key", "s", ""), "file-key")
-	// What is named and is not there is not replaced by something else.
+	// A missing configured file is an error.
 	s = testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = "/no/such/file" })
-	if err := s.Put(context.Background(), unreal("x", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !strings.Contains(err.Error(), "/no/such/file") {
-		t.Errorf("a file that is not there: %v", err)
+	if err := s.Put(context.Background(), testObject("x", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "credentials" || !strings.Contains(err.Error(), "/no/such/file") {
+		t.Errorf("a missing file: %v", err)
 	}
 }

@@ -19,23 +19,23 @@ import (
 // fail converts an error to ErrNotFound or an *Error.
 func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	var (
-		resp   minio.ErrorResponse
-		answer *responseError
-		proof  *proofError
+		resp    minio.ErrorResponse
+		respErr *responseError
+		proof   *proofError
 	)
 	switch {
-	case errors.As(err, &answer) && answer.code != "":
-		resp = minio.ErrorResponse{Code: answer.code, StatusCode: answer.status}
+	case errors.As(err, &respErr) && respErr.code != "":
+		resp = minio.ErrorResponse{Code: respErr.code, StatusCode: respErr.status}
 		if resp.Code == minio.AccessDenied {
 			resp.StatusCode = http.StatusForbidden
 		}
 	case errors.As(err, &resp):
 	}
-	if answer == nil && op != "put" && !t.noRegion.Load() && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
+	if respErr == nil && op != "put" && !t.noRegion.Load() && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
 		return ErrNotFound
 	}
-	e := &Error{Op: op, Key: key, Kind: stable(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
-	e.Permanent, e.OwnTrouble, e.Hint = s.meaning(op, resp)
+	e := &Error{Op: op, Key: key, Kind: metricKind(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
+	e.Permanent, e.ThisObjectOnly, e.Hint = s.errorMeaning(op, resp)
 	e.Forbidden = resp.StatusCode == http.StatusForbidden && slices.Contains([]string{minio.AccessDenied, "Forbidden", "403 Forbidden", "InvalidObjectState"}, resp.Code)
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
@@ -51,40 +51,40 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	)
 	switch {
 	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = "listing", listingHint, true, false
+		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = "listing", listingHint, true, false
 	case errors.As(err, &proof):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
+		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = proof.kind, proof.hint, proof.permanent, false
 		// The storage allows reading but does not have what was put, so its metadata is
 		// not trusted any more. Heartbeats do not count: some storages return the old
 		// version after a replacement.
 		if !proof.permanent && !strings.HasPrefix(key, HeartbeatPrefix) {
-			s.doubted.Store(true)
+			s.proofFailed.Store(true)
 		}
-	case op == "put" && isTooLarge(answer, resp):
-		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = TooLarge, true, true, RaiseLimit+", or lower wal.segment_size"
+	case op == "put" && isTooLarge(respErr, resp):
+		e.Kind, e.Permanent, e.ThisObjectOnly, e.Hint = TooLarge, true, true, RaiseLimit+", or lower wal.segment_size"
 	case strings.Contains(resp.Message, wrongPort):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, join(notAStoreHint, consoleHint), true, false
+		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = NotAStore, joinHints(notAStoreHint, consoleHint), true, false
 	case errors.As(err, &setting):
-		if answer != nil { // a server in front of the storage, or a library in it, rejects the value
-			resp.StatusCode = answer.status
+		if respErr != nil { // a server in front of the storage, or a library in it, rejects the value
+			resp.StatusCode = respErr.status
 		}
-		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = stable(resp), true, false, s.settingHint(setting, resp)
-	case s.foreign(answer, resp, err):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, s.foreignHint(answer, t), true, false
+		e.Kind, e.Permanent, e.ThisObjectOnly, e.Hint = metricKind(resp), true, false, s.settingHint(setting, resp)
+	case s.isForeign(respErr, resp, err):
+		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = NotAStore, s.foreignHint(respErr, t), true, false
 	case resp.StatusCode == http.StatusNotImplemented && t.withToken.Load() && e.Hint == "":
-		e.Permanent, e.Hint = true, "the storage knows no session tokens: remove "+s.tokenFrom()
-	case answer != nil: // an error of S3
+		e.Permanent, e.Hint = true, "the storage knows no session tokens: remove "+s.tokenSource()
+	case respErr != nil: // an error of S3
 	case isProxyError(err):
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
-		e.Kind, e.Permanent = "credentials", !credErr.had
+		e.Kind, e.Permanent = "credentials", !credErr.hadKeys
 		e.Hint = "see shipper.s3.credentials_file; docs/storages.md, Credentials"
 	case errors.As(err, &certErr):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage's certificate is not trusted, is for another name, or has expired: see shipper.s3.ca_file"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage does not speak TLS: write http:// in shipper.s3.endpoint"
 	case strings.Contains(err.Error(), "server response headers exceeded"):
-		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = "header", true, true, "the storage answers with a header that is too large: look at the object's metadata"
+		e.Kind, e.Permanent, e.ThisObjectOnly, e.Hint = "header", true, true, "the storage answers with a header that is too large: look at the object's metadata"
 	case strings.Contains(err.Error(), "remote error: tls"):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage ends the TLS handshake"
 	case errors.As(err, &dnsErr):
@@ -96,31 +96,31 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case resp.StatusCode == 0 && errors.As(err, &netErr):
 		e.Kind = "network"
 	}
-	if t.noRegion.Load() && (!temporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !knownKeys(resp.Code) && e.Kind != NotAStore {
+	if t.noRegion.Load() && (!isTemporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !isAboutKeys(resp.Code) && e.Kind != NotAStore {
 		e.Hint = noRegionHint
 	}
 	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
-		e.Hint = join(e.Hint, s.byProxy())
+		e.Hint = joinHints(e.Hint, s.proxyHint())
 	}
 	return e
 }
 
-// changedOnTheWay is the hint for a checksum that differs.
-const changedOnTheWay = "bytes changed on their way: a broken disk, memory or network"
+// changedInTransitHint is the hint for a checksum that differs.
+const changedInTransitHint = "bytes changed on their way: a broken disk, memory or network"
 
 // isTooLarge reports whether the storage, or a proxy's page, refused the object because
 // of its size.
-func isTooLarge(answer *responseError, resp minio.ErrorResponse) bool {
+func isTooLarge(respErr *responseError, resp minio.ErrorResponse) bool {
 	return resp.Code == "EntityTooLarge" || resp.StatusCode == http.StatusRequestEntityTooLarge ||
-		answer != nil && answer.status == http.StatusRequestEntityTooLarge
+		respErr != nil && respErr.status == http.StatusRequestEntityTooLarge
 }
 
-// foreign reports whether the answer is not S3's.
-func (s *s3Store) foreign(answer *responseError, resp minio.ErrorResponse, err error) bool {
+// isForeign reports whether the answer is not S3's.
+func (s *s3Store) isForeign(respErr *responseError, resp minio.ErrorResponse, err error) bool {
 	var noXML xml.UnmarshalError
 	switch {
-	case answer != nil:
-		return answer.code == ""
+	case respErr != nil:
+		return respErr.code == ""
 	case errors.As(err, &noXML):
 		return true
 	case resp.StatusCode == 0 && resp.Code == minio.InternalError: // the library returns this for an object without a date
@@ -130,9 +130,9 @@ func (s *s3Store) foreign(answer *responseError, resp minio.ErrorResponse, err e
 	return resp.StatusCode/100 == 3 && resp.Region == "" && strings.HasPrefix(resp.Code, strconv.Itoa(resp.StatusCode))
 }
 
-// stable converts an error code to a kind for metrics. A code that is not a short word
+// metricKind converts an error code to a kind for metrics. A code that is not a short word
 // becomes http_ and the status, since the storage chooses its codes.
-func stable(r minio.ErrorResponse) string {
+func metricKind(r minio.ErrorResponse) string {
 	if r.StatusCode == 0 && r.Code == "" {
 		return "other"
 	}

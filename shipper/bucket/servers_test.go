@@ -8,7 +8,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// testS3 is a store for a bucket at endpoint.
+// testS3 returns a store for a bucket at endpoint.
 func testS3(t *testing.T, endpoint, bucket, prefix string, change ...func(*S3Options)) *s3Store {
 	t.Helper()
 	o := S3Options{
@@ -25,9 +25,9 @@ func testS3(t *testing.T, endpoint, bucket, prefix string, change ...func(*S3Opt
 	return s
 }
 
-// setCapabilities is for tests that are not about the probe.
+// setCapabilities skips the probe.
 func (s *s3Store) setCapabilities(c checksum, conditional bool) {
-	s.known.Store(&capabilities{checksum: c, conditional: conditional})
+	s.current.Store(&capabilities{checksum: c, conditional: conditional})
 }
 
 // newFake runs a fake S3 until the test ends.
@@ -41,7 +41,7 @@ func newFake(t *testing.T, change ...func(*S3Options)) (*s3test.Server, *s3Store
 	return f, testS3(t, f.URL, s3test.Bucket, "data/", change...)
 }
 
-// newBucket makes a bucket of its own on a real server.
+// newBucket makes a new bucket on a real server.
 func newBucket(t *testing.T, endpoint string, lock bool, change ...func(*S3Options)) *s3Store {
 	t.Helper()
 	return testS3(t, endpoint, s3test.MakeBucket(t, endpoint, lock), "some/prefix/", change...)

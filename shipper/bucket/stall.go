@@ -28,8 +28,8 @@ func (e *stallError) Temporary() bool { return true }
 
 // trickleError is a timeout of net.Error.
 type trickleError struct {
-	least int64
-	in    time.Duration
+	minBytes int64
+	within   time.Duration
 }
 
 // minPace is how many bytes a second must arrive of all answers that are waited for: half
@@ -41,7 +41,7 @@ const minPace = 8 << 10
 type Pace struct{ waiting atomic.Int32 }
 
 func (e *trickleError) Error() string {
-	return fmt.Sprintf("less than %d bytes came in %v", e.least, e.in)
+	return fmt.Sprintf("less than %d bytes came in %v", e.minBytes, e.within)
 }
 func (e *trickleError) Timeout() bool   { return true }
 func (e *trickleError) Temporary() bool { return true }
@@ -56,21 +56,21 @@ type watch struct {
 	stall  time.Duration
 	pace   *Pace // nil: any number of bytes is progress
 
-	mu       sync.Mutex // guards the fields below
-	timer    *time.Timer
-	conn     syscall.RawConn // of TCP, below TLS; nil: no connection
-	progress progress        // at the last look; zero: none yet
-	since    time.Time       // when the peer last made progress, or its turn began
-	sending  bool            // a part of the body is being read, or waits for the bandwidth
-	answered bool            // the header of the answer has arrived
-	reading  bool            // the caller waits for a part of the answer
-	ended    bool
+	mu         sync.Mutex // guards the fields below
+	timer      *time.Timer
+	conn       syscall.RawConn // of TCP, below TLS; nil: no connection
+	progress   progress        // at the last look; zero: none yet
+	progressAt time.Time       // when the peer last made progress, or its turn began
+	sending    bool            // a part of the body is being read, or waits for the bandwidth
+	answered   bool            // the header of the answer has arrived
+	reading    bool            // the caller waits for a part of the answer
+	ended      bool
 
 	// Measurement of the pace.
-	came   int64     // bytes of the answer since begun
-	begun  time.Time // when the measurement began, moved by the time in which the caller did not read
-	left   time.Time // when the caller's last read ended
-	shared int32     // max number of answers that were waited for since begun
+	received      int64     // bytes of the answer since measuredSince
+	measuredSince time.Time // when the measurement began, moved by the time in which the caller did not read
+	lastReadEnded time.Time // when the caller's last read ended
+	maxSharing    int32     // max number of answers that were waited for since measuredSince
 }
 
 // progress is how many bytes the peer's TCP has acknowledged and sent.
@@ -80,9 +80,9 @@ func newWatch(parent context.Context, stall time.Duration, pace *Pace) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, pace: pace, since: time.Now(), begun: time.Now()}
+	w := &watch{stall: stall, pace: pace, progressAt: time.Now(), measuredSince: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
-	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.use(info.Conn) }})
+	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.setConn(info.Conn) }})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.timer = time.AfterFunc(w.interval(), w.tick)
@@ -93,8 +93,8 @@ func newWatch(parent context.Context, stall time.Duration, pace *Pace) *watch {
 // intervals late, since the first measurement counts earlier progress.
 func (w *watch) interval() time.Duration { return max(w.stall/10, time.Millisecond) }
 
-// use sets the connection that carries the request.
-func (w *watch) use(c net.Conn) {
+// setConn sets the connection that carries the request.
+func (w *watch) setConn(c net.Conn) {
 	for {
 		secure, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn, perhaps twice where there is a proxy
 		if !ok {
@@ -108,14 +108,14 @@ func (w *watch) use(c net.Conn) {
 	if c, ok := c.(syscall.Conn); ok {
 		w.conn, _ = c.SyscallConn()
 	}
-	w.progress, w.since = progress{}, time.Now()
+	w.progress, w.progressAt = progress{}, time.Now()
 }
 
 var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
 
 // measure asks the kernel for the progress, and whether the peer still has to acknowledge
 // bytes.
-func (w *watch) measure() (p progress, owes bool) {
+func (w *watch) measure() (p progress, unacknowledged bool) {
 	if w.conn == nil {
 		return p, false
 	}
@@ -124,55 +124,55 @@ func (w *watch) measure() (p progress, owes bool) {
 			p = progress{info.Bytes_acked, info.Bytes_received}
 		}
 		queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-		owes = err == nil && queued > 0
+		unacknowledged = err == nil && queued > 0
 	})
-	return p, owes
+	return p, unacknowledged
 }
 
-// look records whether the peer has made progress. The caller holds the mutex.
-func (w *watch) look() {
-	p, owes := w.measure()
-	ourTurn := w.sending && !owes
+// updateLocked records whether the peer has made progress. The caller holds the mutex.
+func (w *watch) updateLocked() {
+	p, unacknowledged := w.measure()
+	ourTurn := w.sending && !unacknowledged
 	if w.answered {
 		ourTurn = !w.reading
 	}
 	if ourTurn || p != w.progress {
-		w.since, w.progress = time.Now(), p
+		w.progressAt, w.progress = time.Now(), p
 	}
 }
 
-// sends sets sending after a look at the progress so far.
-func (w *watch) sends(now bool) {
+// setSending sets sending after a look at the progress so far.
+func (w *watch) setSending(now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look()
+	w.updateLocked()
 	w.sending = now
 }
 
-// reads begins the peer's turn when the caller waits for the answer. Only a wait of more
+// beginRead begins the peer's turn when the caller waits for the answer. Only a wait of more
 // than an interval needs a measurement, which tick makes.
-func (w *watch) reads() {
+func (w *watch) beginRead() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	w.reading, w.since, w.begun = true, now, w.begun.Add(now.Sub(w.left))
+	w.reading, w.progressAt, w.measuredSince = true, now, w.measuredSince.Add(now.Sub(w.lastReadEnded))
 	if w.pace != nil {
 		w.pace.waiting.Add(1)
 	}
 }
 
-// read ends the peer's turn: the header, or n more bytes of the answer, have arrived.
-func (w *watch) read(n int) {
+// endRead ends the peer's turn: the header, or n more bytes of the answer, have arrived.
+func (w *watch) endRead(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.came += int64(n); !w.answered {
-		w.came, w.begun = 0, now
+	if w.received += int64(n); !w.answered {
+		w.received, w.measuredSince = 0, now
 	}
 	if w.reading && w.pace != nil {
 		w.pace.waiting.Add(-1)
 	}
-	w.answered, w.reading, w.since, w.left = true, false, now, now
+	w.answered, w.reading, w.progressAt, w.lastReadEnded = true, false, now, now
 }
 
 // trickles ends a measurement, and reports whether too little has arrived in it. The
@@ -181,35 +181,35 @@ func (w *watch) trickles() bool {
 	if w.pace == nil || w.answered && !w.reading {
 		return false
 	}
-	w.shared = max(w.shared, w.pace.waiting.Load())
-	if time.Since(w.begun) < w.stall {
+	w.maxSharing = max(w.maxSharing, w.pace.waiting.Load())
+	if time.Since(w.measuredSince) < w.stall {
 		return false
 	}
-	if w.came < w.least() {
+	if w.received < w.minBytes() {
 		return true
 	}
-	w.came, w.begun, w.shared = 0, time.Now(), 0
+	w.received, w.measuredSince, w.maxSharing = 0, time.Now(), 0
 	return false
 }
 
-// least is how many bytes must arrive in a measurement.
-func (w *watch) least() int64 {
-	return int64(w.stall.Seconds() * minPace / float64(max(1, w.shared)))
+// minBytes is how many bytes must arrive in a measurement.
+func (w *watch) minBytes() int64 {
+	return int64(w.stall.Seconds() * minPace / float64(max(1, w.maxSharing)))
 }
 
 func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.look()
-	left := w.stall - time.Since(w.since)
+	w.updateLocked()
+	remaining := w.stall - time.Since(w.progressAt)
 	switch {
 	case w.ended:
-	case left <= 0:
+	case remaining <= 0:
 		w.cancel(&stallError{w.stall})
 	case w.trickles():
-		w.cancel(&trickleError{w.least(), w.stall})
+		w.cancel(&trickleError{w.minBytes(), w.stall})
 	default:
-		w.timer.Reset(min(left, w.interval()))
+		w.timer.Reset(min(remaining, w.interval()))
 	}
 }
 

@@ -19,15 +19,14 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// slowListener accepts connections that are read without a pause, and slowly:
-// whatever the kernel of the sender takes at once, the line does not.
+// slowListener accepts connections that are read slowly, but without a pause. The sender's
+// kernel buffers more than arrives.
 type slowListener struct {
 	net.Listener
 	rate int // bytes a second
 }
 
-// listenSlowly has small receive buffers, so that what is not read is not
-// acknowledged.
+// listenSlowly uses small receive buffers, so that unread bytes are not acknowledged.
 func listenSlowly(t *testing.T, rate int) *slowListener {
 	t.Helper()
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
@@ -60,13 +59,13 @@ type slowConn struct {
 func (c *slowConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), 8<<10)])
 	if err != nil {
-		return n, err // as it is: the server looks for timeouts
+		return n, err // unwrapped, since the server checks for timeouts
 	}
 	return n, c.pace.wait(context.Background(), n)
 }
 
-// TestASlowUplinkIsNoStall sends what the kernel takes within moments, and the
-// peer reads, without a pause, in several times the stall timeout.
+// TestASlowUplinkIsNoStall: the kernel buffers the body at once, and the peer needs several
+// times the stall timeout to read it.
 func TestASlowUplinkIsNoStall(t *testing.T) {
 	const stall, rate, size = 600 * time.Millisecond, 600_000, 1_000_000
 	for _, scheme := range []string{"http", "https"} {
@@ -101,7 +100,7 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 				tries++
 				requests.Store(0)
 				began := time.Now()
-				o := unreal(fmt.Sprint(tries), string(make([]byte, size)))
+				o := testObject(fmt.Sprint(tries), string(make([]byte, size)))
 				err := s.Put(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), o)
 				if took := time.Since(began); err != nil || requests.Load() != 1 || took < 2*stall {
 					return fmt.Errorf("after %v and %d requests: %w", took, requests.Load(), err)
@@ -115,16 +114,16 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 	}
 }
 
-// TestAPeerThatStopsIsGivenUpInTime stops reading at several points, also while
-// our own limiter spreads the bytes that the kernel would still take.
-func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
+// TestAStalledPeerIsAbortedInTime at several points of the body, also while the bandwidth
+// limit delays bytes that the kernel could buffer.
+func TestAStalledPeerIsAbortedInTime(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	for name, c := range map[string]struct {
 		limit int64
 		reads int
 	}{
-		"in the middle":                 {0, 100_000},
-		"at once, while sending slowly": {200_000, 0},
+		"in the middle": {0, 100_000},
+		"before the first byte, with a bandwidth limit": {200_000, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +145,7 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 			}()
 			b := &Bandwidth{}
 			b.Set(c.limit)
-			tr, err := s3Transport("", nil)
+			tr, err := newS3Transport("", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,24 +156,23 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 			}
 			began := time.Now()
 			_, err = tr.RoundTrip(req)
-			// The receive buffers take a little after the last read. What the kernel still
-			// takes would last for longer than a busy machine needs.
-			const most = 15 * time.Second
+			// The receive buffers accept a few bytes after the last read. The limit is longer
+			// than a busy machine needs.
+			const maxDuration = 15 * time.Second
 			var stalled *stallError
-			if took := time.Since(began); !errors.As(err, &stalled) || took < stall || took > most {
+			if took := time.Since(began); !errors.As(err, &stalled) || took < stall || took > maxDuration {
 				t.Errorf("%v after %v", err, took)
 			}
 		})
 	}
 }
 
-// TestAReaderThatPausesIsNoStall reads a download as slowly as a person with a
-// pager does: the storage is not to blame.
+// TestAReaderThatPausesIsNoStall: pauses of the caller do not count as the storage's.
 func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	t.Parallel()
 	const stall = 500 * time.Millisecond
 	f, s := newFake(t)
-	o := unreal("a", string(make([]byte, 12<<20))) // more than the kernel keeps
+	o := testObject("a", string(make([]byte, 12<<20))) // more than the kernel buffers
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +193,7 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 		}
 		return nil
 	})
-	// One that stops in the middle is given up.
+	// A body that stops in the middle is aborted.
 	release := make(chan struct{})
 	defer close(release)
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
@@ -220,43 +218,43 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	})
 }
 
-// askedConn counts how often the kernel is asked about a connection.
-type askedConn struct {
+// countingConn counts the queries of the kernel about a connection.
+type countingConn struct {
 	*net.TCPConn
-	asked *atomic.Int64
+	calls *atomic.Int64
 }
 
-func (c askedConn) SyscallConn() (syscall.RawConn, error) {
+func (c countingConn) SyscallConn() (syscall.RawConn, error) {
 	raw, err := c.TCPConn.SyscallConn()
-	return askedRawConn{raw, c.asked}, err
+	return countingRawConn{raw, c.calls}, err
 }
 
-type askedRawConn struct {
+type countingRawConn struct {
 	syscall.RawConn
-	asked *atomic.Int64
+	calls *atomic.Int64
 }
 
-func (c askedRawConn) Control(f func(fd uintptr)) error {
-	c.asked.Add(1)
+func (c countingRawConn) Control(f func(fd uintptr)) error {
+	c.calls.Add(1)
 	return c.RawConn.Control(f)
 }
 
-// TestAnObjectThatComesAtOnceAsksTheKernelNothing, since most are small, and come so.
-func TestAnObjectThatComesAtOnceAsksTheKernelNothing(t *testing.T) {
+// TestAFastDownloadMakesNoKernelQueries: most objects are small and arrive at once.
+func TestAFastDownloadMakesNoKernelQueries(t *testing.T) {
 	f, err := s3test.New()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Close)
 	f.Put("a", []byte("x"))
-	var asked atomic.Int64
+	var calls atomic.Int64
 	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) {
 		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			c, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return askedConn{c.(*net.TCPConn), &asked}, nil
+			return countingConn{c.(*net.TCPConn), &calls}, nil
 		}
 	})
 	for range 10 {
@@ -269,7 +267,7 @@ func TestAnObjectThatComesAtOnceAsksTheKernelNothing(t *testing.T) {
 		}
 		body.Close()
 	}
-	if n := asked.Load(); n > 0 {
-		t.Errorf("the kernel was asked %d times", n)
+	if n := calls.Load(); n > 0 {
+		t.Errorf("got %d queries, want 0", n)
 	}
 }

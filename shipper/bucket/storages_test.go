@@ -11,9 +11,8 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// TestStoragesConform runs the suite of TestStores over the storages that people
-// run. What one can't do, as docs/storages.md says, is not asked of it. Run it with
-// make stores.
+// TestStoragesConform runs the suite of TestStores with common storages. It skips features
+// that docs/storages.md documents as missing. Run it with make stores.
 func TestStoragesConform(t *testing.T) {
 	document, err := os.ReadFile("../../docs/storages.md")
 	if err != nil {
@@ -26,7 +25,7 @@ func TestStoragesConform(t *testing.T) {
 			case missing != "" && os.Getenv("ALLOW_MISSING") == "1":
 				t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
 			case missing != "":
-				t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+				t.Fatalf("%s is required: set ALLOW_MISSING=1 to skip this test", missing)
 			}
 			row, err := storages.ReadRow(string(document), k.Name)
 			if err != nil {
@@ -52,13 +51,13 @@ func TestStoragesConform(t *testing.T) {
 				o.Region, o.CredentialsFile = k.Region, s3test.KeysFile(t, server.Key, server.Secret, "")
 			})
 			testStoreBasics(t, s, row.Metadata == storages.Yes)
-			testMuch(t, s, row.Metadata == storages.Yes)
-			can := s.known.Load()
+			testManyObjects(t, s, row.Metadata == storages.Yes)
+			can := s.current.Load()
 			if can == nil {
-				t.Fatal("nothing was found out")
+				t.Fatal("the capabilities are not known")
 			}
 			if documented := row.IfNoneMatch == storages.Yes || row.IfNoneMatch == storages.Racy; documented != can.conditional {
-				t.Errorf("If-None-Match: documented as %s, found out as %v", row.IfNoneMatch, can.conditional)
+				t.Errorf("If-None-Match: documented as %s, found %v", row.IfNoneMatch, can.conditional)
 			}
 			for _, c := range []struct{ name, documented string }{{"crc32c", row.CRC32C}, {"md5", row.MD5}, {"sha256", row.SHA256}} {
 				if c.name == can.checksumName() && c.documented != storages.Yes {
@@ -66,7 +65,7 @@ func TestStoragesConform(t *testing.T) {
 				}
 			}
 			if row.IfNoneMatch == storages.Yes {
-				testRace(t, s)
+				testRacingPuts(t, s)
 			}
 			t.Logf("checksum %s, conditional puts %v", can.checksumName(), can.conditional)
 		})

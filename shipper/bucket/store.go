@@ -78,15 +78,15 @@ var (
 
 // Error is a failure of the storage, of one operation on one object.
 type Error struct {
-	Op         string // "put", "stat", "list" or "open"
-	Key        string
-	Kind       string        // short and stable, for metrics: "timeout", "AccessDenied", …
-	Permanent  bool          // a person has to correct something
-	OwnTrouble bool          // only this object is affected: the others can go on
-	Forbidden  bool          // the keys are valid, but lack the permission
-	Hint       string        // what to do about it; may be empty
-	RetryAfter time.Duration // the delay that the storage requests
-	Err        error
+	Op             string // "put", "stat", "list" or "open"
+	Key            string
+	Kind           string        // short and stable, for metrics: "timeout", "AccessDenied", …
+	Permanent      bool          // a person has to correct something
+	ThisObjectOnly bool          // only this object is affected: the others can go on
+	Forbidden      bool          // the keys are valid, but lack the permission
+	Hint           string        // what to do about it; may be empty
+	RetryAfter     time.Duration // the delay that the storage requests
+	Err            error
 }
 
 func (e *Error) Error() string {

@@ -16,22 +16,22 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreal makes an object that is no real one, which no store minds.
-func unreal(key, content string) *Object {
+// testObject returns an object with made-up metadata, which stores do not check.
+func testObject(key, content string) *Object {
 	o := NewObject(key, []byte(content))
 	o.Metadata = Metadata{Format: 1, Node: "n", LogID: "1", Run: "2", FirstSeq: 3, LastSeq: 4, Records: 2, RawBytes: 9, SHA256: "ab", ConfirmedBelow: 3}
 	return o
 }
 
-// described is what a storage should know of an object.
-func described(o *Object, keepsMetadata bool) Metadata {
+// wantMetadata returns the metadata that a storage should return for an object.
+func wantMetadata(o *Object, keepsMetadata bool) Metadata {
 	if keepsMetadata {
 		return o.Metadata
 	}
-	return fromName(o.Key)
+	return metadataFromKey(o.Key)
 }
 
-// TestStores runs one suite over every kind of storage.
+// TestStores runs one suite with every kind of storage.
 func TestStores(t *testing.T) {
 	t.Parallel()
 	t.Run("file", func(t *testing.T) {
@@ -40,42 +40,42 @@ func TestStores(t *testing.T) {
 			t.Fatal(err)
 		}
 		testStoreBasics(t, s, false)
-		testMuch(t, s, false)
-		testRace(t, s)
+		testManyObjects(t, s, false)
+		testRacingPuts(t, s)
 	})
 	t.Run("file, where names can only be claimed", func(t *testing.T) {
-		s := bare(t, t.TempDir(), testOwner)
+		s := newBareFolder(t, t.TempDir(), testOwner)
 		testStoreBasics(t, s, false)
-		testMuch(t, s, false)
-		testRace(t, s)
+		testManyObjects(t, s, false)
+		testRacingPuts(t, s)
 	})
 	for name, c := range map[string]struct {
 		behaviour  s3test.Behaviour
 		checksum   checksum
 		conditions bool
-		racy       bool // without conditions, a race can't be won
+		racy       bool // without conditions, several racing puts may succeed
 	}{
-		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, true, false},
-		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
-		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, false, true},
-		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
-		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
-		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
-		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
-		"fake that can do nothing": {
-			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumSHA256, false, true,
+		"fake":                         {s3test.Behaviour{}, checksumCRC32C, true, false},
+		"fake that rejects conditions": {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
+		"fake that rejects conditions as invalid": {s3test.Behaviour{Conditions: s3test.RefuseAsInvalid}, checksumCRC32C, false, true},
+		"fake that ignores conditions":            {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
+		"fake without CRC-32C":                    {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
+		"fake without CRC-32C and MD5":            {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
+		"fake without metadata":                   {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
+		"fake without all of these": {
+			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.RefuseAsInvalid}, checksumSHA256, false, true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t)
 			f.Behave(c.behaviour)
 			testStoreBasics(t, s, !c.behaviour.NoMetadata)
-			testMuch(t, s, !c.behaviour.NoMetadata)
+			testManyObjects(t, s, !c.behaviour.NoMetadata)
 			if !c.racy {
-				testRace(t, s)
+				testRacingPuts(t, s)
 			}
-			if can := s.known.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
-				t.Errorf("found out %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
+			if can := s.current.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
+				t.Errorf("found %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
 			}
 		})
 	}
@@ -85,16 +85,16 @@ func TestStores(t *testing.T) {
 				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
 				testStoreBasics(t, s, true)
 				if checksum == "auto" {
-					testMuch(t, s, true)
+					testManyObjects(t, s, true)
 				}
-				testRace(t, s)
-				if can := s.known.Load(); can.checksum != number || !can.conditional {
-					t.Errorf("found out %+v", can)
+				testRacingPuts(t, s)
+				if can := s.current.Load(); can.checksum != number || !can.conditional {
+					t.Errorf("found %+v", can)
 				}
 				if number == checksumOff {
 					return
 				}
-				o := unreal("bad", "bytes that change on the way").withWrongChecksums()
+				o := testObject("bad", "bytes that change on the way").withWrongChecksums()
 				var storeErr *Error
 				if err := s.Put(context.Background(), o); !errors.As(err, &storeErr) || storeErr.Permanent {
 					t.Errorf("a put with the wrong checksum: %v", err)
@@ -104,11 +104,11 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// testMuch is many objects, and a large one.
-func testMuch(t *testing.T, s Store, keepsMetadata bool) {
+// testManyObjects puts many objects, and a large one.
+func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
-	for i := range 3 * 50 { // more than a page of the fake
-		if err := s.Put(ctx, unreal(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
+	for i := range 3 * 50 { // more than one page of the fake
+		if err := s.Put(ctx, testObject(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -119,41 +119,41 @@ func testMuch(t *testing.T, s Store, keepsMetadata bool) {
 		}
 	}
 	if n != 150 {
-		t.Errorf("%d of 150 objects are listed", n)
+		t.Errorf("listed %d of 150 objects", n)
 	}
-	// Beyond what the library would send in parts by itself.
+	// This is more than the library sends in one part by default.
 	large := make([]byte, 17<<20)
 	rand.NewChaCha8([32]byte{}).Read(large)
-	o := unreal(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
+	o := testObject(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
-		t.Errorf("stat of a large object: %+v, %v", m, err)
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
+		t.Errorf("Stat of a large object: %+v, %v", m, err)
 	}
-	body, there, err := s.Open(ctx, o.Key)
+	body, stored, err := s.Open(ctx, o.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(body)
 	body.Close()
-	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
-		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || stored.Size != o.Size || stored.Metadata != wantMetadata(o, keepsMetadata) {
+		t.Errorf("read a large object of %d bytes, %v", len(got), err)
 	}
 }
 
-func testRace(t *testing.T, s Store) {
+func testRacingPuts(t *testing.T, s Store) {
 	t.Run("one of many racing puts wins", func(t *testing.T) {
 		const racers = 16
 		var wg sync.WaitGroup
 		errs := make([]error, racers)
 		objects := make([]*Object, racers)
 		for i := range racers {
-			objects[i] = unreal("race", fmt.Sprint(i))
+			objects[i] = testObject("race", fmt.Sprint(i))
 		}
 		for i := range racers {
 			wg.Go(func() {
-				for { // a storage may ask a loser to come again
+				for { // a storage may ask a loser to retry
 					errs[i] = s.Put(context.Background(), objects[i])
 					var storeErr *Error
 					if !errors.As(errs[i], &storeErr) || storeErr.Permanent {
@@ -172,40 +172,40 @@ func testRace(t *testing.T, s Store) {
 			}
 		}
 		if won != 1 {
-			t.Errorf("%d puts of one key were confirmed", won)
+			t.Errorf("%d puts of one key were confirmed, want 1", won)
 		}
 	})
 }
 
 func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 	ctx := context.Background()
-	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
+	o := testObject("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("stat of nothing: %v", err)
+		t.Errorf("Stat of a missing object: %v", err)
 	}
 	if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("open of nothing: %v", err)
+		t.Errorf("Open of a missing object: %v", err)
 	}
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	other := unreal(o.Key, "other content")
+	other := testObject(o.Key, "other content")
 	if err := s.Put(ctx, other); !errors.Is(err, ErrExists) {
 		t.Errorf("a put over an object: %v", err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != wantMetadata(o, keepsMetadata) || m.Size != o.Size {
 		t.Errorf("stat: %+v, %v", m, err)
 	}
-	body, there, err := s.Open(ctx, o.Key)
+	body, stored, err := s.Open(ctx, o.Key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := io.ReadAll(body)
-	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
+	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || stored.Size != o.Size || stored.Metadata != wantMetadata(o, keepsMetadata) {
 		t.Errorf("read %q, %v", got, err)
 	}
 	body.Close()
-	if err := s.Put(ctx, unreal("dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
+	if err := s.Put(ctx, testObject("dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
 		t.Fatal(err)
 	}
 	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
@@ -221,14 +221,14 @@ func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
 		}
 	}
 
-	// What is told to stop stores nothing.
+	// A put whose context has ended stores nothing.
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()
-	o = unreal("stopped", "x")
+	o = testObject("stopped", "x")
 	if err := s.Put(stopped, o); err == nil {
-		t.Error("a put that was told to stop succeeded")
+		t.Error("a put whose context has ended succeeded")
 	}
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-		t.Errorf("a put that was told to stop left something: %v", err)
+		t.Errorf("a put whose context has ended stored something: %v", err)
 	}
 }

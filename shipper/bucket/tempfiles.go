@@ -12,7 +12,7 @@ import (
 // RemoveFiles removes the regular files of dir whose names match pattern, unless spare
 // reports that one is in use. It returns the names of all other entries. It enters no
 // directory and follows no link; dir itself may be one.
-func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []string, err error) {
+func RemoveFiles(dir, pattern string, keep func(*os.File) bool) (others []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -29,9 +29,9 @@ func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []strin
 			others = append(others, e.Name())
 			continue
 		}
-		if spare != nil {
+		if keep != nil {
 			file, openErr := root.Open(e.Name())
-			if openErr != nil || spare(file) {
+			if openErr != nil || keep(file) {
 				others = append(others, e.Name())
 			} else if removeErr := root.Remove(e.Name()); !errors.Is(removeErr, fs.ErrNotExist) {
 				err = errors.Join(err, removeErr)
@@ -48,7 +48,7 @@ func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []strin
 	return others, err
 }
 
-// inUse reports whether a process holds the lock on a file that it writes.
-func inUse(f *os.File) bool {
+// isLocked reports whether a process holds the lock on a file that it writes.
+func isLocked(f *os.File) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }

@@ -27,45 +27,45 @@ type CallOptions struct {
 	// caller waits for it. Its header must arrive within the first. nil: any number of
 	// bytes is progress.
 	Pace *Pace
-	// Failing is called if the storage can't be reached, breaks off or answers 5xx: it
+	// OnFailure is called if the storage can't be reached, breaks off or answers 5xx: it
 	// may have restarted, and lost what it had confirmed; nil: no call.
-	Failing func()
-	// Clock is called with how far this host's clock is ahead of the storage's, by the
+	OnFailure func()
+	// OnClock is called with how far this host's clock is ahead of the storage's, by the
 	// Date of an answer; nil: no call.
-	Clock      func(ahead time.Duration)
+	OnClock    func(ahead time.Duration)
 	retryAfter atomic.Int64 // of the last answer
 	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
 	withToken  atomic.Bool  // the last request was signed with a session token
 }
 
-// failing reports a failure of the storage, unless the caller has ended the call.
-func (o *CallOptions) failing(ctx context.Context) {
-	if o.Failing != nil && ctx.Err() == nil {
-		o.Failing()
+// reportFailure reports a failure of the storage, unless the caller has ended the call.
+func (o *CallOptions) reportFailure(ctx context.Context) {
+	if o.OnFailure != nil && ctx.Err() == nil {
+		o.OnFailure()
 	}
 }
 
-// promptly is the max duration of a request whose Date is compared with this host's
+// maxClockRequest is the max duration of a request whose Date is compared with this host's
 // clock.
-const promptly = 5 * time.Second
+const maxClockRequest = 5 * time.Second
 
 // compareClocks reports how far the clocks are apart. The error is at most half the
 // duration of the request plus half a second. An answer with Age is from a cache and has
 // an old Date.
-func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) {
-	date, err := http.ParseTime(answer.Get("Date"))
+func (o *CallOptions) compareClocks(header http.Header, began, ended time.Time) {
+	date, err := http.ParseTime(header.Get("Date"))
 	took := ended.Sub(began)
-	if o.Clock == nil || err != nil || took > promptly || answer.Get("Age") != "" {
+	if o.OnClock == nil || err != nil || took > maxClockRequest || header.Get("Age") != "" {
 		return
 	}
-	o.Clock(began.Round(0).Add(took / 2).Sub(date.Add(time.Second / 2)).Round(time.Second / 10))
+	o.OnClock(began.Round(0).Add(took / 2).Sub(date.Add(time.Second / 2)).Round(time.Second / 10))
 }
 
 type callOptionsKey struct{}
 
-// answerKey is the context key of a *http.Header that is set to the header of the answer
+// responseHeaderKey is the context key of a *http.Header that is set to the header of the answer
 // to a put: the library returns only a part of it.
-type answerKey struct{}
+type responseHeaderKey struct{}
 
 // WithCallOptions returns a context for calls with these options.
 func WithCallOptions(ctx context.Context, o *CallOptions) context.Context {
@@ -91,12 +91,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	connections := 0
 	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if connections++; connections > 1 { // net/http has repeated the request by itself
-			o.failing(req.Context())
+			o.reportFailure(req.Context())
 		}
 	}}))
 	var sent *sentBody
 	if req.Body != nil && req.Body != http.NoBody {
-		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, o.Bandwidth}, body: req.Body, over: make(chan struct{})}
+		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, o.Bandwidth}, body: req.Body, closed: make(chan struct{})}
 		out.Body = sent
 	}
 	began := time.Now()
@@ -105,33 +105,33 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		o.compareClocks(resp.Header, began, time.Now())
 	}
 	if err != nil {
-		o.failing(req.Context())
+		o.reportFailure(req.Context())
 		err = w.explain(err)
 		w.end()
 		return nil, err
 	}
 	if resp.StatusCode >= 500 {
-		o.failing(req.Context())
+		o.reportFailure(req.Context())
 	}
-	w.read(0)
-	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
+	w.endRead(0)
+	if header, ok := req.Context().Value(responseHeaderKey{}).(*http.Header); ok && req.Method == http.MethodPut {
 		*header = resp.Header
 	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		o.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
-	resp.Body = &watchedResponse{w, resp.Body, func() { o.failing(req.Context()) }}
+	resp.Body = &watchedResponse{w, resp.Body, func() { o.reportFailure(req.Context()) }}
 	err = checkResponse(req, resp)
 	o.noRegion.Store(req.URL.Query().Has("location") && (err != nil || resp.StatusCode != http.StatusOK))
 	if err != nil {
 		_ = resp.Body.Close()
 		if sent != nil {
-			<-sent.over // see finish
+			<-sent.closed // see finish
 		}
 		return nil, err
 	}
 	if sent != nil && resp.StatusCode/100 == 3 {
-		sent.finish(resp)
+		sent.waitClosed(resp)
 	}
 	return resp, nil
 }
@@ -149,16 +149,16 @@ func parseRetryAfter(s string) time.Duration {
 
 // sentBody is the body of a request. It is closed only once.
 type sentBody struct {
-	watch *watch
-	in    io.Reader
-	body  io.Closer
-	once  sync.Once
-	over  chan struct{} // closed after body is closed
+	watch  *watch
+	in     io.Reader
+	body   io.Closer
+	once   sync.Once
+	closed chan struct{} // closed after body is closed
 }
 
 func (b *sentBody) Read(p []byte) (n int, err error) {
-	b.watch.sends(true)
-	defer b.watch.sends(false)
+	b.watch.setSending(true)
+	defer b.watch.setSending(false)
 	n, err = b.in.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		err = b.watch.explain(err)
@@ -168,7 +168,7 @@ func (b *sentBody) Read(p []byte) (n int, err error) {
 
 func (b *sentBody) Close() (err error) {
 	b.once.Do(func() {
-		defer close(b.over)
+		defer close(b.closed)
 		err = b.body.Close()
 	})
 	return err
@@ -177,14 +177,14 @@ func (b *sentBody) Close() (err error) {
 // maxRedirectBody is the max number of bytes read of an answer that redirects.
 const maxRedirectBody = 64 << 10
 
-// finish waits until the request's body is closed, after an answer that redirects.
+// waitClosed waits until the request's body is closed, after an answer that redirects.
 // net/http then closes the body even if it is still being sent, and sending may close it,
 // too. The library's body does not allow two concurrent closes.
-func (b *sentBody) finish(resp *http.Response) {
+func (b *sentBody) waitClosed(resp *http.Response) {
 	start, _ := io.ReadAll(io.LimitReader(resp.Body, maxRedirectBody)) // a part of the body is enough
 	_ = resp.Body.Close()                                              // this also ends the sending
 	resp.Body = io.NopCloser(bytes.NewReader(start))
-	<-b.over
+	<-b.closed
 }
 
 // watchedResponse is the body of an answer. Only the time in which its reader waits for
@@ -192,15 +192,15 @@ func (b *sentBody) finish(resp *http.Response) {
 type watchedResponse struct {
 	watch *watch
 	io.ReadCloser
-	failing func()
+	onFailure func()
 }
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
-	b.watch.reads()
-	defer func() { b.watch.read(n) }()
+	b.watch.beginRead()
+	defer func() { b.watch.endRead(n) }()
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
-		b.failing()
+		b.onFailure()
 		err = b.watch.explain(err)
 	}
 	return n, err
@@ -215,13 +215,13 @@ func (b *watchedResponse) Close() error {
 // metadata.
 const maxHeader = 64 << 10
 
-func s3Transport(caFile string, dial dialFunc) (*transport, error) {
+func newS3Transport(caFile string, dial dialFunc) (*transport, error) {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            withEarlyAnswers(dial),
+		DialContext:            withEarlyResponses(dial),
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        time.Minute,
 		MaxIdleConnsPerHost:    16,
@@ -235,7 +235,7 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 	if caFile == "" {
 		return &transport{t}, nil
 	}
-	pool, err := authorities(caFile)
+	pool, err := loadCAs(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("s3 CA file %s: %w", caFile, err)
 	}
@@ -243,8 +243,8 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 	return &transport{t}, nil
 }
 
-// authorities returns the certificates in a PEM file and those that the system trusts.
-func authorities(caFile string) (*x509.CertPool, error) {
+// loadCAs returns the certificates in a PEM file and those that the system trusts.
+func loadCAs(caFile string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ import (
 
 var _ net.Error = (*stallError)(nil)
 
-// cutConn is a connection to a host that lost its power: that shows once something is sent.
+// cutConn is a connection to a host that lost power, which only a write reveals.
 type cutConn struct {
 	net.Conn
 	cut *atomic.Bool
@@ -33,8 +33,8 @@ func (c cutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestAConnectionThatIsResetIsASignOfAnOutage although the library asks again by itself.
-func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
+// TestAResetConnectionCountsAsAnOutage, although net/http repeats the request.
+func TestAResetConnectionCountsAsAnOutage(t *testing.T) {
 	t.Parallel()
 	cut := new(atomic.Bool)
 	_, s := newFake(t, func(o *S3Options) {
@@ -44,7 +44,7 @@ func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
 		}
 	})
 	failures := 0
-	ctx := WithCallOptions(t.Context(), &CallOptions{Failing: func() { failures++ }})
+	ctx := WithCallOptions(t.Context(), &CallOptions{OnFailure: func() { failures++ }})
 	look := func() {
 		t.Helper()
 		if _, err := s.Stat(ctx, "nothing"); !errors.Is(err, ErrNotFound) {
@@ -55,21 +55,21 @@ func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
 		look()
 	}
 	if failures != 0 {
-		t.Errorf("%d failures of a storage that is well", failures)
+		t.Errorf("got %d failures of an intact storage, want 0", failures)
 	}
 	cut.Store(true)
-	cut = new(atomic.Bool) // of those to come
+	cut = new(atomic.Bool) // for later connections
 	if look(); failures != 1 {
-		t.Errorf("%d failures noted", failures)
+		t.Errorf("got %d failures, want 1", failures)
 	}
 }
 
-func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
+func TestAStalledUploadIsAborted(t *testing.T) {
 	t.Parallel()
 	const stall = 100 * time.Millisecond
 	put := func(s *s3Store, size int) error {
 		ctx := WithCallOptions(context.Background(), &CallOptions{StallTimeout: stall})
-		return s.Put(ctx, unreal("a", string(bytes.Repeat([]byte("x"), size))))
+		return s.Put(ctx, testObject("a", string(bytes.Repeat([]byte("x"), size))))
 	}
 	f, s := newFake(t)
 	if err := s.Probe(context.Background()); err != nil {
@@ -77,13 +77,13 @@ func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
 	}
 	release := make(chan struct{})
 	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{
-		"it takes no bytes": func(http.ResponseWriter, *http.Request) bool { <-release; return false },
-		"it takes a few and then": func(_ http.ResponseWriter, r *http.Request) bool {
+		"it reads no bytes": func(http.ResponseWriter, *http.Request) bool { <-release; return false },
+		"it reads a part and stalls": func(_ http.ResponseWriter, r *http.Request) bool {
 			io.CopyN(io.Discard, r.Body, 100_000)
 			<-release
 			return false
 		},
-		"it takes all and says nothing": func(_ http.ResponseWriter, r *http.Request) bool {
+		"it reads all and does not answer": func(_ http.ResponseWriter, r *http.Request) bool {
 			io.Copy(io.Discard, r.Body)
 			<-release
 			return false
@@ -98,7 +98,7 @@ func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
 	close(release)
 }
 
-// slowLine is a line over which a request takes long and an answer longer.
+// slowLine is a line with slow requests and slower answers.
 type slowLine struct{ pause time.Duration }
 
 func (l slowLine) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -132,16 +132,16 @@ func (r *slowReader) Read(_ []byte) (int, error) {
 	return 1, context.Cause(r.ctx)
 }
 
-func TestASlowLineIsNotGivenUp(t *testing.T) {
+func TestASlowLineIsNotAborted(t *testing.T) {
 	for name, c := range map[string]struct {
 		pause time.Duration
 		rate  int64
 		stall bool
 	}{
-		"slow":              {50 * time.Second, 0, false},
-		"too slow":          {70 * time.Second, 0, true},
-		"slowed by us":      {0, 1, false}, // a piece takes minutes
-		"as slow as can be": {50 * time.Second, 1, false},
+		"slow":                     {50 * time.Second, 0, false},
+		"too slow":                 {70 * time.Second, 0, true},
+		"limited by the bandwidth": {0, 1, false}, // one block takes minutes
+		"slow and limited":         {50 * time.Second, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -198,25 +198,25 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 		if took := read(); (took - 10*time.Second).Abs() > 10*time.Millisecond {
 			t.Errorf("%d bytes took %v", readers*size, took)
 		}
-		time.Sleep(time.Hour) // saves nothing up
+		time.Sleep(time.Hour) // a pause accumulates no bandwidth
 		b.Set(10 * rate)
 		if took := read(); (took - time.Second).Abs() > 10*time.Millisecond {
 			t.Errorf("%d bytes took %v", readers*size, took)
 		}
 		b.Set(0)
 		if took := read(); took != 0 {
-			t.Errorf("without a bound it took %v", took)
+			t.Errorf("without a limit it took %v", took)
 		}
 		b.Set(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b}); !errors.Is(err, context.Canceled) {
-			t.Errorf("told to stop: %v", err)
+			t.Errorf("after the context ended: %v", err)
 		}
 	})
 }
 
-func TestUploadsKeepToTheBandwidth(t *testing.T) {
+func TestUploadsObeyTheBandwidth(t *testing.T) {
 	file, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
@@ -231,10 +231,10 @@ func TestUploadsKeepToTheBandwidth(t *testing.T) {
 		b.Set(rate)
 		began := time.Now()
 		ctx := WithCallOptions(context.Background(), &CallOptions{Bandwidth: b})
-		if err := s.Put(ctx, unreal("a", string(make([]byte, size)))); err != nil {
+		if err := s.Put(ctx, testObject("a", string(make([]byte, size)))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		// A lower bound is no matter of how fast the machine is.
+		// A lower bound does not depend on the speed of the machine.
 		if took := time.Since(began); took < time.Second*size/rate*9/10 {
 			t.Errorf("%s: %d bytes took %v at %d bytes a second", name, size, took, rate)
 		}

@@ -12,21 +12,21 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestWhatTricklesIsGivenUp, and what is slow is not, also where its reader pauses.
-func TestWhatTricklesIsGivenUp(t *testing.T) {
-	const stall, least, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
+// TestATricklingDownloadIsAborted, but not one that is slow, even if its reader pauses.
+func TestATricklingDownloadIsAborted(t *testing.T) {
+	const stall, minBytes, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
 	for name, c := range map[string]struct {
 		rate  int   // bytes a second
 		share int32 // of as many answers that are waited for
 		pause time.Duration
-		took  time.Duration // until it is given up; 0: it is not
+		took  time.Duration // until it is aborted; 0: it is not
 	}{
-		"slow":                      {rate: least},
-		"slow, and read in pauses":  {rate: least, pause: time.Hour},
-		"slow, with others":         {rate: least / 16, share: 16},
-		"a trickle":                 {rate: least / 2, took: stall},
-		"a trickle, and pauses":     {rate: least / 2, pause: time.Hour, took: stall + 4*time.Hour},
-		"a trickle, and others too": {rate: least / 32, share: 16, took: stall},
+		"slow":                      {rate: minBytes},
+		"slow, and read in pauses":  {rate: minBytes, pause: time.Hour},
+		"slow, with others":         {rate: minBytes / 16, share: 16},
+		"a trickle":                 {rate: minBytes / 2, took: stall},
+		"a trickle, and pauses":     {rate: minBytes / 2, pause: time.Hour, took: stall + 4*time.Hour},
+		"a trickle, and others too": {rate: minBytes / 32, share: 16, took: stall},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestWhatTricklesIsGivenUp(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer time.Sleep(2 * time.Second) // until the storage has noticed
+				defer time.Sleep(2 * time.Second) // until the storage notices the end
 				defer body.Close()
 				n, paused := 0, time.Duration(0)
 				for buf := make([]byte, 4096); err == nil; {

@@ -53,47 +53,47 @@ func (v *Verifier) Read(ctx context.Context, store Store, key string) (c Content
 		return c, err
 	}
 	defer body.Close()
-	var most uint64
+	var maxRecords uint64
 	if k, ok := ParseKey(key); ok {
-		most = k.LastSeq - k.FirstSeq + 1
+		maxRecords = k.LastSeq - k.FirstSeq + 1
 	}
-	c, err = v.read(body, stored.Size, most)
+	c, err = v.read(body, stored.Size, maxRecords)
 	c.Metadata = stored.Metadata
 	return c, err
 }
 
 // read stops after the max number of records, since a small object may decode to any
 // size.
-func (v *Verifier) read(body io.Reader, size int64, most uint64) (c Contents, err error) {
+func (v *Verifier) read(body io.Reader, size int64, maxRecords uint64) (c Contents, err error) {
 	in := &source{in: body, size: size}
 	v.hash.Reset()
 	var lines lineScanner
 	err = v.zstd.Reset(in)
-	var bound error
-	for err == nil && bound == nil {
+	var limitErr error
+	for err == nil && limitErr == nil {
 		var n int
 		n, err = v.zstd.Read(v.buf)
 		v.hash.Write(v.buf[:n])
 		c.RawBytes += int64(n)
 		lines.scan(v.buf[:n])
 		switch {
-		case most > 0 && lines.records > most:
-			bound = tooManyLines(most)
-		case lines.length > MaxLine:
-			bound = tooLong()
+		case maxRecords > 0 && lines.records > maxRecords:
+			limitErr = tooManyLines(maxRecords)
+		case lines.lineBytes > MaxLine:
+			limitErr = tooLong()
 		}
 	}
-	if in.err != nil {
-		return c, in.err
+	if in.storageErr != nil {
+		return c, in.storageErr
 	}
 	c.records, c.firstID, c.lastID, c.problem = lines.records, lines.first, lines.last, lines.problem
 	c.sha256 = hex.EncodeToString(v.hash.Sum(nil))
 	switch {
-	case bound != nil:
+	case limitErr != nil:
 		if c.problem == "" {
-			c.problem = bound.Error()
+			c.problem = limitErr.Error()
 		}
-	case errors.Is(err, io.EOF) && in.read == 0:
+	case errors.Is(err, io.EOF) && in.bytesRead == 0:
 		c.Truncated, c.problem = true, "it is empty"
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		c.Truncated, c.problem = true, fmt.Sprintf("it ends within its frame, after %d records", c.records)
@@ -112,13 +112,13 @@ func (c *Contents) HasMetadata() bool { return c.Metadata.SHA256 != "" }
 // Problem returns why an object does not match its key and its metadata; empty if it
 // does.
 func (c *Contents) Problem(want Key) string {
-	is, known := c.Metadata.Key()
-	is.Hour, is.Beside, is.SHA8 = want.Hour, want.Beside, want.SHA8
+	actual, known := c.Metadata.Key()
+	actual.Hour, actual.Beside, actual.SHA8 = want.Hour, want.Beside, want.SHA8
 	count := want.LastSeq - want.FirstSeq + 1
 	switch m := c.Metadata; {
 	case c.problem != "":
 		return c.problem
-	case c.HasMetadata() && (!known || is != want):
+	case c.HasMetadata() && (!known || actual != want):
 		return fmt.Sprintf("it is another object under this name: log %s, run %s, seq %d to %d", m.LogID, m.Run, m.FirstSeq, m.LastSeq)
 	case c.records != count:
 		return fmt.Sprintf("it holds %d records, and its name says %d", c.records, count)
@@ -142,16 +142,16 @@ type lineScanner struct {
 	first, last textID // of version 7
 	problem     string
 	head        [64]byte // the start of a line that arrived in parts
-	held        int
+	headLen     int
 	inLine      bool
-	length      int // of that line so far
+	lineBytes   int // of that line so far
 }
 
 func (l *lineScanner) scan(p []byte) {
 	for len(p) > 0 {
 		end := bytes.IndexByte(p, '\n')
 		if end >= 0 && !l.inLine {
-			l.line(p[:end])
+			l.checkLine(p[:end])
 			p = p[end+1:]
 			continue
 		}
@@ -159,20 +159,20 @@ func (l *lineScanner) scan(p []byte) {
 		if end >= 0 {
 			part = p[:end]
 		}
-		l.held += copy(l.head[l.held:], part)
+		l.headLen += copy(l.head[l.headLen:], part)
 		l.inLine = true
-		l.length += len(part)
+		l.lineBytes += len(part)
 		if end < 0 {
 			return
 		}
-		l.line(l.head[:l.held])
-		l.held, l.inLine, l.length = 0, false, 0
+		l.checkLine(l.head[:l.headLen])
+		l.headLen, l.inLine, l.lineBytes = 0, false, 0
 		p = p[end+1:]
 	}
 }
 
-// line checks the start of a line.
-func (l *lineScanner) line(head []byte) {
+// checkLine checks the start of a line.
+func (l *lineScanner) checkLine(head []byte) {
 	const version = idStart + len("01234567-0123-") // of the UUID
 	l.records++
 	if len(head) <= idEnd || string(head[:idStart]) != `{"id":"` || head[idEnd] != '"' {

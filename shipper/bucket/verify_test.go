@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestLongAndShortLinesAreCountedHoweverTheyArrive(t *testing.T) {
+func TestLineScannerCountsLinesInChunksOfAnySize(t *testing.T) {
 	id := func(n int) string { return fmt.Sprintf(`{"id":"01a20a8b-0000-7000-8000-%012x","received_at":`, n) }
 	text := id(1) + "\n" + id(2) + strings.Repeat("x", 1000) + "\n" + strings.Replace(id(0), "-7000-", "-8000-", 1) + "\n" + id(3) + "\n"
 	for size := 1; size <= len(text); size++ {

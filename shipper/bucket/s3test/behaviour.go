@@ -11,10 +11,10 @@ import (
 
 // Reactions of a server to If-None-Match: * and If-Match.
 const (
-	Honour   = iota
-	Refuse   // 501
-	Misjudge // 400 InvalidArgument
-	Ignore   // accept and replace
+	Honour          = iota
+	Refuse          // 501
+	RefuseAsInvalid // 400 InvalidArgument
+	Ignore          // accept and replace
 )
 
 // Reactions of a server to x-amz-server-side-encryption and x-amz-storage-class.
@@ -122,8 +122,8 @@ func EveryPage(w http.ResponseWriter, r *http.Request) bool {
 	return LoginPage(w, http.StatusOK)
 }
 
-// keeps returns what a server with this lie stores of a body.
-func (l Lie) keeps(body []byte) []byte {
+// storedBody returns what a server with this lie stores of a body.
+func (l Lie) storedBody(body []byte) []byte {
 	switch l {
 	case WrongChecksum, GarblesBare, ConfirmsGarbled:
 		garbled := slices.Clone(body)

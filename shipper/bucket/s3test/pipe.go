@@ -22,10 +22,10 @@ func NewPipe() *Pipe {
 
 // Dial connects to the server, for any address.
 func (p *Pipe) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	here, there := net.Pipe()
+	client, server := net.Pipe()
 	select {
-	case p.listener.conns <- there:
-		return here, nil
+	case p.listener.conns <- server:
+		return client, nil
 	case <-p.listener.closed:
 		return nil, net.ErrClosed
 	case <-ctx.Done():

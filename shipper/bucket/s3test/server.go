@@ -122,9 +122,9 @@ func (s *Server) Touch(key string, at time.Time) {
 	s.objects[key] = o
 }
 
-// Rot replaces the bytes of an object and keeps its checksum header, like a storage that
+// Corrupt replaces the bytes of an object and keeps its checksum header, like a storage that
 // lost data in a power cut.
-func (s *Server) Rot(key string, body []byte) {
+func (s *Server) Corrupt(key string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.objects[key]
@@ -296,12 +296,12 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	md := md5.Sum(body) //nolint:gosec // see above
 
 	s.mu.Lock()
-	there, taken := s.objects[key]
+	existing, taken := s.objects[key]
 	status, code := 0, ""
 	switch {
 	case (conditional || replacing != "") && b.Conditions == Refuse:
 		status, code = http.StatusNotImplemented, "NotImplemented"
-	case (conditional || replacing != "") && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
+	case (conditional || replacing != "") && b.Conditions == RefuseAsInvalid, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
 		status, code = http.StatusBadRequest, "InvalidArgument"
 	case chunked && b.NoChunks:
 		status, code = http.StatusNotImplemented, "NotImplemented"
@@ -312,11 +312,11 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		status, code = http.StatusBadRequest, "XAmzContentSHA256Mismatch"
 	case replacing != "" && !taken && b.Conditions == Honour:
 		status, code = http.StatusNotFound, "NoSuchKey"
-	case conditional && taken && b.Conditions == Honour, replacing != "" && replacing != etag(there.Body) && b.Conditions == Honour:
+	case conditional && taken && b.Conditions == Honour, replacing != "" && replacing != etag(existing.Body) && b.Conditions == Honour:
 		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
 	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing, b.Lie == ConfirmsNothing:
 	default:
-		kept := b.Lie.keeps(body)
+		kept := b.Lie.storedBody(body)
 		if b.Lie == ConfirmsOther {
 			kept = s.otherThan(key)
 		}

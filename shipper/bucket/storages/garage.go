@@ -10,11 +10,11 @@ import (
 // set.
 func garage(name, engine string, synced bool) Storage {
 	return Storage{
-		Name: name, Obtain: "make stores builds it with cargo", Region: "garage",
+		Name: name, HowToInstall: "make stores builds it with cargo", Region: "garage",
 		programs: []string{"garage"},
 		prepare: func(s *Server) error {
 			s.Key, s.Secret = "GK"+strings.Repeat("0123456789ab", 2), strings.Repeat("0123456789abcdef", 4)
-			return errorOr(mkdirs(s, "meta", "data"), os.WriteFile(s.path("garage.toml"), fmt.Appendf(nil, `metadata_dir = %q
+			return firstError(mkdirs(s, "meta", "data"), os.WriteFile(s.path("garage.toml"), fmt.Appendf(nil, `metadata_dir = %q
 data_dir = %q
 db_engine = %q
 replication_factor = 1

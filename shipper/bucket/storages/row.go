@@ -13,7 +13,7 @@ type Row struct {
 	IfNoneMatch, IfMatch               string
 	Metadata, Encryption, StorageClass string
 	Lists                              string
-	Soon, Later, WithHost              Cut // of the power
+	After2s, After35s, After2sWithHost Cut // of the power
 }
 
 // Cut is the loss in a power cut.
@@ -49,8 +49,8 @@ func tables() []table {
 			},
 			func(r *Row) []*string {
 				return []*string{
-					&r.Name, &r.Soon.Gone, &r.Soon.Missing, &r.Later.Gone, &r.Later.Missing,
-					&r.WithHost.Gone, &r.WithHost.Missing,
+					&r.Name, &r.After2s.Gone, &r.After2s.Missing, &r.After35s.Gone, &r.After35s.Missing,
+					&r.After2sWithHost.Gone, &r.After2sWithHost.Missing,
 				}
 			},
 		},

@@ -18,10 +18,10 @@ import (
 
 // Storage describes one S3 storage, which may consist of several programs.
 type Storage struct {
-	Name     string
-	Obtain   string // how to install it
-	Region   string
-	Volatile bool // keeps all data in memory: a kill loses it
+	Name         string
+	HowToInstall string // how to install it
+	Region       string
+	Volatile     bool // keeps all data in memory: a kill loses it
 
 	programs []string
 	prepare  func(*Server) error // once, before the first start
@@ -41,7 +41,7 @@ type process struct {
 func (k Storage) Missing() string {
 	for _, p := range k.programs {
 		if _, err := find(p); err != nil {
-			return fmt.Sprintf("%s (%s)", p, k.Obtain)
+			return fmt.Sprintf("%s (%s)", p, k.HowToInstall)
 		}
 	}
 	return ""
@@ -78,7 +78,7 @@ type Server struct {
 	Dir         string // may be on any disk
 	Log         string // a file outside Dir
 	Key, Secret string
-	Without     string // an argument or environment variable to omit at the start
+	OmitArg     string // an argument or environment variable to omit at the start
 
 	env     []string // environment of commands
 	ports   []int
@@ -123,7 +123,7 @@ func (s *Server) StartEmpty() error {
 	s.Kill()
 	names, err := filepath.Glob(s.path("*"))
 	for _, name := range names {
-		err = errorOr(err, os.RemoveAll(name))
+		err = firstError(err, os.RemoveAll(name))
 	}
 	if s.isSetUp = false; err == nil && s.prepare != nil {
 		err = s.prepare(s)
@@ -161,7 +161,7 @@ func (s *Server) begin(p process) error {
 		return err
 	}
 	defer log.Close()
-	isLeftOut := func(arg string) bool { name, _, _ := strings.Cut(arg, "="); return name == s.Without }
+	isLeftOut := func(arg string) bool { name, _, _ := strings.Cut(arg, "="); return name == s.OmitArg }
 	cmd := exec.Command(path, slices.DeleteFunc(slices.Clone(p.args), isLeftOut)...)
 	cmd.Env = append(os.Environ(), slices.DeleteFunc(slices.Clone(p.env), isLeftOut)...)
 	cmd.Stdout, cmd.Stderr = log, log
