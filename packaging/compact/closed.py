@@ -115,7 +115,7 @@ def open_reasons(partition, logs):
             continue  # a later record is there, so every earlier one is there or a gap
         if not beat:
             why.append(f"{l.name}: no heartbeat, and no later object")
-        elif beat.retired and l.last >= beat.last:
+        elif beat.retired and beat.confirmed_below > beat.last:
             continue
         elif beat.at < over:
             why.append(f"{l.name}: its host has not been heard of since {_text(beat.at)}")
