@@ -169,7 +169,7 @@ class S3:
         for page in pages:
             for o in page.get("Contents", []):
                 key = o["Key"][len(self.prefix):]
-                yield key, File(key, o["Size"], o["ETag"], o["LastModified"].timestamp())
+                yield key, File(key, o["Size"], o["ETag"], o["LastModified"].timestamp()) if "ETag" in o else None
 
     def stat(self, key):
         try:
