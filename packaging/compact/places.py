@@ -178,7 +178,7 @@ class S3:
             if _status(err) == 404:
                 return None
             raise
-        return File(key, o["ContentLength"], o["ETag"], o["LastModified"].timestamp())
+        return File(key, o["ContentLength"], o.get("ETag", ""), o["LastModified"].timestamp())
 
     def _get(self, key, tag, **more):
         if tag:
@@ -213,7 +213,7 @@ class S3:
     def replace(self, key, path, tag):
         if os.path.getsize(path) > 5 << 30:
             raise Failure(f"{key} would be larger than 5 GiB, which is the limit of one PUT: leave out --day")
-        condition = {} if not self.conditional else {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
+        condition = {} if not self.conditional else {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
         with open(path, "rb") as f:
             md5 = base64.b64encode(hashlib.file_digest(f, lambda: hashlib.md5(usedforsecurity=False)).digest()).decode()
             f.seek(0)

@@ -46,7 +46,7 @@ class Run:
         self.tables = {}  # partition -> Table
         self.raw = {}  # partition -> {ledger.Object: (source, File or None)}
         self.left_out = {}  # key -> problem
-        self.failed = []
+        self.failed, self.written = [], set()
         self.sum = {"objects": 0, "new": 0, "rows": 0, "records": 0, "repeated": 0, "written": 0, "expired": 0}
 
     def run(self):
@@ -190,6 +190,7 @@ class Run:
             self.target.replace(self.key(partition), build.parquet, table.file.tag if table else None)
         self.refresh(partition)
         with self.lock:
+            self.written.add(partition)
             records = sum(o.records for o in staged)
             for name, n in ("new", len(staged)), ("rows", rows), ("records", records), ("repeated", repeated), ("written", 1):
                 self.sum[name] += n
@@ -197,7 +198,7 @@ class Run:
         self.say({"partition": partition, "rows": rows, "objects": len(staged), "records": records, "repeated": repeated,
                   "late": late, "closed": not why, "why": why[:10]},
                  f"{partition}: {rows} rows, with {records} records of {len(staged)} new objects" + (f", {repeated} repeated" if repeated else "") +
-                 ("; closed" if not why else f"; open: {quote(why[0])}" + (f" and {len(why) - 1} more" if len(why) > 1 else "")) +
+                 ("; closed" if not why else "; " + opened(why)) +
                  ("; they came late: the partition was closed" if late else ""))
 
     @contextlib.contextmanager
@@ -360,6 +361,11 @@ class Run:
                 print(text, flush=True, file=sys.stderr if error else sys.stdout)
 
     def report(self):
+        for partition, table in sorted(self.tables.items()):
+            if not table.closed and self.selected(partition) and partition not in self.written:
+                why = self.evidence.reasons(partition, ())
+                if why:
+                    self.say({"partition": partition, "rows": table.rows, "closed": False, "why": why[:10]}, f"{partition}: {table.rows} rows; {opened(why)}")
         open_ones = sum(not t.closed for t in self.tables.values())
         total = {**self.sum, "left_out": len(self.left_out), "failed": len(self.failed), "open": open_ones, "closed": len(self.tables) - open_ones}
         self.say({"sum": total}, f"{total['objects']} objects, {total['new']} of them new with {total['records']} records; {total['repeated']} rows repeated, "
@@ -382,6 +388,10 @@ def ahead(work, items, at_once):
                 yield first, result.result()
         for item, result in running:
             yield item, result.result()
+
+
+def opened(why):
+    return f"open: {quote(why[0])}" + (f" and {len(why) - 1} more" if len(why) > 1 else "")
 
 
 def quote(text):
