@@ -188,7 +188,7 @@ func TestCompactionRunsBesideNoOtherWithoutIfMatch(t *testing.T) {
 			defer server.Close()
 			server.Behave(s3test.Behaviour{Conditions: conditions})
 			dir := t.TempDir()
-			p := &compactPlace{t: t, from: dir + "/archive", to: "s3://usages/parquet", env: compactEnv(dir, server.URL, testUser, testSecret)}
+			p := &compactPlace{t: t, from: dir + "/archive", to: "s3://" + s3test.Bucket + "/parquet", env: compactEnv(dir, server.URL, testUser, testSecret)}
 			if p.objects, err = bucket.Open(bucket.Destination{URL: "file://" + p.from}); err != nil {
 				t.Fatal(err)
 			}

@@ -51,6 +51,8 @@ def options(args):
         p.error("--threads is at least 1, --level from 1 to 22, and --memory like 500MB or 2GB")
     if o.expire and o.keep < 300:
         p.error("--keep is at least 5m: it must not be below shipper.keep of any host")
+    if o.expire and o.since:
+        p.error("--expire needs to see the oldest objects: leave out --since")
     return o
 
 

@@ -1,5 +1,6 @@
 """Pure checks of one object: exactly one zstd frame with its checksum, and lines of collectord."""
 
+import json
 import re
 
 WINDOW = 8 << 20  # the largest window that a reader of collectord accepts
@@ -83,5 +84,9 @@ def check_lines(lines, hour):
         m = _LINE.fullmatch(line.rstrip(b"\n"))
         if not m:
             raise Damage(f"line {number} is not a record of collectord")
+        try:
+            json.loads(line)
+        except ValueError:
+            raise Damage(f"line {number} is not valid JSON") from None
         if m[1].decode() != hour:
             raise Damage(f"line {number} was received in another hour")

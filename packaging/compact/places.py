@@ -178,7 +178,7 @@ class S3:
             if _status(err) == 404:
                 return None
             raise
-        return File(key, o["ContentLength"], o.get("ETag", ""), o["LastModified"].timestamp())
+        return File(key, o["ContentLength"], o["ETag"], o["LastModified"].timestamp())
 
     def _get(self, key, tag, **more):
         if tag:

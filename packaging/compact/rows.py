@@ -1,7 +1,8 @@
 """Rows: from the lines of objects into one sorted Parquet file, with DuckDB.
 
 DuckDB's JSON changes numbers (-0 becomes 0, 40 digits become binary64), also where a column
-is declared as VARCHAR. So lines are read as text, and the usage is cut out of them."""
+is declared as VARCHAR. So a line is read as one value, whose text DuckDB keeps, and the
+usage is cut out of that text."""
 
 import os
 import threading
@@ -12,8 +13,8 @@ import zstandard
 import frame
 
 # A line is {"id":"…","received_at":"…","via":"…","client":…,"usage":…}: the first ,"usage":
-# in it is the member's name, since quotes in strings are escaped. %s are the staged file,
-# the longest line, the size of buffers, and begin and end in microseconds.
+# in it is the member's name, since quotes in strings are escaped. The parameters are begin
+# and end in microseconds, the staged file, and the longest line.
 _LOAD = """
 CREATE TEMP TABLE new AS
 SELECT id, make_timestamptz(micros) AS received_at, via,
@@ -29,8 +30,7 @@ FROM (SELECT substr(line, 8, 36) AS id, epoch_us(TRY_CAST(substr(line, 61, 26) A
              substr(line, 97, tag - 97) AS middle, substr(line, tag + 9, length(line) - tag - 9) AS usage,
              starts_with(line, '{"id":"') AND substr(line, 44, 17) = '","received_at":"' AND substr(line, 87, 10) = 'Z","via":"' AND ends_with(line, '}}') AS good
 FROM (SELECT line, instr(line, ',"usage":') AS tag
-FROM read_csv('%s', columns = {line: 'VARCHAR'}, delim = '\x01', quote = '', escape = '', comment = '', header = false,
-              auto_detect = false, max_line_size = %d, buffer_size = %d))))
+FROM (SELECT json::VARCHAR AS line FROM read_ndjson_objects('%s', maximum_object_size = %d)))))
 """
 COLUMNS = "id, received_at, via, client, usage"
 
@@ -45,6 +45,10 @@ class Database:
             "preserve_insertion_order": "false", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
         self.db.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
         self.local = threading.local()
+
+    def one_thread(self):
+        """Makes the memory go further."""
+        self.db.execute("SET threads = 1")
 
     def build(self, directory):
         if not hasattr(self.local, "cursor"):
@@ -89,10 +93,9 @@ class Build:
         Reports whether each is a record."""
         self.out.flush()
         records = sum(o.records for o, _, _ in self.staged)
-        limit = max(1 << 20, self.longest + 2)
         try:
-            self.db.execute(_LOAD % (begin * 1_000_000, end * 1_000_000, _quoted(self.lines), limit, limit * 8 if limit < 4 << 20 else limit * 2))
-        except (duckdb.InvalidInputException, duckdb.ConversionException):
+            self.db.execute(_LOAD % (begin * 1_000_000, end * 1_000_000, _quoted(self.lines), max(4 << 20, self.longest + 64)))
+        except duckdb.InvalidInputException:  # not JSON
             return False
         return self.db.execute("SELECT count(*), count(*) FILTER (good) FROM new").fetchone() == (records, records)
 

@@ -46,7 +46,7 @@ class Run:
         self.tables = {}  # partition -> Table
         self.raw = {}  # partition -> {ledger.Object: (source, File or None)}
         self.left_out = {}  # key -> problem
-        self.failed, self.written = [], set()
+        self.failed, self.short_of_memory, self.written = [], [], set()
         self.sum = {"objects": 0, "new": 0, "rows": 0, "records": 0, "repeated": 0, "written": 0, "expired": 0}
 
     def run(self):
@@ -57,8 +57,11 @@ class Run:
         waiting = [p for p in wanted if self.new(p, self.tables.get(p)) or self.can_close(p)]
         if waiting:
             self.parallel(self.compact, waiting, self.options.threads)
+        for p in self.short_of_memory.copy():  # those that had too little beside others
+            self.database.one_thread()
+            self.attempt(self.compact, p, last=True)
         for p in wanted:
-            self.attempt(self.check_derived, p)
+            self.attempt(self.check_derived, p, last=True)
         self.save_checked()
         if self.options.expire and not self.failed:
             self.sum["expired"] = expire.expire(self)
@@ -83,7 +86,10 @@ class Run:
                     continue
                 object = ledger.parse(key)
                 if object:
-                    self.raw.setdefault(self.partition_of(object), {})[object] = source, file
+                    there = self.raw.setdefault(self.partition_of(object), {})
+                    if object in there:
+                        raise Failure(f"{quote(key)} is in two of the sources: name only one of them")
+                    there[object] = source, file
                     self.sum["objects"] += 1
                 else:
                     self.leave_out(key, "its name is not one of collectord")
@@ -336,12 +342,15 @@ class Run:
             for _ in pool.map(work if stop else lambda item: self.attempt(work, item), items):
                 pass
 
-    def attempt(self, work, partition):
+    def attempt(self, work, partition, last=False):
         """Does the work, and goes on with others if it fails."""
         try:
             work(partition)
         except Exception as err:
             with self.lock:
+                if type(err).__name__ == "OutOfMemoryException" and not last:
+                    self.short_of_memory.append(partition)
+                    return
                 self.failed.append(partition)
             text = str(err) if isinstance(err, Failure) else f"{type(err).__name__}: {quote(str(err)[:500])}"
             self.say({"partition": partition, "error": text}, f"{partition} failed: {text}", error=True)
