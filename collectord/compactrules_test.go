@@ -192,6 +192,9 @@ func TestCompactionRunsBesideNoOtherWithoutIfMatch(t *testing.T) {
 			if p.objects, err = bucket.Open(bucket.Destination{URL: "file://" + p.from}); err != nil {
 				t.Fatal(err)
 			}
+			if out := p.compact(1); !strings.Contains(out, "there are no objects below") {
+				t.Errorf("of nothing: %s", out)
+			}
 			log := &compactLog{p: p, node: "edge-1", id: 1, next: 1}
 			log.put(0, compactIDs(7, 1, 10))
 			if out := p.compact(1); !strings.Contains(out, "ignores If-Match: two programs at once would undo each other's work (make sure that only one runs, and add --alone)") {

@@ -94,6 +94,8 @@ class Run:
                 else:
                     self.leave_out(key, "its name is not one of collectord")
         self.after = after
+        if not self.raw and not self.left_out and not after:
+            raise Failure("there are no objects below " + " and ".join(quote(s.url) for s in self.sources))
 
     def tables_there(self):
         there, other = [], None
@@ -137,7 +139,10 @@ class Run:
 
     def can_close(self, partition):
         table = self.tables.get(partition)
-        return table and not table.closed and not self.evidence.reasons(partition, ())
+        return table and not table.closed and not self.open_reasons(partition)
+
+    def open_reasons(self, partition):
+        return self.evidence.reasons(partition, [o for o in self.raw.get(partition, {}) if o.key in self.left_out])
 
     # Building.
 
@@ -184,8 +189,7 @@ class Run:
             if earlier is None:
                 earlier = self.fetch_earlier(partition, directory) if staged and build.derived() else []
             names = ledger.add(table.ledger if table else ledger.empty(), staged)
-            left = [o for o in self.raw.get(partition, {}) if o.key in self.left_out]
-            why = self.evidence.reasons(partition, left)
+            why = self.open_reasons(partition)
 
             def metadata(rows, derived):
                 state = {"closed": not why} | ({"why": [w[:200] for w in why[:10]]} if why else {})
@@ -372,7 +376,7 @@ class Run:
     def report(self):
         for partition, table in sorted(self.tables.items()):
             if not table.closed and self.selected(partition) and partition not in self.written:
-                why = self.evidence.reasons(partition, ())
+                why = self.open_reasons(partition)
                 if why:
                     self.say({"partition": partition, "rows": table.rows, "closed": False, "why": why[:10]}, f"{partition}: {table.rows} rows; {opened(why)}")
         open_ones = sum(not t.closed for t in self.tables.values())
