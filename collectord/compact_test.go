@@ -297,9 +297,9 @@ func TestCompactionKilledAtAnyMomentHasEachIDOnce(t *testing.T) {
 		}
 		began := time.Now()
 		p.compact(0)
-		took := time.Since(began)
-		killed := 0
-		for i := range *compactKills {
+		took := time.Since(began) // so that a kill comes at any moment of a run
+		killed, rounds := 0, 0
+		for ; killed < *compactKills; rounds++ {
 			l.add(rand.IntN(3), 50) // also late, for hours that have a file
 			cmd := p.command()
 			if err := cmd.Start(); err != nil {
@@ -311,11 +311,11 @@ func TestCompactionKilledAtAnyMomentHasEachIDOnce(t *testing.T) {
 			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 				killed++
 			} else if !cmd.ProcessState.Success() {
-				t.Errorf("round %d: %v", i, cmd.ProcessState)
+				t.Errorf("round %d: %v", rounds, cmd.ProcessState)
 			}
 		}
 		p.compact(0)
-		l.check(fmt.Sprintf("%d kills in %d rounds", killed, *compactKills))
+		l.check(fmt.Sprintf("%d kills in %d rounds", killed, rounds))
 		if out := p.compact(0); !strings.Contains(out, " objects, 0 of them new ") {
 			t.Errorf("repeated, it says %s", out)
 		}

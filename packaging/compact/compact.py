@@ -11,8 +11,9 @@ import os
 import re
 import sys
 
-from places import Failure, open_place, scratch
+from places import Failure, open_place
 from run import Run
+from temporary import scratch
 
 
 def duration(text):

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import datetime
-import hashlib
 import json
 import mmap
 import os
@@ -18,11 +17,11 @@ import expire
 import footer
 import frame
 import ledger
-from places import OWN, Failure, Lost
+from derived import Derived
+from places import Failure, Lost
 
 NAME = "usages.parquet"
 SMALL = 4 << 20  # an object up to this size is read into memory
-CHECKED = OWN + "/checked.json"
 
 
 class Table:
@@ -46,6 +45,7 @@ class Run:
         self.tables = {}  # partition -> Table
         self.raw = {}  # partition -> {ledger.Object: (source, File or None)}
         self.left_out = {}  # key -> problem
+        self.derived = Derived(self)
         self.failed, self.short_of_memory, self.written = [], [], set()
         self.sum = {"objects": 0, "new": 0, "rows": 0, "records": 0, "repeated": 0, "written": 0, "expired": 0}
 
@@ -61,8 +61,8 @@ class Run:
             self.database.one_thread()
             self.attempt(self.compact, p, last=True)
         for p in wanted:
-            self.attempt(self.check_derived, p, last=True)
-        self.save_checked()
+            self.attempt(self.derived.check, p, last=True)
+        self.derived.save()
         if self.options.expire and not self.failed:
             self.sum["expired"] = expire.expire(self)
         return self.report()
@@ -187,7 +187,7 @@ class Run:
                 existing = os.path.join(directory, "old.parquet")
                 self.target.fetch(table.file, existing)
             if earlier is None:
-                earlier = self.fetch_earlier(partition, directory) if staged and build.derived() else []
+                earlier = self.derived.fetch_earlier(partition, directory) if staged and build.derived() else []
             names = ledger.add(table.ledger if table else ledger.empty(), staged)
             why = self.open_reasons(partition)
 
@@ -276,68 +276,6 @@ class Run:
                 self.leave_out(object.key, f"it can't be read: {str(raw)[:200]}")
             elif raw is not None:
                 yield object, raw
-
-    # Ids that were derived from an Idempotency-Key.
-
-    def window(self, partition):
-        """Returns the earlier partitions in which a derived id is looked for."""
-        begin, _ = closed.hours_of(partition)
-        reach = -(-self.options.look_back // 3600)
-        return [p for p in sorted(self.tables) if p < partition and closed.hours_of(p)[1] >= begin - reach]
-
-    def fetch_earlier(self, partition, directory):
-        paths = []
-        for p in self.window(partition):
-            table = self.tables[p]
-            if table.derived:
-                path = os.path.join(directory, f"earlier-{len(paths)}.parquet")
-                self.target.fetch_ranges(table.file, [*table.ids, (0, 4), (table.footer_start, table.file.size)], path)
-                paths.append(path)
-        return paths
-
-    def check_derived(self, partition):
-        """Removes derived ids that an earlier partition has, unless they were looked for
-        among the same files before: the earlier partition can be the one that came later."""
-        for _ in range(100):
-            table, window = self.tables.get(partition), self.window(partition)
-            if not table or not table.derived or not any(self.tables[p].derived for p in window):
-                return
-            text = json.dumps([[p, self.tables[p].file.tag] for p in [*window, partition]])
-            state = hashlib.sha256(text.encode()).hexdigest()[:32]
-            if self.checked().get(partition) == state:
-                return
-            try:
-                with self.work() as (build, directory):
-                    build.remove_lines()
-                    earlier = self.fetch_earlier(partition, directory)
-                    path = os.path.join(directory, "own.parquet")
-                    self.target.fetch_ranges(table.file, [*table.ids, (0, 4), (table.footer_start, table.file.size)], path)
-                    found = build.has_derived(path, earlier)
-                    if found:
-                        self.build(partition, table, [], earlier)
-                        continue
-                self.checked()[partition] = state
-                self.checked_changed = True
-                return
-            except Lost:
-                for p in [*window, partition]:
-                    self.refresh(p)
-        raise Failure(f"{partition}: other processes replaced files 100 times")
-
-    def checked(self):
-        """What check_derived found out before: facts, which may be lost but never wrong."""
-        if not hasattr(self, "checked_facts"):
-            try:
-                self.checked_facts = json.loads(self.target.read(CHECKED))
-            except (FileNotFoundError, ValueError):
-                self.checked_facts = {}
-            self.checked_changed = False
-        return self.checked_facts
-
-    def save_checked(self):
-        if getattr(self, "checked_changed", False):
-            facts = {p: s for p, s in self.checked().items() if p in self.tables}
-            self.target.overwrite(CHECKED, json.dumps(facts).encode())
 
     # Reports.
 
