@@ -289,7 +289,7 @@ func (l *compactLedger) check(what string) {
 	}
 }
 
-func TestCompactionKilledAtAnyMomentHasEachIDOnce(t *testing.T) {
+func TestCompactionEndedAtAnyMomentHasEachIDOnce(t *testing.T) {
 	compactPlaces(t, func(t *testing.T, p *compactPlace) {
 		l := newCompactLedger(p)
 		for i := range 30 {
