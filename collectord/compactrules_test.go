@@ -240,7 +240,7 @@ func TestCompactionOfAnHourThatIsLargerThanMemory(t *testing.T) {
 	usage, _ := cmd.ProcessState.SysUsage().(*syscall.Rusage)
 	t.Logf("an hour of %d usages, %d MB of lines, with --memory 200MB: %d MB of memory at most, %v, %v of CPU",
 		records, size/1e6, usage.Maxrss*1024/1e6, time.Since(began).Round(time.Second), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(time.Second))
-	if usage.Maxrss*1024 > 600e6 {
+	if usage.Maxrss*1024 > 450e6 {
 		t.Errorf("it took %d MB of memory", usage.Maxrss*1024/1e6)
 	}
 	if left, _ := filepath.Glob(filepath.Join(p.to, "_compact", "tmp", "*")); len(left) > 0 {
