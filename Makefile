@@ -86,7 +86,7 @@ torture-proofs:
 	cd packaging/parsers && ../tools/fuzz . FuzzRequests $(FUZZ)
 	packaging/tools/fuzz ./collectord/httpserver FuzzBody $(FUZZ)
 	packaging/tools/fuzz ./collectord/origin FuzzRule $(FUZZ)
-	packaging/tools/fuzz ./collectord/send FuzzAnswer $(FUZZ)
+	packaging/tools/fuzz ./collectord/send FuzzResponse $(FUZZ)
 	packaging/tools/fuzz ./collectord FuzzShipped $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)

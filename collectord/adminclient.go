@@ -22,8 +22,8 @@ import (
 // Limits on a request for the status, because another program may listen at the
 // address.
 const (
-	statusTimeout = 5 * time.Second
-	maxStatus     = 4 << 20
+	statusTimeout  = 5 * time.Second
+	maxStatusBytes = 4 << 20
 )
 
 // askStatus requests the status of the running daemon. It tries the addresses of
@@ -49,21 +49,21 @@ func askStatus(ctx context.Context, cfg *config.Config) (*admin.Status, error) {
 			all = fmt.Errorf("%w; %w", all, err)
 		}
 	}
-	return nil, unanswered(cfg.DataDir, all)
+	return nil, explainNoAnswer(cfg.DataDir, all)
 }
 
 var errAdminOff = errors.New("admin.listen is off, and the daemon can't be asked: set it (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN), and restart the daemon")
 
 func remoteness(a config.Address) int {
-	if a.Network != "unix" && !reachable(a).Addr().IsLoopback() {
+	if a.Network != "unix" && !dialAddress(a).Addr().IsLoopback() {
 		return 1
 	}
 	return 0
 }
 
-// reachable returns an address to connect to: the listen address, with a wildcard
+// dialAddress returns an address to connect to: the listen address, with a wildcard
 // replaced by the loopback address.
-func reachable(a config.Address) netip.AddrPort {
+func dialAddress(a config.Address) netip.AddrPort {
 	switch ip := a.IP.Addr(); {
 	case !ip.IsUnspecified():
 		return a.IP
@@ -74,7 +74,7 @@ func reachable(a config.Address) netip.AddrPort {
 }
 
 func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
-	network, address := "tcp", reachable(a).String()
+	network, address := "tcp", dialAddress(a).String()
 	host := address
 	if a.Network == "unix" {
 		network, address, host = "unix", a.Path, "localhost"
@@ -98,7 +98,7 @@ func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
 		return nil, fmt.Errorf("admin.listen %s: %w", a, err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatusBytes))
 	switch s := new(admin.Status); {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", a, err)
@@ -111,9 +111,9 @@ func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
 	}
 }
 
-// unanswered explains why no status was received: no daemon runs, or one runs and does
+// explainNoAnswer explains why no status was received: no daemon runs, or one runs and does
 // not respond.
-func unanswered(dataDir string, err error) error {
+func explainNoAnswer(dataDir string, err error) error {
 	process, held, lockErr := wal.HolderOf(dataDir)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

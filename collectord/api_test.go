@@ -23,14 +23,15 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What docs/openapi.yaml and docs/clients.md promise. Run it with make api-test.
+// These tests check the promises of docs/openapi.yaml and docs/clients.md. Run them with
+// make api-test.
 
-var madeUp = flag.Int("requests", 300, "requests that are made up for each operation of the API")
+var requestCount = flag.Int("requests", 300, "requests that are made up for each operation of the API")
 
 var apiSeed = flag.Int("api-seed", 1, "which requests are made up")
 
-// TestTheAPIIsAsDocumented has schemathesis make up requests by docs/openapi.yaml, valid
-// and invalid ones, and compare each answer with it.
+// TestTheAPIIsAsDocumented runs schemathesis. It generates valid and invalid requests from
+// docs/openapi.yaml, and compares each answer with that file.
 func TestTheAPIIsAsDocumented(t *testing.T) {
 	schemathesis := filepath.Join(storages.Tools(), "api", "bin", "schemathesis")
 	if _, err := os.Stat(schemathesis); err != nil {
@@ -46,12 +47,12 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 			dir := t.TempDir()
 			args := []string{
 				"--config-file", filepath.Join(root, "packaging/api/schemathesis.toml"), "run", filepath.Join(root, "docs/openapi.yaml"), "--no-color", "--continue-on-failure",
-				"--checks", "all", "--max-examples", fmt.Sprint(*madeUp), "--seed", fmt.Sprint(*apiSeed),
+				"--checks", "all", "--max-examples", fmt.Sprint(*requestCount), "--seed", fmt.Sprint(*apiSeed),
 				"--suppress-health-check", "all", "--request-timeout", "60", // a busy machine is slow
 			}
 			settings := ""
 			if name != "anyone" {
-				token, tokens := tokenFile(t, dir, "tester")
+				token, tokens := writeTokenFile(t, dir, "tester")
 				settings = "  tokens_file: " + tokens + "\n"
 				if name == "with a token" {
 					args = append(args, "-H", "Authorization: Bearer "+token)
@@ -62,7 +63,7 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 			configFile, port, admin := configureHTTP(t, dir, settings)
 			start(t, configFile, port, admin)
 			cmd := exec.CommandContext(t.Context(), schemathesis, append(args, "--url", fmt.Sprintf("http://127.0.0.1:%d", port))...)
-			cmd.Dir = dir // where it leaves files
+			cmd.Dir = dir // it leaves files here
 			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS="+filepath.Join(root, "packaging/api/hooks.py"), "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -89,8 +90,8 @@ func configureHTTP(t *testing.T, dir, more string) (path string, port, admin int
 	return path, port, admin
 }
 
-// tokenFile makes a token, and the file that lets it in.
-func tokenFile(t *testing.T, dir, name string) (token, file string) {
+// writeTokenFile makes a token and a tokens file with its line.
+func writeTokenFile(t *testing.T, dir, name string) (token, file string) {
 	t.Helper()
 	token, line := newToken(t, name)
 	file = filepath.Join(dir, "tokens")
@@ -98,8 +99,8 @@ func tokenFile(t *testing.T, dir, name string) (token, file string) {
 	return token, file
 }
 
-// TestClientExamples runs each program of docs/clients.md behind a proxy that loses one
-// answer, and answers the repeat with 503.
+// TestClientExamples runs each program of docs/clients.md behind a proxy. The proxy loses
+// one answer and answers the repeated request with 503.
 func TestClientExamples(t *testing.T) {
 	page, err := os.ReadFile("../docs/clients.md")
 	if err != nil {
@@ -127,7 +128,7 @@ func TestClientExamples(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, command[len(command)-1]), program, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			token, tokens := tokenFile(t, dir, "ward-3")
+			token, tokens := writeTokenFile(t, dir, "ward-3")
 			configFile, port, admin := configureHTTP(t, dir, "  tokens_file: "+tokens+"\n")
 			d := start(t, configFile, port, admin)
 			lossy := newLossyProxy(t, port)
@@ -149,20 +150,20 @@ func TestClientExamples(t *testing.T) {
 			}
 			slices.Sort(got)
 			if want := []string{"100", "101", "102", "103", "104"}; !slices.Equal(got, want) {
-				t.Errorf("stored are %v, want %v", got, want)
+				t.Errorf("stored %v, want %v", got, want)
 			}
-			if n := lossy.lost.Load(); n != 3 {
+			if n := lossy.about103.Load(); n != 3 {
 				t.Errorf("patient 103 was sent %d times, want 3", n)
 			}
 		})
 	}
 }
 
-// lossyProxy passes requests and datagrams on. It loses the first answer about patient
-// 103, and answers the second request itself.
+// lossyProxy forwards requests and datagrams. It loses the first answer about patient 103,
+// and answers the second request itself.
 type lossyProxy struct {
-	url  string
-	lost atomic.Int32 // requests about patient 103
+	url      string
+	about103 atomic.Int32 // requests about patient 103
 }
 
 func newLossyProxy(t *testing.T, port int) *lossyProxy {
@@ -181,7 +182,7 @@ func newLossyProxy(t *testing.T, port int) *lossyProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.pass(t, w, r, daemon) })}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { p.forward(t, w, r, daemon) })}
 	ended := make(chan error, 2)
 	go func() { ended <- server.Serve(ln) }()
 	go func() {
@@ -205,16 +206,16 @@ func newLossyProxy(t *testing.T, port int) *lossyProxy {
 	return p
 }
 
-func (p *lossyProxy) pass(t *testing.T, w http.ResponseWriter, r *http.Request, daemon string) {
+func (p *lossyProxy) forward(t *testing.T, w http.ResponseWriter, r *http.Request, daemon string) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		t.Error(err)
 		return
 	}
-	about103 := bytes.Contains(body, []byte(`103`))
+	isAbout103 := bytes.Contains(body, []byte(`103`))
 	try := int32(0)
-	if about103 {
-		try = p.lost.Add(1)
+	if isAbout103 {
+		try = p.about103.Add(1)
 	}
 	if try == 2 {
 		w.Header().Set("Retry-After", "1")

@@ -16,11 +16,11 @@ import (
 	"collectord/wal"
 )
 
-// strangeData makes a data directory with the usages 0 to 6, in which there is not
-// what should be in several places. 2 and 3 can't be read.
-func strangeData(t *testing.T, dir string) {
+// makeDamagedData makes a data directory with the usages 0 to 6, and with foreign or
+// damaged files in several places. Usages 2 and 3 can't be read.
+func makeDamagedData(t *testing.T, dir string) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	made := filepath.Join(t.TempDir(), "data")
 	log, err := wal.Open(made, wal.Options{Node: "edge-1", SegmentSize: 4 << 10})
 	if err != nil {
@@ -47,31 +47,31 @@ func strangeData(t *testing.T, dir string) {
 	}
 }
 
-func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
+func TestRepairAndShipSkipWhatCantBeRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
-	strangeData(t, dir)
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
+	makeDamagedData(t, dir)
+	if out := strings.Join(mustRunWal(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
 		t.Errorf("ls: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
+	if out := strings.Join(mustRunWal(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
 		t.Errorf("verify: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 2, config, "cat"), "\n"); strings.Count(out, "patientId") != 5 {
+	if out := strings.Join(mustRunWal(t, 2, config, "cat"), "\n"); strings.Count(out, "patientId") != 5 {
 		t.Errorf("cat: %s", out)
 	}
-	wantStatus(t, 0, config, "repair")
+	mustRunWal(t, 0, config, "repair")
 	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 5 records") || !strings.Contains(out, "put aside") {
 		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 	}
 }
 
-func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
+func TestAsideSegmentsAreReportedUntilAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")
-	strangeData(t, dir)
+	makeDamagedData(t, dir)
 	verbose := func() string {
 		answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz?verbose", admin))
 		if err != nil {
@@ -87,7 +87,7 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 	for range 2 { // also after a restart
 		d := start(t, config, port, admin)
 		if m := d.metrics(); m["collectord_wal_put_aside"] < 3 {
-			t.Errorf("%v things are put aside", m["collectord_wal_put_aside"])
+			t.Errorf("%v files are put aside", m["collectord_wal_put_aside"])
 		}
 		if body := verbose(); !strings.Contains(body, "next") || !strings.Contains(body, "LOG") {
 			t.Errorf("readyz?verbose: %s", body)
@@ -95,13 +95,13 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 		d.stop()
 	}
 	d := start(t, config, port, admin)
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); !strings.Contains(out, "wal acknowledge") || !strings.Contains(out, "wal/quarantine/next-") {
+	if out := strings.Join(mustRunWal(t, 0, config, "ls"), "\n"); !strings.Contains(out, "wal acknowledge") || !strings.Contains(out, "wal/quarantine/next-") {
 		t.Errorf("ls: %s", out)
 	}
-	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
+	if out := strings.Join(mustRunWal(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
 		t.Errorf("acknowledge: %s", out)
 	}
-	until(t, "nothing is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
+	until(t, "no file is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
 	for range 2 { // also after a restart
 		if body := verbose(); strings.Contains(body, "quarantine") {
 			t.Errorf("readyz?verbose: %s", body)
@@ -109,7 +109,7 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 		d.stop()
 		d = start(t, config, port, admin)
 	}
-	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); !strings.Contains(out, "nothing is put aside") {
+	if out := strings.Join(mustRunWal(t, 0, config, "acknowledge"), "\n"); !strings.Contains(out, "nothing is put aside") {
 		t.Errorf("acknowledge: %s", out)
 	}
 	d.stop()
@@ -133,7 +133,7 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 		return answer.StatusCode
 	}
 	if status := post(); status != http.StatusServiceUnavailable {
-		t.Errorf("it answers %d while the disk of the log is not there", status)
+		t.Errorf("status %d while the log's disk is missing", status)
 	}
 	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 	if err != nil {
@@ -153,14 +153,14 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 
 func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 	t.Parallel()
-	root := os.Geteuid() == 0                        // otherwise a mode stands for another owner
-	dir, err := os.MkdirTemp("", "collectord-test-") // which others may enter
+	root := os.Geteuid() == 0                        // without root a file mode stands in for another owner
+	dir, err := os.MkdirTemp("", "collectord-test-") // other users can enter it
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
-	strangeData(t, dir)
+	makeDamagedData(t, dir)
 	if root {
 		err = filepath.WalkDir(filepath.Join(dir, "data"), func(path string, _ os.DirEntry, err error) error {
 			return errors.Join(err, os.Lchown(path, 65534, 65534))
@@ -188,6 +188,6 @@ func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 2 records") {
-		t.Errorf("ship exits with %d after the owner was set right: %s%s", status, out, stderr)
+		t.Errorf("ship exits with %d after the owner was corrected: %s%s", status, out, stderr)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"collectord/shipper/audit"
 )
 
-// archived returns the objects of a folder archive, in order.
-func archived(t *testing.T, dir string) []string {
+// archivedObjects returns the objects of a folder archive, sorted by key.
+func archivedObjects(t *testing.T, dir string) []string {
 	t.Helper()
 	objects, err := filepath.Glob(filepath.Join(dir, "data", "archive", "dt=*", "*", "*.ndjson.zst"))
 	if err != nil || len(objects) == 0 {
@@ -20,15 +20,15 @@ func archived(t *testing.T, dir string) []string {
 	return objects
 }
 
-// TestAHostThatIsTakenOutOfServiceSaysSo goes through the life of a host, as cron would
-// see it.
-func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
+// TestAHostTakenOutOfServiceIsReported runs the commands that cron runs over the life of
+// a host.
+func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	if out := must0(t, "audit", "--config", config); !strings.Contains(out, ", 0 heartbeats\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--expect", "edge-1,edge-2"); status != 2 ||
 		!strings.HasPrefix(out, "NOT RIGHT: 1 absent node\n\nABSENT  edge-2\n  no objects of this node, and no heartbeat\n") {
@@ -40,11 +40,11 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	}
 	out := must0(t, "audit", "--config", config, "--expect", "edge-1", "--from-start")
 	if !strings.HasPrefix(out, "RIGHT: ") || !strings.Contains(out, ", 1 heartbeat\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 
-	// In a folder, too, it is known now what was confirmed.
-	objects := archived(t, dir)
+	// The notes in a folder now contain what was confirmed.
+	objects := archivedObjects(t, dir)
 	if err := os.Remove(objects[1]); err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 missing range (10 records)\n") || strings.Contains(out, "NOT KNOWN") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	finding, _, _ := auditJSONOf(t, config)
+	finding, _, _ := runAuditJSON(t, config)
 	known := filepath.Join(dir, "known")
 	line := finding.LogID + " 11-20 alice deleted by hand, ticket 4711\n"
 	if err := os.WriteFile(known, []byte("# incidents\n"+line+strings.Replace(line, "11-20", "31-40", 1)), 0o600); err != nil {
@@ -65,11 +65,11 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 		"\nACCEPTS NOTHING  line 3 of the accepted incidents: seq 31 to 40 of log ",
 	} {
 		if !strings.Contains(out, want) {
-			t.Errorf("audit does not say %q: %s", want, out)
+			t.Errorf("audit does not print %q: %s", want, out)
 		}
 	}
 	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--config", config, "--accept", known, "--json")), "\n")
-	var sum auditSum
+	var sum auditSummary
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Accepted[audit.Missing].Records != 10 || len(sum.Unused) != 1 || sum.Heartbeats != 1 {
 		t.Errorf("audit --json: %s, %v", lines, err)
 	}
@@ -80,12 +80,12 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 		t.Errorf("a bad line: %d, %s%s", status, out, stderr)
 	}
 
-	// A log that begins above 1 says so.
+	// The audit reports a log that begins above seq 1.
 	if err := os.Remove(objects[0]); err != nil {
 		t.Fatal(err)
 	}
 	if out := must0(t, "audit", "--config", config); !strings.Contains(out, "\nEARLIER  seq 1 to 20 (20 records) of edge-1, log ") || !strings.Contains(out, "\n  20 earlier records are not here: expired, or lost\n") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 	if out, _, status := runCollectord(t, "audit", "--config", config, "--from-start"); status != 2 || !strings.Contains(out, "MISSING  seq 1 to 20") {
 		t.Errorf("audit --from-start exits with %d: %s", status, out)
@@ -95,7 +95,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 func TestAuditOfNothingExitsWith2(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	archive := "file://" + filepath.Join(dir, "data", "archive")
 	empty := filepath.Join(dir, "data", "empty")
@@ -119,7 +119,7 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1,edge-2"); status != 1 || out != "" ||
 		!strings.Contains(stderr, "--expect edge-2: with --node only edge-1 is audited: leave out --node") {
-		t.Errorf("what is not audited can't be expected: %d, %s%s", status, out, stderr)
+		t.Errorf("a host outside the audited destinations was expected: %d, %s%s", status, out, stderr)
 	}
 	must0(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
 	must0(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once

@@ -21,7 +21,7 @@ func auditCommand() *cobra.Command {
 		asJSON      bool
 		expected    []string
 		silentAfter time.Duration
-		accepted    string
+		acceptPath  string
 	)
 	c := &cobra.Command{
 		Use:   "audit [destination...]",
@@ -68,7 +68,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
   collectord audit --deep s3://usages/clinic-7
   collectord audit --expect edge-1,edge-2 --accept known.txt --json 's3://usages/*/'`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: destinationStarts,
+		ValidArgsFunction: completeDestination,
 		GroupID:           groupBucket,
 		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
@@ -80,11 +80,11 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")
 	f.StringSliceVar(&expected, "expect", nil, "nodes that must be there: with objects or a heartbeat, and that must not be too old; with --node no other")
 	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write one an hour at least")
-	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
+	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, err := settings(cmd, usesOfBucket...)
+		cfg, err := settings(cmd, bucketKeys...)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 				return fmt.Errorf("--expect %s: with --node only %s is audited: leave out --node to audit all, or expect %s alone", node, o.Node, o.Node)
 			}
 		}
-		if o.Accepted, err = readAccepted(accepted); err != nil {
+		if o.Accepted, err = readAccepted(acceptPath); err != nil {
 			return err
 		}
 		stores, err := storesToAudit(cmd.Context(), cfg, named)
@@ -107,8 +107,8 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 			return err
 		}
 		if !o.Deep { // Deep reads need much memory and reuse it, so only a listing gets the tight limits.
-			debug.SetMemoryLimit(memoryOfAudit)
-			debug.SetGCPercent(garbageOfAudit)
+			debug.SetMemoryLimit(auditMemoryLimit)
+			debug.SetGCPercent(auditGCPercent)
 		}
 		bar := newProgress(cmd.ErrOrStderr())
 		bar.what = "objects listed"
@@ -120,7 +120,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 			return err
 		}
 		r.Expect(expected, silentAfter, time.Now())
-		destinations, unused := strings.Join(namesOf(stores), ", "), o.Accepted.Unused()
+		destinations, unused := strings.Join(storeNames(stores), ", "), o.Accepted.Unused()
 		out := bufio.NewWriter(cmd.OutOrStdout())
 		if asJSON {
 			err = auditJSON(out, destinations, r, unused, time.Since(began))
@@ -131,18 +131,18 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 			err = out.Flush()
 		}
 		if failed := r.Failed(); err == nil && len(failed) > 0 {
-			return noVerdict(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
+			return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
 		}
 		if err == nil && r.Wrong() {
-			return notRightf("the bucket is not right: %s", wrongs(r))
+			return notRightf("the bucket is not right: %s", summarizeWrong(r))
 		}
 		return err
 	}
 	return c
 }
 
-// auditSum is the last line of audit --json.
-type auditSum struct {
+// auditSummary is the last line of audit --json.
+type auditSummary struct {
 	Right       bool                       `json:"right"`
 	Destination string                     `json:"destination"`
 	Objects     int                        `json:"objects"`
@@ -172,15 +172,15 @@ func auditJSON(out io.Writer, destination string, r *audit.Report, unused []audi
 			return err
 		}
 	}
-	return lines.Encode(auditSum{
+	return lines.Encode(auditSummary{
 		Right: !r.Wrong(), Destination: destination, Objects: r.Objects, LossNotes: r.Notes, Heartbeats: r.Heartbeats, Logs: len(r.Logs),
 		Found: r.Tallies, Accepted: r.Accepted, Unused: unused,
-		NotListed: notListed(r), Unconfirmed: r.Unconfirmed, Read: r.Read, RawBytes: r.RawBytes, NoMetadata: r.NoMetadata,
+		NotListed: countNotListed(r), Unconfirmed: r.Unconfirmed, Read: r.Read, RawBytes: r.RawBytes, NoMetadata: r.NoMetadata,
 		Seconds: took.Seconds(),
 	})
 }
 
-func notListed(r *audit.Report) (n int) {
+func countNotListed(r *audit.Report) (n int) {
 	for _, tallies := range []map[audit.Kind]audit.Tally{r.Tallies, r.Accepted} {
 		for _, t := range tallies {
 			n += t.Findings

@@ -3,28 +3,28 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"collectord/collectord/units"
 	"collectord/shipper/audit"
 )
 
-// wrongs summarizes the findings that count as wrong.
-func wrongs(r *audit.Report) string { return sumUp(r.Tallies) }
+// summarizeWrong summarizes the findings that count as wrong.
+func summarizeWrong(r *audit.Report) string { return summarizeTallies(r.Tallies) }
 
-func sumUp(tallies map[audit.Kind]audit.Tally) string {
+func summarizeTallies(tallies map[audit.Kind]audit.Tally) string {
 	var parts []string
 	for _, k := range audit.Kinds() {
 		if t := tallies[k]; k.Wrong() && t.Findings > 0 {
-			parts = append(parts, inWords(k, t))
+			parts = append(parts, describeTally(k, t))
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func inWords(k audit.Kind, t audit.Tally) string {
+func describeTally(k audit.Kind, t audit.Tally) string {
 	text := plural(t.Findings, string(k)+" range")
 	switch k {
 	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Deleted:
@@ -46,7 +46,7 @@ func inWords(k audit.Kind, t audit.Tally) string {
 		text = plural(t.Findings, "range") + " not yet there"
 	}
 	if t.Records > 0 {
-		text += fmt.Sprintf(" (%s)", records(t.Records))
+		text += fmt.Sprintf(" (%s)", formatRecords(t.Records))
 	}
 	return text
 }
@@ -57,20 +57,20 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	if deep {
 		verdict += ", and every object is what it says"
 	}
-	if known := sumUp(r.Accepted); known != "" {
+	if known := summarizeTallies(r.Accepted); known != "" {
 		verdict += "; accepted: " + known
 	}
 	switch {
 	case r.Tallies[audit.Failed].Findings > 0:
-		verdict = "ERROR, NO VERDICT: " + wrongs(r)
+		verdict = "ERROR, NO VERDICT: " + summarizeWrong(r)
 	case r.Wrong():
-		verdict = "NOT RIGHT: " + wrongs(r)
+		verdict = "NOT RIGHT: " + summarizeWrong(r)
 	}
 	writef(out, "%s\n", verdict)
 	for _, f := range r.Findings {
 		writeFinding(out, &f)
 	}
-	if n := notListed(r); n > 0 {
+	if n := countNotListed(r); n > 0 {
 		writef(out, "\n… and %s more\n", plural(n, "finding"))
 	}
 	if r.Unconfirmed > 0 {
@@ -102,7 +102,7 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 		}
 		heartbeat := "-"
 		if l.Heartbeat != nil {
-			heartbeat = minute(&l.Heartbeat.At)
+			heartbeat = formatMinute(&l.Heartbeat.At)
 		}
 		writef(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
 			strings.Join(nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
@@ -129,13 +129,13 @@ func writeFinding(out io.Writer, f *audit.Finding) {
 		writef(out, "  %s", nodeName(f.Node))
 	}
 	if f.FirstSeq > 0 {
-		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), nodeName(f.Node), f.LogID)
+		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, formatRecords(f.Records()), nodeName(f.Node), f.LogID)
 		if len(f.Runs) > 0 {
 			writef(out, ", run %s", strings.Join(f.Runs, " and "))
 		}
 	}
 	writef(out, "\n")
-	if why := reason(f); why != "" {
+	if why := explainFinding(f); why != "" {
 		writef(out, "  %s\n", why)
 	}
 	if a := f.Accepted; a != nil {
@@ -149,43 +149,39 @@ func writeFinding(out io.Writer, f *audit.Finding) {
 	}
 }
 
-// minute formats a time in UTC to the minute. It returns "" for an unknown time.
-func minute(t *time.Time) string {
+// formatMinute formats a time in UTC to the minute. It returns "" for an unknown time.
+func formatMinute(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
 	}
 	return t.UTC().Format("2006-01-02T15:04Z")
 }
 
-// records formats a number of records with thousands separators, as in "2,000 records".
-func records(n uint64) string {
+// formatRecords formats a number of records with thousands separators, as in "2,000 records".
+func formatRecords(n uint64) string {
 	if n == 1 {
 		return "1 record"
 	}
-	digits := strconv.FormatUint(n, 10)
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits + " records"
+	return units.Count(n) + " records"
 }
 
-// noted describes the time of a loss note.
-func noted(at string) string {
+// describeNoteTime describes the time of a loss note.
+func describeNoteTime(at string) string {
 	if at == "" {
 		return "noted at a time that is not known"
 	}
 	return "noted at " + at
 }
 
-func reason(f *audit.Finding) string {
-	at, heartbeat := minute(f.Since), minute(f.Heartbeat)
+func explainFinding(f *audit.Finding) string {
+	at, heartbeat := formatMinute(f.Since), formatMinute(f.Heartbeat)
 	switch f.Kind {
 	case audit.Missing:
 		return "it was confirmed that these were in the bucket, or noted as lost; they are not"
 	case audit.Gone:
 		return "they were in the bucket, says the heartbeat of " + heartbeat + ", and nothing of this log is: deleted, or expired"
 	case audit.Earlier:
-		why := strings.Replace(records(f.Records()), " record", " earlier record", 1) + " are not here: expired, or lost"
+		why := strings.Replace(formatRecords(f.Records()), " record", " earlier record", 1) + " are not here: expired, or lost"
 		if f.Records() == 1 {
 			why = "1 earlier record is not here: expired, or lost"
 		}
@@ -216,9 +212,9 @@ func reason(f *audit.Finding) string {
 	case audit.Lost:
 		switch f.Reason {
 		case "evicted":
-			return "evicted to make room (wal.when_full: drop_oldest), " + noted(at)
+			return "evicted to make room (wal.when_full: drop_oldest), " + describeNoteTime(at)
 		case "damaged":
-			return "quarantined: the bytes did not check out any more, " + noted(at)
+			return "quarantined: the bytes did not check out any more, " + describeNoteTime(at)
 		}
 	}
 	return f.Reason

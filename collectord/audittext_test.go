@@ -10,9 +10,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAuditSaysWhatIsNotKnown of times that nobody can have meant, and of nodes that are
-// called like nothing, or like more than a name.
-func TestAuditSaysWhatIsNotKnown(t *testing.T) {
+// TestAuditReportsWhatIsUnknown prints impossible times, and node names that are empty or
+// look like other output.
+func TestAuditReportsWhatIsUnknown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
@@ -51,8 +51,8 @@ func TestAuditSaysWhatIsNotKnown(t *testing.T) {
 	put(forged.String(), bucket.Metadata{}, "x")
 	forged.FirstSeq, forged.LastSeq = 21, 30
 	put(forged.String(), bucket.Metadata{}, "x")
-	beat(t, store, "fine  00000009", 4, time.Second, bucket.Heartbeat{})
-	beat(t, store, "-", 5, time.Second, bucket.Heartbeat{})
+	putHeartbeat(t, store, "fine  00000009", 4, time.Second, bucket.Heartbeat{})
+	putHeartbeat(t, store, "-", 5, time.Second, bucket.Heartbeat{})
 
 	out, _, status := runCollectord(t, "audit", "--config", config, "s3://bucket/x")
 	out = regexp.MustCompile(` +`).ReplaceAllString(out, " ")
@@ -72,13 +72,13 @@ func TestAuditSaysWhatIsNotKnown(t *testing.T) {
 	if strings.Contains(out, "0001-01-01") || strings.Contains(out, "10000-") {
 		t.Errorf("%s", out)
 	}
-	lines, _, _ := fleetOf(t, config, "s3://bucket/x")
+	lines, _, _ := runFleet(t, config, "s3://bucket/x")
 	if text := strings.Join(lines, "\n"); !strings.Contains(text, "\nfine \"fine 00000009\" 00000004 ") || !strings.Contains(text, "\nfine - 00000005 ") {
 		t.Errorf("%s", text)
 	}
 }
 
-func TestNamesOfNodesAreQuotedUnlessAHostCanHaveThem(t *testing.T) {
+func TestInvalidNodeNamesAreQuoted(t *testing.T) {
 	for name, want := range map[string]string{
 		"edge-1.ward_3": "edge-1.ward_3", "": `""`, "a b": `"a b"`, "größe": `"größe"`, "a\nb\u202e": `"a\nb\u202e"`, `"a"`: `"\"a\""`,
 	} {

@@ -25,18 +25,18 @@ import (
 
 var backlogMiB = flag.Int("backlog", 5<<10, "MiB that pile up while the storage is away")
 
-// drainLimit is the bound of a daemon with every limit reached at once.
-const drainLimit = 128 << 20
+// maxDrainMemory bounds the memory of a daemon with every limit reached at once.
+const maxDrainMemory = 128 << 20
 
-func number(t *testing.T, path, pattern string) int {
+func readNumber(t *testing.T, path, pattern string) int {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0 // the process has gone
+		return 0 // the process has ended
 	}
 	m := regexp.MustCompile(pattern).FindSubmatch(b)
 	if m == nil {
-		t.Fatalf("%s holds no %s", path, pattern)
+		t.Fatalf("%s lacks %s", path, pattern)
 	}
 	n, err := strconv.Atoi(string(m[1]))
 	if err != nil {
@@ -45,8 +45,8 @@ func number(t *testing.T, path, pattern string) int {
 	return n
 }
 
-// TestABacklogIsDrainedInLittleMemory builds a backlog with the storage down and
-// drains it in a memory cgroup, with usages coming in meanwhile.
+// TestABacklogIsDrainedInLittleMemory builds a backlog while the storage is down. It drains
+// the backlog in a memory cgroup while more usages arrive.
 func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 	needs(t, "sh")
 	dir := t.TempDir()
@@ -60,7 +60,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 	for d.metrics()["collectord_wal_bytes"] < float64(*backlogMiB<<20) {
 		var clients sync.WaitGroup
 		for range 4 {
-			body := batch(posted, 5_000)
+			body := makeBatch(posted, 5_000)
 			posted += 5_000
 			clients.Go(func() {
 				resp, err := http.Post(d.url(), "application/x-ndjson", bytes.NewReader(body))
@@ -80,19 +80,19 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	piled := d.metrics()
+	backlog := d.metrics()
 	d.stop()
-	t.Logf("%d usages, %.0f MiB in %.0f segments, in %v with the storage down", posted, piled["collectord_wal_bytes"]/(1<<20),
-		piled["collectord_wal_sealed_segments"], time.Since(began).Round(time.Second))
+	t.Logf("%d usages, %.0f MiB in %.0f segments, in %v with the storage down", posted, backlog["collectord_wal_bytes"]/(1<<20),
+		backlog["collectord_wal_sealed_segments"], time.Since(began).Round(time.Second))
 
-	group := memoryGroup(t, drainLimit)
+	group := memoryGroup(t, maxDrainMemory)
 	config, port, admin = configure(t, dir, common+up+"\n")
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
 	began = time.Now()
-	d = startAs(t, exec.Command("sh", "-c", `echo $$ >"$1"/cgroup.procs && exec "$2" run --config "$3"`, "sh", group, path, config), port, admin)
+	d = startCommand(t, exec.Command("sh", "-c", `echo $$ >"$1"/cgroup.procs && exec "$2" run --config "$3"`, "sh", group, path, config), port, admin)
 	status := fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid)
 	var curve []string
 	acks := &acknowledged{ids: map[int]string{}}
@@ -107,9 +107,9 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		more += 20
 		m := d.metrics()
 		if pending = m["collectord_usages_pending"]; pending < 100_000 && m["collectord_wal_sealed_segments"] == 0 {
-			pending = 0 // what is left is in the active segment
+			pending = 0 // the rest is in the active segment
 		}
-		rss := number(t, status, `VmRSS:\s+(\d+) kB`) / 1024
+		rss := readNumber(t, status, `VmRSS:\s+(\d+) kB`) / 1024
 		peak = max(peak, rss)
 		if sample%every == 0 {
 			curve = append(curve, fmt.Sprintf("%3.0f s %3d MiB, %5.0f MiB to go", time.Since(began).Seconds(), rss, m["collectord_wal_bytes"]/(1<<20)))
@@ -125,8 +125,8 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		}
 	}
 	took := time.Since(began)
-	highest := number(t, status, `VmHWM:\s+(\d+) kB`) / 1024
-	kills := groupKills(t, group)
+	highest := readNumber(t, status, `VmHWM:\s+(\d+) kB`) / 1024
+	kills := oomKills(t, group)
 	d.stop()
 	config, port, admin = configure(t, dir, strings.Replace(common, "grace: 0s", "grace: 2m", 1)+up+"\n")
 	start(t, config, port, admin).stop() // ships the last segment
@@ -135,11 +135,11 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		t.Errorf("%d OOM kills; %d records from seq %d in the bucket, %d were posted", kills, records, first, posted+more)
 	}
 	t.Logf("drained in %v, %.0f MiB/s of the log, in a cgroup of %d MiB: RSS at most %d MiB, no OOM; %d records in %d objects, %d usages posted meanwhile\n%s",
-		took.Round(time.Second), piled["collectord_wal_bytes"]/(1<<20)/took.Seconds(), drainLimit>>20, highest, records, objects, more, strings.Join(curve, "\n"))
+		took.Round(time.Second), backlog["collectord_wal_bytes"]/(1<<20)/took.Seconds(), maxDrainMemory>>20, highest, records, objects, more, strings.Join(curve, "\n"))
 }
 
-// countStored adds up what the metadata of all objects says, which must be one
-// range of seqs without a hole.
+// countStored adds up the record counts in the metadata of all objects. Their seqs must be
+// one range without a hole.
 func countStored(t *testing.T, config string) (records, objects, first int) {
 	t.Helper()
 	store := storeOf(t, config)
@@ -164,9 +164,8 @@ func countStored(t *testing.T, config string) (records, objects, first int) {
 	return records, len(all), int(all[0].FirstSeq)
 }
 
-// batch is NDJSON of n usages that compress as real ones do, rather than to
-// nothing.
-func batch(from, n int) []byte {
+// makeBatch returns n usages as NDJSON. They compress as well as real ones, not better.
+func makeBatch(from, n int) []byte {
 	var b bytes.Buffer
 	for i := range n {
 		fmt.Fprintf(&b, `{"n":%d,"patientId":"%d","timestamp":"2026-11-23T08:30:%02dZ","medication":"Salbutamol","device":"in-%08x","flow":%.3f,"firmware":"2.4.%d","note":"%016x"}`+"\n",

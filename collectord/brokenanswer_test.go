@@ -8,13 +8,13 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestOneObjectThatCannotBeReadEndsNoCommand has the newest object answered with a header
-// that is larger than any reader takes.
+// TestOneObjectThatCannotBeReadEndsNoCommand serves the newest object with a header that is
+// larger than any reader accepts.
 func TestOneObjectThatCannotBeReadEndsNoCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := sealFour(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n  heartbeat: 0s\n")
+	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n  heartbeat: 0s\n")
 	d.stop()
 	broken := ""
 	for key := range f.Objects() {
@@ -22,7 +22,7 @@ func TestOneObjectThatCannotBeReadEndsNoCommand(t *testing.T) {
 		case strings.Contains(key, "-00000000000000000031-"):
 			broken = strings.TrimPrefix(key, "prod/")
 		case strings.Contains(key, "-00000000000000000011-"):
-			f.Put(key, nil) // so that metadata is asked for
+			f.Put(key, nil) // so the commands request its metadata
 		}
 	}
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -41,7 +41,7 @@ func TestOneObjectThatCannotBeReadEndsNoCommand(t *testing.T) {
 			t.Errorf("%v exits with %d: %s%s", args, status, out, stderr)
 		}
 		if args[0] == "audit" && (!strings.Contains(out, "1 missing range (10 records), 1 unreadable object (10 records)") || !strings.Contains(out, "\nUNREADABLE  seq 31 to 40 (10 records) of edge-1, log ")) {
-			t.Errorf("%v says %s", args, out)
+			t.Errorf("%v prints %s", args, out)
 		}
 	}
 }

@@ -32,7 +32,7 @@ func runCollectord(t *testing.T, args ...string) (stdout, stderr string, status 
 	return out.String(), errOut.String(), status
 }
 
-// must0 runs a command that has to succeed, in silence.
+// must0 runs a command that has to succeed and to print nothing on standard error.
 func must0(t *testing.T, args ...string) (stdout string) {
 	t.Helper()
 	stdout, stderr, status := runCollectord(t, args...)
@@ -42,8 +42,8 @@ func must0(t *testing.T, args ...string) (stdout string) {
 	return stdout
 }
 
-// TestShipEmptiesAHostThatWasKilled ships what a killed daemon left, and looks
-// at it with the other commands.
+// TestShipEmptiesAHostThatWasKilled ships the log of a killed daemon, and checks the archive
+// with the other commands.
 func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 	for name, settings := range destinations() {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +68,7 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 				t.Errorf("result %s", out)
 			}
 			records, _ := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			if out, _, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 0 records") {
 				t.Errorf("a second ship exits with %d: %s", status, out)
 			}
@@ -105,8 +105,8 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 	}
 }
 
-// sealFour runs a daemon that ships four objects of ten records.
-func sealFour(t *testing.T, dir, shipper string) (config string, d *daemon) {
+// shipFourObjects runs a daemon that ships four objects of ten records.
+func shipFourObjects(t *testing.T, dir, shipper string) (config string, d *daemon) {
 	t.Helper()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n"+shipper)
 	d = start(t, config, port, admin)
@@ -125,7 +125,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := sealFour(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed below rises at once
+	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed_below rises at once
 	must0(t, "audit", "--config", config, "--deep")
 	d.stop()
 	for key := range f.Objects() {
@@ -138,25 +138,25 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 		!strings.Contains(stderr, "1 missing range (10 records)") || strings.Contains(out, "NOT KNOWN") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	finding, sum, status := auditJSONOf(t, config)
+	finding, sum, status := runAuditJSON(t, config)
 	if status != 2 || finding.Kind != audit.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
 		sum.Right || sum.Found[audit.Missing].Records != 10 || sum.Objects != 3 || sum.Unconfirmed != 0 {
 		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
 	}
 }
 
-// TestAuditOfAFolderSaysWhatItCannotKnow: a folder has no metadata.
-func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
+// TestAuditOfAFolderReportsWhatItCannotKnow audits a folder, which has no metadata.
+func TestAuditOfAFolderReportsWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "shipper: {heartbeat: 0s}\n")
-	// Looking at what a daemon writes does not disturb it.
+	config, d := shipFourObjects(t, dir, "shipper: {heartbeat: 0s}\n")
+	// Reading the archive of a running daemon does not disturb it.
 	unfinished := filepath.Join(dir, "data", "archive", "_collectord", "tmp", "put-1")
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out := must0(t, "audit", "--config", config, "--deep"); !strings.Contains(out, "NOT KNOWN  the SHA-256 of the lines of 4 objects") {
-		t.Errorf("a deep audit says: %s", out)
+		t.Errorf("a deep audit prints: %s", out)
 	}
 	must0(t, "cat", "--config", config)
 	if _, err := os.Stat(unfinished); err != nil {
@@ -174,13 +174,13 @@ func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "NOT YET  seq 11 to 20 (10 records) of edge-1, log ") || !strings.Contains(out, "NOT KNOWN  what the hosts of 1 log had confirmed") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	if finding, sum, status := auditJSONOf(t, config); status != 0 || finding.Kind != audit.NotYet || sum.Unconfirmed != 1 || finding.Reason == "" {
+	if finding, sum, status := runAuditJSON(t, config); status != 0 || finding.Kind != audit.NotYet || sum.Unconfirmed != 1 || finding.Reason == "" {
 		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
 	}
 }
 
-// auditJSONOf reads the only finding, and the sum, of audit --json about one log.
-func auditJSONOf(t *testing.T, config string) (finding audit.Finding, sum auditSum, status int) {
+// runAuditJSON returns the only finding and the sum of audit --json about one log.
+func runAuditJSON(t *testing.T, config string) (finding audit.Finding, sum auditSummary, status int) {
 	t.Helper()
 	out, _, status := runCollectord(t, "audit", "--config", config, "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -201,11 +201,11 @@ func TestAuditOfNothingMakesNothing(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(config), "data")); err == nil {
-		t.Error("looking at what is not there has made it")
+		t.Error("a command that only reads made the directory")
 	}
 }
 
-func TestShipSaysWhatIsLeft(t *testing.T) {
+func TestShipReportsWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {grace: 0s}\nshipper: {retry_min: 10ms, destination: 's3://usages/p', s3: {endpoint: 'http://127.0.0.1:9', region: us-east-1}}\n")
@@ -220,35 +220,35 @@ func TestShipSaysWhatIsLeft(t *testing.T) {
 		t.Errorf("ship without a storage exits with %d: %s%s, %v", status, out, stderr, err)
 	}
 
-	// Told to stop it stops, and says what is left; the log is whole.
+	// After a signal it stops and reports what is left. The log stays intact.
 	cmd := command(t, "ship", "--config", config, "--patience", "0")
 	r, w := io.Pipe()
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	said := make(chan string, 1)
+	output := make(chan string, 1)
 	go func() {
 		var b bytes.Buffer
 		one := make([]byte, 1)
-		for told := false; ; {
+		for interrupted := false; ; {
 			n, err := r.Read(one)
 			if b.Write(one[:n]); err != nil {
 				break
 			}
-			if !told && bytes.Contains(b.Bytes(), []byte("can't ship")) {
-				told = true
+			if !interrupted && bytes.Contains(b.Bytes(), []byte("can't ship")) {
+				interrupted = true
 				_ = cmd.Process.Signal(os.Interrupt)
 			}
 		}
-		said <- b.String()
+		output <- b.String()
 	}()
 	err := cmd.Wait()
 	w.Close()
-	if text := <-said; cmd.ProcessState.ExitCode() != 2 || !strings.Contains(text, "50 records") || !strings.Contains(text, "interrupted") {
+	if text := <-output; cmd.ProcessState.ExitCode() != 2 || !strings.Contains(text, "50 records") || !strings.Contains(text, "interrupted") {
 		t.Errorf("interrupted, it ends with %v: %s", err, text)
 	}
-	if lines := wantStatus(t, 0, config, "cat"); len(lines) != 50 {
+	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 50 {
 		t.Errorf("%d records in the log", len(lines))
 	}
 }
@@ -259,7 +259,7 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
-	d.post(acks, 0, 5000, 16, false) // more than a pipe holds
+	d.post(acks, 0, 5000, 16, false) // more than fits into a pipe
 	d.stop()
 	cmd := command(t, "cat", "--config", config)
 	var stderr bytes.Buffer
@@ -279,11 +279,11 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		_ = cmd.Process.Kill()
-		t.Fatal("it goes on")
+		t.Fatal("cat continues after its output was closed")
 	}
 	if stderr.Len() > 0 {
-		t.Errorf("it says %s", stderr.String())
+		t.Errorf("standard error: %s", stderr.String())
 	}
 }

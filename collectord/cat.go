@@ -21,9 +21,9 @@ import (
 // remembers up to twice as many, in about 130 MiB.
 const rememberedIDs = 1_000_000
 
-// memoryOfCat is the soft memory limit of cat without --dedupe. It covers the objects
+// catMemoryLimit is the soft memory limit of cat without --dedupe. It covers the objects
 // fetched ahead, a window of 8 MiB and a line of 16 MiB.
-const memoryOfCat = 36 << 20
+const catMemoryLimit = 36 << 20
 
 func catCommand() *cobra.Command {
 	var (
@@ -56,7 +56,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
   collectord cat --from 2026-11-23 --to 2026-11-24 --node edge-1 --usages
   collectord cat --id 01a20a8b-6c1e-7b3a-9c41-1f2e3d4c5b6a 's3://usages/*/'`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: destinationStarts,
+		ValidArgsFunction: completeDestination,
 		GroupID:           groupBucket,
 		SuggestFor:        []string{"read", "query", "get", "dump"},
 	}
@@ -69,7 +69,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "records of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, err := settings(cmd, usesOfBucket...)
+		cfg, err := settings(cmd, bucketKeys...)
 		if err != nil {
 			return err
 		}
@@ -78,10 +78,10 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 			s.Node = cfg.Node
 		}
 		now := time.Now()
-		if s.From, err = pointInTime(from, now); err != nil {
+		if s.From, err = parseTime(from, now); err != nil {
 			return fmt.Errorf("--from: %w", err)
 		}
-		if s.To, err = pointInTime(to, now); err != nil {
+		if s.To, err = parseTime(to, now); err != nil {
 			return fmt.Errorf("--to: %w", err)
 		}
 		if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
@@ -100,7 +100,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 		}
 		// SIGPIPE ends the process when the reader closes the pipe, as with other
 		// filters.
-		out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
+		out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)
 		bar := newProgress(cmd.ErrOrStderr())
 		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
 			bar = &progress{} // the records are printed on the same terminal
@@ -110,7 +110,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 		if deduping {
 			recent = audit.NewRecentIDs(rememberedIDs)
 		} else {
-			debug.SetMemoryLimit(memoryOfCat)
+			debug.SetMemoryLimit(catMemoryLimit)
 		}
 		err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, func(lines []byte) (err error) {
 			if !usages && !deduping {
@@ -148,9 +148,9 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 	return c
 }
 
-// pointInTime parses an RFC 3339 time, a date, or an age such as 2h or 7d. The empty
+// parseTime parses an RFC 3339 time, a date, or an age such as 2h or 7d. The empty
 // text means the zero time.
-func pointInTime(text string, now time.Time) (time.Time, error) {
+func parseTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}

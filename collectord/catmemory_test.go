@@ -14,8 +14,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestCatTakesLittleMemoryWhateverIsInTheBucket has objects whose decoders and lines are
-// as large as is allowed, or larger, among small ones.
+// TestCatTakesLittleMemoryWhateverIsInTheBucket reads small objects, and objects whose
+// zstd windows and lines have the maximum size or more.
 func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -50,37 +50,37 @@ func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 		}
 	}
 	cmd := command(t, "cat", "--config", config)
-	lines := printed{pid: func() int { return cmd.Process.Pid }}
+	lines := outputMeter{pid: func() int { return cmd.Process.Pid }}
 	var stderr bytes.Buffer
 
 	cmd.Stdout, cmd.Stderr = &lines, &stderr
-	_ = cmd.Run() // its status follows
+	_ = cmd.Run() // its status is checked below
 	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != 5*(1+1+20_000+1) || !strings.Contains(stderr.String(), "5 objects are damaged") || !strings.Contains(stderr.String(), "a line is longer than") {
 		t.Errorf("cat exits with %d after %d lines: %s", status, lines.lines, stderr.String())
 	}
-	if lines.mib == 0 || lines.mib > 64 {
-		t.Errorf("cat took %d MiB", lines.mib)
+	if lines.peakMiB == 0 || lines.peakMiB > 64 {
+		t.Errorf("cat took %d MiB", lines.peakMiB)
 	}
-	t.Logf("cat took %d MiB", lines.mib)
+	t.Logf("cat took %d MiB", lines.peakMiB)
 }
 
-// printed counts what a process prints, and the most memory that it has had by then:
-// what wait(2) gives includes that of its parent.
-type printed struct {
-	pid        func() int
-	lines, mib int
-	writes     int
+// outputMeter counts the output of a process, and reads its peak memory while it prints.
+// The peak that wait(2) returns includes the parent's.
+type outputMeter struct {
+	pid            func() int
+	lines, peakMiB int
+	writes         int
 }
 
-func (p *printed) Write(text []byte) (int, error) {
+func (p *outputMeter) Write(text []byte) (int, error) {
 	p.lines += bytes.Count(text, []byte("\n"))
 	if p.writes++; p.writes%16 == 0 || len(text) < 16<<10 {
-		// It may have ended, and what it printed be read only now.
+		// The process may have ended before its output is read here.
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
 		_, after, _ := strings.Cut(string(status), "VmHWM:")
 		kib := 0
-		_, _ = fmt.Sscan(after, &kib) // else it stays 0
-		p.mib = max(p.mib, kib/1024)
+		_, _ = fmt.Sscan(after, &kib) // it stays 0 otherwise
+		p.peakMiB = max(p.peakMiB, kib/1024)
 	}
 	return len(text), nil
 }

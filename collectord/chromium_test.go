@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// attempts is a page that posts to an address in every way that a page has, each
-// with its name in the usage, and then reports.
-const attempts = `<!doctype html><meta charset="utf-8"><title>attempts</title><body><script>
+// attemptsPage is a page that posts to an address in every way a page can. Each usage has
+// the name of its way. At the end the page reports.
+const attemptsPage = `<!doctype html><meta charset="utf-8"><title>attempts</title><body><script>
 const query = new URLSearchParams(location.search), to = query.get("to"), report = query.get("report")
 const blob = how => new Blob([JSON.stringify({via: how})])
 const post = (how, options) => fetch(to, {method: "POST", body: blob(how), ...options}).then(r => r.status || "unread", () => "blocked")
@@ -52,7 +52,7 @@ Promise.all([
 
 // browse opens a page in Chromium until it has reported, and returns the report.
 // rules map host names to addresses.
-func browse(t *testing.T, site *pages, rules, page string) string {
+func browse(t *testing.T, site *attackSite, rules, page string) string {
 	t.Helper()
 	cmd := exec.Command("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--host-resolver-rules="+rules, "--user-data-dir="+t.TempDir(), page)
@@ -67,26 +67,26 @@ func browse(t *testing.T, site *pages, rules, page string) string {
 	select {
 	case report := <-site.reports:
 		return report
-	case <-time.After(testLimit):
-		t.Fatalf("no report of %s after %v", page, testLimit)
+	case <-time.After(testTimeout):
+		t.Fatalf("no report of %s after %v", page, testTimeout)
 		return ""
 	}
 }
 
-// pages is a site that serves the attempts. What else is asked of it goes to a
-// collector, unchanged, as if the site's name had come to mean that.
-type pages struct {
+// attackSite is a site that serves the page of attempts. It forwards all other requests
+// unchanged to a collector, as after DNS rebinding.
+type attackSite struct {
 	port    int
 	reports chan string
 }
 
-func servePages(t *testing.T, address string, collector int) *pages {
+func serveAttackSite(t *testing.T, address string, collector int) *attackSite {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pages{port: ln.Addr().(*net.TCPAddr).Port, reports: make(chan string, 1)}
+	p := &attackSite{port: ln.Addr().(*net.TCPAddr).Port, reports: make(chan string, 1)}
 	rebound := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(&url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", collector)})
 		r.Out.Host = r.In.Host
@@ -94,7 +94,7 @@ func servePages(t *testing.T, address string, collector int) *pages {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/", "/page":
-			_, _ = io.WriteString(w, attempts)
+			_, _ = io.WriteString(w, attemptsPage)
 		case "/report":
 			report, _ := io.ReadAll(r.Body)
 			p.reports <- string(report)
@@ -113,9 +113,9 @@ func servePages(t *testing.T, address string, collector int) *pages {
 	return p
 }
 
-// What a real browser sends for a page of another site is not stored, wherever the
-// page is and however it names the collector; what it sends for the collector's own
-// pages is.
+// The requests that a real browser sends for a page of another site are not stored,
+// wherever the page is and however it names the collector. Requests from the collector's
+// own pages are stored.
 func TestChromiumStoresNothingForOtherPages(t *testing.T) {
 	goWithout(t, notInstalled("chromium", "nginx"))
 	const rules = "MAP evil.test 127.0.0.2, MAP usages.test 127.0.0.1"
@@ -141,22 +141,22 @@ func TestChromiumStoresNothingForOtherPages(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			config, port, admin := configure(t, dir, "")
-			edit(t, config, "http: {", "http: {"+c.http)
+			replaceInFile(t, config, "http: {", "http: {"+c.http)
 			d := start(t, config, port, admin)
-			site := servePages(t, "127.0.0.2:0", port)
+			site := serveAttackSite(t, "127.0.0.2:0", port)
 			ports := []string{"SITE", fmt.Sprint(site.port), "COLLECTOR", fmt.Sprint(port), "FILE", filepath.Join(dir, "page.html")}
-			write(t, filepath.Join(dir, "page.html"), attempts)
+			write(t, filepath.Join(dir, "page.html"), attemptsPage)
 			if strings.Contains(c.to, "NGINX") {
 				p := startNginxWith(t, "1s", map[string]string{"        return 404;\n": fmt.Sprintf("        proxy_pass http://127.0.0.2:%d/;\n", site.port)}, d)
 				ports = append(ports, "NGINX", fmt.Sprint(p.port))
 			}
 			fill := strings.NewReplacer(ports...).Replace
-			before := requests(d.metrics())
+			before := totalRequests(d.metrics())
 			report := browse(t, site, rules, fill(c.page)+"?"+url.Values{
 				"to": {fill(c.to) + "/api/usages"}, "report": {fmt.Sprintf("http://127.0.0.2:%d", site.port)},
 			}.Encode())
-			const each = 10 // the question before JSON is a request, too
-			until(t, "all attempts are answered", func() bool { return requests(d.metrics()) >= before+each })
+			const each = 10 // the preflight for JSON is a request, too
+			until(t, "all attempts are answered", func() bool { return totalRequests(d.metrics()) >= before+each })
 			m := d.metrics()
 			d.stop()
 			var stored []string

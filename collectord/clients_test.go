@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// Each client of the world posts as its manual says, and finds its usages stored.
+// Common HTTP clients post as their manuals say, and all usages are stored.
 func TestStandardClientsAreServed(t *testing.T) {
 	goWithout(t, notInstalled("curl", "ab", "wrk", "python3"))
 	dir := t.TempDir()
@@ -47,9 +47,9 @@ assert r.status == 201
 `
 	large := `{"a":"` + strings.Repeat("x", 2000) + `"}` // for which curl expects 100 Continue
 	for name, c := range map[string]struct {
-		command []string
-		least   float64 // usages stored
-		want    string  // in the output
+		command   []string
+		minStored float64 // usages stored
+		want      string  // in the output
 	}{
 		"curl":         {[]string{"curl", "-sf", "-H", "Content-Type: application/json", "-d", "@" + body, d.url()}, 1, `^\{"id":"`},
 		"curl 1.0":     {[]string{"curl", "-sf", "-0", "-H", "Content-Type: application/json", "-d", "@" + body, d.url()}, 1, `^\{"id":"`},
@@ -60,10 +60,10 @@ assert r.status == 201
 		"wrk":          {[]string{"wrk", "-t1", "-c20", "-d1s", "-s", script, d.url()}, 100, `requests in`},
 		"python":       {[]string{"python3", "-c", python, fmt.Sprint(port), d.url()}, 102, ``},
 	} {
-		before := d.metrics()[accepted]
+		before := d.metrics()[acceptedHTTP]
 		out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput()
-		stored := d.metrics()[accepted] - before
-		if err != nil || stored < c.least || !regexp.MustCompile(c.want).Match(out) || strings.Contains(string(out), "Non-2xx") {
+		stored := d.metrics()[acceptedHTTP] - before
+		if err != nil || stored < c.minStored || !regexp.MustCompile(c.want).Match(out) || strings.Contains(string(out), "Non-2xx") {
 			t.Errorf("%s: %v, %v stored: %s", name, err, stored, out)
 		}
 	}
@@ -86,7 +86,7 @@ func TestStandardClientsAreServedOverTLS(t *testing.T) {
 	token, line := newToken(t, "ward-3")
 	write(t, dir+"/tokens", line+"\n")
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d := start(t, config, port, admin)
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	const python = `
@@ -133,18 +133,18 @@ assert r.status == 401 and b"unauthorized" in r.read(), r.status
 		"python":                  {[]string{"python3", "-c", python, fmt.Sprint(port), dir, token}, 101, false, ``},
 		"openssl":                 {[]string{"openssl", "s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-CAfile", ca.path, "-brief", "-ign_eof"}, 0, true, `Verification: OK(.|\n)*alert certificate required`},
 	} {
-		before := d.metrics()[accepted]
+		before := d.metrics()[acceptedHTTP]
 		out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput()
-		if stored := d.metrics()[accepted] - before; (err != nil) != c.fails || stored != c.stored || !regexp.MustCompile(c.want).Match(out) {
+		if stored := d.metrics()[acceptedHTTP] - before; (err != nil) != c.fails || stored != c.stored || !regexp.MustCompile(c.want).Match(out) {
 			t.Errorf("%s: %v, %v stored: %s", name, err, stored, out)
 		}
 	}
 	d.stop()
 }
 
-// checkout makes what commands of the documents find in the tree: the program and the
-// configuration of make run.
-func checkout(t *testing.T, dir, config string) {
+// makeCheckout makes a directory with the files that the documents' commands need: the
+// program and the configuration of make run.
+func makeCheckout(t *testing.T, dir, config string) {
 	t.Helper()
 	built, err := binary()
 	if err != nil {
@@ -174,7 +174,7 @@ func TestDocumentedRequestsAreStored(t *testing.T) {
 	goWithout(t, notInstalled("bash", "curl", "gzip"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
-	checkout(t, dir, config)
+	makeCheckout(t, dir, config)
 	config = dir + "/packaging/run.yaml"
 	d := start(t, config, port, admin)
 	ran := 0
@@ -219,7 +219,7 @@ func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
 	if len(blocks) != 3 {
 		t.Fatalf("%d blocks of commands", len(blocks))
 	}
-	checkout(t, dir, config)
+	makeCheckout(t, dir, config)
 	commands := func(i int) *exec.Cmd {
 		c := exec.Command("bash", "-e", "-c", blocks[i])
 		c.Dir = dir
@@ -228,13 +228,13 @@ func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
 	if out, err := commands(0).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	d := startAs(t, commands(1), port, admin)
+	d := startCommand(t, commands(1), port, admin)
 	out, err := commands(2).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), `{"id":"`) || d.metrics()[accepted] != 1 {
+	if err != nil || !strings.Contains(string(out), `{"id":"`) || d.metrics()[acceptedHTTP] != 1 {
 		t.Errorf("%v: %s", err, out)
 	}
 	if strings.Contains(d.log(), "level=WARN") {
-		t.Error("it warns")
+		t.Error("the client warns")
 	}
 	d.stop()
 }

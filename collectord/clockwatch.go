@@ -20,24 +20,24 @@ const clockInterval = 10 * time.Second
 // is far off. One goroutine at a time may use it; only wrong is safe for concurrent
 // use.
 type clockWatch struct {
-	storage func() (ahead time.Duration, compared bool)
-	records func() uint64 // usages appended since the start
-	logger  *slog.Logger
-	built   time.Time
+	storageClock  func() (ahead time.Duration, compared bool)
+	countAppended func() uint64 // usages appended since the start
+	logger        *slog.Logger
+	builtAt       time.Time
 
-	newest   time.Time // when the newest record was received, or up to clockInterval later
-	appended uint64    // usages appended at the last check
-	wrong    atomic.Bool
+	newestRecord time.Time // when the newest record was received, or up to clockInterval later
+	lastAppended uint64    // usages appended at the last check
+	wrong        atomic.Bool
 }
 
 func newClockWatch(log *wal.Log, ship *shipper.Shipper, logger *slog.Logger) *clockWatch {
 	return &clockWatch{
-		logger: logger, built: buildTime(),
-		storage: func() (time.Duration, bool) {
+		logger: logger, builtAt: buildTime(),
+		storageClock: func() (time.Duration, bool) {
 			st := ship.Stats()
 			return st.ClockAhead, st.ClockCompared
 		},
-		records: func() (n uint64) {
+		countAppended: func() (n uint64) {
 			for _, of := range log.Ledger().BySource {
 				n += of.Appended
 			}
@@ -49,11 +49,11 @@ func newClockWatch(log *wal.Log, ship *shipper.Shipper, logger *slog.Logger) *cl
 // run checks the clock until ctx ends. The newest segment in dataDir shows when earlier
 // runs received their last record.
 func (w *clockWatch) run(ctx context.Context, dataDir string) {
-	w.newest = lookAtLog(dataDir).newest
+	w.newestRecord = readLogState(dataDir).newest
 	tick := time.NewTicker(clockInterval)
 	defer tick.Stop()
 	for {
-		w.look(time.Now())
+		w.check(time.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -62,13 +62,13 @@ func (w *clockWatch) run(ctx context.Context, dataDir string) {
 	}
 }
 
-// look checks the clock at the time now, and updates the time of the newest record.
-func (w *clockWatch) look(now time.Time) {
+// check checks the clock at the time now, and updates the time of the newest record.
+func (w *clockWatch) check(now time.Time) {
 	now = now.Round(0) // strips the monotonic clock
-	c := doctor.Clock{Now: now, Built: w.built, Newest: w.newest}
-	c.Ahead, c.Compared = w.storage()
+	c := doctor.Clock{Now: now, Built: w.builtAt, Newest: w.newestRecord}
+	c.Ahead, c.Compared = w.storageClock()
 	if c.Agrees() && c.Newest.After(now) { // the clock was ahead, and is correct now
-		c.Newest, w.newest = now, now
+		c.Newest, w.newestRecord = now, now
 	}
 	var wrong []string
 	for _, check := range c.Checks() {
@@ -82,10 +82,10 @@ func (w *clockWatch) look(now time.Time) {
 	case before:
 		w.logger.Info("the clock is right again", "trouble", "clock")
 	}
-	if n := w.records(); n != w.appended {
-		w.appended = n
-		if now.After(w.newest) {
-			w.newest = now
+	if n := w.countAppended(); n != w.lastAppended {
+		w.lastAppended = n
+		if now.After(w.newestRecord) {
+			w.newestRecord = now
 		}
 	}
 }

@@ -14,23 +14,23 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestTheDaemonWarnsWhileTheClockIsWrong plays a clock that goes wrong and right again.
+// TestTheDaemonWarnsWhileTheClockIsWrong sets the clock wrong, and right again.
 func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	var text bytes.Buffer
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	ahead, compared, records := time.Duration(0), false, uint64(0)
 	w := &clockWatch{
-		storage: func() (time.Duration, bool) { return ahead, compared },
-		records: func() uint64 { return records },
-		logger:  slog.New(slog.NewTextHandler(&text, nil)),
-		newest:  now.Add(-2 * time.Hour),
-		built:   now.Add(-24 * time.Hour),
+		storageClock:  func() (time.Duration, bool) { return ahead, compared },
+		countAppended: func() uint64 { return records },
+		logger:        slog.New(slog.NewTextHandler(&text, nil)),
+		newestRecord:  now.Add(-2 * time.Hour),
+		builtAt:       now.Add(-24 * time.Hour),
 	}
 	step := func(what string, change func(), wrong bool, line string) {
 		t.Helper()
 		text.Reset()
 		change()
-		w.look(now)
+		w.check(now)
 		if w.wrong.Load() != wrong || (line == "") != (text.Len() == 0) || !strings.Contains(text.String(), line) {
 			t.Errorf("%s: wrong: %t, %q", what, w.wrong.Load(), text.String())
 		}
@@ -52,31 +52,32 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	step("and back as far as there were none", func() { now = now.Add(-time.Minute) }, false, "")
 }
 
-// TestTheDaemonComparesItsClock with the storage's, and with its log.
+// TestTheDaemonComparesItsClock compares it with the storage's clock and with the log.
 func TestTheDaemonComparesItsClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	fake := fakeStorage(t, dated(-time.Hour))
-	someKeys(t, dir)
-	unshipped(t, dir)
-	fromTomorrow(t, dir)
+	fake := fakeStorage(t, withDateAhead(-time.Hour))
+	writeKeys(t, dir)
+	makeUnshippedLog(t, dir)
+	setModifiedTomorrow(t, dir)
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	d := start(t, config, port, admin)
-	until(t, "the clock is in trouble", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
-	until(t, "that is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
+	until(t, "the metric reports a wrong clock", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
+	until(t, "the wrong clock is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
 	until(t, "the clocks are compared", func() bool {
-		far := d.metrics()["collectord_clock_offset_seconds"]
-		return far > 3500 && far < 3700
+		offset := d.metrics()["collectord_clock_offset_seconds"]
+		return offset > 3500 && offset < 3700
 	})
 	d.stop()
 }
 
-// TestTheStartChecksTheStorage with nothing to ship, and neither waits for it nor ends.
+// TestTheStartChecksTheStorage starts with nothing to ship. The daemon neither waits for
+// the check nor ends because of it.
 func TestTheStartChecksTheStorage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	fake := fakeStorage(t, refusing(404, "NoSuchBucket"))
-	someKeys(t, dir)
+	fake := fakeStorage(t, refusingAll(404, "NoSuchBucket"))
+	writeKeys(t, dir)
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	d := start(t, config, port, admin)
 	until(t, "the step is logged", func() bool { return strings.Contains(d.log(), "trouble=storage_check") })
@@ -88,7 +89,7 @@ func TestTheStartChecksTheStorage(t *testing.T) {
 	d.stop()
 }
 
-// TestTheStorageIsCheckedUntilNothingFails, ever more seldom.
+// TestTheStorageIsCheckedUntilNothingFails has growing intervals between the checks.
 func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys")
 	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
@@ -97,7 +98,7 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()
 		defer fake.Close()
-		fake.Behave(refusing(403, "AccessDenied"))
+		fake.Behave(refusingAll(403, "AccessDenied"))
 		store, err := bucket.Open(bucket.Destination{URL: "s3://bucket/p", S3: bucket.S3Options{
 			Endpoint: "http://192.0.2.1", Region: "x", PathStyle: "on", CredentialsFile: keys, Dial: fake.Dial,
 		}})
@@ -108,14 +109,14 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 		began := time.Now()
 		time.AfterFunc(20*time.Minute, func() { fake.Behave(s3test.Behaviour{}) })
 		checkStorage(t.Context(), store, time.Minute, slog.New(slog.NewTextHandler(&text, nil)))
-		// After 10, 20 and 40 seconds, and then every 60.
+		// The intervals are 10, 20 and 40 seconds, and then always 60.
 		if n := strings.Count(text.String(), "level=WARN"); n != 22 || !strings.HasSuffix(text.String(), "trouble=storage_check destination=\"s3://bucket/p/ at http://192.0.2.1\"\n") || strings.Count(text.String(), "level=INFO") != 1 || time.Since(began) > 25*time.Minute {
 			t.Errorf("after %v: %s", time.Since(began), text.String())
 		}
 	})
 }
 
-// TestAFolderHasNoStepsToCheck, since there is nobody to ask.
+// TestAFolderHasNoStepsToCheck has no storage service behind its destination.
 func TestAFolderHasNoStepsToCheck(t *testing.T) {
 	store, err := bucket.Open(bucket.Destination{URL: "file://" + t.TempDir()})
 	if err != nil {

@@ -16,31 +16,31 @@ import (
 	"time"
 )
 
-// TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored writes requests into
-// idle connections just when the collector closes them, without keys. Whoever gets no
-// answer may send again, as every proxy does, and nothing is stored twice.
+// TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored writes requests without keys
+// into idle connections while the collector closes them. A request without an answer was
+// not stored, so a proxy may repeat it.
 func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) {
 	for name, c := range map[string]struct {
 		rounds      int
-		ends        bool          // the daemon does, or its idle_timeout passes
+		stopsDaemon bool          // otherwise its idle_timeout passes
 		from, until time.Duration // when the requests are written
 	}{
 		"idle for too long": {rounds: 15, from: 990 * time.Millisecond, until: 1290 * time.Millisecond},
-		"the daemon ends":   {rounds: 25, ends: true, until: 5 * time.Millisecond},
+		"the daemon ends":   {rounds: 25, stopsDaemon: true, until: 5 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const clients = 200
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {drain: 0, grace: 0}\n")
-			if !c.ends {
-				edit(t, config, "http: {", "http: {idle_timeout: 1s, ")
+			if !c.stopsDaemon {
+				replaceInFile(t, config, "http: {", "http: {idle_timeout: 1s, ")
 			}
 			d := start(t, config, port, admin)
 			acks := &acknowledged{ids: map[int]string{}}
 			unanswered := 0
 			for round := range c.rounds {
-				conns := idleClients(t, d, acks, round*2*clients, clients)
-				if c.ends {
+				conns := dialIdleClients(t, d, acks, round*2*clients, clients)
+				if c.stopsDaemon {
 					if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 						t.Fatal(err)
 					}
@@ -49,13 +49,13 @@ func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) 
 				for i, conn := range conns {
 					running.Go(func() {
 						<-time.After(c.from + (c.until-c.from)*time.Duration(i)/clients)
-						_ = conn.post(acks, (round*2+1)*clients+i) // or it is closed
+						_ = conn.post(acks, (round*2+1)*clients+i) // fails if the connection is closed
 						conn.Close()
 					})
 				}
 				running.Wait()
 				unanswered = (round+1)*2*clients - acks.count()
-				if c.ends {
+				if c.stopsDaemon {
 					if err := <-d.exited; err != nil {
 						t.Fatal(err)
 					}
@@ -65,20 +65,21 @@ func TestARequestThatMeetsAClosingConnectionIsAnsweredOrNotStored(t *testing.T) 
 			if unanswered == 0 {
 				t.Error("no request met a connection that was being closed")
 			}
-			endsWithAllOnce(t, d, config, acks)
+			stopAndVerifyOnce(t, d, config, acks)
 			t.Logf("%d requests were answered, %d were not", len(acks.ids), unanswered)
 		})
 	}
 }
 
-// rawClient writes each request with one call, and reads its answer.
+// rawClient writes each request with one system call and reads its answer.
 type rawClient struct {
 	net.Conn
 	answers *bufio.Reader
 }
 
-// idleClients are n of them whose first request, numbered from, was answered.
-func idleClients(t *testing.T, d *daemon, acks *acknowledged, from, n int) (all []*rawClient) {
+// dialIdleClients connects n clients, whose first requests begin at usage from and are
+// answered.
+func dialIdleClients(t *testing.T, d *daemon, acks *acknowledged, from, n int) (all []*rawClient) {
 	t.Helper()
 	for range n {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
@@ -112,7 +113,7 @@ func (c *rawClient) post(acks *acknowledged, n int) error {
 	}
 	defer resp.Body.Close()
 	var answer struct{ ID string }
-	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&answer), drained(resp.Body)); err != nil || resp.StatusCode != http.StatusCreated {
+	if err := errors.Join(json.NewDecoder(resp.Body).Decode(&answer), drain(resp.Body)); err != nil || resp.StatusCode != http.StatusCreated {
 		return fmt.Errorf("%s, %w", resp.Status, err)
 	}
 	acks.mu.Lock()
@@ -121,7 +122,7 @@ func (c *rawClient) post(acks *acknowledged, n int) error {
 	return nil
 }
 
-func drained(r io.Reader) error {
+func drain(r io.Reader) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
 }

@@ -50,9 +50,9 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
 // helpWidth is the column at which help texts of flags wrap.
 const helpWidth = "100"
 
-// finished adds to a command tree what all commands share: groups, wrapped usage texts,
+// prepareRoot adds to a command tree what all commands share: groups, wrapped usage texts,
 // errors with suggestions, and completion.
-func finished(root *cobra.Command) *cobra.Command {
+func prepareRoot(root *cobra.Command) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},
 		&cobra.Group{ID: groupHost, Title: "What is on this host:"},
@@ -65,16 +65,16 @@ func finished(root *cobra.Command) *cobra.Command {
 		"Additional Commands:", "More:",
 	).Replace(root.UsageTemplate()))
 	root.SetFlagErrorFunc(flagError)
-	root.PersistentPreRunE = namesConfig
+	root.PersistentPreRunE = rejectEmptyConfig
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
-	finish(root)
+	prepareCommand(root)
 	return root
 }
 
-// finish adds argument checks and completion to c and all its subcommands.
-func finish(c *cobra.Command) {
+// prepareCommand adds argument checks and completion to c and all its subcommands.
+func prepareCommand(c *cobra.Command) {
 	c.SuggestionsMinimumDistance = 2
 	switch {
 	case c.HasSubCommands():
@@ -85,7 +85,7 @@ func finish(c *cobra.Command) {
 	}
 	completeValues(c)
 	for _, sub := range c.Commands() {
-		finish(sub)
+		prepareCommand(sub)
 	}
 }
 
@@ -98,7 +98,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(names) == 0 {
 		names = suggestions(cmd.Root(), args[0])
 	}
-	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestion(cmd, names))
+	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestionText(cmd, names))
 }
 
 // suggestions returns the commands that a misspelled name may mean. It prefers direct
@@ -118,7 +118,7 @@ func suggestions(c *cobra.Command, name string) (paths []string) {
 	return paths
 }
 
-func suggestion(cmd *cobra.Command, names []string) string {
+func suggestionText(cmd *cobra.Command, names []string) string {
 	if len(names) > 0 {
 		return fmt.Sprintf(": did you mean %s? (see %s --help)", strings.Join(names, " or "), cmd.CommandPath())
 	}
@@ -132,10 +132,10 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s takes flags only, not %q: see %[1]s --help", cmd.CommandPath(), args[0])
 }
 
-// argsWanted returns a check that a command gets least to most arguments.
-func argsWanted(least, most int, what string) cobra.PositionalArgs {
+// requireArgs returns a check that a command gets minArgs to maxArgs arguments.
+func requireArgs(minArgs, maxArgs int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) < least || len(args) > most {
+		if len(args) < minArgs || len(args) > maxArgs {
 			return fmt.Errorf("%s takes %s, and was given %s: see %[1]s --help", cmd.CommandPath(), what, plural(len(args), "argument"))
 		}
 		return nil
@@ -152,11 +152,11 @@ func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	switch {
 	case errors.As(err, &invalid):
-		return fmt.Errorf("--%s: %q is not %s%s", invalid.GetFlag().Name, invalid.GetValue(), valueKind(invalid.GetFlag()), suggestion(cmd, nil))
+		return fmt.Errorf("--%s: %q is not %s%s", invalid.GetFlag().Name, invalid.GetValue(), valueKind(invalid.GetFlag()), suggestionText(cmd, nil))
 	case !errors.As(err, &unknown):
-		return fmt.Errorf("%w%s", err, suggestion(cmd, nil))
+		return fmt.Errorf("%w%s", err, suggestionText(cmd, nil))
 	case unknown.GetSpecifiedShortnames() != "": // a single letter resembles too many names
-		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, nil))
+		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, nil))
 	}
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -166,7 +166,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	for i, name := range names {
 		names[i] = "--" + name
 	}
-	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, names))
+	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, names))
 }
 
 // valueKind describes the values that a flag accepts.
@@ -182,9 +182,9 @@ func valueKind(f *pflag.Flag) string {
 	return "a whole number, or is out of range"
 }
 
-// namesConfig rejects an empty --config, which often comes from an unset variable.
+// rejectEmptyConfig rejects an empty --config, which often comes from an unset variable.
 // Without the check, the daemon would use the defaults.
-func namesConfig(cmd *cobra.Command, _ []string) error {
+func rejectEmptyConfig(cmd *cobra.Command, _ []string) error {
 	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed && f.Value.String() == "" {
 		return config.Mistakes{{Key: "configuration", Origin: "--config", Reason: "names no file: name one, or leave the flag out"}}
 	}
@@ -197,19 +197,19 @@ func helpCommand() *cobra.Command {
 		Short: "Explain a command",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
+			target, rest, err := cmd.Root().Find(args)
 			if err != nil {
 				return err
 			}
-			if about.HasSubCommands() && len(rest) > 0 {
-				return unknownCommand(about, rest)
+			if target.HasSubCommands() && len(rest) > 0 {
+				return unknownCommand(target, rest)
 			}
-			about.InitDefaultHelpFlag()
-			return about.Help()
+			target.InitDefaultHelpFlag()
+			return target.Help()
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-			if about, _, err := cmd.Root().Find(args); err == nil {
-				for _, sub := range about.Commands() {
+			if target, _, err := cmd.Root().Find(args); err == nil {
+				for _, sub := range target.Commands() {
 					if sub.IsAvailableCommand() {
 						names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
 					}

@@ -10,24 +10,24 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// everyCommand visits a tree, as cobra makes it when one of its commands is run.
-func everyCommand(c *cobra.Command, visit func(*cobra.Command)) {
+// visitCommands visits the command tree in the state in which cobra runs a command.
+func visitCommands(c *cobra.Command, visit func(*cobra.Command)) {
 	visit(c)
 	for _, sub := range c.Commands() {
-		everyCommand(sub, visit)
+		visitCommands(sub, visit)
 	}
 }
 
-func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
-	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+func TestHelpOfEachCommandListsItsSubcommands(t *testing.T) {
+	visitCommands(rootCommand(nil), func(c *cobra.Command) {
 		name := c.CommandPath()
 		switch err := c.ValidateArgs([]string{"verfy"}); {
 		case !c.HasSubCommands():
 			if c.Args == nil {
-				t.Errorf("%s does not say what arguments it takes", name)
+				t.Errorf("%s has no check of its arguments", name)
 			}
 		case err == nil:
-			t.Errorf("%s takes anything for a command", name)
+			t.Errorf("%s accepts any word as a command", name)
 		case !strings.Contains(err.Error(), " --help"):
 			t.Errorf("%s: %v", name, err)
 		}
@@ -40,10 +40,10 @@ func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
 	})
 }
 
-// TestExamplesCanBeTyped looks up the commands and flags of every example.
+// TestExamplesCanBeTyped checks that the commands and flags of every example exist.
 func TestExamplesCanBeTyped(t *testing.T) {
 	examples := 0
-	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+	visitCommands(rootCommand(nil), func(c *cobra.Command) {
 		for line := range strings.Lines(c.Example) {
 			words := strings.Fields(strings.NewReplacer("'", "", ">", " # ", "|", " # ").Replace(line))
 			if len(words) == 0 || words[0] != "collectord" || c.Root().Name() != "collectord" || strings.HasPrefix(c.CommandPath(), "collectord completion") {
@@ -73,11 +73,11 @@ func TestExamplesCanBeTyped(t *testing.T) {
 	}
 }
 
-// TestFlagsAreWhereTheyAreUsed keeps the daemon's flags from commands that do not read
-// those keys, and their texts from being cut.
+// TestFlagsAreWhereTheyAreUsed checks that commands have only the flags of keys they read,
+// and that the flags' texts fit on a line.
 func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
 	root := rootCommand(nil)
-	everyCommand(root, func(c *cobra.Command) {
+	visitCommands(root, func(c *cobra.Command) {
 		path := c.CommandPath()
 		daemon := path == runPath || path == "collectord doctor" || strings.HasPrefix(path, "collectord config ")
 		if got := c.Flag("udp-allow") != nil; got != daemon && path != "collectord config" {
@@ -103,8 +103,8 @@ func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
 	}
 }
 
-// TestValuesOfFlagsComplete asks for the values of every flag that takes one, as a shell
-// does: files, what there is to choose from, or nothing, but not files for a number.
+// TestValuesOfFlagsComplete completes the value of every flag, as a shell does. The result
+// is files, a list of choices, or nothing, but never files for a number.
 func TestValuesOfFlagsComplete(t *testing.T) {
 	complete := func(args ...string) (lines []string) {
 		var out strings.Builder

@@ -15,15 +15,15 @@ import (
 func completeValues(c *cobra.Command) {
 	files := []string{"config", "payload", "token-file", "ca-file", "cert-file", "key-file", "accept", "http-tokens-file"}
 	values := map[string]cobra.CompletionFunc{
-		"data-dir":    directories,
-		"destination": destinationStarts,
-		"node":        thisNode,
-		"expect":      thisNode,
+		"data-dir":    completeDirectory,
+		"destination": completeDestination,
+		"node":        completeNode,
+		"expect":      completeNode,
 		"compress":    cobra.FixedCompletions([]string{send.Gzip, send.Zstd}, cobra.ShellCompDirectiveNoFileComp),
 		"from":        cobra.FixedCompletions([]string{"15m", "2h", "7d"}, cobra.ShellCompDirectiveNoFileComp),
 		"to":          cobra.FixedCompletions([]string{"15m", "2h", "7d"}, cobra.ShellCompDirectiveNoFileComp),
 	}
-	each := func(f *pflag.Flag) {
+	completeFlag := func(f *pflag.Flag) {
 		if _, known := c.GetFlagCompletionFunc(f.Name); known || f.NoOptDefVal != "" || slices.Contains(files, f.Name) {
 			return
 		}
@@ -33,42 +33,42 @@ func completeValues(c *cobra.Command) {
 		}
 		_ = c.RegisterFlagCompletionFunc(f.Name, complete) // can't fail: the flag exists and has no completion yet
 	}
-	c.LocalFlags().VisitAll(each)
+	c.LocalFlags().VisitAll(completeFlag)
 	if c.ValidArgsFunction == nil {
 		c.ValidArgsFunction = cobra.NoFileCompletions
 	}
 }
 
-func directories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+func completeDirectory(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// destinationStarts completes a destination with the configured one and the URL
+// completeDestination completes a destination with the configured one and the URL
 // schemes.
-func destinationStarts(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-	if cfg, err := configured(cmd, usesOfBucket...); err == nil {
+func completeDestination(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
+	if cfg, err := loadQuietly(cmd, bucketKeys...); err == nil {
 		all = append(all, cfg.Shipper.Destination)
 	}
 	return append(all, "s3://", "file:///"), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// targets completes the URL of send.
-func targets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// completeTarget completes the URL of send.
+func completeTarget(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return []string{send.DefaultTarget, "udp://localhost:3000", "https://", "unix:/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-func thisNode(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-	if cfg, err := configured(cmd, "node"); err == nil {
+func completeNode(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
+	if cfg, err := loadQuietly(cmd, "node"); err == nil {
 		all = append(all, cfg.Node)
 	}
 	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
-// configured loads the settings without printing warnings, which would disturb a
+// loadQuietly loads the settings without printing warnings, which would disturb a
 // completion.
-func configured(cmd *cobra.Command, uses ...string) (*config.Config, error) {
+func loadQuietly(cmd *cobra.Command, keys ...string) (*config.Config, error) {
 	src := source(cmd)
-	src.Uses = uses
+	src.Uses = keys
 	cfg, _, err := config.Load(src)
 	return cfg, err
 }

@@ -52,9 +52,9 @@ unit changes, such as credentials, is checked where the unit runs it: systemctl 
 It exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
 		Args: cobra.NoArgs,
 	}
-	as := c.Flags().String("user", "", "check as this user, by name or number; only root can")
+	asUser := c.Flags().String("user", "", "check as this user, by name or number; only root can")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		why, err := becomeDaemon(source(cmd), *as)
+		why, err := becomeDaemonUser(source(cmd), *asUser)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, "collectord")
 	build := exec.Command("go", "build", "-o", path, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the packages
 	out, err := build.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
@@ -39,7 +39,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	testrun.ManyAtOnce()
+	testrun.LimitParallel()
 	status := testrun.Run(m.Run)
 	if path, err := binary(); err == nil {
 		os.RemoveAll(filepath.Dir(path))
@@ -47,9 +47,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
-const testLimit = 2 * time.Minute
+// testTimeout limits the wait for an event. It is much longer than a busy machine needs.
+const testTimeout = 2 * time.Minute
 
 // daemon is a running collectord.
 type daemon struct {
@@ -58,20 +57,20 @@ type daemon struct {
 	port    int // of HTTP and UDP
 	admin   int
 	exited  chan error
-	gone    chan struct{} // closed once it has exited
+	ended   chan struct{} // closed once it has exited
 	ready   chan struct{}
 	logMu   sync.Mutex
 	logText strings.Builder
 }
 
-// freePorts finds n ports that are free for TCP and UDP at every address, and below
-// those that the kernel gives to clients: a daemon that is started again finds its own
-// still free. No other test gets them while this program runs.
+// freePorts finds n ports that are free for TCP and UDP at every address. They are below
+// the kernel's ephemeral ports, so that a restarted daemon finds its ports still free. No
+// other test gets them while this program runs.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for tries := 0; len(ports) < n; tries++ {
 		port := 10000 + rand.IntN(20000)
-		err := claim(port)
+		err := claimPort(port)
 		if err == nil {
 			ports = append(ports, port)
 		} else if tries > 1000 {
@@ -81,11 +80,12 @@ func freePorts(t *testing.T, n int) (ports []int) {
 	return ports
 }
 
-// claims are sockets that nobody connects to, and whose names no other program can have.
+// claims are sockets that reserve ports: no other program can have their names, and no
+// program connects to them.
 var claims sync.Map
 
-// claim keeps a port from all other tests, of this program and of those beside it.
-func claim(port int) error {
+// claimPort reserves a port against all other tests, of this program and of others.
+func claimPort(port int) error {
 	name, err := net.Listen("unix", fmt.Sprintf("@collectord-test-port-%d", port))
 	if err != nil {
 		return err
@@ -106,7 +106,7 @@ func claim(port int) error {
 	return nil
 }
 
-// command is the built binary with arguments.
+// command returns a command that runs the built binary with arguments.
 func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	path, err := binary()
@@ -120,10 +120,10 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // as YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	ports := freePorts(t, 2)
 	path = filepath.Join(dir, "collectord.yaml")
-	more = unhurried(more)
+	more = withLongShutdown(more)
 	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {format: text}\n%s",
 		dir, ports[0], ports[0], ports[1], more)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -132,38 +132,38 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	return path, ports[0], ports[1]
 }
 
-// unhurried has a daemon end in its own time where the settings don't say in which: on a
-// busy machine the default is over before all is shipped.
-func unhurried(settings string) string {
+// withLongShutdown sets a long shutdown time where the settings have none. On a busy
+// machine the default is over before all is shipped.
+func withLongShutdown(settings string) string {
 	if strings.Contains(settings, "shutdown:") {
 		return settings
 	}
 	return "shutdown: {requests: 1m, datagrams: 1m, seal: 1m, grace: 1m}\n" + settings
 }
 
-// start runs the daemon and waits until it says that it is running.
+// start runs the daemon and waits until it logs that it is running.
 func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
-	return startAs(t, command(t, "run", "--config", config), port, admin)
+	return startCommand(t, command(t, "run", "--config", config), port, admin)
 }
 
-// startAs is start for a command that becomes the daemon.
-func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
+// startCommand is start with a command that executes the daemon.
+func startCommand(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: run, port: port, admin: admin, ready: make(chan struct{})}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.begin(func() {
+	d.startProcess(func() {
 		lines := bufio.NewScanner(stderr)
-		told := false
+		running := false
 		for lines.Scan() {
 			d.logMu.Lock()
 			d.logText.WriteString(lines.Text() + "\n")
 			d.logMu.Unlock()
-			if !told && strings.Contains(lines.Text(), "collectord is running") {
-				told = true
+			if !running && strings.Contains(lines.Text(), "collectord is running") {
+				running = true
 				close(d.ready)
 			}
 		}
@@ -177,31 +177,31 @@ func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	case <-d.ready:
 	case err := <-d.exited:
 		t.Fatalf("daemon did not start: %v\n%s", err, d.log())
-	case <-time.After(testLimit):
-		t.Fatalf("daemon does not say that it is running:\n%s", d.log())
+	case <-time.After(testTimeout):
+		t.Fatalf("the daemon does not log that it is running:\n%s", d.log())
 	}
 	return d
 }
 
-// begin starts the process, has follow read what it writes, and ends it with the test:
-// what still runs would write into directories while they are deleted.
-func (d *daemon) begin(follow func()) {
+// startProcess starts the process, has follow read its output, and ends it with the test.
+// A process that still runs would write into directories while they are deleted.
+func (d *daemon) startProcess(follow func()) {
 	d.t.Helper()
-	d.exited, d.gone = make(chan error, 1), make(chan struct{})
+	d.exited, d.ended = make(chan error, 1), make(chan struct{})
 	if err := d.cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
 	go func() {
 		follow()
 		err := d.cmd.Wait()
-		close(d.gone)
+		close(d.ended)
 		d.exited <- err
 	}()
 	d.t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
 		select {
-		case <-d.gone:
-		case <-time.After(testLimit): // it hangs in the kernel, or another process has its standard error
+		case <-d.ended:
+		case <-time.After(testTimeout): // it hangs in the kernel, or another process has its standard error
 		}
 	})
 }
@@ -212,7 +212,7 @@ func (d *daemon) log() string {
 	return d.logText.String()
 }
 
-// stop asks the daemon to end and waits until it has.
+// stop sends SIGTERM to the daemon and waits until it has ended.
 func (d *daemon) stop() {
 	d.t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -223,7 +223,7 @@ func (d *daemon) stop() {
 		if err != nil {
 			d.t.Fatalf("daemon ended with %v", err)
 		}
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		d.t.Fatal("daemon does not end")
 	}
 }
@@ -239,10 +239,10 @@ func (d *daemon) kill() {
 
 func (d *daemon) url() string { return fmt.Sprintf("http://127.0.0.1:%d/api/usages", d.port) }
 
-// accepted is the series of the usages that HTTP has taken on.
-const accepted = `collectord_usages_accepted_total{source="http"}`
+// acceptedHTTP is the series that counts the usages accepted over HTTP.
+const acceptedHTTP = `collectord_usages_accepted_total{source="http"}`
 
-// metrics scrapes once; the keys are series as they are printed.
+// metrics scrapes once. The keys of the map are the printed series.
 func (d *daemon) metrics() map[string]float64 {
 	d.t.Helper()
 	m, err := d.scrape()
@@ -274,19 +274,19 @@ func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 	return m, lines.Err()
 }
 
-// until waits for a condition that the daemon brings about.
+// until waits for a condition that the daemon makes true.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(testLimit)
+	deadline := time.Now().Add(testTimeout)
 	for !is() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after %v: %s", testLimit, what)
+			t.Fatalf("not within %v: %s", testTimeout, what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
 }
 
-// acknowledged is what clients were told: id by number of the usage.
+// acknowledged has the id that each usage was acknowledged with, by the usage's number.
 type acknowledged struct {
 	mu  sync.Mutex
 	ids map[int]string
@@ -317,18 +317,18 @@ func (a *acknowledged) post(client *http.Client, url string, i int) error {
 	return nil
 }
 
-// post sends usages from..to-1 over conns connections and notes what is answered
-// 201. With may, errors are expected: the daemon is killed meanwhile.
-func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {
+// post sends usages from..to-1 over conns connections and records those answered with
+// 201. With mayFail, errors are expected: the daemon is killed meanwhile.
+func (d *daemon) post(acks *acknowledged, from, to, conns int, mayFail bool) {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for c := range conns {
 		wg.Go(func() {
 			for i := from + c; i < to; i += conns {
 				err := acks.post(client, d.url(), i)
-				if err != nil && !may {
+				if err != nil && !mayFail {
 					d.t.Errorf("usage %d: %v", i, err)
 				}
 				if gone := (*url.Error)(nil); errors.As(err, &gone) {
@@ -344,8 +344,8 @@ func usageText(i int, via string) string {
 	return fmt.Sprintf(`{"patientId":"%d","n":%d,"via":%q,"medication":"Salbutamol"}`, i%500, i, via)
 }
 
-// send sends usages from..to-1 as datagrams and never has more under way than
-// the daemon is sure to hold.
+// send sends usages from..to-1 as datagrams. It never has more in flight than the daemon
+// can certainly buffer.
 func (d *daemon) send(from, to int) {
 	d.t.Helper()
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))

@@ -22,8 +22,8 @@ type userAccount struct {
 	groups   []int
 }
 
-// accountOf looks up a user by name or number.
-func accountOf(name string) (a userAccount, err error) {
+// lookUpAccount looks up a user by name or number.
+func lookUpAccount(name string) (a userAccount, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
 		if u, err = user.LookupId(name); err != nil {
@@ -32,8 +32,8 @@ func accountOf(name string) (a userAccount, err error) {
 	}
 	ids, err := u.GroupIds()
 	for _, id := range append([]string{u.Uid, u.Gid}, ids...) {
-		n, wrong := strconv.Atoi(id)
-		err = errors.Join(err, wrong)
+		n, convErr := strconv.Atoi(id)
+		err = errors.Join(err, convErr)
 		a.groups = append(a.groups, n)
 	}
 	a.uid, a.gid, a.groups = a.groups[0], a.groups[1], a.groups[2:]
@@ -61,7 +61,7 @@ func userName(uid int) string {
 func becomeOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return noLog(err)
+		return withLogAdvice(err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {
@@ -76,17 +76,17 @@ func becomeOwner(dir string) error {
 	return nil
 }
 
-// becomeDaemon changes a root process to the daemon's user: the user of --user, the
+// becomeDaemonUser changes a root process to the daemon's user: the user of --user, the
 // owner of data_dir, or the user that the packages create. It returns the user and the
 // reason for the choice, or "" if the process keeps its user.
-func becomeDaemon(src config.Source, named string) (why string, err error) {
+func becomeDaemonUser(src config.Source, userFlag string) (why string, err error) {
 	if os.Geteuid() != 0 {
-		if named != "" {
+		if userFlag != "" {
 			return "", errors.New("--user is for root")
 		}
 		return "", nil
 	}
-	as, why, err := daemonAccount(src, named)
+	as, why, err := daemonAccount(src, userFlag)
 	if err != nil || as.uid == 0 {
 		return "", err
 	}
@@ -96,8 +96,8 @@ func becomeDaemon(src config.Source, named string) (why string, err error) {
 	return userName(as.uid) + ", " + why, nil
 }
 
-// statSoon is os.Stat with a time limit of answersWithin, because a disk may hang.
-func statSoon(path string) (info fs.FileInfo, err error) {
+// statWithTimeout is os.Stat with a time limit of diskTimeout, because a disk may hang.
+func statWithTimeout(path string) (info fs.FileInfo, err error) {
 	done := make(chan struct{})
 	var found fs.FileInfo
 	var failed error
@@ -108,31 +108,31 @@ func statSoon(path string) (info fs.FileInfo, err error) {
 	select {
 	case <-done:
 		return found, failed
-	case <-time.After(answersWithin):
+	case <-time.After(diskTimeout):
 		return nil, os.ErrDeadlineExceeded
 	}
 }
 
-func daemonAccount(src config.Source, named string) (as userAccount, why string, err error) {
-	if named != "" {
-		as, err = accountOf(named)
+func daemonAccount(src config.Source, userFlag string) (as userAccount, why string, err error) {
+	if userFlag != "" {
+		as, err = lookUpAccount(userFlag)
 		return as, "as --user says", err
 	}
 	if c := config.Read(src).Config; c != nil {
-		info, err := statSoon(c.DataDir)
+		info, err := statWithTimeout(c.DataDir)
 		if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
-			return as, "", fmt.Errorf("can't find out whom data_dir %s belongs to: its disk did not answer within %v (--user NAME: check as that user)", c.DataDir, answersWithin)
+			return as, "", fmt.Errorf("can't find out whom data_dir %s belongs to: its disk did not answer within %v (--user NAME: check as that user)", c.DataDir, diskTimeout)
 		}
 		if err == nil {
 			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
-				if as, err = accountOf(strconv.Itoa(int(owner.Uid))); err != nil { // the user has no name
+				if as, err = lookUpAccount(strconv.Itoa(int(owner.Uid))); err != nil { // the user has no name
 					as = userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}
 				}
 				return as, "to whom data_dir belongs (--user NAME: another)", nil
 			}
 		}
 	}
-	if as, err = accountOf(packagedUser); err == nil {
+	if as, err = lookUpAccount(packagedUser); err == nil {
 		return as, "as whom the packages run the daemon (--user NAME: another)", nil
 	}
 	return userAccount{}, "", nil

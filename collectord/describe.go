@@ -23,7 +23,7 @@ func describeHost(h *bucket.Heartbeat, troubles []admin.Trouble, counts auth.Cli
 			h.Trouble = append(h.Trouble, bucket.Trouble{Name: t.Name, Since: &since, Message: message})
 		}
 	}
-	counts.SilentLongestFirst()
+	counts.SortByLastSeen()
 	h.ClientsKnown = len(counts.Clients)
 	h.Clients = make([]bucket.Client, len(counts.Clients))
 	for i, c := range counts.Clients {

@@ -14,8 +14,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestAHeartbeatNamesWhatFailsOnTheHost, but for what only its clients cause, and for what
-// the heartbeat itself shows.
+// TestAHeartbeatNamesWhatFailsOnTheHost also checks what a heartbeat leaves out: troubles
+// that only clients cause, and those that its other fields show.
 func TestAHeartbeatNamesWhatFailsOnTheHost(t *testing.T) {
 	at := time.Unix(1_795_000_000, 0)
 	var h bucket.Heartbeat
@@ -34,12 +34,12 @@ func TestAHeartbeatNamesWhatFailsOnTheHost(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %d %v", c.Name, c.Usages, c.LastSeen != nil && c.LastSeen.Equal(at)))
 	}
 	if got, want := strings.Join(got, ", "), "shipping true can't ship: AccessDenied, clock true the clock is behind, ward-3 7 true, never 0 false"; got != want || h.ClientsKnown != 2 {
-		t.Errorf("of %d: %s, want %s", h.ClientsKnown, got, want)
+		t.Errorf("with %d clients: %s, want %s", h.ClientsKnown, got, want)
 	}
 }
 
-// TestASilentDeviceIsSeenInStatusAndHeartbeat follows one client with a token and one that
-// sends nothing from the daemon to status and fleet, over a reload.
+// TestASilentDeviceIsSeenInStatusAndHeartbeat has one client that sends and one that does
+// not. Both appear in the metrics, in status and in fleet, also after a reload.
 func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -48,12 +48,12 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 	_, other := newToken(t, "ward-4")
 	write(t, dir+"/token", token)
 	write(t, dir+"/tokens", line+"\n"+other+"\n")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, adminPort)
 	if _, stderr, status := runCollectord(t, "send", d.url(), "--count", "3", "--token-file", dir+"/token"); status != 0 {
 		t.Fatal(stderr)
 	}
-	until(t, "the metrics show it", func() bool { return d.metrics()[`collectord_client_usages_total{client="ward-3"}`] == 3 })
+	until(t, "the metrics count the client", func() bool { return d.metrics()[`collectord_client_usages_total{client="ward-3"}`] == 3 })
 	m := d.metrics()
 	if m[`collectord_client_last_seen_timestamp_seconds{client="ward-4"}`] != 0 || m[`collectord_client_last_seen_timestamp_seconds{client="ward-3"}`] == 0 || m["collectord_clients"] != 2 {
 		t.Errorf("%v", m)
@@ -63,7 +63,7 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 		t.Errorf("%s%s", out, stderr)
 	}
 	until(t, "the heartbeat shows both", func() bool {
-		names := fmt.Sprint(heartbeatOf(t, dir))
+		names := fmt.Sprint(heartbeatClients(t, dir))
 		return strings.Contains(names, "ward-3 3 true") && strings.Contains(names, "ward-4 0 false")
 	})
 	_, third := newToken(t, "ward-5")
@@ -72,17 +72,17 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the heartbeat shows the reload", func() bool {
-		names := fmt.Sprint(heartbeatOf(t, dir))
+		names := fmt.Sprint(heartbeatClients(t, dir))
 		return strings.Contains(names, "ward-3 3 true") && strings.Contains(names, "ward-5 0 false") && !strings.Contains(names, "ward-4")
 	})
 	d.stop()
 }
 
-// heartbeatOf lists the clients of the only heartbeat in the archive.
-func heartbeatOf(t *testing.T, dir string) (clients []string) {
+// heartbeatClients returns the clients in the only heartbeat of the archive.
+func heartbeatClients(t *testing.T, dir string) (clients []string) {
 	t.Helper()
 	folder := dir + "/data/archive/" + bucket.HeartbeatPrefix
-	names, _ := os.ReadDir(folder) // there is none at first
+	names, _ := os.ReadDir(folder) // it does not exist at first
 	store := openURL(t, "file://"+dir+"/data/archive", bucket.S3Options{})
 	for _, n := range names {
 		if k, ok := bucket.ParseHeartbeatKey(bucket.HeartbeatPrefix + n.Name()); ok {

@@ -13,35 +13,35 @@ import (
 // Numbers of file descriptors that clients must leave free. Without them the log could
 // open no segment, and would stop for all clients.
 const (
-	assumedAtStart     = 32 // open at the start, where they can't be counted
-	ownDescriptors     = 32 // segments and notes of the log, configuration files, name lookups
-	eachUpload         = 8  // a segment, its spool file, connections or files of the storage
-	eachAdmin          = 2  // the connection, and a file that a scrape reads
-	adminShare         = 16 // admin connections use at most 1/adminShare of all descriptors
-	leastAdmin         = 4
-	leastForClients    = 16 // takes precedence over the reserve: a daemon without clients is useless
-	beginningListeners = 1  // each HTTP listener may have accepted one more connection
+	assumedAtStart       = 32 // open at the start, where they can't be counted
+	ownDescriptors       = 32 // segments and notes of the log, configuration files, name lookups
+	descriptorsPerUpload = 8  // a segment, its spool file, connections or files of the storage
+	descriptorsPerAdmin  = 2  // the connection, and a file that a scrape reads
+	adminDivisor         = 16 // admin connections use at most 1/adminDivisor of all descriptors
+	minAdmin             = 4
+	minForClients        = 16 // takes precedence over the reserve: a daemon without clients is useless
+	acceptedPerListener  = 1  // each HTTP listener may have accepted one more connection
 )
 
-// descriptors describes how the process uses its file descriptors.
-type descriptors struct {
+// descriptorUse describes how the process uses its file descriptors.
+type descriptorUse struct {
 	atStart   int // open before the first client connects
 	listeners int // HTTP listeners
 }
 
 // countDescriptors counts the open descriptors. Call it after all sockets are bound,
 // and before the first connection is accepted.
-func countDescriptors(listeners int) descriptors {
+func countDescriptors(listeners int) descriptorUse {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return descriptors{assumedAtStart, listeners} // /proc may not be mounted
+		return descriptorUse{assumedAtStart, listeners} // /proc may not be mounted
 	}
-	return descriptors{len(open), listeners}
+	return descriptorUse{len(open), listeners}
 }
 
-// maxOpen returns the soft limit RLIMIT_NOFILE. The Go runtime raises it to the hard
+// openFilesLimit returns the soft limit RLIMIT_NOFILE. The Go runtime raises it to the hard
 // limit at the start of the process.
-func maxOpen() int {
+func openFilesLimit() int {
 	var limit syscall.Rlimit
 	const unlimited = 1 << 30
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > unlimited {
@@ -50,29 +50,29 @@ func maxOpen() int {
 	return int(limit.Cur)
 }
 
-// admins returns the maximum number of admin connections.
-func (d descriptors) admins(limit int) int {
-	return max(leastAdmin, min(admin.DefaultMaxConnections, limit/adminShare))
+// maxAdmin returns the maximum number of admin connections.
+func (d descriptorUse) maxAdmin(limit int) int {
+	return max(minAdmin, min(admin.DefaultMaxConnections, limit/adminDivisor))
 }
 
 // reserve returns the number of descriptors that HTTP connections must leave free.
-func (d descriptors) reserve(cfg *config.Config, limit int) int {
-	return d.atStart + ownDescriptors + eachUpload*cfg.Shipper.Concurrency + eachAdmin*d.admins(limit) + beginningListeners*d.listeners
+func (d descriptorUse) reserve(cfg *config.Config, limit int) int {
+	return d.atStart + ownDescriptors + descriptorsPerUpload*cfg.Shipper.Concurrency + descriptorsPerAdmin*d.maxAdmin(limit) + acceptedPerListener*d.listeners
 }
 
-// bound limits the descriptors of HTTP connections to what the reserve leaves.
-func (d descriptors) bound(l *httpserver.Limits, cfg *config.Config) {
-	limit := maxOpen()
-	l.MaxDescriptors = max(leastForClients, limit-d.reserve(cfg, limit))
+// limitConnections limits the descriptors of HTTP connections to what the reserve leaves.
+func (d descriptorUse) limitConnections(l *httpserver.Limits, cfg *config.Config) {
+	limit := openFilesLimit()
+	l.MaxDescriptors = max(minForClients, limit-d.reserve(cfg, limit))
 }
 
-// warn logs a warning if the limit of open files allows fewer connections than
+// warnIfTooFew logs a warning if the limit of open files allows fewer connections than
 // configured.
-func (d descriptors) warn(cfg *config.Config, effective int, logger *slog.Logger) {
+func (d descriptorUse) warnIfTooFew(cfg *config.Config, effective int, logger *slog.Logger) {
 	if effective >= cfg.HTTP.MaxConnections {
 		return
 	}
-	limit := maxOpen()
+	limit := openFilesLimit()
 	logger.Warn("fewer connections may be open than http.max_connections: the limit of open files is too low (raise LimitNOFILE= or ulimit -n)",
 		"max_connections", cfg.HTTP.MaxConnections, "in_effect", effective,
 		"open_files", limit, "reserved", d.reserve(cfg, limit))

@@ -15,28 +15,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limited is a command that runs with a limit of open files, as ulimit takes it.
-func limited(run *exec.Cmd, ulimit string) *exec.Cmd {
+// withOpenFileLimit returns a command that runs with a limit of open files, in ulimit's
+// syntax.
+func withOpenFileLimit(run *exec.Cmd, ulimit string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", "ulimit " + ulimit + " && exec \"$0\" \"$@\""}, run.Args...)...)
 }
 
-// idleConnections connects n clients to a port and sends text on each.
-func idleConnections(t *testing.T, port, n int, text string) {
+// dialIdle connects n clients to a port and sends text on each.
+func dialIdle(t *testing.T, port, n int, text string) {
 	t.Helper()
 	for range n {
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), testLimit)
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		_ = c.SetWriteDeadline(time.Now().Add(testLimit))
+		_ = c.SetWriteDeadline(time.Now().Add(testTimeout))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// openFiles is how many descriptors the daemon has.
+// openFiles returns the number of the daemon's open descriptors.
 func (d *daemon) openFiles() int {
 	d.t.Helper()
 	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
@@ -46,13 +47,13 @@ func (d *daemon) openFiles() int {
 	return len(all)
 }
 
-// sealsAndShips posts over a new connection, has the segment sealed, and waits
-// until it is shipped.
-func (d *daemon) sealsAndShips(when string) {
+// postSealAndShip posts over a new connection, waits until the segment is sealed, and until
+// it is shipped.
+func (d *daemon) postSealAndShip(when string) {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	before := d.metrics()["collectord_usages_shipped_total"]
-	// Clients that have been idle for less than a second make no room.
+	// The server does not close connections that have been idle for less than a second.
 	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		d.t.Fatal(err)
@@ -60,47 +61,47 @@ func (d *daemon) sealsAndShips(when string) {
 	until(d.t, when+": the segment is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] > before })
 }
 
-// With 256 descriptors, and more clients than that on each listener, the log is
-// written, sealed and shipped, and metrics are served.
+// With 256 descriptors and more idle clients on each listener, the daemon still writes,
+// seals and ships its log, and serves metrics.
 func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
-	d := startAs(t, limited(command(t, "run", "--config", config), "-n 256"), port, admin)
+	d := startCommand(t, withOpenFileLimit(command(t, "run", "--config", config), "-n 256"), port, admin)
 	d.untilLogged("fewer connections may be open than http.max_connections")
 	const usage = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
-	idleConnections(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	idleConnections(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
-	idleConnections(t, port, 153, usage)
-	idleConnections(t, admin, 150, "GET /met")
+	dialIdle(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	dialIdle(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
+	dialIdle(t, port, 153, usage)
+	dialIdle(t, admin, 150, "GET /met")
 	for i := range 5 {
-		d.sealsAndShips(fmt.Sprintf("round %d", i))
-		idleConnections(t, port, 50, usage)
+		d.postSealAndShip(fmt.Sprintf("round %d", i))
+		dialIdle(t, port, 50, usage)
 	}
 	m := d.metrics()
-	if most := m["collectord_http_connections_max"]; most < 64 || most > 200 {
-		t.Errorf("%v connections may be open", most)
+	if limit := m["collectord_http_connections_max"]; limit < 64 || limit > 200 {
+		t.Errorf("the limit of connections is %v", limit)
 	}
 	if open := d.openFiles(); open > 256-ownDescriptors {
 		t.Errorf("%d descriptors are open", open)
 	}
 	if strings.Contains(d.log(), "too many open files") {
-		t.Error("a descriptor was missing")
+		t.Error("the daemon ran out of descriptors")
 	}
 	d.stop()
 }
 
-// The limit may be lowered while the daemon runs: connections make room then,
-// without any that comes. With no descriptor left at all the log waits for one.
-func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
-	t.Parallel() // it waits most of the time
+// An operator may lower the limit while the daemon runs. The daemon then closes idle
+// connections, also without a new one. With no free descriptor the log waits for one.
+func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", "http: {max_connections: 1000, ")
+	replaceInFile(t, config, "http: {", "http: {max_connections: 1000, ")
 	// The soft limit is raised to the hard limit.
-	d := startAs(t, limited(command(t, "run", "--config", config), "-Sn 64"), port, admin)
+	d := startCommand(t, withOpenFileLimit(command(t, "run", "--config", config), "-Sn 64"), port, admin)
 	if m := d.metrics(); m["collectord_http_connections_max"] != 1000 || m["process_max_fds"] < 1024 {
 		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
 	}
-	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	dialIdle(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	until(t, "all are open", func() bool { return d.connections() == 400 })
 	var was unix.Rlimit
 	limit := func(open int) {
@@ -119,10 +120,10 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.untilLogged("fewer connections may be open than http.max_connections")
-	until(t, "connections have made room", func() bool { return d.openFiles() <= lower-ownDescriptors })
-	d.sealsAndShips("with a lower limit")
+	until(t, "idle connections are closed", func() bool { return d.openFiles() <= lower-ownDescriptors })
+	d.postSealAndShip("with a lower limit")
 
-	warm := &http.Client{Timeout: testLimit}
+	warm := &http.Client{Timeout: testTimeout}
 	defer warm.CloseIdleConnections()
 	if got := postAs(t, warm, d.url(), ""); got != http.StatusCreated {
 		t.Fatal(got)
@@ -133,6 +134,6 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	}
 	d.untilLogged("too many open files")
 	limit(lower)
-	d.sealsAndShips("once there are descriptors again")
+	d.postSealAndShip("once there are descriptors again")
 	d.stop()
 }

@@ -17,9 +17,9 @@ import (
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 
-// usesOfBucket lists the configuration keys of commands that read destinations. It
+// bucketKeys lists the configuration keys of commands that read destinations. It
 // includes data_dir, because shipper.destination may be below that.
-var usesOfBucket = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
+var bucketKeys = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
 
 // addStorageFlags defines the flags of the keys that commands which read the bucket
 // need.
@@ -75,12 +75,12 @@ func storesToAudit(ctx context.Context, cfg *config.Config, named []string) ([]b
 	return stores, err
 }
 
-// noVerdict returns the error for a run in which some destinations could not be read.
-func noVerdict(failed, of int, first, reason string) error {
+// noVerdictError returns the error for a run in which some destinations could not be read.
+func noVerdictError(failed, of int, first, reason string) error {
 	return fmt.Errorf("no verdict: %d of %d destinations can't be read; the first: %s: %s", failed, of, first, reason)
 }
 
-func namesOf(stores []bucket.Store) (names []string) {
+func storeNames(stores []bucket.Store) (names []string) {
 	for _, s := range stores {
 		names = append(names, s.String())
 	}

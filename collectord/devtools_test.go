@@ -18,13 +18,13 @@ import (
 	"time"
 )
 
-// browser is a Chromium that is driven with the DevTools protocol over two pipes
-// (--remote-debugging-pipe): JSON, each message ended by a zero byte.
+// browser is a Chromium that is controlled with the DevTools protocol over two pipes
+// (--remote-debugging-pipe). Messages are JSON and end with a zero byte.
 type browser struct {
-	t       *testing.T
-	to      io.WriteCloser
-	session string // of the only page
-	answers chan message
+	t        *testing.T
+	commands io.WriteCloser
+	session  string // of the only page
+	answers  chan message
 
 	mu     sync.Mutex // guards all below
 	lastID int
@@ -45,7 +45,7 @@ type message struct {
 // startBrowser starts Chromium with an empty page.
 func startBrowser(t *testing.T) *browser {
 	t.Helper()
-	commands, to, err := os.Pipe()
+	commandsRead, commandsWrite, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,14 +55,14 @@ func startBrowser(t *testing.T) *browser {
 	}
 	cmd := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
-	cmd.ExtraFiles = []*os.File{commands, answers} // 3 and 4
+	cmd.ExtraFiles = []*os.File{commandsRead, answers} // 3 and 4
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	commands.Close()
+	commandsRead.Close()
 	answers.Close()
-	b := &browser{t: t, to: to, answers: make(chan message, 1)}
+	b := &browser{t: t, commands: commandsWrite, answers: make(chan message, 1)}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -71,7 +71,7 @@ func startBrowser(t *testing.T) *browser {
 	t.Cleanup(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children
 		_ = cmd.Wait()
-		to.Close()
+		commandsWrite.Close()
 		from.Close()
 		<-ended
 	})
@@ -91,7 +91,7 @@ func startBrowser(t *testing.T) *browser {
 	return b
 }
 
-// listen passes answers on and keeps events, until the browser is gone.
+// listen forwards answers and stores events until the browser ends.
 func (b *browser) listen(from io.Reader) {
 	messages := bufio.NewReaderSize(from, 1<<20)
 	for {
@@ -117,7 +117,7 @@ func (b *browser) listen(from io.Reader) {
 	}
 }
 
-// call sends a command and reads its result. Only one is on its way at a time.
+// call sends a command and reads its result. Only one call is in progress at a time.
 func (b *browser) call(method string, params, result any) {
 	b.t.Helper()
 	b.lastID++
@@ -129,7 +129,7 @@ func (b *browser) call(method string, params, result any) {
 		text, err = json.Marshal(message{ID: b.lastID, Session: b.session, Method: method, Params: text})
 	}
 	if err == nil {
-		_, err = b.to.Write(append(text, 0))
+		_, err = b.commands.Write(append(text, 0))
 	}
 	if err != nil {
 		b.t.Fatal(err)
@@ -150,8 +150,8 @@ func (b *browser) call(method string, params, result any) {
 		if err != nil {
 			b.t.Fatalf("%s: %v", method, err)
 		}
-	case <-time.After(testLimit):
-		b.t.Fatalf("no answer to %s after %v", method, testLimit)
+	case <-time.After(testTimeout):
+		b.t.Fatalf("no answer to %s after %v", method, testTimeout)
 	}
 }
 
@@ -166,11 +166,11 @@ func (b *browser) visit(url string) {
 	if answer.ErrorText != "" {
 		b.t.Fatalf("%s: %s", url, answer.ErrorText)
 	}
-	b.loads(1)
+	b.waitLoaded(1)
 }
 
-// loads waits until so many pages have loaded since the visit began.
-func (b *browser) loads(n int) {
+// waitLoaded waits until n pages have loaded since the visit began.
+func (b *browser) waitLoaded(n int) {
 	b.t.Helper()
 	until(b.t, "the page has loaded", func() bool {
 		b.mu.Lock()
@@ -179,8 +179,8 @@ func (b *browser) loads(n int) {
 	})
 }
 
-// seen returns the events of a kind since the visit began.
-func (b *browser) seen(method string) (params []json.RawMessage) {
+// eventsOf returns the events of a kind since the visit began.
+func (b *browser) eventsOf(method string) (params []json.RawMessage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, e := range b.events {
@@ -191,8 +191,8 @@ func (b *browser) seen(method string) (params []json.RawMessage) {
 	return params
 }
 
-// eval evaluates JavaScript in the page; its Content-Security-Policy does not keep the
-// debugger from it.
+// eval evaluates JavaScript in the page. The page's Content-Security-Policy does not apply
+// to the debugger.
 func (b *browser) eval(script string, result any) {
 	b.t.Helper()
 	var answer struct {
@@ -208,8 +208,8 @@ func (b *browser) eval(script string, result any) {
 	}
 }
 
-// look sets the width of the window, and media features such as prefers-color-scheme.
-func (b *browser) look(width int, scale float64, features ...string) {
+// emulate sets the width of the window, and media features such as prefers-color-scheme.
+func (b *browser) emulate(width int, scale float64, features ...string) {
 	b.t.Helper()
 	b.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": 900, "deviceScaleFactor": scale, "mobile": width < 500}, nil)
 	media := []map[string]string{}

@@ -15,7 +15,7 @@
 //     sockets: unix.go
 //   - the queue before the log output: logqueue.go, stderr.go, journal.go
 //   - notifications to the service manager: notify.go, status.go
-//   - the limit of goroutines that run at a time: places.go
+//   - the limit of goroutines that run at a time: proclimit.go
 //   - how often the log repeats a failure: trouble.go; the failures that are still
 //     open: troubles.go
 package main

@@ -20,7 +20,7 @@ import (
 func doctorCommand() *cobra.Command {
 	var (
 		asJSON, here bool
-		as           string
+		asUser       string
 		inside       int
 	)
 	c := &cobra.Command{
@@ -33,7 +33,7 @@ objects into the bucket that a start puts, and syncs a file of its own in data_d
 
 As root it looks through the eyes of the daemon: inside the namespace of the service that is running, with its
 environment, flags and credentials and as its user; or, if the service is not running, as the owner of data_dir, or whom
-the packages have made. Flags of the configuration replace those of the daemon. What it could not check it says.
+the packages have made. Flags of the configuration replace those of the daemon. It lists what it could not check.
 
 Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not run; 2 something is wrong.`,
 		Example: `  collectord doctor
@@ -46,25 +46,25 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not ru
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "one JSON object, for programs: verdict, and checks with check, level, found and advice")
 	f.BoolVar(&here, "here", false, "check what this process sees, not what the running service sees")
-	f.StringVar(&as, "user", "", "check as this user, by name or number; only root can")
+	f.StringVar(&asUser, "user", "", "check as this user, by name or number; only root can")
 	f.IntVar(&inside, "inside", 0, "the process whose surroundings these are")
 	f.Lookup("inside").Hidden = true
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		var about []doctor.Check
+		var processChecks []doctor.Check
 		switch {
 		case inside > 0:
-			about = append(about, doctor.Fine("process.surroundings", fmt.Sprintf("those of the service (process %d): its files, network, environment and credentials", inside)))
-		case !here && as == "":
-			about = enterService(cmd)
+			processChecks = append(processChecks, doctor.Fine("process.surroundings", fmt.Sprintf("those of the service (process %d): its files, network, environment and credentials", inside)))
+		case !here && asUser == "":
+			processChecks = enterService(cmd)
 		}
-		x := examiner{ctx: cmd.Context(), src: source(cmd), outside: inside == 0 && len(about) > 0}
+		x := examiner{ctx: cmd.Context(), src: source(cmd), outside: inside == 0 && len(processChecks) > 0}
 		x.findHolders()
-		why, err := becomeDaemon(x.src, as)
+		why, err := becomeDaemonUser(x.src, asUser)
 		if err != nil {
 			return err
 		}
-		about = append(about, ranAs(why))
-		r := doctor.NewReport(append(about, x.checks()...))
+		processChecks = append(processChecks, userCheck(why))
+		r := doctor.NewReport(append(processChecks, x.checks()...))
 		if asJSON {
 			out := json.NewEncoder(cmd.OutOrStdout())
 			out.SetIndent("", "  ")
@@ -88,7 +88,7 @@ func doctorText(out io.Writer, r doctor.Report) error {
 		verdict = "NOT RIGHT"
 	}
 	writef(&b, "%s: %s, %s, %d not checked\n", verdict, plural(r.Count(doctor.Error), "error"), plural(r.Count(doctor.Warning), "warning"), r.Count(doctor.Unchecked))
-	group, alike := "", []string(nil)
+	group, sameFinding := "", []string(nil)
 	for i, c := range r.Checks {
 		if c.Group() != group {
 			group = c.Group()
@@ -96,11 +96,11 @@ func doctorText(out io.Writer, r doctor.Report) error {
 		}
 		name := strings.TrimPrefix(c.Name, group+".")
 		if next := i + 1; c.Level == doctor.Unchecked && next < len(r.Checks) && r.Checks[next].Group() == group && r.Checks[next].Found == c.Found {
-			alike = append(alike, name) // printed with the next check, which has the same finding
+			sameFinding = append(sameFinding, name) // printed with the next check, which has the same finding
 			continue
 		}
-		name = strings.Join(append(alike, name), ", ")
-		alike = nil
+		name = strings.Join(append(sameFinding, name), ", ")
+		sameFinding = nil
 		writef(&b, "  %-9s  %-20s  %s\n", string(c.Level), name, c.Found)
 		if c.Advice != "" {
 			writef(&b, "  %33s%s\n", "", "-> "+c.Advice)
@@ -117,23 +117,23 @@ type examiner struct {
 	outside bool                          // a service exists, and this process does not share its environment
 	holders map[config.Address]portHolder // as seen by root; nil if the process was not root
 
-	draft draft
-	who   auth.Policy
-	log   logState
-	ahead atomic.Pointer[time.Duration] // how far the clock is ahead of the storage's; nil: unknown
+	draft      draft
+	policy     auth.Policy
+	log        logState
+	clockAhead atomic.Pointer[time.Duration] // how far the clock is ahead of the storage's; nil: unknown
 }
 
 // checks runs all checks. It skips a group whose keys have a mistake.
 func (x *examiner) checks() []doctor.Check {
-	x.draft, x.who = newDraft(x.src)
-	if x.draft.Config != nil && x.draft.Sound("data_dir") {
-		x.log = lookAtLogSoon(x.draft.Config.DataDir)
+	x.draft, x.policy = newDraft(x.src)
+	if x.draft.Config != nil && x.draft.Valid("data_dir") {
+		x.log = readLogStateWithTimeout(x.draft.Config.DataDir)
 	}
 	all := x.configuration()
 	for _, group := range []struct {
-		name string
-		keys []string // keys that must be valid
-		make func() []doctor.Check
+		name  string
+		keys  []string // keys that must be valid
+		check func() []doctor.Check
 	}{
 		{"ports", []string{"http.listen", "udp.listen", "admin.listen"}, x.ports},
 		{"files", nil, x.files},
@@ -143,19 +143,19 @@ func (x *examiner) checks() []doctor.Check {
 		{"storage", []string{"shipper.destination", "shipper.s3"}, x.storage},
 		{"clock", nil, x.clock},
 	} {
-		if x.draft.Config == nil || !x.sound(group.keys) {
+		if x.draft.Config == nil || !x.areValid(group.keys) {
 			all = append(all, doctor.Skip(group.name+".all", "the configuration has a mistake that this rests on"))
 			continue
 		}
-		all = append(all, group.make()...)
+		all = append(all, group.check()...)
 	}
 	return all
 }
 
-// sound reports whether the configuration has no mistake in the keys, nor in a key of a
+// areValid reports whether the configuration has no mistake in the keys, nor in a key of a
 // section that keys names.
-func (x *examiner) sound(keys []string) bool {
-	return x.draft.Sound(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
+func (x *examiner) areValid(keys []string) bool {
+	return x.draft.Valid(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })
 	})
 }

@@ -16,14 +16,14 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNamesOfChecksAreStable compares them with those that programs rely on, of a running
-// daemon with everything configured, whose ports are its own.
+// TestNamesOfChecksAreStable compares the names of all checks with the documented ones,
+// which programs rely on. A daemon with everything configured runs and has the ports.
 func TestNamesOfChecksAreStable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fake := fakeStorage(t, s3test.Behaviour{})
-	someKeys(t, dir)
-	put(t, dir+"/tokens", []byte(oneToken))
+	writeKeys(t, dir)
+	writeWithDirs(t, dir+"/tokens", []byte(oneToken))
 	config, port, admin := configure(t, dir, storageSettings(fake, dir))
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -59,13 +59,13 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 		t.Errorf("the checks are\n%s\nwant\n%s", strings.Join(names, " "), strings.Join(want, " "))
 	}
 	if i := slices.IndexFunc(s3test.Tree(t, filepath.Join(dir, "data")), func(name string) bool { return strings.Contains(name, "doctor") }); i >= 0 {
-		t.Error("a file of the doctor is left in data_dir")
+		t.Error("the doctor left a file in data_dir")
 	}
 	d.stop()
 }
 
-// TestTheLogIsJudged by what its names tell.
-func TestTheLogIsJudged(t *testing.T) {
+// TestTheLogIsChecked checks logs by the names of their files.
+func TestTheLogIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
 		log   logState
@@ -90,8 +90,8 @@ func TestTheLogIsJudged(t *testing.T) {
 	}
 }
 
-// TestAuthoritiesAreJudged: old ones among others are no reason to stop.
-func TestAuthoritiesAreJudged(t *testing.T) {
+// TestAuthoritiesAreChecked accepts expired authorities among valid ones.
+func TestAuthoritiesAreChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	past, soon, later := now.Add(-time.Hour), now.Add(24*time.Hour), now.Add(100*24*time.Hour)
 	for what, c := range map[string]struct {
@@ -112,19 +112,19 @@ func TestAuthoritiesAreJudged(t *testing.T) {
 	}
 }
 
-// TestTheDoctorDoesNotWaitForADiskThatHangs of data_dir, or of a folder.
+// TestTheDoctorDoesNotWaitForADiskThatHangs covers data_dir and a destination folder.
 func TestTheDoctorDoesNotWaitForADiskThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan struct{})
 		defer close(answers)
-		if _, answered := soon(func() error { <-answers; return nil }); answered {
-			t.Error("a disk that hangs has answered")
+		if _, answered := withDiskTimeout(func() error { <-answers; return nil }); answered {
+			t.Error("a disk that hangs was measured")
 		}
-		if n, answered := soon(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
-			t.Error("a slow disk has not answered")
+		if n, answered := withDiskTimeout(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
+			t.Error("a slow disk was not measured")
 		}
 	})
-	x := examiner{log: logState{err: errors.New(hangs("/data"))}}
+	x := examiner{log: logState{err: errors.New(noAnswerText("/data"))}}
 	if c := x.logChecks()[0]; c.Level != doctor.Error || c.Found != "the disk of /data did not answer within 10s" {
 		t.Errorf("%+v", c)
 	}

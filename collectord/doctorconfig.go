@@ -9,6 +9,7 @@ import (
 
 	"collectord/collectord/auth"
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 )
 
 // configuration checks the settings and describes their effect.
@@ -23,20 +24,20 @@ func (x *examiner) configuration() (all []doctor.Check) {
 	if len(all) == 0 {
 		all = append(all, doctor.Fine("config.valid", x.sources()))
 	}
-	var shown []string // warnings that the group files reports
+	var reportedElsewhere []string // warnings that the group files reports
 	if x.draft.Config != nil {
 		for _, f := range namedFiles(x.draft.Config) {
-			shown = append(shown, f.warning(f.access()))
+			reportedElsewhere = append(reportedElsewhere, f.warning(f.accessProblem()))
 		}
-		shown = append(shown, x.expiryWarnings()...)
+		reportedElsewhere = append(reportedElsewhere, x.expiryWarnings()...)
 	}
 	for _, w := range x.draft.Warnings {
-		if !slices.Contains(shown, w) {
+		if !slices.Contains(reportedElsewhere, w) {
 			all = append(all, doctor.Warn("config.warning", w, "correct it if it is not meant: a start accepts it"))
 		}
 	}
 	if x.draft.Config != nil && len(x.draft.Mistakes) == 0 {
-		all = append(all, x.meaning()...)
+		all = append(all, x.effects()...)
 	}
 	return all
 }
@@ -56,11 +57,11 @@ func (x *examiner) sources() string {
 	return fmt.Sprintf("valid: %s, %s of the environment (collectord config print)", file, plural(variables, "variable"))
 }
 
-// meaning describes the effect of the configuration in words.
-func (x *examiner) meaning() []doctor.Check {
+// effects describes the effect of the configuration in words.
+func (x *examiner) effects() []doctor.Check {
 	cfg := x.draft.Config
-	http, udp := clientsInWords(cfg, &x.who)
-	off := func(words, key string) string {
+	http, udp := describeClients(cfg, &x.policy)
+	orOff := func(words, key string) string {
 		if words == "" {
 			return "no client can send: " + key + " is off"
 		}
@@ -79,10 +80,10 @@ func (x *examiner) meaning() []doctor.Check {
 		durable = fmt.Sprintf("a power loss takes what was answered in the last %v (wal.sync: interval)", cfg.WAL.SyncInterval)
 	}
 	return []doctor.Check{
-		doctor.Fine("config.http_clients", off(http, "http.listen")),
-		doctor.Fine("config.udp_clients", off(udp, "udp.listen")),
+		doctor.Fine("config.http_clients", orOff(http, "http.listen")),
+		doctor.Fine("config.udp_clients", orOff(udp, "udp.listen")),
 		doctor.Fine("config.destination", to),
-		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", size(cfg.WAL.MaxBytes), cfg.DataDir, full)),
+		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", units.Bytes(cfg.WAL.MaxBytes), cfg.DataDir, full)),
 		doctor.Fine("config.durability", durable),
 	}
 }
@@ -92,9 +93,9 @@ func (x *examiner) meaning() []doctor.Check {
 func (x *examiner) files() (all []doctor.Check) {
 	for _, f := range namedFiles(x.draft.Config) {
 		name := "files." + f.key
-		why, advice := f.access()
+		why, advice := f.accessProblem()
 		switch {
-		case !x.draft.Sound(f.key):
+		case !x.draft.Valid(f.key):
 			all = append(all, doctor.Skip(name, "it has a mistake (config."+f.key+")"))
 		case why != "":
 			all = append(all, doctor.Warn(name, f.path+" "+why, advice))
@@ -102,14 +103,14 @@ func (x *examiner) files() (all []doctor.Check) {
 			all = append(all, doctor.Fine(name, f.path+" can be read, and its mode is right"))
 		}
 	}
-	if x.who.TLS != nil {
-		all = append(all, expiryCheck("files.certificate", "http.tls.cert "+x.draft.Config.HTTP.TLS.Cert, x.who.TLS.Expires(), time.Now()))
+	if x.policy.TLS != nil {
+		all = append(all, expiryCheck("files.certificate", "http.tls.cert "+x.draft.Config.HTTP.TLS.Cert, x.policy.TLS.Expires(), time.Now()))
 	}
 	for _, f := range []struct{ name, path string }{
 		{"files.client_authorities", x.draft.Config.HTTP.TLS.ClientCA}, {"files.storage_authorities", x.draft.Config.Shipper.S3.CAFile},
 	} {
-		if ends, err := auth.Expiries(f.path); f.path != "" && err == nil {
-			all = append(all, authoritiesCheck(f.name, f.path, ends, time.Now()))
+		if expiries, err := auth.Expiries(f.path); f.path != "" && err == nil {
+			all = append(all, authoritiesCheck(f.name, f.path, expiries, time.Now()))
 		}
 	}
 	if len(all) == 0 {
@@ -119,10 +120,10 @@ func (x *examiner) files() (all []doctor.Check) {
 }
 
 func (x *examiner) expiryWarnings() []string {
-	if x.who.TLS == nil {
+	if x.policy.TLS == nil {
 		return nil
 	}
-	return expiry(x.draft.Config.HTTP.TLS.Cert, x.who.TLS.Expires(), time.Now())
+	return expiryWarning(x.draft.Config.HTTP.TLS.Cert, x.policy.TLS.Expires(), time.Now())
 }
 
 func expiryCheck(name, what string, expires, now time.Time) doctor.Check {
@@ -138,10 +139,10 @@ func expiryCheck(name, what string, expires, now time.Time) doctor.Check {
 
 // authoritiesCheck checks a file of certificate authorities, of which some may have
 // expired.
-func authoritiesCheck(name, path string, ends []time.Time, now time.Time) doctor.Check {
-	first, last := slices.MinFunc(ends, time.Time.Compare), slices.MaxFunc(ends, time.Time.Compare)
-	if len(ends) == 1 || !last.After(now.Add(expiresSoon)) || first.After(now.Add(expiresSoon)) {
+func authoritiesCheck(name, path string, expiries []time.Time, now time.Time) doctor.Check {
+	first, last := slices.MinFunc(expiries, time.Time.Compare), slices.MaxFunc(expiries, time.Time.Compare)
+	if len(expiries) == 1 || !last.After(now.Add(expiresSoon)) || first.After(now.Add(expiresSoon)) {
 		return expiryCheck(name, path, last, now)
 	}
-	return doctor.Warn(name, fmt.Sprintf("%s: one of its %d authorities expires, or expired, on %s", path, len(ends), first.UTC().Format(time.DateTime)), "remove it, or replace it")
+	return doctor.Warn(name, fmt.Sprintf("%s: one of its %d authorities expires, or expired, on %s", path, len(expiries), first.UTC().Format(time.DateTime)), "remove it, or replace it")
 }

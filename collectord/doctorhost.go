@@ -6,17 +6,18 @@ import (
 	"time"
 
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 	"collectord/config"
 )
 
 // dataDir checks data_dir and its disk.
 func (x *examiner) dataDir() []doctor.Check {
 	cfg := x.draft.Config
-	info, err := statSoon(cfg.DataDir)
+	info, err := statWithTimeout(cfg.DataDir)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		all := []doctor.Check{doctor.Fine("data_dir.directory", cfg.DataDir+" does not exist: the first start makes it")}
-		if disk, err := doctor.MeasureDisk(existing(cfg.DataDir)); err == nil {
+		if disk, err := doctor.MeasureDisk(existingPart(cfg.DataDir)); err == nil {
 			disk.MaxBytes, disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
 			all = append(all, disk.Checks()...)
 		}
@@ -26,30 +27,30 @@ func (x *examiner) dataDir() []doctor.Check {
 	}
 	all := []doctor.Check{directoryCheck(cfg.DataDir, info)}
 	type measured struct {
-		disk        doctor.Disk
-		median, p99 time.Duration
-		n           int
-		err, failed error
+		disk             doctor.Disk
+		median, p99      time.Duration
+		n                int
+		diskErr, syncErr error
 	}
-	m, answered := soon(func() (m measured) {
-		m.disk, m.err = doctor.MeasureDisk(cfg.DataDir)
+	m, answered := withDiskTimeout(func() (m measured) {
+		m.disk, m.diskErr = doctor.MeasureDisk(cfg.DataDir)
 		m.disk.Used = x.log.bytes
-		m.median, m.p99, m.n, m.failed = doctor.MeasureSyncs(cfg.DataDir)
+		m.median, m.p99, m.n, m.syncErr = doctor.MeasureSyncs(cfg.DataDir)
 		return m
 	})
 	if !answered {
-		return append(all, doctor.Fail("data_dir.fsync", hangs(cfg.DataDir), "no usage can be committed: see to the disk (dmesg)"))
+		return append(all, doctor.Fail("data_dir.fsync", noAnswerText(cfg.DataDir), "no usage can be committed: see to the disk (dmesg)"))
 	}
-	if m.err != nil {
-		all = append(all, doctor.Fail("data_dir.disk", m.err.Error(), "see to the disk"))
+	if m.diskErr != nil {
+		all = append(all, doctor.Fail("data_dir.disk", m.diskErr.Error(), "see to the disk"))
 	} else {
 		m.disk.MaxBytes, m.disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
 		all = append(all, m.disk.Checks()...)
 	}
-	if m.failed != nil {
-		return append(all, doctor.Fail("data_dir.fsync", m.failed.Error(), "no usage can be committed: see to the disk, its mode and its room"))
+	if m.syncErr != nil {
+		return append(all, doctor.Fail("data_dir.fsync", m.syncErr.Error(), "no usage can be committed: see to the disk, its mode and its room"))
 	}
-	return append(all, doctor.Syncs(m.median, m.p99, m.n))
+	return append(all, doctor.SyncCheck(m.median, m.p99, m.n))
 }
 
 // directoryCheck checks which users can read data_dir. The checks of the configuration
@@ -75,37 +76,37 @@ func (x *examiner) kernel() []doctor.Check {
 	k := doctor.Kernel{
 		OpenFiles: system.OpenFiles(pid), Connections: int64(cfg.HTTP.MaxConnections),
 		ReceiveMax: system.Sysctl("net/core/rmem_max"), Backlog: system.Sysctl("net/core/somaxconn"),
-		Memory: system.Memory(pid), MemoryNeeded: memoryLimit(cfg, cfg.HTTP.MaxConnections) + memoryOfProgram + cfg.HTTP.MaxInFlight,
+		Memory: system.Memory(pid), MemoryNeeded: memoryLimit(cfg, cfg.HTTP.MaxConnections) + programMemory + cfg.HTTP.MaxInFlight,
 	}
-	k.Reserved = int64(descriptors{assumedAtStart, len(cfg.HTTP.Listen)}.reserve(cfg, int(min(k.OpenFiles, 1<<30))))
+	k.Reserved = int64(descriptorUse{assumedAtStart, len(cfg.HTTP.Listen)}.reserve(cfg, int(min(k.OpenFiles, 1<<30))))
 	if n := len(cfg.UDP.Listen); n > 0 {
-		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsOfAddress())
+		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsPerAddress())
 	}
 	return append(all, k.Checks()...)
 }
 
 func (x *examiner) clock() []doctor.Check {
 	c := doctor.Clock{Now: time.Now(), Built: buildTime(), Newest: x.log.newest}
-	if ahead := x.ahead.Load(); ahead != nil {
+	if ahead := x.clockAhead.Load(); ahead != nil {
 		c.Ahead, c.Compared = *ahead, true
 	}
-	return append(c.Checks(), doctor.NTP())
+	return append(c.Checks(), doctor.NTPCheck())
 }
 
 // folder checks the destination folder, which may be on another host.
 func (x *examiner) folder() []doctor.Check {
 	folder := bucketFolder(x.draft.Config)
-	all, answered := soon(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })
+	all, answered := withDiskTimeout(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })
 	if !answered {
-		return []doctor.Check{doctor.Fail("storage.folder", hangs(folder), "nothing is shipped until it does: see to the disk, or to the host that it is of")}
+		return []doctor.Check{doctor.Fail("storage.folder", noAnswerText(folder), "nothing is shipped until it does: see to the disk, or to the host that it is of")}
 	}
 	return all
 }
 
 func folderChecks(cfg *config.Config, folder string) []doctor.Check {
-	at := existing(folder)
+	at := existingPart(folder)
 	var all []doctor.Check
-	switch why := dirReason(folder); {
+	switch why := dirProblem(folder); {
 	case why != "":
 		all = append(all, doctor.Fail("storage.folder", folder+" can't be used: "+why, "nothing is shipped until it can: see to its owner and mode, or mount it"))
 	case at != folder:
@@ -122,7 +123,7 @@ func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 
 func folderSpace(cfg *config.Config, disk doctor.Disk, same bool) doctor.Check {
 	const name, advice = "storage.folder_space", "collectord never deletes there: move what is old elsewhere, before the disk is full (collectord ship --archive brings it to another destination)"
-	found := size(disk.Free) + " free"
+	found := units.Bytes(disk.Free) + " free"
 	if same {
 		found += ", on the disk of data_dir: when it is full the log stops, too"
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"collectord/collectord/doctor"
+	"collectord/collectord/units"
 	"collectord/wal"
 )
 
@@ -24,11 +25,11 @@ type logState struct {
 	records        uint64
 	bytes          int64
 	oldest, newest time.Time // last modification of the oldest and the newest segment
-	aside          []wal.Aside
+	putAside       []wal.Aside
 }
 
-// lookAtLog reads the state of the log without changing it. It reads no records.
-func lookAtLog(dataDir string) (s logState) {
+// readLogState reads the state of the log without changing it. It reads no records.
+func readLogState(dataDir string) (s logState) {
 	log, err := wal.Inspect(dataDir)
 	if err != nil {
 		return logState{err: err}
@@ -54,40 +55,40 @@ func lookAtLog(dataDir string) (s logState) {
 			s.newest = e.Modified
 		}
 	}
-	s.aside, s.err = log.PutAside()
+	s.putAside, s.err = log.PutAside()
 	return s
 }
 
-// soon returns the result of look, or false if the disk does not answer within
-// 2*answersWithin (10 s).
-func soon[T any](look func() T) (found T, answered bool) {
+// withDiskTimeout returns the result of look, or false if the disk does not answer within
+// 2*diskTimeout (10 s).
+func withDiskTimeout[T any](look func() T) (found T, answered bool) {
 	done := make(chan T, 1)
 	go func() { done <- look() }()
 	select {
 	case found = <-done:
 		return found, true
-	case <-time.After(2 * answersWithin):
+	case <-time.After(2 * diskTimeout):
 		return found, false
 	}
 }
 
-// hangs describes a disk that does not answer.
-func hangs(path string) string {
-	return fmt.Sprintf("the disk of %s did not answer within %v", path, 2*answersWithin)
+// noAnswerText describes a disk that does not answer.
+func noAnswerText(path string) string {
+	return fmt.Sprintf("the disk of %s did not answer within %v", path, 2*diskTimeout)
 }
 
-// lookAtLogSoon is lookAtLog with the time limit of soon, because a disk may hang.
-func lookAtLogSoon(dataDir string) logState {
-	s, answered := soon(func() logState { return lookAtLog(dataDir) })
+// readLogStateWithTimeout is readLogState with the time limit of withDiskTimeout, because a disk may hang.
+func readLogStateWithTimeout(dataDir string) logState {
+	s, answered := withDiskTimeout(func() logState { return readLogState(dataDir) })
 	if !answered {
-		s.err = errors.New(hangs(dataDir))
+		s.err = errors.New(noAnswerText(dataDir))
 	}
 	return s
 }
 
-// waitsLong is the age above which a waiting segment is a warning. Segments that
+// oldSegmentAge is the age above which a waiting segment is a warning. Segments that
 // shipper.keep retains may be older by that time.
-const waitsLong = time.Hour
+const oldSegmentAge = time.Hour
 
 // logChecks checks the contents of the log.
 func (x *examiner) logChecks() []doctor.Check {
@@ -113,14 +114,14 @@ func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
 	if s.live {
 		daemon = doctor.Fine("log.daemon", "a daemon is running (process "+s.process+"; collectord status)")
 	}
-	all := []doctor.Check{daemon, doctor.Fine("log.segments", fmt.Sprintf("%s with %s, %s in all", plural(s.sealed, "sealed segment"), records(s.records), size(s.bytes)))}
+	all := []doctor.Check{daemon, doctor.Fine("log.segments", fmt.Sprintf("%s with %s, %s in all", plural(s.sealed, "sealed segment"), formatRecords(s.records), units.Bytes(s.bytes)))}
 	const name = "log.oldest"
 	switch age := now.Sub(s.oldest); {
 	case s.sealed == 0:
 		all = append(all, doctor.Fine(name, "no segment waits"))
 	case !s.live:
 		all = append(all, doctor.Warn(name, "the oldest segment waits since "+s.oldest.UTC().Format(time.DateTime)+", and no daemon is running", "start the daemon (systemctl start collectord), or ship what is there (collectord ship)"))
-	case age > waitsLong+keep:
+	case age > oldSegmentAge+keep:
 		all = append(all, doctor.Warn(name, fmt.Sprintf("the oldest segment waits for %v", age.Round(time.Minute)), "see below what the storage answers, and collectord status"))
 	default:
 		all = append(all, doctor.Fine(name, fmt.Sprintf("the oldest segment is of %v ago; what is shipped stays for %v (shipper.keep)", age.Round(time.Second), keep)))
@@ -128,9 +129,9 @@ func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
 	if s.unread > 0 {
 		all = append(all, doctor.Fail("log.unread", plural(s.unread, "part")+" of segments can't be read", "see to the disk (dmesg), and to owner and mode of what is in wal; a start reads them again, and so does collectord wal repair"))
 	}
-	if n := len(s.aside); n > 0 {
+	if n := len(s.putAside); n > 0 {
 		var paths []string
-		for _, a := range s.aside[:min(n, 3)] {
+		for _, a := range s.putAside[:min(n, 3)] {
 			paths = append(paths, a.Path)
 		}
 		all = append(all, doctor.Warn("log.put_aside", fmt.Sprintf("%d put aside: %s", n, strings.Join(paths, ", ")), "look at each (collectord wal export), then collectord wal acknowledge"))
@@ -150,10 +151,10 @@ func ownerName(info os.FileInfo) string {
 
 func modeText(info os.FileInfo) string { return fmt.Sprintf("%04o", info.Mode().Perm()) }
 
-// existing returns the longest part of path that exists.
-func existing(path string) string {
+// existingPart returns the longest part of path that exists.
+func existingPart(path string) string {
 	for {
-		if _, err := statSoon(path); err == nil || path == filepath.Dir(path) {
+		if _, err := statWithTimeout(path); err == nil || path == filepath.Dir(path) {
 			return path
 		}
 		path = filepath.Dir(path)
@@ -164,7 +165,7 @@ func existing(path string) string {
 func sameDisk(a, b string) bool {
 	var of [2]uint64
 	for i, path := range []string{a, b} {
-		info, err := statSoon(existing(path))
+		info, err := statWithTimeout(existingPart(path))
 		if err != nil {
 			return false
 		}

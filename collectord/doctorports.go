@@ -27,7 +27,7 @@ func listenKeys(cfg *config.Config) []struct {
 }
 
 // findHolders finds the processes that use the configured ports. It runs before
-// becomeDaemon, because only root can see the sockets of all users.
+// becomeDaemonUser, because only root can see the sockets of all users.
 func (x *examiner) findHolders() {
 	cfg := config.Read(x.src).Config
 	if os.Geteuid() != 0 || cfg == nil {
@@ -37,7 +37,7 @@ func (x *examiner) findHolders() {
 	for _, list := range listenKeys(cfg) {
 		for _, a := range list.all {
 			if a.Network != "unix" {
-				x.holders[plain(a)] = findHolder(a.Network, a.IP)
+				x.holders[normalized(a)] = findHolder(a.Network, a.IP)
 			}
 		}
 	}
@@ -67,7 +67,7 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 		return doctor.Fine(name, where+": any port that is free")
 	}
 	h := findHolder(a.Network, a.IP)
-	if root := x.holders[plain(a)]; h.port != 0 && h.pid == 0 && root.pid != 0 {
+	if root := x.holders[normalized(a)]; h.port != 0 && h.pid == 0 && root.pid != 0 {
 		h = root
 	}
 	const advice = "stop that program, or listen elsewhere"
@@ -81,7 +81,7 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 	case h.port != 0:
 		return doctor.Fail(name, where+" is in use by "+h.String(), fmt.Sprintf("%s (%s, or %s)", advice, key, config.EnvOf(key)))
 	}
-	switch err := bindOnce(a); {
+	switch err := probeBind(a); {
 	case err == nil:
 		return doctor.Fine(name, where+" is free")
 	case a.Name != "" && isMissing(err):
@@ -95,8 +95,8 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 	}
 }
 
-// bindOnce binds an address and closes the socket at once, to test whether it is free.
-func bindOnce(a config.Address) error {
+// probeBind binds an address and closes the socket at once, to test whether it is free.
+func probeBind(a config.Address) error {
 	if a.Network == "udp" {
 		return probeUDP(a)
 	}

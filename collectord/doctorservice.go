@@ -40,10 +40,10 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 	if _, err := os.Stat("/run/systemd/system"); err != nil {
 		return nil // no systemd
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), answersWithin)
+	ctx, cancel := context.WithTimeout(cmd.Context(), diskTimeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,MainPID", serviceName).Output()
-	switch pid, loaded := serviceProcess(string(out)); {
+	switch pid, loaded := parseServiceStatus(string(out)); {
 	case err != nil, !loaded:
 		return nil // the service is not installed, or not managed by systemd
 	case os.Geteuid() != 0:
@@ -67,10 +67,10 @@ func isCredential(m config.Mistake, files []namedFile) bool {
 		slices.ContainsFunc(files, func(f namedFile) bool { return f.key == m.Key && f.path == m.Origin })
 }
 
-// withoutItsKeys marks the step "credentials" as not checked if the keys may be a
+// skipCredentials marks the step "credentials" as not checked if the keys may be a
 // credential of the service. Without access to that credential a failure proves
 // nothing.
-func withoutItsKeys(cfg *config.Config, steps []bucket.Step) []bucket.Step {
+func skipCredentials(cfg *config.Config, steps []bucket.Step) []bucket.Step {
 	if cfg.Shipper.S3.CredentialsFile != "" || os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
 		return steps
 	}
@@ -82,8 +82,8 @@ func withoutItsKeys(cfg *config.Config, steps []bucket.Step) []bucket.Step {
 	return steps
 }
 
-// serviceProcess parses the output of systemctl show.
-func serviceProcess(properties string) (pid int, loaded bool) {
+// parseServiceStatus parses the output of systemctl show.
+func parseServiceStatus(properties string) (pid int, loaded bool) {
 	for line := range strings.Lines(properties) {
 		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
 		case "LoadState":
@@ -169,12 +169,12 @@ func ownExecutable() string {
 	return "/usr/bin/collectord"
 }
 
-// ranAs reports the user that the checks ran as.
-func ranAs(why string) doctor.Check {
+// userCheck reports the user that the checks ran as.
+func userCheck(why string) doctor.Check {
 	if why == "" {
 		why = userName(os.Geteuid())
 		if os.Geteuid() == 0 {
-			return doctor.Warn("process.user", "checked as root, who may do everything: no user of the daemon was found", "name it with --user, or make it (packages do)")
+			return doctor.Warn("process.user", "checked as root, which has all rights: no user of the daemon was found", "name it with --user, or make it (packages do)")
 		}
 	}
 	return doctor.Fine("process.user", "checked as "+why)

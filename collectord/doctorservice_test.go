@@ -10,9 +10,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestTheDoctorTakesThePlaceOfTheService checks what is run, of what the kernel shows of a
-// daemon.
-func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
+// TestTheDoctorRunsInTheServicesPlace checks the command line that the doctor builds from
+// the kernel's view of a daemon.
+func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	p := runningProcess{
 		pid:     77,
 		status:  []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n"),
@@ -42,10 +42,10 @@ func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
 		p.status = []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n")
 	}
 	if argv, _ := (runningProcess{pid: 1}).command(nil, nil); !slices.Contains(argv, "--reuid=65534") {
-		t.Errorf("of a process whose user is not known: %q", argv)
+		t.Errorf("for a process with an unknown user: %q", argv)
 	}
 	for properties, want := range map[string]int{"LoadState=loaded\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
-		pid, loaded := serviceProcess(properties)
+		pid, loaded := parseServiceStatus(properties)
 		if !loaded {
 			pid = -1
 		}
@@ -55,8 +55,9 @@ func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
 	}
 }
 
-// TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown: only the service sees them.
-func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
+// TestTheDoctorChecksNoCredentialsOfAStoppedService applies because only a running service
+// can read its credentials.
+func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 	for _, name := range []string{"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID"} {
 		t.Setenv(name, "")
 	}
@@ -72,22 +73,23 @@ func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
 		return []bucket.Step{{Name: "tls", Outcome: bucket.Failed}, {Name: "credentials", Outcome: bucket.Failed}}
 	}
 	cfg := &config.Config{}
-	if got := withoutItsKeys(cfg, failed()); got[0].Outcome != bucket.Failed || got[1].Outcome != bucket.NotChecked || got[1].Found == "" {
+	if got := skipCredentials(cfg, failed()); got[0].Outcome != bucket.Failed || got[1].Outcome != bucket.NotChecked || got[1].Found == "" {
 		t.Errorf("%+v", got)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "x")
-	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+	if got := skipCredentials(cfg, failed()); got[1].Outcome != bucket.Failed {
 		t.Errorf("with keys: %+v", got)
 	}
 	t.Setenv("AWS_ACCESS_KEY_ID", "")
 	cfg.Shipper.S3.CredentialsFile = "/etc/keys"
-	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+	if got := skipCredentials(cfg, failed()); got[1].Outcome != bucket.Failed {
 		t.Errorf("with a file: %+v", got)
 	}
 }
 
-// TestFlagsOfTheDoctorAreToldApart: those of the configuration replace the daemon's.
-func TestFlagsOfTheDoctorAreToldApart(t *testing.T) {
+// TestDoctorFlagsAreDistinguished separates the doctor's own flags from flags of the
+// configuration, which replace the daemon's.
+func TestDoctorFlagsAreDistinguished(t *testing.T) {
 	c, _, err := rootCommand(nil).Find([]string{"doctor"})
 	if err == nil {
 		err = c.ParseFlags([]string{"--json", "--node", "a b", "--udp-allow", "10.0.0.0/8,::1/128", "--config", "x.yaml"})

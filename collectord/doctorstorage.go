@@ -8,8 +8,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// storageWithin limits the examination of the storage.
-const storageWithin = time.Minute
+// storageTimeout limits the examination of the storage.
+const storageTimeout = time.Minute
 
 func (x *examiner) storage() []doctor.Check {
 	cfg := x.draft.Config
@@ -20,12 +20,12 @@ func (x *examiner) storage() []doctor.Check {
 	if err != nil {
 		return []doctor.Check{doctor.Fail("storage.destination", err.Error(), "correct shipper.destination")}
 	}
-	ctx, cancel := context.WithTimeout(x.ctx, storageWithin)
+	ctx, cancel := context.WithTimeout(x.ctx, storageTimeout)
 	defer cancel()
-	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageWithin/4, cfg.Shipper.StallTimeout), Clock: func(ahead time.Duration) { x.ahead.Store(&ahead) }})
+	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageTimeout/4, cfg.Shipper.StallTimeout), Clock: func(ahead time.Duration) { x.clockAhead.Store(&ahead) }})
 	steps := bucket.Examine(ctx, store)
 	if x.outside {
-		steps = withoutItsKeys(cfg, steps)
+		steps = skipCredentials(cfg, steps)
 	}
 	return stepChecks(steps)
 }

@@ -31,7 +31,7 @@ func startMinIO(t *testing.T, dir string) (settings string) {
 	return settings
 }
 
-// startMinIOToKill also returns the process.
+// startMinIOToKill is startMinIO and also returns the process.
 func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Process) {
 	t.Helper()
 	path := os.Getenv("TEST_MINIO")
@@ -44,9 +44,9 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 		if os.Getenv("ALLOW_MISSING") == "1" {
 			t.Skipf("no MinIO at %s, and ALLOW_MISSING=1 is set", path)
 		}
-		t.Fatalf("no MinIO at %s: run make tools, or set ALLOW_MISSING=1 to go without this proof", path)
+		t.Fatalf("no MinIO at %s: run make tools, or set ALLOW_MISSING=1 to skip this proof", path)
 	}
-	// In MinIO's own layout a folder that is there at start is a bucket.
+	// A folder that exists when MinIO starts is a bucket.
 	data := t.TempDir()
 	if err := os.Mkdir(filepath.Join(data, "usages"), 0o750); err != nil {
 		t.Fatal(err)
@@ -66,8 +66,8 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// It says that it is ready a moment before it serves every call, and a daemon that was
-	// refused waits for long.
+	// MinIO reports that it is ready slightly before it serves every call. A daemon whose call
+	// fails then would wait for long.
 	store, err := bucket.Open(bucket.Destination{URL: "s3://usages/ready", S3: bucket.S3Options{Endpoint: "http://" + addr, Region: "us-east-1", CredentialsFile: credentials}})
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 	return settings, cmd.Process
 }
 
-// destinations are a folder and a bucket in a real MinIO.
+// destinations returns a folder and a bucket in a real MinIO.
 func destinations() map[string]func(t *testing.T, dir string) string {
 	return map[string]func(t *testing.T, dir string) string{
 		"folder": func(_ *testing.T, dir string) string { return "destination: file://" + dir + "/archive" },
@@ -97,7 +97,7 @@ type storedRecord struct {
 	}
 }
 
-// storeOf opens the storage of a configuration, as any client would.
+// storeOf opens the storage of a configuration without the daemon.
 func storeOf(t *testing.T, config string) bucket.Store {
 	t.Helper()
 	c := catCommand()
@@ -150,9 +150,9 @@ func download(t *testing.T, config string) (records []storedRecord, objects int)
 	return records, objects
 }
 
-// verify asserts that each acknowledged usage is stored exactly once, with the id
-// its client was told, and no usage twice. It returns how many came by UDP.
-func verify(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) {
+// verifyAcknowledged asserts that each acknowledged usage is stored exactly once, with the
+// id of its answer, and no usage twice. It returns the number of usages from UDP.
+func verifyAcknowledged(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) {
 	t.Helper()
 	seen := map[int]bool{}
 	ids := map[string]bool{}
@@ -169,7 +169,7 @@ func verify(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) 
 			continue
 		}
 		if id, ok := acks.ids[r.Usage.N]; ok && id != r.ID {
-			t.Errorf("usage %d is stored as %s, its client was told %s", r.Usage.N, r.ID, id)
+			t.Errorf("usage %d is stored as %s, but was acknowledged as %s", r.Usage.N, r.ID, id)
 		}
 	}
 	for n, id := range acks.ids {
@@ -195,7 +195,7 @@ func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
 			<-posted
 			d.stop()
 			records, objects := download(t, config)
-			udp := verify(t, acks, records)
+			udp := verifyAcknowledged(t, acks, records)
 			t.Logf("%d acknowledged, %d records (%d by UDP) in %d objects", len(acks.ids), len(records), udp, objects)
 			if len(acks.ids) != n || udp != n || len(records) != 2*n {
 				t.Errorf("%d acknowledged, %d by UDP, %d records in all", len(acks.ids), udp, len(records))
@@ -227,7 +227,7 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 			d.post(acks, *killRounds*n, *killRounds*n+100, 8, false)
 			d.stop()
 			records, objects := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			t.Logf("%d kills, %d acknowledged, %d records in %d objects", *killRounds, acks.count(), len(records), objects)
 		})
 	}
@@ -244,7 +244,7 @@ func TestSIGUSR1ShipsWhatIsThere(t *testing.T) {
 	}
 	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 10 })
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if objects != 1 {
 		t.Errorf("%d objects, want 1", objects)
 	}
@@ -261,11 +261,11 @@ func TestBadConfigurationStartsNothing(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "data")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a data directory was made: %v", err)
+		t.Errorf("the data directory was made: %v", err)
 	}
 }
 
-func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
+func TestAPortInUseIsNamedAndItsHolderUnharmed(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -293,7 +293,7 @@ func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
 	d.post(acks, 0, 10, 2, false)
 	d.stop()
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 }
 
 func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
@@ -346,7 +346,7 @@ func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
 	m := d.metrics()
 	for code := range bodies {
 		if m[fmt.Sprintf(`collectord_usages_rejected_total{reason=%q,source="http"}`, code)] != 1 {
-			t.Errorf("%s was not counted once", code)
+			t.Errorf("%s is not counted exactly once", code)
 		}
 	}
 	d.stop()
@@ -354,6 +354,6 @@ func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
 		t.Errorf("stored: %v", records)
 	}
 	if strings.Contains(d.log(), "secret") {
-		t.Errorf("the log tells what was sent:\n%s", d.log())
+		t.Errorf("the daemon logs a payload:\n%s", d.log())
 	}
 }

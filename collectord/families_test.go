@@ -17,9 +17,9 @@ import (
 	"collectord/config"
 )
 
-// socketFor binds a socket as a socket unit does: to 0.0.0.0, to [::] alone, or
-// to [::] for both families.
-func socketFor(t *testing.T, datagrams bool, what string, port int) *os.File {
+// bindSocket binds a socket as a socket unit does: to 0.0.0.0, to [::] for IPv6 only, or to
+// [::] for both families.
+func bindSocket(t *testing.T, datagrams bool, what string, port int) *os.File {
 	t.Helper()
 	kind := unix.SOCK_STREAM
 	if datagrams {
@@ -50,8 +50,8 @@ func socketFor(t *testing.T, datagrams bool, what string, port int) *os.File {
 	return os.NewFile(uintptr(fd), what)
 }
 
-// reached returns the families in which a TCP port answers.
-func reached(port int) string {
+// reachableFamilies returns the address families in which a TCP port accepts connections.
+func reachableFamilies(port int) string {
 	var all []string
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		c, err := net.Dial("tcp", net.JoinHostPort(host, fmt.Sprint(port)))
@@ -63,19 +63,20 @@ func reached(port int) string {
 	return strings.Join(all, " ")
 }
 
-// listeningOn writes the addresses for HTTP and UDP into a configuration, with
-// PORT for the port.
-func listeningOn(t *testing.T, more, listen string) (path string, port, admin int) {
+// configureListen writes the listen addresses for HTTP and UDP into a configuration. PORT
+// in them stands for the port.
+func configureListen(t *testing.T, more, listen string) (path string, port, admin int) {
 	t.Helper()
 	path, port, admin = configure(t, t.TempDir(), "wal: {min_free: 0}\n"+more)
 	listen = strings.ReplaceAll(listen, "PORT", fmt.Sprint(port))
-	edit(t, path, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {anonymous: true, listen: '"+listen+"'")
-	edit(t, path, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), "udp: {sockets: 2, allow: [0.0.0.0/0, '::/0'], listen: '"+listen+"'")
+	replaceInFile(t, path, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {anonymous: true, listen: '"+listen+"'")
+	replaceInFile(t, path, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), "udp: {sockets: 2, allow: [0.0.0.0/0, '::/0'], listen: '"+listen+"'")
 	return path, port, admin
 }
 
-// datagramsArrive sends one in each family, and expects those that are reached.
-func datagramsArrive(t *testing.T, d *daemon, families string) {
+// sendDatagramsOver sends a datagram in each family, and waits for those of the reachable
+// families.
+func sendDatagramsOver(t *testing.T, d *daemon, families string) {
 	t.Helper()
 	const series = `collectord_usages_appended_total{source="udp"}`
 	before, want := d.metrics()[series], 0.0
@@ -112,31 +113,31 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 		t.Run(strings.NewReplacer(",", "+").Replace(listen), func(t *testing.T) {
 			t.Parallel()
 			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
-			config, port, admin := listeningOn(t, "", listen)
-			edit(t, config, fmt.Sprintf("admin: {listen: '127.0.0.1:%d'", admin), "admin: {listen: '"+strings.ReplaceAll(listen, "PORT", fmt.Sprint(admin))+"'")
-			if want.families == ipv6 { // the other tests scrape over IPv4
-				edit(t, config, "admin: {listen: '", fmt.Sprintf("admin: {listen: '127.0.0.1:%d,", admin))
+			config, port, admin := configureListen(t, "", listen)
+			replaceInFile(t, config, fmt.Sprintf("admin: {listen: '127.0.0.1:%d'", admin), "admin: {listen: '"+strings.ReplaceAll(listen, "PORT", fmt.Sprint(admin))+"'")
+			if want.families == ipv6 { // metrics of the other tests use IPv4
+				replaceInFile(t, config, "admin: {listen: '", fmt.Sprintf("admin: {listen: '127.0.0.1:%d,", admin))
 			}
 			d := m.run(nil, config, port, admin)
-			if got := reached(port); got != want.families {
+			if got := reachableFamilies(port); got != want.families {
 				t.Errorf("HTTP is reached over %q, want %q", got, want.families)
 			}
-			if got := reached(admin); got != want.families && want.families != ipv6 {
+			if got := reachableFamilies(admin); got != want.families && want.families != ipv6 {
 				t.Errorf("admin is reached over %q, want %q", got, want.families)
 			}
-			datagramsArrive(t, d, want.families)
+			sendDatagramsOver(t, d, want.families)
 			if got := strings.Count(d.log(), "level=WARN"); (want.warning != "") != (got > 0) || !strings.Contains(d.log(), want.warning) {
 				t.Errorf("%d warnings", got)
 			}
 
-			// The next one goes on with all of its sockets, and a client that came
-			// while none was there is answered.
+			// The next daemon uses all sockets of the one before. A client that connected
+			// between the two is answered.
 			families := len(strings.Fields(want.families))
 			stored := 3*families + families // UDP has two of each
 			if want.families == ipv6 {
 				stored++
 			}
-			until(t, "the sockets are kept", func() bool { return m.kept() == stored })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == stored })
 			d.stop()
 			early, err := net.Dial("tcp", net.JoinHostPort(strings.Fields(want.families)[0], fmt.Sprint(port)))
 			if err != nil {
@@ -149,17 +150,17 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 			d = m.run(nil, config, port, admin)
 			answer := make([]byte, 12)
 			if n, err := early.Read(answer); err != nil || n == 0 {
-				t.Errorf("a client that came between two daemons is answered %q: %v", answer[:n], err)
+				t.Errorf("a client that connected between two daemons is answered %q: %v", answer[:n], err)
 			}
-			if !strings.Contains(d.log(), fmt.Sprintf("passed_sockets=%d", stored)) || m.kept() != stored {
-				t.Errorf("of %d sockets not all were used, and %d are kept", stored, m.kept())
+			if !strings.Contains(d.log(), fmt.Sprintf("passed_sockets=%d", stored)) || m.storedCount() != stored {
+				t.Errorf("not all of %d sockets are used; %d are stored", stored, m.storedCount())
 			}
 		})
 	}
 }
 
-// TestPassedSocketsAreMatchedByFamily goes through what a socket unit, or the
-// store, can hold, and what can be configured. Whatever it is, the daemon starts.
+// TestPassedSocketsAreMatchedByFamily combines the sockets that a unit or the store can pass
+// with the addresses that can be configured. The daemon starts with every combination.
 func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 	t.Parallel()
 	type result struct {
@@ -182,7 +183,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 		{unit, "[::]", "0.0.0.0:PORT", result{ipv4, 0, 3}},
 		{unit, "dual", ":PORT", result{both, 2, 0}},
 		{unit, "dual", "0.0.0.0:PORT,[::]:PORT", result{both, 2, 0}},
-		// The unit keeps its socket open whatever the configuration says.
+		// The unit keeps its socket open, whatever the configuration is.
 		{unit, "dual", "[::]:PORT", result{both, 2, 0}},
 		{unit, "dual", "0.0.0.0:PORT", result{both, 2, 0}},
 
@@ -195,11 +196,11 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 		t.Run(strings.NewReplacer(",", "+").Replace(fmt.Sprintf("%s %s %s", c.from, c.passed, c.listen)), func(t *testing.T) {
 			t.Parallel()
 			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
-			config, port, admin := listeningOn(t, "", c.listen)
-			sockets := map[string]*os.File{c.from: socketFor(t, false, c.passed, port), c.from + "8": socketFor(t, true, c.passed, port)}
+			config, port, admin := configureListen(t, "", c.listen)
+			sockets := map[string]*os.File{c.from: bindSocket(t, false, c.passed, port), c.from + "8": bindSocket(t, true, c.passed, port)}
 			before := 0
 			if c.from == stored {
-				// SO_REUSEPORT, as the daemon before has set it, lets others join.
+				// The daemon before has set SO_REUSEPORT, which lets other sockets bind the address.
 				if err := unix.SetsockoptInt(int(sockets[stored+"8"].Fd()), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 					t.Fatal(err)
 				}
@@ -212,31 +213,31 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 				defer f.Close()
 			}
 			d := m.run(sockets, config, port, admin)
-			families := reached(port)
-			if c.want.passed == 0 && c.from == unit { // the unit's listens on, and nobody serves it
+			families := reachableFamilies(port)
+			if c.want.passed == 0 && c.from == unit { // the unit's socket stays open, and no process accepts from it
 				families = c.want.families
 			}
 			if families != c.want.families {
 				t.Errorf("HTTP is reached over %q", families)
 			}
-			datagramsArrive(t, d, c.want.families)
+			sendDatagramsOver(t, d, c.want.families)
 			if want := fmt.Sprintf("passed_sockets=%d ", c.want.passed); strings.Contains(strings.ReplaceAll(d.log(), "\n", " "), want) != (c.want.passed > 0) {
-				t.Errorf("the log should say %s where that is not 0", want)
+				t.Errorf("the log lacks %s, or has it although it is 0", want)
 			}
-			until(t, fmt.Sprintf("%d sockets are kept", before+c.want.bound+1), func() bool { return m.kept() == before+c.want.bound+1 }) // and that of admin
+			until(t, fmt.Sprintf("%d sockets are stored", before+c.want.bound+1), func() bool { return m.storedCount() == before+c.want.bound+1 }) // and that of admin
 			if c.passed == "dual" && c.from == unit && !strings.HasPrefix(c.listen, ":") && !strings.Contains(c.listen, ",") &&
 				!strings.Contains(d.log(), "takes both IPv4 and IPv6") {
-				t.Error("that more is taken than is configured is not logged")
+				t.Error("the unit's additional family is not logged")
 			}
 			d.stop()
 		})
 	}
 }
 
-// Another program on ::1 would get the usages of clients that prefer IPv6.
+// Another program that listens on ::1 would get the usages of clients that prefer IPv6.
 func TestAPortThatIsTakenInOneFamilyIsAnError(t *testing.T) {
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		config, port, _ := listeningOn(t, "", "localhost:PORT")
+		config, port, _ := configureListen(t, "", "localhost:PORT")
 		ln, err := net.Listen("tcp", net.JoinHostPort(host, fmt.Sprint(port)))
 		if err != nil {
 			t.Fatal(err)
@@ -250,7 +251,7 @@ func TestAPortThatIsTakenInOneFamilyIsAnError(t *testing.T) {
 }
 
 func TestPort0IsOnePortForBothFamilies(t *testing.T) {
-	config, port, admin := listeningOn(t, "", "localhost:0")
+	config, port, admin := configureListen(t, "", "localhost:0")
 	d := start(t, config, port, admin)
 	_, text, _ := strings.Cut(d.log(), "http=\"127.0.0.1:")
 	http, text, ok := strings.Cut(text, ", ")
@@ -264,8 +265,8 @@ func TestPort0IsOnePortForBothFamilies(t *testing.T) {
 	}
 }
 
-// bindSome binds what is not in lacking, by the error for it.
-func bindSome(lacking map[string]error) func(config.Address) ([]*net.TCPListener, error) {
+// bindExcept binds all addresses except those in lacking, which get the error there.
+func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListener, error) {
 	return func(a config.Address) ([]*net.TCPListener, error) {
 		if err := lacking[a.IP.Addr().String()]; err != nil {
 			return nil, &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", err)}
@@ -278,8 +279,8 @@ func bindSome(lacking map[string]error) func(config.Address) ([]*net.TCPListener
 	}
 }
 
-// TestAMissingFamilyIsLeftOut does what a host without the family does. That a
-// real one does so, a test with namespaces shows.
+// TestAMissingFamilyIsLeftOut simulates a host without an address family.
+// TestDefaultConfigurationStartsWithOneFamily uses a real one, in a namespace.
 func TestAMissingFamilyIsLeftOut(t *testing.T) {
 	at := func(ip, name string) config.Address {
 		return config.Address{Network: "tcp", IP: netip.AddrPortFrom(netip.MustParseAddr(ip), 1), Name: name}
@@ -303,7 +304,7 @@ func TestAMissingFamilyIsLeftOut(t *testing.T) {
 		"an address of another host": {[]config.Address{at("192.0.2.1", "")}, map[string]error{"192.0.2.1": syscall.EADDRNOTAVAIL}, nil, syscall.EADDRNOTAVAIL},
 	} {
 		l := &listeners{}
-		bound, err := bindEntry(l, c.entry, bindSome(c.lacking))
+		bound, err := bindEntry(l, c.entry, bindExcept(c.lacking))
 		for _, ln := range bound {
 			ln.Close()
 		}

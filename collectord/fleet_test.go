@@ -19,8 +19,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// beat puts a heartbeat of a host, whose age is h.At's distance from now.
-func beat(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
+// putHeartbeat stores a host's heartbeat that is as old as h.At.
+func putHeartbeat(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 	t.Helper()
 	h.At, h.Version, h.FreeBytes = time.Now().Add(-age), "1.2.3", 3<<30
 	h.ConfirmedBelow = max(1, h.ConfirmedBelow)
@@ -42,8 +42,8 @@ func openURL(t *testing.T, url string, o bucket.S3Options) bucket.Store {
 	return s
 }
 
-// fleetOf runs fleet and returns what it prints, with single spaces, and its status.
-func fleetOf(t *testing.T, config string, args ...string) (lines []string, stderr string, status int) {
+// runFleet runs fleet and returns its lines with single spaces, and its exit status.
+func runFleet(t *testing.T, config string, args ...string) (lines []string, stderr string, status int) {
 	t.Helper()
 	out, stderr, status := runCollectord(t, append([]string{"fleet", "--config", config}, args...)...)
 	return strings.Split(strings.TrimSuffix(regexp.MustCompile(` +`).ReplaceAllString(out, " "), "\n"), "\n"), stderr, status
@@ -56,7 +56,8 @@ func wantLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-// TestFleetShowsEachHostAndWhatIsWrongFirst has a prefix for each host, and one for several.
+// TestFleetShowsEachHostAndWhatIsWrongFirst has hosts with their own prefixes, and a prefix
+// shared by several hosts.
 func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -65,13 +66,13 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	o := bucket.S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials"}
 	one, other := openURL(t, "s3://bucket/wards/edge-1", o), openURL(t, "s3://bucket/wards/edge-2", o)
 	pattern := "s3://bucket/wards/*/"
-	if lines, stderr, status := fleetOf(t, config, pattern); status != 2 || !strings.Contains(stderr, "nothing found: no destination matches") {
+	if lines, stderr, status := runFleet(t, config, pattern); status != 2 || !strings.Contains(stderr, "nothing found: no destination matches") {
 		t.Errorf("%d: %q %s", status, lines, stderr)
 	}
 	full := int64(7 * 3600)
 	beat := func(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 		t.Helper()
-		beat(t, store, node, log, age, h)
+		putHeartbeat(t, store, node, log, age, h)
 		ward := map[bucket.Store]string{one: "edge-1", other: "edge-2"}[store]
 		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-age))
 	}
@@ -80,7 +81,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	beat(t, one, "gone", 8, 50*24*time.Hour, bucket.Heartbeat{Retired: true})
 	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
 
-	lines, stderr, status := fleetOf(t, config, pattern)
+	lines, stderr, status := runFleet(t, config, pattern)
 	if status != 0 || stderr != "" {
 		t.Errorf("%d: %s", status, stderr)
 	}
@@ -88,7 +89,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		"RIGHT: no host is silent or in trouble, and no record is overdue",
 		"",
 		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE TROUBLE",
-		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3.0 GiB -",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3 GiB -",
 		"",
 		"not listed: 1 retired, 1 away (--all lists them)",
 		"",
@@ -106,7 +107,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	object("edge-1", 1, 1, 10)
 	object("edge-5", 5, 1, 5)
 	object("edge-5", 5, 11, 15)
-	lines, stderr, status = fleetOf(t, config, "--holes", "--grace", "8h", "--all", "--expect", "edge-1,edge-9", pattern)
+	lines, stderr, status = runFleet(t, config, "--holes", "--grace", "8h", "--all", "--expect", "edge-1,edge-9", pattern)
 	if status != 2 || !strings.Contains(stderr, "the fleet is not right: 1 absent host, 1 silent host, 2 logs with overdue records, 1 host in trouble, 1 damaged file\n") {
 		t.Errorf("%d: %s", status, stderr)
 	}
@@ -115,21 +116,21 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		"",
 		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE HOLES DESTINATION TROUBLE",
 		"absent edge-9 - - - - - - - - - - - no heartbeat, and no objects",
-		"silent edge-2 00000002 1.2.3 5h00m 0 - - 0 - 3.0 GiB - "+name(2)+" -",
-		"overdue+trouble edge-3 00000003 1.2.3 1m 5 25h01m - 0 - 3.0 GiB overdue 5 "+name(2)+" shipping for 2h01m: AccessDenied; log: full",
+		"silent edge-2 00000002 1.2.3 5h00m 0 - - 0 - 3 GiB - "+name(2)+" -",
+		"overdue+trouble edge-3 00000003 1.2.3 1m 5 25h01m - 0 - 3 GiB overdue 5 "+name(2)+" shipping for 2h01m: AccessDenied; log: full",
 		"overdue edge-5 00000005 - - - - - - - - overdue 5 "+name(2)+" -",
 		"damaged edge-4 00000004 - - - - - - - - - "+name(2)+" not the JSON of a heartbeat; _collectord/nodes/edge-4-0000000400000000.json",
-		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3.0 GiB - "+name(1)+" -",
-		"retired gone 00000008 1.2.3 50d00h 0 - - 0 - 3.0 GiB - "+name(1)+" -",
-		"away old 00000009 1.2.3 40d00h 0 - - 0 - 3.0 GiB - "+name(1)+" -",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3 GiB - "+name(1)+" -",
+		"retired gone 00000008 1.2.3 50d00h 0 - - 0 - 3 GiB - "+name(1)+" -",
+		"away old 00000009 1.2.3 40d00h 0 - - 0 - 3 GiB - "+name(1)+" -",
 		"",
 		name(1)+", "+name(2)+": 7 nodes, 5 heartbeats, 3 objects")
 
 	known := filepath.Join(dir, "known")
 	write(t, known, "0000000300000000 1-5 alice its disk burnt\n0000000500000000 6-10 alice the same\n0000000600000000 1-2 alice nothing\n")
-	lines, _, status = fleetOf(t, config, "--holes", "--accept", known, "--json", "--silent-for", "5h", pattern)
+	lines, _, status = runFleet(t, config, "--holes", "--accept", known, "--json", "--silent-for", "5h", pattern)
 	var hosts []audit.Host
-	var sum fleetSum
+	var sum fleetSummary
 	for i, line := range lines {
 		var h audit.Host
 		err := json.Unmarshal([]byte(line), &h)
@@ -146,24 +147,24 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		hosts[1].State != audit.Damaged || hosts[1].Key == "" || hosts[2].State != audit.Unheard || hosts[2].HeardSeconds != nil || hosts[4].State != audit.Fine {
 		t.Errorf("%d: %s", status, lines)
 	}
-	if sum.Right || sum.Destinations != 2 || sum.Hosts != 7 || sum.LeftOut != 2 || sum.Nodes != 7 || sum.Heartbeats != 5 || !sum.Audited || sum.Objects != 3 ||
+	if sum.Right || sum.Destinations != 2 || sum.Hosts != 7 || sum.NotListed != 2 || sum.Nodes != 7 || sum.Heartbeats != 5 || !sum.Audited || sum.Objects != 3 ||
 		sum.States[audit.Trouble] != 1 || sum.States[audit.Away] != 1 || len(sum.Unused) != 1 || sum.Unused[0].Line != 3 {
 		t.Errorf("%+v", sum)
 	}
-	lines, _, _ = fleetOf(t, config, "--holes", "--accept", known, pattern)
+	lines, _, _ = runFleet(t, config, "--holes", "--accept", known, pattern)
 	if text := strings.Join(lines, "\n"); !strings.Contains(text, "\nNOT KNOWN when 1 unheard host last wrote") || !strings.Contains(text, "\nACCEPTS NOTHING line 3 ") || strings.Contains(text, "(--holes)") {
 		t.Errorf("%s", text)
 	}
-	// An error is no verdict.
+	// An error must not look like a verdict.
 	for _, args := range [][]string{{"--silent-for", "-1h"}, {"--device-silent-for", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
-		if lines, stderr, status := fleetOf(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
+		if lines, stderr, status := runFleet(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
 			t.Errorf("%q: %d, %q", args, status, lines)
 		}
 	}
 }
 
-// TestAFailingDestinationIsAnErrorAndHidesNoOther: fleet and audit say what is in the
-// others, name the one that failed, and exit with 1: neither right nor not right.
+// TestAFailingDestinationIsAnErrorAndHidesNoOther has fleet and audit report on the other
+// destinations and name the failed one. They exit with 1, which is no verdict.
 func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -172,7 +173,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	o := bucket.S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials"}
 	beats := func(ward, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 		t.Helper()
-		beat(t, openURL(t, "s3://bucket/wards/"+ward, o), node, log, age, h)
+		putHeartbeat(t, openURL(t, "s3://bucket/wards/"+ward, o), node, log, age, h)
 		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-61*time.Second))
 	}
 	beats("edge-1", "edge-1", 1, time.Second, bucket.Heartbeat{Vanished: 2})
@@ -188,7 +189,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 		return "list " + what + ": because the test says so (the key needs s3:ListBucket on this bucket; docs/storages.md, Permissions)"
 	}
 
-	lines, stderr, status := fleetOf(t, config, "s3://bucket/wards/*/", "file:///nowhere")
+	lines, stderr, status := runFleet(t, config, "s3://bucket/wards/*/", "file:///nowhere")
 	const nowhere = "archive folder: stat /nowhere: no such file or directory"
 	if status != 1 || stderr != "collectord: no verdict: 2 of 4 destinations can't be read; the first: "+name(2)+": "+refused("_collectord/nodes/")+"\n" {
 		t.Errorf("%d: %s", status, stderr)
@@ -199,9 +200,9 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE DESTINATION TROUBLE",
 		"error - - - - - - - - - - "+name(2)+" "+refused("_collectord/nodes/"),
 		"error - - - - - - - - - - file:///nowhere "+nowhere,
-		"vanished edge-1 00000001 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(1)+" vanished: 2",
-		"clock late 00000002 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
-		"fine edge-3 00000001 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(3)+" -",
+		"vanished edge-1 00000001 1.2.3 1m 0 - - 0 - 3 GiB "+name(1)+" vanished: 2",
+		"clock late 00000002 1.2.3 1m 0 - - 0 - 3 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
+		"fine edge-3 00000001 1.2.3 1m 0 - - 0 - 3 GiB "+name(3)+" -",
 		"",
 		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
 		"",
@@ -216,7 +217,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	if status != 1 || !strings.HasPrefix(out, `{"finding":"error","reason":"list _collectord`) || !strings.Contains(out, `"right":false`) {
 		t.Errorf("%d: %s", status, out)
 	}
-	// Alone it is only an error, and cat reads all or nothing.
+	// A single failing destination is only an error. cat prints nothing if one fails.
 	for _, args := range [][]string{{"fleet", "s3://bucket/wards/edge-2"}, {"audit", "s3://bucket/wards/edge-2"}, {"cat", "s3://bucket/wards/edge-3", "file:///nowhere"}} {
 		if out, stderr, status := runCollectord(t, append(args, "--config", config)...); status != 1 || out != "" || stderr == "" {
 			t.Errorf("%q: %d: %s\n%s", args, status, stderr, out)
@@ -224,43 +225,44 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	}
 }
 
-// TestFleetOfARealHost ships from a daemon to a folder, and takes the host out of service.
+// TestFleetOfARealHost runs a daemon that ships to a folder, and takes the host out of
+// service.
 func TestFleetOfARealHost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := shipFourObjects(t, dir, "")
 	d.stop()
-	lines, _, status := fleetOf(t, config)
+	lines, _, status := runFleet(t, config)
 	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - - - objects, and no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
 		t.Errorf("%d: %q", status, lines)
 	}
-	if lines, _, status := fleetOf(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {
+	if lines, _, status := runFleet(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {
 		t.Errorf("%d: %q", status, lines)
 	}
 	must0(t, "ship", "--config", config)
-	lines, _, status = fleetOf(t, config)
+	lines, _, status = runFleet(t, config)
 	if status != 0 || !strings.Contains(strings.Join(lines, "\n"), "not listed: 1 retired (--all lists them)") {
 		t.Errorf("%d: %q", status, lines)
 	}
-	if err := os.Remove(archived(t, dir)[1]); err != nil {
+	if err := os.Remove(archivedObjects(t, dir)[1]); err != nil {
 		t.Fatal(err)
 	}
-	if lines, _, status := fleetOf(t, config, "--holes"); status != 2 || lines[0] != "NOT RIGHT: 1 log with missing records" || !strings.Contains(lines[3], " missing 10 ") {
+	if lines, _, status := runFleet(t, config, "--holes"); status != 2 || lines[0] != "NOT RIGHT: 1 log with missing records" || !strings.Contains(lines[3], " missing 10 ") {
 		t.Errorf("%d: %q", status, lines)
 	}
-	if _, stderr, status := fleetOf(t, config, "file://"+t.TempDir()); status != 2 || !strings.Contains(stderr, "nothing found in 1 destination") {
+	if _, stderr, status := runFleet(t, config, "file://"+t.TempDir()); status != 2 || !strings.Contains(stderr, "nothing found in 1 destination") {
 		t.Errorf("%d: %s", status, stderr)
 	}
 }
 
-// TestFleetTakesLittleMemory has 3,000 hosts in every trouble that there may be, some of
-// them in prefixes of their own.
+// TestFleetTakesLittleMemory has 3,000 hosts with every possible trouble, some of them with
+// their own prefixes.
 func TestFleetTakesLittleMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "")
 	const n = 3000
-	var troubles []bucket.Trouble // as many, and as long, as may be
+	var troubles []bucket.Trouble // the maximum number, with the maximum length
 	for range 10 {
 		troubles = append(troubles, bucket.Trouble{Name: strings.Repeat("x", 63), Message: strings.Repeat("x", 200)})
 	}
@@ -282,12 +284,12 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 		write(t, path, string(text))
 	}
 	cmd := command(t, "fleet", "--config", config, "--json", "--holes", "file://"+dir+"/wards/*/")
-	lines := printed{pid: func() int { return cmd.Process.Pid }}
+	lines := outputMeter{pid: func() int { return cmd.Process.Pid }}
 	cmd.Stdout = &lines
 	began := time.Now()
 	_ = cmd.Run() // its status follows
-	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.mib == 0 || lines.mib > 96 {
-		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.mib)
+	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.peakMiB == 0 || lines.peakMiB > 96 {
+		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.peakMiB)
 	}
-	t.Logf("fleet took %d MiB and %v", lines.mib, time.Since(began))
+	t.Logf("fleet took %d MiB and %v", lines.peakMiB, time.Since(began))
 }

@@ -17,11 +17,11 @@ import (
 
 func fleetCommand() *cobra.Command {
 	var (
-		o           audit.FleetOptions
-		asJSON, all bool
-		accepted    string
-		page        string
-		devices     time.Duration
+		o               audit.FleetOptions
+		asJSON, listAll bool
+		acceptPath      string
+		pagePath        string
+		deviceSilentFor time.Duration
 	)
 	c := &cobra.Command{
 		Use:   "fleet [destination...]",
@@ -50,7 +50,7 @@ wrong (exit status 2, or 1 with an error):
   unreadable   a heartbeat that the storage does not give
   missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
                finds it in the objects of the log
-told apart:
+distinguished:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
   replaced     silent, and its node was heard of since, with another log in the same destination: data_dir was made anew,
@@ -70,53 +70,53 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
   collectord fleet --holes --all 's3://usages/*/'
   collectord fleet --expect edge-1,edge-2`,
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: destinationStarts,
+		ValidArgsFunction: completeDestination,
 		GroupID:           groupBucket,
 		SuggestFor:        []string{"hosts", "nodes", "list"},
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
 	f.DurationVar(&o.SilentFor, "silent-for", 15*time.Minute, "how long a host may be silent after its next heartbeat was due")
-	f.DurationVar(&devices, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
+	f.DurationVar(&deviceSilentFor, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
 	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
-	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
-	f.BoolVar(&all, "all", false, "list hosts that are retired or away, too")
-	f.StringVar(&page, "html", "", "write the list as a page to this file, too")
+	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
+	f.BoolVar(&listAll, "all", false, "list hosts that are retired or away, too")
+	f.StringVar(&pagePath, "html", "", "write the list as a page to this file, too")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) (err error) {
 		listed := false
 		defer func() {
-			if page == "" || listed || err == nil {
+			if pagePath == "" || listed || err == nil {
 				return
 			}
-			if failed := writeFleetPage(page, errorPage(err, time.Now())); failed != nil { // an old page could still look right
+			if failed := writeFleetPage(pagePath, errorPage(err, time.Now())); failed != nil { // an old page could still look right
 				err = errors.Join(err, failed)
 			}
 		}()
-		cfg, err := settings(cmd, usesOfBucket...)
+		cfg, err := settings(cmd, bucketKeys...)
 		if err != nil {
 			return err
 		}
-		if o.SilentFor <= 0 || o.Grace <= 0 || devices < 0 {
+		if o.SilentFor <= 0 || o.Grace <= 0 || deviceSilentFor < 0 {
 			return errors.New("--grace and --silent-for are more than 0, and --device-silent-for is not less")
 		}
-		if o.DeviceSilentFor = devices; devices == 0 {
+		if o.DeviceSilentFor = deviceSilentFor; deviceSilentFor == 0 {
 			o.DeviceSilentFor = -1
 		}
 		if f.Changed("node") {
 			o.Node = cfg.Node
 		}
-		if o.Accepted, err = readAccepted(accepted); err != nil {
+		if o.Accepted, err = readAccepted(acceptPath); err != nil {
 			return err
 		}
 		stores, err := storesToAudit(cmd.Context(), cfg, named)
 		if err != nil {
 			return err
 		}
-		debug.SetGCPercent(garbageOfAudit)
+		debug.SetGCPercent(auditGCPercent)
 		bar := newProgress(cmd.ErrOrStderr())
 		bar.what = "heartbeats and objects"
 		o.Progress = func(heartbeats, objects int) { bar.set(int64(heartbeats+objects), 0) }
@@ -126,13 +126,13 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 		if err != nil {
 			return err
 		}
-		p := printedFleet{Fleet: fleet, all: all, audited: o.Holes, destination: destinationsOf(stores), destinations: len(stores)}
+		p := fleetReport{Fleet: fleet, all: listAll, audited: o.Holes, destination: destinationsOf(stores), destinations: len(stores)}
 		if o.Holes { // without --holes few findings are known, so unused lines are normal
 			p.unused = o.Accepted.Unused()
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
-		if listed = true; page != "" {
-			if err := writeFleetPage(page, p.page(began)); err != nil {
+		if listed = true; pagePath != "" {
+			if err := writeFleetPage(pagePath, p.page(began)); err != nil {
 				return err
 			}
 		}
@@ -145,18 +145,18 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 			err = out.Flush()
 		}
 		if failed := fleet.Failed(); err == nil && len(failed) > 0 {
-			return noVerdict(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
+			return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
 		}
 		if err == nil && fleet.Wrong() {
-			return notRightf("the fleet is not right: %s", p.wrongs())
+			return notRightf("the fleet is not right: %s", p.summarizeWrong())
 		}
 		return err
 	}
 	return c
 }
 
-// printedFleet is a fleet with the options of its output.
-type printedFleet struct {
+// fleetReport is a fleet with the options of its output.
+type fleetReport struct {
 	*audit.Fleet
 	all, audited bool
 	unused       []audit.Acceptance
@@ -164,17 +164,17 @@ type printedFleet struct {
 	destinations int
 }
 
-// leavesOut reports whether a host is counted but not listed.
-func (p *printedFleet) leavesOut(h *audit.Host) bool { return h.OutOfService() && !p.all }
+// isHidden reports whether a host is counted but not listed.
+func (p *fleetReport) isHidden(h *audit.Host) bool { return h.OutOfService() && !p.all }
 
-// fleetSum is the last line of fleet --json.
-type fleetSum struct {
+// fleetSummary is the last line of fleet --json.
+type fleetSummary struct {
 	Right        bool               `json:"right"`
 	Destination  string             `json:"destination"`
 	Destinations int                `json:"destinations"`
 	Nodes        int                `json:"nodes"`
 	Hosts        int                `json:"hosts"`      // including those not listed
-	LeftOut      int                `json:"not_listed"` // hosts that only --all lists
+	NotListed    int                `json:"not_listed"` // hosts that only --all lists
 	Heartbeats   int                `json:"heartbeats"`
 	States       map[audit.Kind]int `json:"states"`  // number of hosts in each state, and with each finding
 	Audited      bool               `json:"audited"` // with --holes
@@ -183,20 +183,20 @@ type fleetSum struct {
 	Seconds      float64            `json:"seconds"`
 }
 
-func (p *printedFleet) json(out io.Writer, took time.Duration) error {
+func (p *fleetReport) json(out io.Writer, took time.Duration) error {
 	lines := json.NewEncoder(out)
-	leftOut := 0
+	hidden := 0
 	for _, h := range p.Hosts {
-		if p.leavesOut(h) {
-			leftOut++
+		if p.isHidden(h) {
+			hidden++
 			continue
 		}
 		if err := lines.Encode(h); err != nil {
 			return err
 		}
 	}
-	return lines.Encode(fleetSum{
-		Right: !p.Wrong(), Destination: p.destination, Destinations: p.destinations, Nodes: p.Nodes(), Hosts: len(p.Hosts), LeftOut: leftOut,
+	return lines.Encode(fleetSummary{
+		Right: !p.Wrong(), Destination: p.destination, Destinations: p.destinations, Nodes: p.Nodes(), Hosts: len(p.Hosts), NotListed: hidden,
 		Heartbeats: p.Heartbeats, States: p.Count, Audited: p.audited, Objects: p.Objects, Unused: p.unused, Seconds: took.Seconds(),
 	})
 }
@@ -204,9 +204,9 @@ func (p *printedFleet) json(out io.Writer, took time.Duration) error {
 // destinationsOf names the destinations, or the first one and a count if there are
 // many.
 func destinationsOf(stores []bucket.Store) string {
-	const most = 3
-	if len(stores) > most {
+	const maxShown = 3
+	if len(stores) > maxShown {
 		return fmt.Sprintf("%s and %d other destinations", stores[0], len(stores)-1)
 	}
-	return joined(namesOf(stores))
+	return commaList(storeNames(stores))
 }

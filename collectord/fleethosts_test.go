@@ -17,8 +17,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestFleetOfFiveHundredHostsOnMinIO measures a table and a page, with 40 devices for each
-// host.
+// TestFleetOfFiveHundredHostsOnMinIO measures the table and the page of 500 hosts with 40
+// devices each.
 func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 	const hosts, promised = 500, 2 * time.Second
 	dir := t.TempDir()
@@ -27,7 +27,7 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 	store := openURL(t, "s3://usages/prod", bucket.S3Options{
 		Endpoint: regexp.MustCompile(`http://[0-9.:]+`).FindString(settings), Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials",
 	})
-	until(t, "MinIO takes objects", func() bool { // which it does a moment after it says that it is ready
+	until(t, "MinIO takes objects", func() bool { // MinIO reports that it is ready slightly too early
 		o, err := bucket.NewHeartbeat(bucket.Key{Node: "edge-0", LogID: 1 << 32, Run: 1}, bucket.Heartbeat{ConfirmedBelow: 1, At: time.Now()})
 		return err == nil && store.Put(t.Context(), o) == nil
 	})
@@ -40,15 +40,15 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 		if i == 7 {
 			h.Trouble = []bucket.Trouble{{Name: "shipping", Message: "AccessDenied"}}
 		}
-		beat(t, store, fmt.Sprint("edge-", i), uint64(i+1), 0, h)
+		putHeartbeat(t, store, fmt.Sprint("edge-", i), uint64(i+1), 0, h)
 	}
-	if _, err := binary(); err != nil { // which takes long the first time
+	if _, err := binary(); err != nil { // the first build takes long
 		t.Fatal(err)
 	}
 	var took []time.Duration
 	for range 5 {
 		began := time.Now()
-		lines, stderr, status := fleetOf(t, config, "--html", filepath.Join(dir, "fleet.html"))
+		lines, stderr, status := runFleet(t, config, "--html", filepath.Join(dir, "fleet.html"))
 		took = append(took, time.Since(began))
 		if status != 2 || !strings.Contains(stderr, "the fleet is not right: 1 host in trouble") || !strings.HasSuffix(lines[len(lines)-1], ": 500 nodes, 500 heartbeats") {
 			t.Fatalf("%d: %s", status, stderr)
@@ -60,11 +60,11 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 
 var hostileHosts = flag.Int("hostile-hosts", 20_000, "heartbeats of strangers that fleet reads")
 
-// TestFleetOfHostileHeartbeats takes memory that is bounded: each is as
-// large as one may be that is believed, and has clients of its own.
+// TestFleetOfHostileHeartbeats checks that memory is bounded. Each heartbeat has the maximum
+// size that fleet accepts, and different clients.
 func TestFleetOfHostileHeartbeats(t *testing.T) {
 	hosts := *hostileHosts
-	most := 64 + hosts*12/1000 // MiB
+	limitMiB := 64 + hosts*12/1000 // MiB
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
 	config, _, _ := configure(t, dir, "shipper:\n  "+where+"\n")
@@ -89,12 +89,12 @@ func TestFleetOfHostileHeartbeats(t *testing.T) {
 		return true
 	}})
 	cmd := command(t, "fleet", "--config", config, "--json", "--html", filepath.Join(dir, "fleet.html"))
-	lines := printed{pid: func() int { return cmd.Process.Pid }}
+	lines := outputMeter{pid: func() int { return cmd.Process.Pid }}
 	cmd.Stdout = &lines
 	began := time.Now()
-	_ = cmd.Run() // its status follows
-	t.Logf("fleet of %d hostile heartbeats took %d MiB and %v", hosts, lines.mib, time.Since(began))
-	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != hosts+1 || lines.mib == 0 || lines.mib > most {
-		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.mib)
+	_ = cmd.Run() // its status is checked below
+	t.Logf("fleet of %d hostile heartbeats took %d MiB and %v", hosts, lines.peakMiB, time.Since(began))
+	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != hosts+1 || lines.peakMiB == 0 || lines.peakMiB > limitMiB {
+		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.peakMiB)
 	}
 }

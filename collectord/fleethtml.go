@@ -32,8 +32,8 @@ type fleetRow struct {
 }
 
 // page returns the page of a fleet as of a time.
-func (p *printedFleet) page(at time.Time) *fleetPage {
-	v := &fleetPage{Verdict: quoted(p.verdict()), Class: "right", At: utcSecond(at), Columns: p.columns(), Sum: quoted(p.sum())}
+func (p *fleetReport) page(at time.Time) *fleetPage {
+	v := &fleetPage{Verdict: quoted(p.verdict()), Class: "right", At: utcSecond(at), Columns: p.columns(), Sum: quoted(p.examined())}
 	switch {
 	case p.Count[audit.Failed] > 0:
 		v.Class = "error"
@@ -48,7 +48,7 @@ func (p *printedFleet) page(at time.Time) *fleetPage {
 	}
 	v.Hosts = func(yield func(fleetRow) bool) {
 		for _, h := range p.Hosts {
-			if !p.leavesOut(h) && !yield(p.row(h)) {
+			if !p.isHidden(h) && !yield(p.row(h)) {
 				return
 			}
 		}
@@ -56,17 +56,17 @@ func (p *printedFleet) page(at time.Time) *fleetPage {
 	return v
 }
 
-func (p *printedFleet) row(h *audit.Host) fleetRow {
+func (p *fleetReport) row(h *audit.Host) fleetRow {
 	row := fleetRow{Class: "right", Cells: p.cells(h)}
 	if len(h.Wrong) > 0 {
 		row.Class = "wrong"
 	}
 	for _, d := range h.SilentDevices {
-		row.Devices = append(row.Devices, quoted(d.Name+" "+silenceInWords(d)))
+		row.Devices = append(row.Devices, quoted(d.Name+" "+describeSilence(d)))
 	}
 	bare := *h
 	bare.SilentDevices = nil
-	row.Trouble = troubleOf(&bare, 0)
+	row.Trouble = troubleTexts(&bare, 0)
 	for _, texts := range [][]string{row.Cells, row.Trouble} {
 		for i, text := range texts {
 			texts[i] = quoted(text)

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -11,18 +10,18 @@ import (
 	"collectord/shipper/audit"
 )
 
-// wrongs summarizes the trouble and findings of the fleet.
-func (p *printedFleet) wrongs() string {
+// summarizeWrong summarizes the trouble and findings of the fleet.
+func (p *fleetReport) summarizeWrong() string {
 	var parts []string
 	for _, k := range audit.States() {
 		if n := p.Count[k]; n > 0 && k.Wrong() {
-			parts = append(parts, hostsInWords(k, n))
+			parts = append(parts, describeHosts(k, n))
 		}
 	}
-	return joined(parts)
+	return commaList(parts)
 }
 
-func hostsInWords(k audit.Kind, n int) string {
+func describeHosts(k audit.Kind, n int) string {
 	switch k {
 	case audit.Failed:
 		return plural(n, "destination") + " that can't be read"
@@ -47,12 +46,12 @@ func hostsInWords(k audit.Kind, n int) string {
 }
 
 // verdict returns the result in one line.
-func (p *printedFleet) verdict() string {
+func (p *fleetReport) verdict() string {
 	switch {
 	case p.Count[audit.Failed] > 0:
-		return "ERROR, NO VERDICT: " + p.wrongs()
+		return "ERROR, NO VERDICT: " + p.summarizeWrong()
 	case p.Wrong():
-		return "NOT RIGHT: " + p.wrongs()
+		return "NOT RIGHT: " + p.summarizeWrong()
 	case p.audited:
 		return "RIGHT: no host is silent or in trouble, and no record is overdue, missing, doubled, forked or conflicting"
 	}
@@ -60,7 +59,7 @@ func (p *printedFleet) verdict() string {
 }
 
 // text writes the fleet as text, with the verdict first.
-func (p *printedFleet) text(out io.Writer) error {
+func (p *fleetReport) text(out io.Writer) error {
 	writef(out, "%s\n\n", p.verdict())
 	if err := p.table(out); err != nil {
 		return err
@@ -69,12 +68,12 @@ func (p *printedFleet) text(out io.Writer) error {
 		writef(out, "\n%s\n", line)
 	}
 	writeUnused(out, p.unused)
-	writef(out, "\n%s\n", p.sum())
+	writef(out, "\n%s\n", p.examined())
 	return nil
 }
 
-// sum describes what was examined.
-func (p *printedFleet) sum() string {
+// examined describes what was examined.
+func (p *fleetReport) examined() string {
 	sum := fmt.Sprintf("%s: %s, %s", p.destination, plural(p.Nodes(), "node"), plural(p.Heartbeats, "heartbeat"))
 	if p.audited {
 		sum += ", " + plural(p.Objects, "object")
@@ -83,25 +82,25 @@ func (p *printedFleet) sum() string {
 }
 
 // notes returns what the table omits, and what could not be determined.
-func (p *printedFleet) notes() (notes []string) {
-	var leftOut []string
-	clocks := ""
+func (p *fleetReport) notes() (notes []string) {
+	var hidden []string
+	awayNote := ""
 	for _, k := range []audit.Kind{audit.Retired, audit.Away} {
 		n := 0
 		for _, h := range p.Hosts {
-			if h.State == k && p.leavesOut(h) {
+			if h.State == k && p.isHidden(h) {
 				n++
 				if k == audit.Away && h.Reason != "" {
-					clocks = "; away is silent for more than 30 days, or with a clock that is behind"
+					awayNote = "; away is silent for more than 30 days, or with a clock that is behind"
 				}
 			}
 		}
 		if n > 0 {
-			leftOut = append(leftOut, fmt.Sprintf("%d %s", n, k))
+			hidden = append(hidden, fmt.Sprintf("%d %s", n, k))
 		}
 	}
-	if len(leftOut) > 0 {
-		notes = append(notes, fmt.Sprintf("not listed: %s (--all lists them%s)", joined(leftOut), clocks))
+	if len(hidden) > 0 {
+		notes = append(notes, fmt.Sprintf("not listed: %s (--all lists them%s)", commaList(hidden), awayNote))
 	}
 	if n := p.Count[audit.Unheard]; n > 0 {
 		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects, and no heartbeat (it writes none, shipper.heartbeat: 0, or the storage refuses it)", plural(n, "unheard host")))
@@ -115,12 +114,12 @@ func (p *printedFleet) notes() (notes []string) {
 	return notes
 }
 
-func (p *printedFleet) table(out io.Writer) error {
+func (p *fleetReport) table(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	writeRow(table, p.columns())
 	for _, h := range p.Hosts {
-		if !p.leavesOut(h) {
-			writeRow(table, append(p.cells(h), orDash(strings.Join(troubleOf(h, namedDevices), "; "))))
+		if !p.isHidden(h) {
+			writeRow(table, append(p.cells(h), orDash(strings.Join(troubleTexts(h, maxNamedDevices), "; "))))
 		}
 	}
 	return table.Flush()
@@ -138,18 +137,18 @@ func writeRow(table io.Writer, cells []string) {
 	writef(table, "\n")
 }
 
-// holes summarizes the findings of an audit that count as wrong, and the known losses.
-func holes(found map[audit.Kind]audit.Tally) string {
+// summarizeHoles summarizes the findings of an audit that count as wrong, and the known losses.
+func summarizeHoles(found map[audit.Kind]audit.Tally) string {
 	var parts []string
 	for _, k := range audit.Kinds() {
 		if t := found[k]; t.Findings > 0 && (k.Wrong() || k == audit.Lost) {
 			parts = append(parts, fmt.Sprintf("%s %d", k, t.Records))
 		}
 	}
-	return joined(parts)
+	return commaList(parts)
 }
 
-func joined(parts []string) string { return strings.Join(parts, ", ") }
+func commaList(parts []string) string { return strings.Join(parts, ", ") }
 
 func orDash(text string) string {
 	if text == "" {
@@ -158,17 +157,17 @@ func orDash(text string) string {
 	return text
 }
 
-// shortened truncates a text to most characters, so that a long text from another host
+// truncate truncates a text to limit characters, so that a long text from another host
 // can't hide the rest of a row.
-func shortened(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
+func truncate(text string, limit int) string {
+	if utf8.RuneCountInString(text) <= limit {
 		return text
 	}
-	return string([]rune(text)[:most-1]) + "…"
+	return string([]rune(text)[:limit-1]) + "…"
 }
 
-// age formats a number of seconds, or "-" for nil.
-func age(seconds *int64) string {
+// formatAge formats a number of seconds, or "-" for nil.
+func formatAge(seconds *int64) string {
 	if seconds == nil {
 		return "-"
 	}
@@ -186,17 +185,4 @@ func age(seconds *int64) string {
 		return fmt.Sprintf("%s%dh%02dm", sign, n/hour, n%hour/minute)
 	}
 	return fmt.Sprintf("%s%dd%02dh", sign, n/day, n%day/hour)
-}
-
-// size formats a number of bytes with a binary unit.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
-	value, at := float64(n), 0
-	for value >= 1024 && at < len(units)-1 {
-		value, at = value/1024, at+1
-	}
-	if at == 0 {
-		return strconv.FormatInt(n, 10) + " B"
-	}
-	return fmt.Sprintf("%.1f %s", value, units[at])
 }

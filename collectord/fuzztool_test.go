@@ -10,9 +10,9 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// TestTheEndOfItsTimeFailsNoFuzzing runs the script of make torture with a program that
-// stands for go.
-func TestTheEndOfItsTimeFailsNoFuzzing(t *testing.T) {
+// TestFuzzingEndsWithItsTimeWithoutFailing runs the fuzzing script of make torture with a
+// program in place of go.
+func TestFuzzingEndsWithItsTimeWithoutFailing(t *testing.T) {
 	dir := t.TempDir()
 	const over = "--- FAIL: FuzzKey (10.00s)\n    context deadline exceeded\nFAIL\nexit status 1\nFAIL\tx\t10.0s\n"
 	for name, c := range map[string]struct {

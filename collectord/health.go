@@ -14,12 +14,12 @@ import (
 // health provides the state of the daemon to the admin server, from before the log is
 // open until it is closed.
 type health struct {
-	reload   *reloader
-	lines    func() admin.LoggerSnapshot
-	troubles func() map[string]bool
-	parts    atomic.Pointer[parts] // nil during the start
-	clock    atomic.Pointer[clockWatch]
-	stopping atomic.Bool
+	reload       *reloader
+	loggerCounts func() admin.LoggerSnapshot
+	troubles     func() map[string]bool
+	parts        atomic.Pointer[parts] // nil during the start
+	clock        atomic.Pointer[clockWatch]
+	stopping     atomic.Bool
 }
 
 // parts are the parts of the daemon that health reports on.
@@ -37,15 +37,15 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 		return admin.Snapshot{}, false
 	}
 	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
-	s.Logger, s.Troubles = h.lines(), h.troubles()
+	s.Logger, s.Troubles = h.loggerCounts(), h.troubles()
 	if clock := h.clock.Load(); clock != nil {
 		s.ClockWrong = clock.wrong.Load()
 	}
 	return s, true
 }
 
-// reasons returns why the daemon is not ready for traffic; nil: it is ready.
-func (h *health) reasons() (why []string) {
+// notReady returns why the daemon is not ready for traffic; nil: it is ready.
+func (h *health) notReady() (why []string) {
 	p := h.parts.Load()
 	if p == nil {
 		return []string{admin.ReadyStarting}
@@ -71,9 +71,9 @@ func (h *health) putAside() (all []admin.PutAside) {
 	return all
 }
 
-// stuck returns an error that names the loops without progress. It returns nil during
+// stuckLoops returns an error that names the loops without progress. It returns nil during
 // the start, whose duration has no limit.
-func (h *health) stuck() error {
+func (h *health) stuckLoops() error {
 	p := h.parts.Load()
 	if p == nil {
 		return nil

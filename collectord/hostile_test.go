@@ -25,11 +25,11 @@ import (
 	"collectord/wal"
 )
 
-// hostileUsage is valid JSON, and controls a terminal all the same.
+// hostileUsage is valid JSON that would control a terminal.
 const hostileUsage = "{\"a\":\"\x7f\u009b31m\u202e\u2066\"}"
 
-// makeHostileArchive makes a folder of which every name and value was written by a
-// stranger: objects, loss notes, and what only looks like either.
+// makeHostileArchive makes a folder in which every name and value is hostile: objects,
+// loss notes, and files that only look like either.
 func makeHostileArchive(t *testing.T, root string) {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
@@ -48,14 +48,14 @@ func makeHostileArchive(t *testing.T, root string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := bucket.Key{Node: stranger, LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1, Hour: 490_000}
+	k := bucket.Key{Node: hostileText, LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1, Hour: 490_000}
 	put(k.String(), enc.EncodeAll(line, nil))
 	k.FirstSeq, k.LastSeq = 5, 6
-	put(k.String(), []byte(stranger)) // damaged, after a gap
+	put(k.String(), []byte(hostileText)) // damaged, after a gap
 	k.Run = 3
 	put(k.String(), enc.EncodeAll([]byte("\x1b[31m\u202e\x9b{}\n"), nil)) // forked
-	put(bucket.Partition(490_000)+stranger+bucket.Suffix, []byte("x"))
-	for i, reason := range []string{stranger, "evicted"} {
+	put(bucket.Partition(490_000)+hostileText+bucket.Suffix, []byte("x"))
+	for i, reason := range []string{hostileText, "evicted"} {
 		k.FirstSeq, k.LastSeq, k.Run = uint64(3+i), uint64(3+i), 2
 		note, err := bucket.NewLossNote(k, reason, time.Unix(1_795_000_000, 0), false)
 		if err != nil {
@@ -65,22 +65,22 @@ func makeHostileArchive(t *testing.T, root string) {
 		put(k.LossKey(), text)
 	}
 	long := time.Unix(0, 0)
-	for log, node := range []string{stranger, strings.ToValidUTF8(stranger, ""), strings.Repeat(stranger, 2)} { // the first has no JSON
+	for log, node := range []string{hostileText, strings.ToValidUTF8(hostileText, ""), strings.Repeat(hostileText, 2)} { // the first is not valid JSON
 		k = bucket.Key{Node: node, LogID: uint64(log) + 1, Run: 2}
-		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: stranger, Trouble: []bucket.Trouble{{Name: stranger, Message: stranger}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: stranger, LastSeen: &long}, {Name: "<b>" + stranger}}, RunSeconds: 1e18, At: time.Now()})
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: hostileText, Trouble: []bucket.Trouble{{Name: hostileText, Message: hostileText}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: hostileText, LastSeen: &long}, {Name: "<b>" + hostileText}}, RunSeconds: 1e18, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, _ := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 		put(k.HeartbeatKey(), text)
 	}
-	put(bucket.HeartbeatPrefix+stranger, []byte("x"))
+	put(bucket.HeartbeatPrefix+hostileText, []byte("x"))
 }
 
-// makeHostileLog makes a log with hostile usages and damage, and strange names all over.
+// makeHostileLog makes a log with hostile usages, damage, and hostile file names.
 func makeHostileLog(t *testing.T, dir string) (segment string) {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	log, err := wal.Open(dir, wal.Options{Node: "edge-1"})
 	if err != nil {
 		t.Fatal(err)
@@ -104,31 +104,31 @@ func makeHostileLog(t *testing.T, dir string) (segment string) {
 	if err := os.WriteFile(damaged, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	name := strings.ReplaceAll(stranger, "/", "")
+	name := strings.ReplaceAll(hostileText, "/", "")
 	for _, in := range []string{"wal", "wal/quarantine", "wal/lost", "spool"} {
 		if err := os.MkdirAll(filepath.Join(dir, in, name), 0o750); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(dir, in, name+".json"), stranger)
+		write(t, filepath.Join(dir, in, name+".json"), hostileText)
 	}
 	return segment
 }
 
-// hostileStatus is what a daemon says in whose every text there is something hostile.
+// hostileStatus returns a daemon's status in which every text is hostile.
 func hostileStatus(t *testing.T) string {
 	t.Helper()
-	of := map[string]uint64{stranger: 1}
+	of := map[string]uint64{hostileText: 1}
 	at := time.Now()
 	s := admin.Status{
-		Version: stranger, Node: stranger, LogID: stranger, Verdict: stranger, Summary: stranger, Unready: []string{stranger},
-		Reasons:      []admin.Reason{{Text: stranger}, {Verdict: stranger, Name: stranger, Text: stranger, Advice: stranger}},
-		Sources:      []admin.SourceStatus{{Source: stranger, Rejected: of, Dropped: of}},
-		Destination:  admin.Destination{Where: stranger, FailingSince: &at, Error: &admin.ErrorStatus{Kind: stranger, Text: stranger, Advice: stranger}},
+		Version: hostileText, Node: hostileText, LogID: hostileText, Verdict: hostileText, Summary: hostileText, Unready: []string{hostileText},
+		Reasons:      []admin.Reason{{Text: hostileText}, {Verdict: hostileText, Name: hostileText, Text: hostileText, Advice: hostileText}},
+		Sources:      []admin.SourceStatus{{Source: hostileText, Rejected: of, Dropped: of}},
+		Destination:  admin.Destination{Where: hostileText, FailingSince: &at, Error: &admin.ErrorStatus{Kind: hostileText, Text: hostileText, Advice: hostileText}},
 		Uploads:      admin.UploadStatus{Failures: of},
-		Troubles:     []admin.Trouble{{Name: stranger, Message: stranger, Error: stranger, Advice: stranger}},
-		PutAside:     []admin.PutAside{{Path: stranger, Reason: stranger}},
+		Troubles:     []admin.Trouble{{Name: hostileText, Message: hostileText, Error: hostileText, Advice: hostileText}},
+		PutAside:     []admin.PutAside{{Path: hostileText, Reason: hostileText}},
 		Ledger:       admin.LedgerStatus{HTTP: admin.SourceLedger{Rejected: of, Dropped: of}},
-		ClientsKnown: 20, Clients: slices.Repeat([]admin.ClientSeen{{Name: stranger}}, 20),
+		ClientsKnown: 20, Clients: slices.Repeat([]admin.ClientSeen{{Name: hostileText}}, 20),
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -137,9 +137,9 @@ func hostileStatus(t *testing.T) string {
 	return string(text)
 }
 
-// TestNothingThatStrangersWroteControlsTheTerminal runs every command that there is on
-// a hostile bucket, log, configuration and server.
-func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
+// TestHostileTextControlsNoTerminal runs every command on a hostile bucket, log,
+// configuration and server.
+func TestHostileTextControlsNoTerminal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "archive")
@@ -155,9 +155,9 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	}))
 	defer server.Close()
 
-	answering(http.StatusOK, hostileStatus(t))(t, dir)
+	serveStatus(http.StatusOK, hostileStatus(t))(t, dir)
 
-	plain, name := []string{"--config", config}, strings.TrimRight(stranger, "\x00")
+	plain, name := []string{"--config", config}, strings.TrimRight(hostileText, "\x00")
 	invocations := map[string][][]string{
 		"collectord audit":           {plain, {"--config", config, "--deep"}, {"--config", config, "--deep", "--json"}, {"--config", strange}, {name}},
 		"collectord cat":             {plain, {"--config", config, "--usages", "--dedupe"}, {"--from", name}, {"--id", name}},
@@ -197,16 +197,16 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		return paths
 	}
 	if all := commands(rootCommand(nil)); !slices.Equal(slices.Sorted(slices.Values(all)), slices.Sorted(maps.Keys(invocations))) {
-		t.Fatalf("the commands are %q: each is to be run here", all)
+		t.Fatalf("the commands are %q: this test has to run each of them", all)
 	}
 
-	ran := func(what, out string) {
+	checkSafe := func(what, out string) {
 		t.Helper()
-		if err := uncontrolled(out); err != nil {
+		if err := terminalHazard(out); err != nil {
 			t.Errorf("%s: %v in %q", what, err, out)
 		}
 	}
-	// What changes the log comes last.
+	// Commands that change the log come last.
 	order := slices.SortedFunc(maps.Keys(invocations), func(a, b string) int {
 		last := func(path string) int {
 			return slices.Index([]string{"collectord wal repair", "collectord ship"}, path)
@@ -218,22 +218,22 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 			args = append(strings.Fields(strings.TrimPrefix(path, "collectord ")), args...)
 			what := fmt.Sprintf("%q", args)
 			out, stderr, _ := runCollectord(t, args...)
-			ran(what+" (standard error)", stderr)
+			checkSafe(what+" (standard error)", stderr)
 			if !slices.Contains(printsRecords, path) {
-				ran(what, out)
+				checkSafe(what, out)
 				continue
 			}
 			if strings.Contains(out, `"a":`) && !strings.Contains(out, hostileUsage) {
-				t.Errorf("%s changes a usage on its way to a pipe: %q", what, out)
+				t.Errorf("%s changes a usage that it writes to a pipe: %q", what, out)
 			}
-			if on := onATerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
-				t.Errorf("%s prints at a terminal %q", what, on)
+			if on := runOnTerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
+				t.Errorf("%s prints to a terminal %q", what, on)
 			} else {
-				ran(what+" (terminal)", on)
+				checkSafe(what+" (terminal)", on)
 			}
 		}
 	}
-	// The commands did meet what is hostile.
+	// The commands did read the hostile texts.
 	out, _, status := runCollectord(t, "audit", "--config", config, "--deep")
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: ") || !strings.Contains(out, `\u202e`) || !strings.Contains(out, "FORKED") || !strings.Contains(out, "LOST") || !strings.Contains(out, "FOREIGN") {
 		t.Errorf("audit exits with %d: %s", status, out)
@@ -246,21 +246,21 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	if err != nil || strings.Count(string(page), `\u202e`) < 6 {
 		t.Errorf("%v: %s", err, page)
 	}
-	ran("the page", string(page))
+	checkSafe("the page", string(page))
 }
 
-// onATerminal runs a command whose standard output is a terminal.
-func onATerminal(t *testing.T, args ...string) string {
+// runOnTerminal runs a command whose standard output is a terminal.
+func runOnTerminal(t *testing.T, args ...string) string {
 	t.Helper()
-	outside, inside := terminal(t)
+	outside, inside := openTerminal(t)
 	cmd := command(t, args...)
 	cmd.Stdout = inside
 	printed := make(chan string, 1)
 	go func() {
-		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		all, _ := io.ReadAll(outside) // until all descriptors of the other end are closed
 		printed <- string(all)
 	}()
-	_ = cmd.Run() // its status was seen
+	_ = cmd.Run() // its status was checked before
 	inside.Close()
 	return strings.ReplaceAll(<-printed, "\r\n", "\n")
 }

@@ -14,7 +14,7 @@ import (
 // onJournal reports whether fd is connected to the systemd journal (systemd.exec(5)).
 // $JOURNAL_STREAM contains the device and inode of the journal's socket, which differ
 // from those of fd after a redirection.
-func onJournal(fd descriptor) bool {
+func onJournal(fd fdWriter) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(fd), &st) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }

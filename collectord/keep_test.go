@@ -14,9 +14,9 @@ import (
 	"collectord/wal"
 )
 
-// TestShipLooksOnceMore ships what a killed daemon left to a storage that loses objects
-// soon after it has confirmed them.
-func TestShipLooksOnceMore(t *testing.T) {
+// TestShipListsUnconfirmedObjectsOnceMore ships the log of a killed daemon to a storage
+// that loses objects soon after it has confirmed them.
+func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 	for name, c := range map[string]struct {
 		loses  int64 // so many objects
 		args   []string
@@ -25,7 +25,7 @@ func TestShipLooksOnceMore(t *testing.T) {
 		there  int
 	}{
 		"it loses one":            {1, nil, 0, "shipped 40 records in 2 objects", 1},
-		"nobody waits for that":   {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
+		"--no-wait":               {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
 		"it loses what it gets":   {9, nil, 2, "vanished: 1 object", 0},
 		"it loses nothing at all": {0, nil, 0, "shipped 20 records in 1 object", 1},
 	} {
@@ -37,7 +37,7 @@ func TestShipLooksOnceMore(t *testing.T) {
 			left.Store(c.loses)
 			f.Behave(s3test.Behaviour{Stored: func(key string) bool {
 				if strings.Contains(key, "/dt=") && left.Add(-1) >= 0 {
-					f.Put(key, nil) // it is confirmed all the same
+					f.Put(key, nil) // so that it is confirmed
 				}
 				return false
 			}})
@@ -50,7 +50,7 @@ func TestShipLooksOnceMore(t *testing.T) {
 				t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 			}
 			there := 0
-			until(t, "what is lost is gone", func() bool {
+			until(t, "the lost objects are deleted", func() bool {
 				there = 0
 				for key := range f.Objects() {
 					if strings.Contains(key, "/dt=") {
@@ -66,14 +66,14 @@ func TestShipLooksOnceMore(t *testing.T) {
 	}
 }
 
-// TestAFolderIsSyncedAndNothingIsKeptForIt checks what the settings come to.
+// TestAFolderIsSyncedAndNothingIsKeptForIt checks the effective settings per destination.
 func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	for destination, want := range map[string]time.Duration{"": 0, "file:///archive": 0, "s3://bucket/prefix": 5 * time.Minute} {
 		settings := ""
 		if destination != "" {
 			settings = fmt.Sprintf("shipper: {destination: '%s', s3: {endpoint: 'http://x:1'}}\n", destination)
 		}
-		cfg, err := loadText(t, settings)
+		cfg, err := loadConfig(t, settings)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -83,8 +83,9 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	}
 }
 
-// TestWalLsSaysThatASealedSegmentMayBeShipped where the storage is looked at once more.
-func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
+// TestWalLsExplainsThatASealedSegmentMayBeShipped if the storage is checked again after
+// shipper.keep.
+func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 	dir := t.TempDir()
 	l, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})
 	if err == nil {
@@ -93,7 +94,7 @@ func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const says = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
+	const finding = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
 	for shipper, want := range map[string]bool{
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}}":           true,
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}, keep: 0s}": false,
@@ -103,7 +104,7 @@ func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
 		if err := os.WriteFile(config, []byte("data_dir: "+filepath.Join(dir, "data")+"\nshipper: "+shipper+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, says) != want || !strings.Contains(out, "sealed") {
+		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, finding) != want || !strings.Contains(out, "sealed") {
 			t.Errorf("%s: %s", shipper, out)
 		}
 	}

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// A client keeps its connection through idle times longer than answer_timeout and
-// through commits longer than header_timeout, with the defaults and a real disk:
-// each of its posts is answered and stored once.
+// A client keeps its connection over idle times longer than answer_timeout and commits
+// longer than header_timeout, with the defaults and a real disk. Each post is answered and
+// stored once.
 func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
 	needs(t, "strace")
 	config, port, admin := configure(t, t.TempDir(), "")
@@ -32,7 +32,7 @@ func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
 	post := func() {
 		t.Helper()
 		began := time.Now()
-		_ = conn.SetDeadline(began.Add(testLimit))
+		_ = conn.SetDeadline(began.Add(testTimeout))
 		posted++
 		if _, err := fmt.Fprintf(conn, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 			t.Fatal(err)

@@ -22,9 +22,9 @@ import (
 
 var ledgerFor = flag.Duration("ledger-for", 5*time.Second, "how long the ledger is watched under load, faults and restarts")
 
-// watch scrapes without a pause until the daemon is gone or stop is closed, and
-// asserts that every scrape balances and that no counter goes back.
-func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
+// checkLedgerUntil scrapes without a pause until the daemon ends or stop is closed. It
+// asserts that every scrape balances and that no counter decreases.
+func (d *daemon) checkLedgerUntil(stop <-chan struct{}) (scrapes int) {
 	before := map[string]float64{}
 	for {
 		select {
@@ -36,24 +36,24 @@ func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
 		if err != nil {
 			return scrapes // killed
 		}
-		if _, told := m["collectord_usages_pending"]; !told {
+		if _, ok := m["collectord_usages_pending"]; !ok {
 			continue // starting
 		}
 		scrapes++
-		d.balances(m)
+		d.checkLedger(m)
 		for series, v := range m {
 			name, _, _ := strings.Cut(series, "{")
 			counts := strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_bucket")
 			if counts && v < before[series] {
-				d.t.Errorf("%s went back from %v to %v", series, before[series], v)
+				d.t.Errorf("%s decreased from %v to %v", series, before[series], v)
 			}
 		}
 		before = m
 	}
 }
 
-// balances asserts the three identities of the ledger.
-func (d *daemon) balances(m map[string]float64) {
+// checkLedger asserts the three identities of the ledger.
+func (d *daemon) checkLedger(m map[string]float64) {
 	d.t.Helper()
 	sum := func(name, source string) (n float64) {
 		for series, v := range m {
@@ -81,18 +81,17 @@ func (d *daemon) balances(m map[string]float64) {
 	}
 }
 
-// load is what clients send: usages that are good over HTTP and UDP, and
-// anything else.
+// load is the traffic of clients: valid usages over HTTP and UDP, and invalid requests.
 type load struct {
-	next  atomic.Int64 // number of the next usage
-	acks  acknowledged
-	other atomic.Int64 // answers but 201
+	next       atomic.Int64 // number of the next usage
+	acks       acknowledged
+	notCreated atomic.Int64 // answers but 201
 }
 
-// run sends until stop is closed or the daemon is gone.
+// run sends until stop is closed or the daemon ends.
 func (l *load) run(d *daemon, stop <-chan struct{}) {
 	const workers = 6
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	bad := []struct{ mediaType, body string }{
 		{"application/json", `{"a":`},
@@ -119,7 +118,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				default:
 				}
 				i := int(l.next.Add(3)) - 3
-				// A closed port or a full buffer is part of the game.
+				// A closed port and a full buffer are expected.
 				_, _ = udp.Write([]byte(longUsage(i+1, "udp") + "\n" + longUsage(i+2, "udp")))
 				mediaType, body := "application/json", longUsage(i, "http")
 				if turn%5 == 4 {
@@ -130,7 +129,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				resp, err := client.Post(d.url(), mediaType, strings.NewReader(body))
 				if err != nil {
 					select {
-					case <-d.gone:
+					case <-d.ended:
 						return
 					default:
 						continue
@@ -140,7 +139,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 				resp.Body.Close()
 				id, found := bytes.CutPrefix(answer, []byte(`{"id":"`))
 				if resp.StatusCode != http.StatusCreated || !found || err != nil || len(id) < 36 {
-					l.other.Add(1)
+					l.notCreated.Add(1)
 					continue
 				}
 				l.acks.mu.Lock()
@@ -152,25 +151,25 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 	wg.Wait()
 }
 
-// longUsage fills a log sooner.
+// longUsage is long, so that it fills a log sooner.
 func longUsage(i int, via string) string {
 	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 150))
 }
 
-// archive is a folder that can be away.
-type archive struct {
+// folderOutage is a destination folder that can be made unavailable.
+type folderOutage struct {
 	t    *testing.T
 	path string
 }
 
-func (a archive) leave() {
+func (a folderOutage) begin() {
 	a.t.Helper()
 	if err := errors.Join(os.Rename(a.path, a.path+".away"), os.WriteFile(a.path, nil, 0o600)); err != nil {
 		a.t.Fatal(err)
 	}
 }
 
-func (a archive) come() {
+func (a folderOutage) end() {
 	a.t.Helper()
 	if err := errors.Join(os.Remove(a.path), os.Rename(a.path+".away", a.path)); err != nil {
 		a.t.Fatal(err)
@@ -179,11 +178,10 @@ func (a archive) come() {
 
 var stoppedWith = regexp.MustCompile(`msg=stopped .* pending=(\d+)`)
 
-// TestTheLedgerBalancesAtEveryScrape runs a daemon under load, takes its storage
-// away until its log is full, gives it back, ends it in every way there is, and
-// starts it again, while it is scraped without a pause. What one process leaves
-// is what the next one finds, and in the end everything that was acknowledged is
-// in the archive, once.
+// TestTheLedgerBalancesAtEveryScrape runs a daemon under load and scrapes it without a
+// pause. Its storage is unavailable until the log is full, and then available again. The
+// daemon is ended in every possible way and restarted. Each process finds what the one
+// before left, and at the end every acknowledged usage is in the archive, once.
 func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -197,10 +195,10 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	storage := archive{t, filepath.Join(dir, "archive")}
+	storage := folderOutage{t, filepath.Join(dir, "archive")}
 	l := &load{acks: acknowledged{ids: map[int]string{}}}
-	// inLog counts what is in the log of a daemon that has ended. One that was killed under
-	// load may have been in the middle of a write.
+	// inLog counts the usages in the log of an ended daemon. A daemon killed under load may
+	// have been in the middle of a write.
 	torn := 0
 	inLog := func(killed bool) float64 {
 		out, stderr, status := runCollectord(t, "wal", "cat", "--config", config)
@@ -216,31 +214,31 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		return float64(strings.Count(out, "\n"))
 	}
 	const ways = 4
-	var left float64 // by the process before
+	var pendingBefore float64 // by the process before
 	var ends [ways]int
 	scrapes, full := 0, 0.0
 	for began, round := time.Now(), 0; time.Since(began) < *ledgerFor || round < ways; round++ {
 		d := start(t, config, port, admin)
-		until(t, "it tells of itself", func() bool { _, told := d.metrics()["collectord_usages_pending"]; return told })
-		if found := d.metrics()["collectord_usages_recovered_total"]; found != left {
-			t.Errorf("round %d: %v usages are found in the log, the process before left %v", round, found, left)
+		until(t, "metrics are served", func() bool { _, ok := d.metrics()["collectord_usages_pending"]; return ok })
+		if found := d.metrics()["collectord_usages_recovered_total"]; found != pendingBefore {
+			t.Errorf("round %d: recovered %v usages, the process before left %v", round, found, pendingBefore)
 		}
 		stopLoad, stopWatch, watched, loaded := make(chan struct{}), make(chan struct{}), make(chan int, 1), make(chan struct{})
-		go func() { watched <- d.watch(stopWatch) }()
+		go func() { watched <- d.checkLedgerUntil(stopWatch) }()
 		go func() { defer close(loaded); l.run(d, stopLoad) }()
 		refused := func() float64 {
 			return d.metrics()[`collectord_usages_rejected_total{reason="log_full",source="http"}`]
 		}
 		shipped := func() float64 { return d.metrics()["collectord_usages_shipped_total"] }
 		until(t, "something is shipped", func() bool { return shipped() > 0 })
-		storage.leave()
+		storage.begin()
 		until(t, "the log is full", func() bool { return refused() > 0 })
 		full += refused()
 		way := round % ways
 		if way != 1 {
-			storage.come()
+			storage.end()
 		}
-		if way == 0 && round%8 == 0 { // not each time: the shipper comes back in its own time
+		if way == 0 && round%8 == 0 { // not each time: the shipper retries only after a while
 			before := shipped()
 			until(t, "it ships again", func() bool { return shipped() > before })
 		}
@@ -249,13 +247,13 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		case 0: // under load
 			d.kill()
 			close(stopLoad)
-			left = inLog(true)
-		case 1: // at rest: the last scrape tells what is left
+			pendingBefore = inLog(true)
+		case 1: // at rest: the last scrape has what is left
 			close(stopLoad)
 			<-loaded
 			received, since := -1.0, time.Now()
-			until(t, "nothing waits, nor comes", func() bool { // datagrams are read some milliseconds later
-				if queued, _ := inKernel(t, port); queued > 0 {
+			until(t, "no usage waits or arrives", func() bool { // datagrams are read some milliseconds later
+				if queued, _ := kernelQueue(t, port); queued > 0 {
 					received = -1
 				}
 				m := d.metrics()
@@ -265,12 +263,12 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 				waiting := m[`collectord_usages_waiting{source="http"}`] + m[`collectord_usages_waiting{source="udp"}`]
 				return waiting == 0 && time.Since(since) > 200*time.Millisecond
 			})
-			left = d.metrics()["collectord_usages_pending"]
+			pendingBefore = d.metrics()["collectord_usages_pending"]
 			d.kill()
-			if n := inLog(false); n != left {
-				t.Errorf("round %d: %v usages in the log, the last scrape says %v", round, n, left)
+			if n := inLog(false); n != pendingBefore {
+				t.Errorf("round %d: %v usages in the log, the last scrape has %v", round, n, pendingBefore)
 			}
-			storage.come()
+			storage.end()
 		default: // as it should be, under load or not
 			if way == 3 {
 				close(stopLoad)
@@ -280,15 +278,15 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			if way == 2 {
 				close(stopLoad)
 			}
-			told := stoppedWith.FindStringSubmatch(d.log())
-			if told == nil {
-				t.Fatalf("round %d: no last line", round)
+			lastLine := stoppedWith.FindStringSubmatch(d.log())
+			if lastLine == nil {
+				t.Fatalf("round %d: the log lacks the last line", round)
 			}
-			if left, err = strconv.ParseFloat(told[1], 64); err != nil {
+			if pendingBefore, err = strconv.ParseFloat(lastLine[1], 64); err != nil {
 				t.Fatal(err)
 			}
-			if n := inLog(false); n != left {
-				t.Errorf("round %d: %v usages in the log, the last line says %v", round, n, left)
+			if n := inLog(false); n != pendingBefore {
+				t.Errorf("round %d: %v usages in the log, the last line has %v", round, n, pendingBefore)
 			}
 		}
 		close(stopWatch)
@@ -299,13 +297,13 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		}
 	}
 	d := start(t, config, port, admin)
-	until(t, "all is shipped", func() bool { m := d.metrics(); p, told := m["collectord_usages_pending"]; return told && p == 0 })
+	until(t, "all is shipped", func() bool { m := d.metrics(); p, ok := m["collectord_usages_pending"]; return ok && p == 0 })
 	d.stop()
 	records, objects := download(t, config)
-	udp := verify(t, &l.acks, records)
+	udp := verifyAcknowledged(t, &l.acks, records)
 	if _, err := os.Stat(filepath.Join(dir, "data", "wal", "quarantine")); torn == 0 && !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("something is in the quarantine: %v", err)
+		t.Errorf("the quarantine is not empty: %v", err)
 	}
 	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d answers else, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
-		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.other.Load(), full, len(records), udp, objects)
+		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.notCreated.Load(), full, len(records), udp, objects)
 }

@@ -10,10 +10,10 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestALoginPageIsNotTakenForTheStorage runs the daemon, and then collectord ship,
-// where a login page answers in the storage's place. Nothing is removed, and once
-// the storage is back every usage is in it, once.
-func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
+// TestALoginPageIsNotMistakenForTheStorage runs the daemon and collectord ship while a
+// login page answers in place of the storage. No segment is removed. When the storage is
+// back, every usage is stored, once.
+func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 	t.Parallel()
 	const n = 20
 	dir := t.TempDir()
@@ -31,7 +31,7 @@ func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
 		m = d.metrics()
 		return m[`collectord_shipper_failures_total{kind="not_a_store"}`] > 0
 	})
-	d.balances(m)
+	d.checkLedger(m)
 	if m["collectord_usages_shipped_total"] != 0 || m["collectord_usages_pending"] != n {
 		t.Errorf("%v shipped, %v pending", m["collectord_usages_shipped_total"], m["collectord_usages_pending"])
 	}
@@ -45,7 +45,7 @@ func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
 		t.Errorf("ship to a login page: %v: %s", err, out)
 	}
 	for _, args := range [][]string{{"audit"}, {"cat"}} {
-		// A listing that is a page is not an empty bucket.
+		// A page in place of a listing does not count as an empty bucket.
 		f.Behave(s3test.Behaviour{Fault: s3test.EveryPage})
 		out, err := command(t, append(args, "--config", config)...).CombinedOutput()
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "not S3's") {
@@ -57,7 +57,7 @@ func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if len(records) != n || objects != 1 {
 		t.Errorf("%d records in %d objects", len(records), objects)
 	}

@@ -16,15 +16,15 @@ import (
 
 // listeners are the sockets of all servers.
 type listeners struct {
-	http, admin []net.Listener
-	udp         []*net.UDPConn
-	leaving     []*passedSocket // datagram sockets that are no longer configured, and still to be read
-	passed      int             // number of passed sockets in http, admin and udp
-	kept        bool            // the service manager keeps the sockets open after this process ends
-	givenBack   bool            // removed stream sockets from the store, and they may stay open briefly
-	adopted     adoption
-	missing     []string // addresses of a family that the host lacks
-	store       *socketStore
+	http, admin    []net.Listener
+	udp            []*net.UDPConn
+	retired        []*passedSocket // datagram sockets that are no longer configured, and still to be read
+	passed         int             // number of passed sockets in http, admin and udp
+	kept           bool            // the service manager keeps the sockets open after this process ends
+	closingStreams bool            // removed stream sockets from the store, and they may stay open briefly
+	adopted        adoption
+	missing        []string // addresses of a family that the host lacks
+	store          *socketStore
 }
 
 // listen adopts the configured sockets that were passed to the process, and binds the
@@ -41,19 +41,19 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
 	wanted := map[config.Address]int{}
 	for _, a := range slices.Concat(cfg.HTTP.Listen, cfg.Admin.Listen) {
-		wanted[plain(a)] = 1
+		wanted[normalized(a)] = 1
 	}
 	for _, a := range cfg.UDP.Listen {
-		wanted[plain(a)] = options.SocketsOfAddress()
+		wanted[normalized(a)] = options.SocketsPerAddress()
 	}
-	var left []*passedSocket
-	l.adopted, left = adopt(passed, wanted, logger)
-	l.leave(left, logger)
+	var unused []*passedSocket
+	l.adopted, unused = adopt(passed, wanted, logger)
+	l.retire(unused, logger)
 	// Report all errors at once, so that an operator can correct them in one step.
 	var errs [3]error
-	l.http, errs[0] = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
-	l.admin, errs[1] = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1})
-	l.udp, errs[2] = l.datagrams("udp.listen", cfg.UDP.Listen, options)
+	l.http, errs[0] = l.openStreams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
+	l.admin, errs[1] = l.openStreams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1})
+	l.udp, errs[2] = l.openDatagrams("udp.listen", cfg.UDP.Listen, options)
 	if err = errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
@@ -64,27 +64,27 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	return l, nil
 }
 
-// leave closes the passed sockets that are not configured. It keeps stored datagram
-// sockets open in leaving, because datagrams may wait in them.
-func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
+// retire closes the passed sockets that are not configured. It keeps stored datagram
+// sockets open in retired, because datagrams may wait in them.
+func (l *listeners) retire(passed []*passedSocket, logger *slog.Logger) {
 	for _, s := range passed {
 		switch {
-		case !s.stored():
+		case !s.isStored():
 			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.String(), "name", s.name)
 		case s.isStream():
 			logger.Info("a socket of the daemon before is not configured any more", "address", s.String())
 			l.store.remove(s.name)
-			l.givenBack = true
+			l.closingStreams = true
 		default:
-			l.leaving = append(l.leaving, s)
+			l.retired = append(l.retired, s)
 			continue
 		}
 		_ = s.file.Close()
 	}
 }
 
-// ofKey adds the key and an explanation to each joined error.
-func ofKey(key string, err error) error {
+// bindErrors adds the key and an explanation to each joined error.
+func bindErrors(key string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -92,28 +92,28 @@ func ofKey(key string, err error) error {
 	if !several {
 		return bindError(key, err)
 	}
-	var each []error
+	var errs []error
 	for _, err := range all.Unwrap() {
-		each = append(each, ofKey(key, err))
+		errs = append(errs, bindErrors(key, err))
 	}
-	return errors.Join(each...)
+	return errors.Join(errs...)
 }
 
-// streams returns the stream listeners of a key. After an error it also returns the
+// openStreams returns the stream listeners of a key. After an error it also returns the
 // sockets opened so far, for the caller to close.
-func (l *listeners) streams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
+func (l *listeners) openStreams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, entry := range config.Entries(addrs) {
-		adopted := l.adopted.of(entry)
+		adopted := l.adopted.forEntry(entry)
 		for _, s := range adopted {
 			ln, err := s.listener(access)
 			if err != nil {
-				return all, ofKey(key, err)
+				return all, bindErrors(key, err)
 			}
 			all = append(all, ln)
 			l.passed++
 		}
 		bound, failed := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
-			if l.adopted.served[plain(a)] > 0 {
+			if l.adopted.served[normalized(a)] > 0 {
 				return nil, nil
 			}
 			ln, err := l.bind(a, access)
@@ -122,10 +122,10 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 			}
 			return []net.Listener{ln}, nil
 		})
-		err = errors.Join(err, ofKey(key, failed))
+		err = errors.Join(err, bindErrors(key, failed))
 		all = append(all, bound...)
 		for _, ln := range bound {
-			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix listeners implement it
+			if l.store.add(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix listeners implement it
 				l.kept = true
 				if ln, ok := ln.(*net.UnixListener); ok {
 					ln.SetUnlinkOnClose(false)
@@ -140,8 +140,8 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 // store. Without the wait the start would fail, and the service manager would only
 // repeat it.
 const (
-	closedWithin = 10 * time.Second
-	closedLook   = 20 * time.Millisecond
+	closeTimeout      = 10 * time.Second
+	closePollInterval = 20 * time.Millisecond
 )
 
 // family returns the name of a network for one IP family only. Plain "tcp" would bind a
@@ -159,30 +159,30 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 	}
 	for began := time.Now(); ; {
 		ln, err := net.Listen(family("tcp", a.IP.Addr()), a.IP.String())
-		if !l.givenBack || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > closedWithin {
+		if !l.closingStreams || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > closeTimeout {
 			return ln, err
 		}
-		<-time.After(closedLook)
+		<-time.After(closePollInterval)
 	}
 }
 
-// datagrams returns the UDP sockets of a key. After an error it also returns the
+// openDatagrams returns the UDP sockets of a key. After an error it also returns the
 // sockets opened so far, for the caller to close.
-func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
+func (l *listeners) openDatagrams(key string, addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
 	for _, entry := range config.Entries(addrs) {
-		for _, s := range l.adopted.of(entry) {
+		for _, s := range l.adopted.forEntry(entry) {
 			c, err := s.packetConn()
 			if err != nil {
-				return all, ofKey(key, err)
+				return all, bindErrors(key, err)
 			}
 			all = append(all, c)
 			l.passed++
 		}
 		bound, failed := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
-		err = errors.Join(err, ofKey(key, failed))
+		err = errors.Join(err, bindErrors(key, failed))
 		all = append(all, bound...)
 		for _, c := range bound {
-			l.kept = l.store.keep(c) || l.kept
+			l.kept = l.store.add(c) || l.kept
 		}
 	}
 	return all, err
@@ -190,26 +190,26 @@ func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Op
 
 // bindUDP binds the sockets that an address still needs beside the passed ones.
 func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPConn, error) {
-	served := l.adopted.served[plain(a)]
-	if l.adopted.ofUnit[plain(a)] { // the socket unit determines their number
+	served := l.adopted.served[normalized(a)]
+	if l.adopted.fromUnit[normalized(a)] { // the socket unit determines their number
 		return nil, nil
 	}
-	if served == 0 && !l.leaves(a.IP.Port()) {
+	if served == 0 && !l.hasRetired(a.IP.Port()) {
 		// With SO_REUSEPORT alone, two daemons would share the port without an error.
 		if err := probeUDP(a); err != nil {
 			return nil, err
 		}
 	}
-	if o.Sockets = o.SocketsOfAddress() - served; o.Sockets <= 0 {
+	if o.Sockets = o.SocketsPerAddress() - served; o.Sockets <= 0 {
 		return nil, nil
 	}
 	return udpserver.Listen(a.IP, o)
 }
 
-// leaves reports whether a socket still to be read uses the port. Such a socket is no
+// hasRetired reports whether a socket still to be read uses the port. Such a socket is no
 // conflict, and the probe would mistake it for another daemon's.
-func (l *listeners) leaves(port uint16) bool {
-	return slices.ContainsFunc(l.leaving, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
+func (l *listeners) hasRetired(port uint16) bool {
+	return slices.ContainsFunc(l.retired, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
 }
 
 func probeUDP(a config.Address) error {
@@ -220,9 +220,9 @@ func probeUDP(a config.Address) error {
 	return c.Close()
 }
 
-// portTries is how often an entry with port 0 tries to find a port that is free in both
+// maxPortTries is how often an entry with port 0 tries to find a port that is free in both
 // families.
-const portTries = 10
+const maxPortTries = 10
 
 // bindEntry binds all addresses of one entry of a list, or none. With port 0 they share
 // one port.
@@ -236,7 +236,7 @@ func bindEntry[S io.Closer](l *listeners, entry []config.Address, bind func(conf
 		for _, s := range bound {
 			_ = s.Close()
 		}
-		if len(entry) == 1 || entry[0].IP.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+		if len(entry) == 1 || entry[0].IP.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) || try == maxPortTries {
 			return nil, err
 		}
 	}
@@ -296,7 +296,7 @@ func (l *listeners) close() {
 	for _, c := range l.udp {
 		_ = c.Close()
 	}
-	for _, s := range l.leaving {
+	for _, s := range l.retired {
 		_ = s.file.Close()
 	}
 }

@@ -28,7 +28,7 @@ type daemonLogger struct {
 
 // newDaemonLogger returns a logger that writes to out. With log.format auto it writes
 // text to a terminal, and JSON elsewhere.
-func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
+func newDaemonLogger(cfg config.Log, out fdWriter) (*daemonLogger, error) {
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, err
@@ -36,7 +36,7 @@ func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 	text := cfg.Format == "text" || cfg.Format == "auto" && isTerminal(out)
 	journal := onJournal(out)
 	format := func(to io.Writer) slog.Handler {
-		o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable(journal)}
+		o := &slog.HandlerOptions{Level: level, ReplaceAttr: readableAttr(journal)}
 		if text {
 			return slog.NewTextHandler(to, o)
 		}
@@ -57,21 +57,21 @@ func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 	return &daemonLogger{slog.New(troubles), level, troubles, queue}, nil
 }
 
-// close logs the pending summaries, and waits up to logPatience until the log is
+// close logs the pending summaries, and waits up to logFlushTimeout until the log is
 // written.
-func (v *daemonLogger) close() {
-	v.troubles.flush()
-	v.queue.flush(logPatience)
+func (l *daemonLogger) close() {
+	l.troubles.flush()
+	l.queue.flush(logFlushTimeout)
 }
 
 // setLevel sets the level during a reload.
-func (v *daemonLogger) setLevel(next *plan) {
-	_ = v.level.UnmarshalText([]byte(next.cfg.Log.Level)) // can't fail: the configuration was checked
+func (l *daemonLogger) setLevel(next *plan) {
+	_ = l.level.UnmarshalText([]byte(next.cfg.Log.Level)) // can't fail: the configuration was checked
 }
 
-// readable converts durations and Stringers to text, which JSON would write as
+// readableAttr converts durations and Stringers to text, which JSON would write as
 // nanoseconds or structures. It removes the time for the journal, which adds its own.
-func readable(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
+func readableAttr(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		if withoutTime && a.Key == slog.TimeKey && len(groups) == 0 {
 			return slog.Attr{}
@@ -90,23 +90,23 @@ func readable(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
 
 // logStart logs the identity of the daemon, its addresses, and the limits that differ
 // from the defaults.
-func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, who auth.Policy) {
+func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, policy auth.Policy) {
 	logID, run := log.Identity()
 	logger.Debug("identity of the log", "log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run))
-	var every, other []any
+	var allLimits, changedLimits []any
 	for _, s := range cfg.Limits() {
-		every = append(every, s.Key, s.Value)
+		allLimits = append(allLimits, s.Key, s.Value)
 		if s.Value != config.DefaultOf(s.Key) {
-			other = append(other, s.Key, s.Value)
+			changedLimits = append(changedLimits, s.Key, s.Value)
 		}
 	}
-	logger.Debug("limits in effect", every...)
-	if len(other) > 0 {
-		logger.Info("limits that are not the defaults", other...)
+	logger.Debug("limits in effect", allLimits...)
+	if len(changedLimits) > 0 {
+		logger.Info("limits that are not the defaults", changedLimits...)
 	}
 	attrs := []any{
 		"version", version, "config", file,
-		"http", listed(addressesOf(listening.http)), "udp", udpAddressesOf(listening.udp), "admin", listed(addressesOf(listening.admin)), clients(cfg, &who),
+		"http", orOff(addressesOf(listening.http)), "udp", udpAddressesOf(listening.udp), "admin", orOff(addressesOf(listening.admin)), clientsAttr(cfg, &policy),
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
 	}
 	if listening.passed > 0 {
@@ -132,10 +132,10 @@ func udpAddressesOf(all []*net.UDPConn) string {
 	for _, c := range all {
 		texts = append(texts, c.LocalAddr().String())
 	}
-	return listed(slices.Compact(texts))
+	return orOff(slices.Compact(texts))
 }
 
-func listed(addresses []string) string {
+func orOff(addresses []string) string {
 	if len(addresses) == 0 {
 		return "off"
 	}
@@ -153,8 +153,8 @@ func nonZero[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
 	return slog.Group(name, attrs...)
 }
 
-// account returns the counts of all usages of this run, as log attributes.
-func account(g wal.Ledger, began time.Time) []any {
+// ledgerAttrs returns the counts of all usages of this run, as log attributes.
+func ledgerAttrs(g wal.Ledger, began time.Time) []any {
 	attrs := []any{"ran", time.Since(began).Round(time.Millisecond)}
 	for source, d := range g.BySource {
 		if d.Received == 0 {

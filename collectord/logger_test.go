@@ -14,7 +14,8 @@ import (
 	"collectord/config"
 )
 
-// journalPipe is a pipe, and what $JOURNAL_STREAM would say if it led to the journal.
+// journalPipe returns a pipe, and the value that $JOURNAL_STREAM has if the pipe leads to
+// the journal.
 func journalPipe(t *testing.T) (r, w *os.File, stream string) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -36,7 +37,7 @@ func TestLinesForTheJournalHaveItsPriorityAndNoSecondTime(t *testing.T) {
 			stream = own
 		}
 		t.Setenv("JOURNAL_STREAM", stream)
-		v, err := newDaemonLogger(config.Log{Level: "debug", Format: format}, descriptor(w.Fd()))
+		v, err := newDaemonLogger(config.Log{Level: "debug", Format: format}, fdWriter(w.Fd()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +65,7 @@ func TestLinesForTheJournalHaveItsPriorityAndNoSecondTime(t *testing.T) {
 			t.Errorf("the journal gets\n%swant\n%s", got, want)
 		}
 	}
-	// Redirected elsewhere, as by a wrapper in the unit: not the journal's any more.
+	// A wrapper in the unit may redirect standard error away from the journal.
 	for _, stream := range []string{"1:2", "x", "8:1:2"} {
 		if got := logged(stream, "text"); strings.Contains(got, "<") || strings.Count(got, "time=") != 4 {
 			t.Errorf("JOURNAL_STREAM=%s: %s", stream, got)
@@ -72,7 +73,7 @@ func TestLinesForTheJournalHaveItsPriorityAndNoSecondTime(t *testing.T) {
 	}
 }
 
-// journalctl -p err has to show why a start failed.
+// journalctl -p err has to show why a start failed, so each line needs the priority.
 func TestErrorsOfCommandsAreErrorsToTheJournal(t *testing.T) {
 	for _, args := range [][]string{{"run", "--seal-after", "x", "--data-dir", ""}, {"config", "check", "--seal-after", "x"}, {"wal", "lsx"}} {
 		r, w, stream := journalPipe(t)
@@ -95,14 +96,14 @@ func TestErrorsOfCommandsAreErrorsToTheJournal(t *testing.T) {
 	}
 }
 
-func TestAStartFitsAScreen(t *testing.T) {
+func TestStartupLogFitsAScreen(t *testing.T) {
 	const screen = 24 * 80
 	run := func(args ...string) (start, all string) {
 		dir := t.TempDir()
 		ports := freePorts(t, 2)
 		at := fmt.Sprintf("127.0.0.1:%d", ports[0])
 		args = append([]string{"run", "--data-dir", dir + "/data", "--http-listen", at, "--udp-listen", at, "--admin-listen", fmt.Sprintf("127.0.0.1:%d", ports[1])}, args...)
-		d := startAs(t, command(t, args...), ports[0], ports[1])
+		d := startCommand(t, command(t, args...), ports[0], ports[1])
 		start = d.log()
 		d.stop()
 		return start, d.log()
@@ -110,18 +111,18 @@ func TestAStartFitsAScreen(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
 		start, all := run("--log-format", format)
 		if len(start) > screen || strings.Contains(start, "limits") {
-			t.Errorf("a start takes %d characters:\n%s", len(start), start)
+			t.Errorf("a start logs %d characters:\n%s", len(start), start)
 		}
 		if !strings.Contains(start, "anyone on this host may send") {
-			t.Errorf("who may send is not said:\n%s", start)
+			t.Errorf("the start does not log which clients can send:\n%s", start)
 		}
 		if zeros := regexp.MustCompile(`map\[|\{\}|torn_bytes|findings`).FindString(all); zeros != "" {
-			t.Errorf("%s, where nothing is to be counted:\n%s", zeros, all)
+			t.Errorf("%s is logged although it is zero:\n%s", zeros, all)
 		}
 	}
 	start, _ := run("--log-format", "text", "--seal-after", "50s")
 	if !strings.Contains(start, `msg="limits that are not the defaults" wal.seal_after=50s`+"\n") {
-		t.Errorf("the limit that was set is not logged alone:\n%s", start)
+		t.Errorf("the start does not log exactly the configured limit:\n%s", start)
 	}
 	if start, _ = run("--log-level", "debug", "--log-format", "text"); !strings.Contains(start, "wal.max_bytes=4GiB") || !strings.Contains(start, "log_id=") {
 		t.Errorf("the rest is not logged at debug:\n%s", start)

@@ -17,14 +17,14 @@ const (
 	// memory again.
 	logQueueBytes = 256 << 10
 
-	// logPiece is the number of bytes in one write. A pipe accepts this much atomically
+	// logChunkBytes is the number of bytes in one write. A pipe accepts this much atomically
 	// (PIPE_BUF), so no text of another writer can interrupt it.
-	logPiece = 4 << 10
+	logChunkBytes = 4 << 10
 
-	// A process that ends waits at most logPatience for its log. It gives up earlier if
-	// logStalled passes without a write.
-	logStalled  = time.Second
-	logPatience = 3 * time.Second
+	// A process that ends waits at most logFlushTimeout for its log. It gives up earlier if
+	// logStallTimeout passes without a write.
+	logStallTimeout = time.Second
+	logFlushTimeout = 3 * time.Second
 )
 
 // logQueue writes log lines in order from its own goroutine, so that a slow or missing
@@ -39,7 +39,7 @@ type logQueue struct {
 	lines   []byte     // queued
 	dropped uint64     // lines dropped since the queue became full
 	writing bool
-	pieces  uint64          // written so far
+	writes  uint64          // written so far
 	drained []chan struct{} // closed when all lines are written
 	counts  admin.LoggerSnapshot
 }
@@ -93,39 +93,39 @@ func (q *logQueue) take(buffer []byte) (lines []byte, dropped uint64) {
 	return lines, dropped
 }
 
-// wrote counts a written piece, and the lines that could not be written.
-func (q *logQueue) wrote(failed uint64) {
+// countWrite counts a written piece, and the lines that could not be written.
+func (q *logQueue) countWrite(failed uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pieces++
+	q.writes++
 	q.counts.Failed += failed
 }
 
 // flush waits until all lines are written. It gives up at the timeout, or when
-// logStalled passes without a written piece.
+// logStallTimeout passes without a written piece.
 func (q *logQueue) flush(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.writing && len(q.lines) == 0 {
 		q.mu.Unlock()
 		return
 	}
-	done, before := make(chan struct{}), q.pieces
+	done, before := make(chan struct{}), q.writes
 	q.drained = append(q.drained, done)
 	q.mu.Unlock()
 
-	end := time.After(timeout)
-	look := time.NewTicker(logStalled)
-	defer look.Stop()
+	expired := time.After(timeout)
+	stallCheck := time.NewTicker(logStallTimeout)
+	defer stallCheck.Stop()
 	for {
 		select {
 		case <-done:
 			return
-		case <-end:
+		case <-expired:
 			return
-		case <-look.C:
+		case <-stallCheck.C:
 		}
 		q.mu.Lock()
-		now := q.pieces
+		now := q.writes
 		q.mu.Unlock()
 		if now == before {
 			return
@@ -151,7 +151,7 @@ func (w *logWriter) run() {
 			}
 			w.reportMissing() // a report that failed before
 			failed := w.write(lines)
-			w.queue.wrote(failed)
+			w.queue.countWrite(failed)
 			w.failed += failed
 			w.dropped += dropped
 			w.reportMissing()
@@ -174,7 +174,7 @@ func (w *logWriter) reportMissing() {
 // lines, but a later write may succeed, such as when the disk has space again.
 func (w *logWriter) write(lines []byte) (missing uint64) {
 	for len(lines) > 0 {
-		piece := lines[:min(len(lines), logPiece)]
+		piece := lines[:min(len(lines), logChunkBytes)]
 		if end := bytes.LastIndexByte(piece, '\n'); end >= 0 {
 			piece = piece[:end+1]
 		}
@@ -190,16 +190,16 @@ func (w *logWriter) write(lines []byte) (missing uint64) {
 			w.torn = n > 0 && piece[n-1] != '\n'
 			return uint64(bytes.Count(lines, []byte("\n")))
 		}
-		w.queue.wrote(0)
+		w.queue.countWrite(0)
 	}
 	return 0
 }
 
-// descriptor writes to a file descriptor of any kind, blocking or not. An os.File would
+// fdWriter writes to a file descriptor of any kind, blocking or not. An os.File would
 // end the process by SIGPIPE if the reader of standard error is gone.
-type descriptor int
+type fdWriter int
 
-func (fd descriptor) Write(b []byte) (written int, err error) {
+func (fd fdWriter) Write(b []byte) (written int, err error) {
 	for written < len(b) {
 		n, err := unix.Write(int(fd), b[written:])
 		switch {

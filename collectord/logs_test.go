@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// marker is in everything that a client sends, and a secret, in the test below.
-const marker = "mArKeR"
+// secretMarker is a part of every payload and secret in the tests below.
+const secretMarker = "mArKeR"
 
-func TestNothingThatWasSentIsLogged(t *testing.T) {
-	t.Parallel() // it waits most of the time
+func TestNoPayloadIsLogged(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms, min_free: 0}\nshipper:\n  "+startMinIO(t, dir)+"\n")
-	edit(t, config, "log: {format: text}", "log: {format: json, level: debug}")
+	replaceInFile(t, config, "log: {format: text}", "log: {format: json, level: debug}")
 	d := start(t, config, port, admin)
 	sendMixed(t, d)
 	until(t, "all is shipped", func() bool {
@@ -33,23 +33,22 @@ func TestNothingThatWasSentIsLogged(t *testing.T) {
 	if !strings.Contains(d.log(), `"msg":"shipped"`) {
 		t.Error("the daemon does not log at debug level")
 	}
-	unmarked(t, d, testSecret)
+	checkNotLogged(t, d, testSecret)
 
-	// The same with a storage that refuses the key.
-	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, marker), 0o600); err != nil {
+	// Then the storage refuses the key.
+	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, secretMarker), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, config, "grace: 1m", "grace: 0s")
+	replaceInFile(t, config, "grace: 1m", "grace: 0s")
 	d = start(t, config, port, admin)
 	sendMixed(t, d)
 	d.untilLogged("can't ship")
 	d.stop()
-	unmarked(t, d)
+	checkNotLogged(t, d)
 }
 
-// Neither tokens nor their hashes, nor what a client puts into a handshake or a
-// certificate, are logged: right ones, wrong ones, and those in a file that is
-// wrong.
+// No token, token hash, or text from a handshake or certificate is logged. That holds for
+// valid and invalid ones, and for those in an invalid file.
 func TestNoTokenIsLogged(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -58,38 +57,38 @@ func TestNoTokenIsLogged(t *testing.T) {
 	write(t, dir+"/tokens", line+"\n")
 	hash := strings.TrimPrefix(strings.Fields(line)[1], "sha256:")
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "log: {format: text}", "log: {format: json, level: debug}")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "log: {format: text}", "log: {format: json, level: debug}")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	if got := postAs(t, http.DefaultClient, d.url(), token); got != http.StatusCreated {
 		t.Errorf("answered %d", got)
 	}
 	sendMixed(t, d)
 	d.untilLogged(`"reason":"unknown token"`)
-	write(t, dir+"/tokens", line+"\n"+token+"\n"+marker+"/"+token+" "+hash+"\n")
-	d.rewrite(config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	write(t, dir+"/tokens", line+"\n"+token+"\n"+secretMarker+"/"+token+" "+hash+"\n")
+	d.rewriteConfig(config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d.untilLogged("nothing was changed")
 	write(t, dir+"/tokens", line+"\n")
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
 	d.untilLogged("reloaded the configuration")
-	sendMixed(t, d) // which is no TLS
-	stranger := newAuthority(t, t.TempDir()).client(marker)
+	sendMixed(t, d) // plain text to a TLS port
+	stranger := newAuthority(t, t.TempDir()).client(secretMarker)
 	stranger.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
-	stranger.Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{marker, "http/1.1"}
+	stranger.Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{secretMarker, "http/1.1"}
 	if got := postAs(t, stranger, fmt.Sprintf("https://127.0.0.1:%d/api/usages", port), token); got != 0 {
 		t.Errorf("answered %d", got)
 	}
 	d.untilLogged("TLS handshakes fail")
 	d.stop()
-	unmarked(t, d, token, hash, token[3:30], "PRIVATE KEY")
+	checkNotLogged(t, d, token, hash, token[3:30], "PRIVATE KEY")
 	if strings.Contains(d.log(), "127.0.0.1:") && strings.Contains(d.log(), "->127") {
 		t.Error("addresses of clients are logged")
 	}
 }
 
-func edit(t *testing.T, path, from, to string) {
+func replaceInFile(t *testing.T, path, from, to string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil || !strings.Contains(string(text), from) {
@@ -100,19 +99,19 @@ func edit(t *testing.T, path, from, to string) {
 	}
 }
 
-func unmarked(t *testing.T, d *daemon, secrets ...string) {
+func checkNotLogged(t *testing.T, d *daemon, secrets ...string) {
 	t.Helper()
 	for line := range strings.Lines(d.log()) {
-		for _, secret := range append(secrets, marker) {
+		for _, secret := range append(secrets, secretMarker) {
 			if strings.Contains(strings.ToLower(line), strings.ToLower(secret)) {
-				t.Errorf("tells what was sent: %s", line)
+				t.Errorf("the line contains a payload: %s", line)
 			}
 		}
 	}
 }
 
-// sendMixed sends good and bad usages to both servers, with the marker wherever a
-// client can put something.
+// sendMixed sends valid and invalid usages to both servers, with the marker in every part
+// of a request.
 func sendMixed(t *testing.T, d *daemon) {
 	t.Helper()
 	raw := func(text string) {
@@ -122,12 +121,12 @@ func sendMixed(t *testing.T, d *daemon) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(testLimit))
+		_ = c.SetDeadline(time.Now().Add(testTimeout))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
 		_ = c.(*net.TCPConn).CloseWrite()
-		_, _ = io.Copy(io.Discard, c) // answered or cut off
+		_, _ = io.Copy(io.Discard, c) // until the server closes the connection
 	}
 	posts := 0
 	post := func(contentType, path, body string) {
@@ -138,29 +137,29 @@ func sendMixed(t *testing.T, d *daemon) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", contentType)
-		req.Header.Set("Authorization", "Bearer "+marker)
-		req.Header.Set("Idempotency-Key", fmt.Sprintf("%s-%d", marker, posts))
-		req.Header.Set("User-Agent", marker)
+		req.Header.Set("Authorization", "Bearer "+secretMarker)
+		req.Header.Set("Idempotency-Key", fmt.Sprintf("%s-%d", secretMarker, posts))
+		req.Header.Set("User-Agent", secretMarker)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
 	}
-	const object = `{"` + marker + `":"` + marker + `"}`
+	const object = `{"` + secretMarker + `":"` + secretMarker + `"}`
 	post("application/json", "/api/usages", object)
-	post("application/json", "/api/usages?"+marker, object)
-	post("application/json", "/"+marker, object)
-	post("text/"+marker, "/api/usages", object)
-	for _, bad := range []string{object[:12], object + marker, `["` + marker + `"]`, `{"` + marker + `":1,"` + marker + `":2}`, `{"` + marker + "\":\"\xff\"}", `{"` + marker + `":99999999999999999999}`, marker} {
+	post("application/json", "/api/usages?"+secretMarker, object)
+	post("application/json", "/"+secretMarker, object)
+	post("text/"+secretMarker, "/api/usages", object)
+	for _, bad := range []string{object[:12], object + secretMarker, `["` + secretMarker + `"]`, `{"` + secretMarker + `":1,"` + secretMarker + `":2}`, `{"` + secretMarker + "\":\"\xff\"}", `{"` + secretMarker + `":99999999999999999999}`, secretMarker} {
 		post("application/json", "/api/usages", bad)
 	}
-	raw("POST /api/usages HTTP/1.1\r\nHost: " + marker + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" + marker + marker + "\r\n")
+	raw("POST /api/usages HTTP/1.1\r\nHost: " + secretMarker + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" + secretMarker + secretMarker + "\r\n")
 	raw("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n" + object)
-	raw(marker + "\r\n\r\n")
-	raw("GET / HTTP/1.1\r\n" + marker + "\r\n\r\n")
-	raw("GET / " + marker + "/1.1\r\nX: " + marker + "\r\n\r\n")
-	raw("GET / HTTP/1.1\r\nX: " + strings.Repeat(marker, 4000) + "\r\n\r\n")
+	raw(secretMarker + "\r\n\r\n")
+	raw("GET / HTTP/1.1\r\n" + secretMarker + "\r\n\r\n")
+	raw("GET / " + secretMarker + "/1.1\r\nX: " + secretMarker + "\r\n\r\n")
+	raw("GET / HTTP/1.1\r\nX: " + strings.Repeat(secretMarker, 4000) + "\r\n\r\n")
 
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))
 	if err != nil {
@@ -168,13 +167,13 @@ func sendMixed(t *testing.T, d *daemon) {
 	}
 	defer conn.Close()
 	before := d.metrics()["collectord_udp_datagrams_total"]
-	for _, datagram := range []string{object, object + object[:8] + "\n" + object, marker, "\x00" + marker} {
+	for _, datagram := range []string{object, object + object[:8] + "\n" + object, secretMarker, "\x00" + secretMarker} {
 		if _, err := io.WriteString(conn, datagram); err != nil {
 			t.Fatal(err)
 		}
 	}
 	until(t, "the datagrams are read", func() bool { return d.metrics()["collectord_udp_datagrams_total"] == before+4 })
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/%s?%s", d.admin, marker, marker))
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/%s?%s", d.admin, secretMarker, secretMarker))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +182,7 @@ func sendMixed(t *testing.T, d *daemon) {
 
 func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "log: {format: text}", "log: {format: json}")
+	replaceInFile(t, config, "log: {format: text}", "log: {format: json}")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 100, 4, false)
@@ -220,7 +219,7 @@ func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 	}
 }
 
-func TestConfigCheckTellsFiveMistakesAtOnce(t *testing.T) {
+func TestConfigCheckReportsFiveMistakesAtOnce(t *testing.T) {
 	path := t.TempDir() + "/collectord.yaml"
 	text := "http:\n  listn: localhost:3000\n  max_record: 1 megabyte\nwal:\n  seal_after: 60\nudp:\n  allow: [10.0.0.0]\nshipper:\n  concurrency: 1e3\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -233,7 +232,7 @@ func TestConfigCheckTellsFiveMistakesAtOnce(t *testing.T) {
 	}
 	for _, line := range []string{"line 2): is not a key; the nearest is http.listen", "line 3)", "line 5)", "line 7)", "line 9)"} {
 		if !strings.Contains(string(out), line) {
-			t.Errorf("not told: %s", line)
+			t.Errorf("the output lacks: %s", line)
 		}
 	}
 	t.Logf("%s", out)

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// network is a network namespace of its own.
+// network is a network namespace made for a test.
 type network struct {
 	t    *testing.T
 	name string
@@ -40,8 +40,7 @@ func (n network) run(name string, args ...string) {
 	must(n.t, "ip", append([]string{"netns", "exec", n.name, name}, args...)...)
 }
 
-// inside calls what makes sockets, which are in the namespace for as long as they
-// live.
+// inside calls f on a thread in the namespace. Sockets made there stay in the namespace.
 func (n network) inside(call func() error) {
 	n.t.Helper()
 	done := make(chan error)
@@ -72,10 +71,10 @@ func (n network) dial(addr string) (conn net.Conn) {
 	return conn
 }
 
-// TestALossyNetworkIsNotTakenForLossesOfOurs sends from one network to another
-// that loses every tenth datagram on the way: those are no drops of the socket,
-// nor of the log, and each of the others is in the ledger.
-func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
+// TestALossyNetworkIsNotMistakenForLostUsages sends over a network that loses every tenth
+// datagram. These count neither as drops of the socket nor of the log, and every other
+// datagram is in the ledger.
+func TestALossyNetworkIsNotMistakenForLostUsages(t *testing.T) {
 	needs(t, "ip", "iptables")
 	dir := t.TempDir()
 	ours, theirs := newNetwork(t, "ours"), newNetwork(t, "theirs")
@@ -96,7 +95,7 @@ func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := command(t, "run", "--config", config)
-	d := startAs(t, exec.Command("ip", append([]string{"netns", "exec", ours.name}, run.Args...)...), 0, 0)
+	d := startCommand(t, exec.Command("ip", append([]string{"netns", "exec", ours.name}, run.Args...)...), 0, 0)
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", admin)
 	}}}
@@ -118,7 +117,7 @@ func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
 	for _, addr := range []string{"10.99.99.1:3000", "[fd99::1]:3000"} {
 		conn := theirs.dial(addr)
 		defer conn.Close()
-		for end := time.Now().Add(time.Second); time.Now().Before(end); sent++ { // full blast
+		for end := time.Now().Add(time.Second); time.Now().Before(end); sent++ { // at full speed
 			if _, err := conn.Write([]byte(usageText(int(sent), "udp"))); err != nil {
 				t.Fatal(err)
 			}
@@ -141,15 +140,15 @@ func TestALossyNetworkIsNotTakenForLossesOfOurs(t *testing.T) {
 		return n
 	}
 	var m map[string]float64
-	until(t, "everything has come to rest", func() bool {
+	until(t, "no datagram is unread or waiting", func() bool {
 		m = scrape()
 		return m["collectord_udp_datagrams_total"]+m["collectord_udp_kernel_drops_total"]+onTheWay() == sent &&
 			m[`collectord_usages_waiting{source="udp"}`] == 0
 	})
-	d.balances(m)
+	d.checkLedger(m)
 	lost, read, kernel := onTheWay(), m["collectord_udp_datagrams_total"], m["collectord_udp_kernel_drops_total"]
 	if part := lost / sent; part < 0.099 || part > 0.101 {
-		t.Errorf("%v of %v were lost on the way", lost, sent)
+		t.Errorf("%v of %v datagrams were lost on the way", lost, sent)
 	}
 	stored := m[`collectord_usages_appended_total{source="udp"}`]
 	if received := m[`collectord_usages_received_total{source="udp"}`]; received != read || stored == 0 {

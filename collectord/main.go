@@ -60,9 +60,9 @@ func execute(args []string, caught *signals) int {
 		return status
 	}
 	// This text is the last output, so no line can report what could not be written.
-	last := newLogQueue(descriptor(standardError), func(string, uint64) []byte { return nil })
+	last := newLogQueue(fdWriter(standardError), func(string, uint64) []byte { return nil })
 	_, _ = last.Write(visible([]byte(text))) // never fails
-	last.flush(logPatience)
+	last.flush(logFlushTimeout)
 	return status
 }
 
@@ -74,7 +74,7 @@ const runPath = "collectord run"
 func failure(cmd *cobra.Command, err error) (text string, status int) {
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
-		var r *refusal
+		var r *configError
 		if errors.As(err, &r) {
 			for _, w := range r.warnings {
 				text += "warning: " + quoted(w) + "\n"
@@ -92,9 +92,9 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		}
 		return text, exitError
 	}
-	var done checkedStatus
-	if errors.As(err, &done) {
-		return "", int(done)
+	var exit exitStatus
+	if errors.As(err, &exit) {
+		return "", int(exit)
 	}
 	text = errorText(err)
 	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // a restart can't help
@@ -124,7 +124,7 @@ Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 r
 	root.AddCommand(runCommand(caught), statusCommand(), doctorCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("{{.Version}}\n")
-	return finished(root)
+	return prepareRoot(root)
 }
 
 // notRight is the error of a check that found something wrong. Its exit status is
@@ -180,14 +180,14 @@ func buildTime() time.Time {
 }
 
 // settings loads the configuration that the flags of a command name. It rejects wrong
-// values only in the keys and sections in uses, so that a mistake elsewhere does not
+// values only in the keys and sections in keys, so that a mistake elsewhere does not
 // block a look at the log or the bucket. It always rejects unknown keys, because one
-// may be a misspelled key of uses.
-func settings(cmd *cobra.Command, uses ...string) (*config.Config, error) {
+// may be a misspelled one of them.
+func settings(cmd *cobra.Command, keys ...string) (*config.Config, error) {
 	src := source(cmd)
-	src.Uses = uses
+	src.Uses = keys
 	cfg, warnings, err := config.Load(src)
-	if uses != nil {
+	if keys != nil {
 		for _, w := range warnings {
 			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
 		}

@@ -9,8 +9,8 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// TestMakeRunPrintsItsHintsOnceTheDaemonListens runs the recipe on programs that stand for
-// the daemon: one that starts, and one that finds its port taken.
+// TestMakeRunPrintsItsHintsOnceTheDaemonListens runs the recipe with programs in place of
+// the daemon: one that starts, and one whose port is in use.
 func TestMakeRunPrintsItsHintsOnceTheDaemonListens(t *testing.T) {
 	makefile, err := os.ReadFile("../Makefile")
 	if err != nil {
@@ -27,7 +27,7 @@ func TestMakeRunPrintsItsHintsOnceTheDaemonListens(t *testing.T) {
 		}
 		cmd := exec.Command("make", "--old-file=build", "run")
 		cmd.Dir = dir
-		out, _ := cmd.CombinedOutput() // of a start that fails, too
+		out, _ := cmd.CombinedOutput() // also of a failed start
 		return string(out)
 	}
 	const hint = "curl -H 'Content-Type: application/json' -d '{\"patientId\":\"100\"}' http://localhost:3000/api/usages"

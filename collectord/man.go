@@ -132,26 +132,26 @@ func describeCommands(b *strings.Builder, c *cobra.Command) {
 
 // flagsOf returns the flags of a command, and a list of those that have the same
 // meaning as a key of the configuration.
-func flagsOf(c *cobra.Command) (own []*pflag.Flag, common string) {
+func flagsOf(c *cobra.Command) (commandFlags []*pflag.Flag, common string) {
 	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(settings)
-	left := 0
-	settings.VisitAll(func(*pflag.Flag) { left++ })
+	missing := 0
+	settings.VisitAll(func(*pflag.Flag) { missing++ })
 	var names []string
 	c.InheritedFlags() // merges them into Flags
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		switch setting := settings.Lookup(f.Name); {
 		case setting != nil && setting.Usage == f.Usage:
 			names = append(names, "--"+f.Name)
-			left--
+			missing--
 		case f.Name != "help" && f.Name != "config" && !f.Hidden:
-			own = append(own, f)
+			commandFlags = append(commandFlags, f)
 		}
 	})
-	if left == 0 {
-		return own, "all flags"
+	if missing == 0 {
+		return commandFlags, "all flags"
 	}
-	return own, strings.Join(names, ", ")
+	return commandFlags, strings.Join(names, ", ")
 }
 
 func describeFlag(b *strings.Builder, f *pflag.Flag) {

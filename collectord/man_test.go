@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
+func TestManualPageDescribesEveryCommandAndItsFlags(t *testing.T) {
 	page := manual(rootCommand(nil))
 	var check func(*cobra.Command)
 	check = func(c *cobra.Command) {
@@ -17,7 +17,7 @@ func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
 				continue
 			}
 			if !sub.HasSubCommands() && !strings.Contains(page, "\n.B "+sub.CommandPath()) {
-				t.Errorf("nothing on %s", sub.CommandPath())
+				t.Errorf("the page lacks the command %s", sub.CommandPath())
 			}
 			check(sub)
 		}
@@ -25,7 +25,7 @@ func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
 	check(rootCommand(nil))
 	for _, f := range []string{`\-\-config`, `\-\-http\-listen`, `\-\-json`} {
 		if !strings.Contains(page, "\n.B "+f) {
-			t.Errorf("nothing on %s", f)
+			t.Errorf("the page lacks the flag %s", f)
 		}
 	}
 	for _, part := range []string{
@@ -39,7 +39,7 @@ func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
 		}
 	}
 	if _, err := exec.LookPath("groff"); err != nil {
-		return // what it would say of the page, lintian says when a package is made
+		return // lintian makes the same checks when a package is built
 	}
 	groff := exec.Command("groff", "-man", "-Tutf8", "-ww", "-z")
 	groff.Stdin = strings.NewReader(page)

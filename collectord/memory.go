@@ -8,32 +8,32 @@ import "collectord/config"
 // CPU. Heap and stacks count, including free memory. The program itself (19 MiB) and
 // the memory of large bodies do not.
 const (
-	memoryOfDaemon = 64 << 20 // for baseConnections active ones (TLS too), or as many more that share the loops' memory
-	memoryOfShip   = 40 << 20 // for collectord ship, which has no connections
-	memoryOfAudit  = 40 << 20 // for collectord audit: its memory has no pointers, so a collection is cheap
-	garbageOfAudit = 20       // percent of the memory in use
+	daemonMemoryLimit = 64 << 20 // for baseConnections active ones (TLS too), or as many more that share the loops' memory
+	shipMemoryLimit   = 40 << 20 // for collectord ship, which has no connections
+	auditMemoryLimit  = 40 << 20 // for collectord audit: its memory has no pointers, so a collection is cheap
+	auditGCPercent    = 20       // percent of the memory in use
 
-	memoryOfProgram = 19 << 20 // not counted by the limit
+	programMemory = 19 << 20 // not counted by the limit
 
 	baseConnections = 1024
 	baseHeader      = 8 << 10
 	baseKeys        = 1 << 16
 
-	memoryOfConnection = 2 << 10  // an idle connection, and as much for the collector
-	memoryOfTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the collector
-	memoryOfKey        = 220      // an Idempotency-Key, twice: the table is copied as it grows
+	memoryPerConnection = 2 << 10  // an idle connection, and as much for the collector
+	memoryPerTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the collector
+	memoryPerKey        = 220      // an Idempotency-Key, twice: the table is copied as it grows
 )
 
 // memoryLimit returns the soft memory limit in bytes for a configuration and a maximum
 // of connections.
 func memoryLimit(cfg *config.Config, connections int) int64 {
-	limit := int64(memoryOfDaemon)
-	limit += int64(max(0, connections-baseConnections)) * memoryOfConnection
+	limit := int64(daemonMemoryLimit)
+	limit += int64(max(0, connections-baseConnections)) * memoryPerConnection
 	if cfg.HTTP.TLS.Cert != "" {
-		secure := min(connections, cfg.HTTP.MaxTLSConnections)
-		limit += int64(max(0, secure-baseConnections)) * memoryOfTLS
-		limit += int64(secure) * max(0, cfg.HTTP.MaxHeader-baseHeader)
+		tlsConnections := min(connections, cfg.HTTP.MaxTLSConnections)
+		limit += int64(max(0, tlsConnections-baseConnections)) * memoryPerTLS
+		limit += int64(tlsConnections) * max(0, cfg.HTTP.MaxHeader-baseHeader)
 	}
-	limit += int64(max(0, cfg.HTTP.IdempotencyKeys-baseKeys)) * memoryOfKey
+	limit += int64(max(0, cfg.HTTP.IdempotencyKeys-baseKeys)) * memoryPerKey
 	return limit
 }

@@ -23,60 +23,60 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// mostMemory is what the daemon may take with every limit reached at once; with
-// TLS, whose library keeps a record of 16 KiB and 8 KiB more for each connection, more. What is seen here is to stay below it by a distance, since no
-// two runs are the same.
+// maxMemory bounds the daemon's memory with every limit reached at once. With TLS it is
+// more, since the library keeps 24 KiB for each connection. The measured memory must stay
+// below the bound by a margin, since runs differ.
 const (
-	mostMemory = 128 << 20
-	moreOfTLS  = crowdLimit * 24 << 10
-	distance   = 8 << 20
+	maxMemory    = 128 << 20
+	extraForTLS  = maxCrowd * 24 << 10
+	memoryMargin = 8 << 20
 )
 
 const (
-	besieged     = 25 * time.Second
-	besiegers    = 1020 // slow ones: with those in a hurry, more than http.max_connections
-	keysKept     = 1 << 16
-	mostRecords  = 100_000
-	mostDecoded  = 16 << 20
-	mostSent     = 4 << 20
-	usagesHeader = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+	attackDuration  = 25 * time.Second
+	slowAttackers   = 1020 // slow ones: with those in a hurry, more than http.max_connections
+	maxKeys         = 1 << 16
+	maxBodyRecords  = 100_000
+	maxDecodedBytes = 16 << 20
+	maxSentBytes    = 4 << 20
+	usagesHeader    = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
 )
 
-// TestEveryLimitReachedAtOnceTakesLittleMemory has the daemon, with its default
-// configuration but for 1,024 connections, and four decoders, hold as much as strangers
-// can make it hold: in plaintext, and over TLS, which holds more for each connection.
+// TestEveryLimitReachedAtOnceTakesLittleMemory makes the daemon use as much memory as
+// strangers can. It has the default configuration except for 1,024 connections, and four
+// decoders. It runs in plaintext, and over TLS, which takes more for each connection.
 func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plaintext", true: "TLS"}[secure], func(t *testing.T) {
 			dir := t.TempDir()
-			// What is shipped too late is evicted, so that nobody is refused for it.
+			// The log evicts usages that are shipped too late, so that it refuses none.
 			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
-			edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit))
-			s := &siege{t: t, bodies: bombs(t), answers: map[string]int{}, stored: map[string]bool{}}
+			replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd))
+			s := &attack{t: t, bodies: costlyRequests(t), answers: map[string]int{}, stored: map[string]bool{}}
 			if secure {
 				ca := newAuthority(t, dir)
 				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
-				edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key}, ", dir))
-				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // records as large as can be
+				replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key}, ", dir))
+				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // TLS records of the maximum size
 			}
 			run := command(t, "run", "--config", config)
-			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as a host with four processors has it
-			s.d = startAs(t, run, port, admin)
+			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as on a host with four processors
+			s.d = startCommand(t, run, port, admin)
 			s.fillWindow()
-			s.lay()
+			s.run()
 			s.d.stop()
 		})
 	}
 }
 
-// siege is all that strangers do at once.
-type siege struct {
+// attack has all kinds of costly clients at once.
+type attack struct {
 	t      *testing.T
 	d      *daemon
 	tls    *tls.Config
-	bodies []bomb
+	bodies []costlyRequest
 
-	turn    atomic.Int32 // of the body that is sent, or beyond: all of them are
+	turn    atomic.Int32 // index of the body that is sent; beyond the last one: all are sent
 	over    atomic.Bool
 	running sync.WaitGroup
 
@@ -85,8 +85,8 @@ type siege struct {
 	stored  map[string]bool
 }
 
-// told notes what became of a body.
-func (s *siege) told(name string, status int) {
+// record counts the result of sending a body.
+func (s *attack) record(name string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.answers[fmt.Sprintf("%s: %d", name, status)]++
@@ -95,19 +95,19 @@ func (s *siege) told(name string, status int) {
 	}
 }
 
-// bomb is a request that costs as much as one can.
-type bomb struct {
+// costlyRequest is a request that takes as much memory as possible.
+type costlyRequest struct {
 	name string
 	head string
 	body []byte
 }
 
-func bombs(t *testing.T) []bomb {
+func costlyRequests(t *testing.T) []costlyRequest {
 	lines := func(size, n int) []byte {
 		line := `{"a":"` + strings.Repeat("x", size/n-len(`{"a":""}`)-1) + "\"}\n"
 		return []byte(strings.Repeat(line, n))
 	}
-	decoded := lines(mostDecoded, mostRecords)
+	decoded := lines(maxDecodedBytes, maxBodyRecords)
 	var gz, zs bytes.Buffer
 	wide, err := zstd.NewWriter(&zs, zstd.WithWindowSize(8<<20))
 	if err != nil {
@@ -121,22 +121,22 @@ func bombs(t *testing.T) []bomb {
 			t.Fatal(err)
 		}
 	}
-	// A frame that is one segment has a window as large as what it holds: 8 MiB.
+	// A zstd frame with a single segment has a window as large as its content: 8 MiB.
 	segment, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	const ids = "Prefer: return=representation\r\n"
-	return []bomb{
-		{"records", "", lines(mostSent, mostRecords)},
-		{"records, ids wanted", ids, lines(mostSent, mostRecords)},
+	return []costlyRequest{
+		{"records", "", lines(maxSentBytes, maxBodyRecords)},
+		{"records, ids wanted", ids, lines(maxSentBytes, maxBodyRecords)},
 		{"zstd, 8 MiB window", "Content-Encoding: zstd\r\n", zs.Bytes()},
 		{"gzip", "Content-Encoding: gzip\r\n", gz.Bytes()},
 		{"zstd, one segment, with a key", "Content-Encoding: zstd\r\nIdempotency-Key: k\r\n", segment.EncodeAll(decoded[:len(decoded)/2], nil)},
 	}
 }
 
-func (s *siege) dial() (net.Conn, error) {
+func (s *attack) dial() (net.Conn, error) {
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port))
 	if err != nil || s.tls == nil {
 		return c, err
@@ -144,8 +144,8 @@ func (s *siege) dial() (net.Conn, error) {
 	return tls.Client(c, s.tls), nil
 }
 
-// fillWindow has the daemon remember as many keys as it will.
-func (s *siege) fillWindow() {
+// fillWindow fills the daemon's window of idempotency keys.
+func (s *attack) fillWindow() {
 	var clients sync.WaitGroup
 	const conns = 16
 	for n := range conns {
@@ -157,7 +157,7 @@ func (s *siege) fillWindow() {
 			}
 			defer c.Close()
 			answers := bufio.NewReader(c)
-			for from := 0; from < keysKept/conns; from += 64 {
+			for from := 0; from < maxKeys/conns; from += 64 {
 				var b bytes.Buffer
 				for i := range 64 {
 					fmt.Fprintf(&b, usagesHeader+"Idempotency-Key: %d-%d\r\nContent-Length: 2\r\n\r\n{}", n, from+i)
@@ -191,26 +191,26 @@ func readAnswer(from *bufio.Reader) (status int, err error) {
 	return resp.StatusCode, err
 }
 
-// lay lays siege and looks at what it costs.
-func (s *siege) lay() {
+// run attacks the daemon and measures its memory.
+func (s *attack) run() {
 	t, d := s.t, s.d
 	for i := range 3 * len(s.bodies) {
-		s.running.Go(func() { s.hammer(i % len(s.bodies)) })
+		s.running.Go(func() { s.repeatRequest(i % len(s.bodies)) })
 	}
-	for i := range besiegers {
+	for i := range slowAttackers {
 		s.running.Go(func() {
 			for !s.over.Load() {
-				s.beSlow(i)
+				s.holdSlowly(i)
 			}
 		})
 	}
 	for range 2 {
-		s.running.Go(s.blast)
+		s.running.Go(s.sendDatagrams)
 	}
 	seen := map[string]float64{}
 	var curve []string
 	began := time.Now()
-	for turned := began; !s.all() || time.Since(turned) < besieged/2; {
+	for turned := began; !s.allAtOnce() || time.Since(turned) < attackDuration/2; {
 		m, err := d.scrape()
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func (s *siege) lay() {
 		for _, name := range []string{"collectord_http_connections", "collectord_wal_queue_bytes", "collectord_shipper_in_flight"} {
 			seen[name] = max(seen[name], m[name])
 		}
-		if !s.all() && time.Since(turned) >= besieged/2/time.Duration(len(s.bodies)) && (s.took() || time.Since(began) > testLimit) {
+		if !s.allAtOnce() && time.Since(turned) >= attackDuration/2/time.Duration(len(s.bodies)) && (s.isTurnStored() || time.Since(began) > testTimeout) {
 			s.turn.Add(1)
 			turned = time.Now()
 		}
@@ -233,38 +233,38 @@ func (s *siege) lay() {
 	refused, dropped := m[`collectord_usages_rejected_total{reason="overloaded",source="http"}`], m[`collectord_usages_rejected_total{reason="overloaded",source="udp"}`]
 	t.Logf("%v\nRSS second by second: %s\nlargest bodies: %v; %.0f bodies had no room, %.0f datagrams' usages neither; at most %v",
 		f, strings.Join(curve, " "), s.answers, refused, dropped, seen)
-	most := mostMemory - distance
+	limit := maxMemory - memoryMargin
 	if s.tls != nil {
-		most += moreOfTLS
+		limit += extraForTLS
 	}
-	if f.peak > most {
+	if f.peak > limit {
 		t.Errorf("the daemon took %d MiB at most (VmHWM)", f.peak>>20)
 	}
-	// It was a siege.
+	// The attack must have reached every limit.
 	if seen["collectord_http_connections"] < 1000 || seen["collectord_wal_queue_bytes"] < 7<<20 || seen["collectord_shipper_in_flight"] < 2 ||
 		refused == 0 || dropped == 0 || len(s.stored) < len(s.bodies) {
 		t.Error("not every limit was reached")
 	}
 }
 
-// took reports whether the body whose turn it is was stored. That takes longer on a busy
-// machine.
-func (s *siege) took() bool {
+// isTurnStored reports whether the body whose turn it is was stored. That takes longer on
+// a busy machine.
+func (s *attack) isTurnStored() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stored[s.bodies[s.turn.Load()].name]
 }
 
-// all reports whether all bodies are sent at once, and not in turns, which is what
-// it takes for the largest to find room.
-func (s *siege) all() bool { return int(s.turn.Load()) >= len(s.bodies) }
+// allAtOnce reports whether all bodies are sent at once. Before that they take turns, since
+// only so the largest get memory.
+func (s *attack) allAtOnce() bool { return int(s.turn.Load()) >= len(s.bodies) }
 
-// hammer sends one body again and again.
-func (s *siege) hammer(kind int) {
+// repeatRequest sends one body again and again.
+func (s *attack) repeatRequest(kind int) {
 	b := s.bodies[kind]
 	request := append(fmt.Appendf(nil, usagesHeader+b.head+"Content-Length: %d\r\n\r\n", len(b.body)), b.body...)
 	for !s.over.Load() {
-		if !s.all() && int(s.turn.Load()) != kind {
+		if !s.allAtOnce() && int(s.turn.Load()) != kind {
 			<-time.After(20 * time.Millisecond)
 			continue
 		}
@@ -274,20 +274,20 @@ func (s *siege) hammer(kind int) {
 			return
 		}
 		answers := bufio.NewReader(c)
-		for !s.over.Load() && (s.all() || int(s.turn.Load()) == kind) {
+		for !s.over.Load() && (s.allAtOnce() || int(s.turn.Load()) == kind) {
 			_, err := c.Write(request)
 			status, readErr := readAnswer(answers)
-			s.told(b.name, status)
+			s.record(b.name, status)
 			if err != nil || readErr != nil || status != http.StatusCreated {
-				break // a refusal while it is sent ends the connection
+				break // a refusal during the body ends the connection
 			}
 		}
 		c.Close()
 	}
 }
 
-// beSlow holds a connection and what goes with it until it is cut off.
-func (s *siege) beSlow(i int) {
+// holdSlowly holds a connection and its memory until the daemon closes it.
+func (s *attack) holdSlowly(i int) {
 	c, err := s.dial()
 	if err != nil {
 		s.t.Error(err)
@@ -298,7 +298,7 @@ func (s *siege) beSlow(i int) {
 		return usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
 	}
 	kind, size := i%12, 16<<10
-	if !s.all() { // the largest bodies need what these would take
+	if !s.allAtOnce() { // the largest bodies need this memory
 		size = 4 << 10
 		if kind == 2 || kind == 3 || kind == 1 && i%36 != 1 {
 			kind = -1
@@ -309,7 +309,7 @@ func (s *siege) beSlow(i int) {
 		_, err = io.WriteString(c, usagesHeader+"X-Long: "+strings.Repeat("x", 7<<10))
 	case 1, 2:
 		_, err = io.WriteString(c, held(63<<10))
-	case 3: // wants answers, and takes none
+	case 3: // requests answers and does not read them
 		raw := c
 		if over, ok := c.(*tls.Conn); ok {
 			raw = over.NetConn()
@@ -334,7 +334,7 @@ func (s *siege) beSlow(i int) {
 	for err == nil && !s.over.Load() {
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		if _, err = io.Copy(io.Discard, c); err == nil {
-			return // cut off
+			return // the daemon closed the connection
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = nil
@@ -342,9 +342,9 @@ func (s *siege) beSlow(i int) {
 	}
 }
 
-// blast sends datagrams without a pause, many small usages in each, or one as
-// large as there can be.
-func (s *siege) blast() {
+// sendDatagrams sends datagrams without a pause, with many small usages or one of the
+// maximum size.
+func (s *attack) sendDatagrams() {
 	c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", s.d.port))
 	if err != nil {
 		s.t.Error(err)
@@ -358,6 +358,6 @@ func (s *siege) blast() {
 		if n%16 == 0 {
 			datagram = large
 		}
-		_, _ = c.Write(datagram) // what is lost is counted elsewhere
+		_, _ = c.Write(datagram) // the daemon's metrics count lost datagrams
 	}
 }

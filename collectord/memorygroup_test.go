@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// memoryGroup makes a memory cgroup, of either version, and returns its directory.
+// memoryGroup makes a memory cgroup of version 1 or 2 and returns its directory.
 func memoryGroup(t *testing.T, limit int) string {
 	t.Helper()
 	root, bound, swap := "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 	if controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); strings.Contains(string(controllers), "memory") {
 		root, bound, swap = "/sys/fs/cgroup", "memory.max", "memory.swap.max"
-		_ = os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600) // it may be so already
+		_ = os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600) // fails if it is enabled already
 		limit = limit / os.Getpagesize() * os.Getpagesize()
 	}
 	dir := fmt.Sprintf("%s/collectord-test-%d", root, os.Getpid())
@@ -27,7 +27,7 @@ func memoryGroup(t *testing.T, limit int) string {
 		goWithout(t, "memory cgroup: "+err.Error())
 	}
 	t.Cleanup(func() {
-		for range 100 { // until the kernel has seen the last process go
+		for range 100 { // until the kernel has removed the last process
 			if os.Remove(dir) == nil {
 				return
 			}
@@ -37,12 +37,12 @@ func memoryGroup(t *testing.T, limit int) string {
 	if err := os.WriteFile(filepath.Join(dir, bound), []byte(strconv.Itoa(limit)), 0o600); err != nil {
 		goWithout(t, "memory controller of cgroups: "+err.Error())
 	}
-	if root != "/sys/fs/cgroup" { // version 1 counts what sockets take on its own, and only with a limit
+	if root != "/sys/fs/cgroup" { // version 1 counts memory of sockets separately, and only with a limit
 		if err := os.WriteFile(filepath.Join(dir, "memory.kmem.tcp.limit_in_bytes"), []byte(strconv.Itoa(1<<40)), 0o600); err != nil {
 			goWithout(t, "memory of sockets in cgroups: "+err.Error())
 		}
 	}
-	// No swap beside it, where that is counted.
+	// No additional swap, where swap is counted.
 	noSwap := "0"
 	if root != "/sys/fs/cgroup" {
 		noSwap = strconv.Itoa(limit)
@@ -51,38 +51,38 @@ func memoryGroup(t *testing.T, limit int) string {
 	return dir
 }
 
-// inGroup is a command that runs in a cgroup.
+// inGroup returns a command that runs in a cgroup.
 func inGroup(group string, run *exec.Cmd) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", `echo $$ >"$0"/cgroup.procs && exec "$@"`, group}, run.Args...)...)
 }
 
-// groupKills is how often the kernel killed a process for want of memory.
-func groupKills(t *testing.T, group string) int {
+// oomKills returns the number of processes that the kernel killed for lack of memory.
+func oomKills(t *testing.T, group string) int {
 	t.Helper()
 	for _, name := range []string{"memory.events", "memory.oom_control"} {
 		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
-			return number(t, filepath.Join(group, name), `oom_kill (\d+)`)
+			return readNumber(t, filepath.Join(group, name), `oom_kill (\d+)`)
 		}
 	}
-	t.Fatal("the kernel does not count its kills")
+	t.Fatal("the kernel does not count OOM kills")
 	return 0
 }
 
-// groupMemory is what the cgroup takes now, in bytes, how much of it is files, which the
-// kernel takes back as it needs, and how much is of sockets.
+// groupMemory returns the current memory of the cgroup in bytes, the part in the page cache,
+// which the kernel can reclaim, and the part in sockets.
 func groupMemory(t *testing.T, group string) (all, files, sockets int) {
 	t.Helper()
 	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {
 		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
-			all = number(t, filepath.Join(group, name), `(\d+)`)
+			all = readNumber(t, filepath.Join(group, name), `(\d+)`)
 		}
 	}
 	separate := filepath.Join(group, "memory.kmem.tcp.usage_in_bytes")
 	if _, err := os.Stat(separate); err == nil {
-		sockets = number(t, separate, `(\d+)`)
+		sockets = readNumber(t, separate, `(\d+)`)
 		all += sockets
 	} else {
-		sockets = number(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
+		sockets = readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
 	}
-	return all, number(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
+	return all, readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
 }

@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// documentedMetrics reads the list for people: type and labels by name.
+// documentedMetrics reads packaging/metrics.md: type and labels by name.
 func documentedMetrics(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../packaging/metrics.md")
@@ -65,18 +65,18 @@ func exportedMetrics(t *testing.T, d *daemon) (exported map[string]string, text 
 	return exported, string(body)
 }
 
-// TestMetricsAreWhatIsDocumented compares the list in packaging with what a
-// daemon exports before anything has happened, and after traffic through every
-// stage: nothing is missing, on either side, and no series appears late.
+// TestMetricsAreWhatIsDocumented compares the documented metrics with those of a daemon,
+// before any event and after traffic through every stage. Neither side lacks one, and no
+// series appears late.
 func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
 	_, line := newToken(t, "ward-3")
 	write(t, dir+"/tokens", line+"\n")
-	edit(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
-	until(t, "it tells of itself", func() bool { return len(d.metrics()) > 100 })
+	until(t, "metrics are served", func() bool { return len(d.metrics()) > 100 })
 	documented := documentedMetrics(t)
 	compare := func(when string) string {
 		t.Helper()
@@ -116,10 +116,10 @@ func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	text := compare("after traffic")
 	for name := range series(text) {
 		if !before[name] {
-			t.Errorf("%s appears only once something has happened", name)
+			t.Errorf("%s appears only after an event", name)
 		}
 	}
-	// Every stage has counted.
+	// Every stage must have counted.
 	m := d.metrics()
 	for _, name := range []string{
 		`http_requests_total{status="201"}`, `http_request_seconds_count{class="2xx"}`, `http_request_seconds_count{class="4xx"}`,
@@ -171,8 +171,8 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 	}
 	until(t, "it is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
 	expect("at start", "200 ok", "200 ok")
-	storage := archive{t, dir + "/archive"}
-	storage.leave()
+	storage := folderOutage{t, dir + "/archive"}
+	storage.begin()
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 10, 2, false)
 	until(t, "shipping has failed", func() bool {
@@ -195,6 +195,6 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 	if got := d.metrics()["collectord_oldest_unshipped_seconds"]; got <= 0 {
 		t.Errorf("oldest unshipped: %v s", got)
 	}
-	storage.come()
+	storage.end()
 	d.stop()
 }

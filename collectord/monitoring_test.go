@@ -54,7 +54,7 @@ func alertRules(t *testing.T) (all []alertRule) {
 	return all
 }
 
-// dashboardQuery is a query of the dashboard, or of one of its variables.
+// dashboardQuery is a query of the dashboard or of one of its variables.
 type dashboardQuery struct{ panel, expr string }
 
 func dashboardQueries(t *testing.T) (all []dashboardQuery) {
@@ -107,7 +107,7 @@ func TestMonitoringNamesWhatIsExported(t *testing.T) {
 	for where, text := range texts {
 		found := metric.FindAllStringSubmatch(text, -1)
 		if len(found) == 0 {
-			t.Errorf("%s: no metric", where)
+			t.Errorf("%s: the query has no metric", where)
 		}
 		for _, m := range found {
 			is, ok := documented[m[1]]
@@ -164,7 +164,7 @@ func TestAlertsAreTestedAndDocumented(t *testing.T) {
 	before, rest, ok := strings.Cut(docs, begin)
 	_, after, alsoOK := strings.Cut(rest, end)
 	if !ok || !alsoOK {
-		t.Fatalf("%s has no place for the table", monitoringDocs)
+		t.Fatalf("%s lacks the markers of the table", monitoringDocs)
 	}
 	updated := before + begin + table.String() + "\n" + end + after
 	if *updateAlerts {
@@ -172,6 +172,6 @@ func TestAlertsAreTestedAndDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if updated != docs {
-		t.Errorf("%s has another table of alerts than the rules: run go test ./collectord -run AlertsAreTested -update-alerts", monitoringDocs)
+		t.Errorf("%s has a table of alerts that differs from the rules: run go test ./collectord -run AlertsAreTested -update-alerts", monitoringDocs)
 	}
 }

@@ -12,13 +12,13 @@ import (
 // namedFile is a file that a key of the configuration names.
 type namedFile struct {
 	key, path string
-	closed    fs.FileMode // permission bits that other users must not have
+	forbidden fs.FileMode // permission bits that other users must not have
 }
 
-// Values of namedFile.closed, as permission bits of other users.
+// Values of namedFile.forbidden, as permission bits of other users.
 const (
-	isSecret fs.FileMode = 0o006
-	isPublic fs.FileMode = 0o002
+	secretFile fs.FileMode = 0o006
+	publicFile fs.FileMode = 0o002
 )
 
 // namedFiles returns the files that the configuration names. It includes the file of
@@ -29,14 +29,14 @@ func namedFiles(cfg *config.Config) (all []namedFile) {
 			all = append(all, namedFile{key, path, closed})
 		}
 	}
-	add("http.tokens_file", cfg.HTTP.TokensFile, isSecret)
-	add("http.tls.cert", cfg.HTTP.TLS.Cert, isPublic)
-	add("http.tls.key", cfg.HTTP.TLS.Key, isSecret)
-	add("http.tls.client_ca", cfg.HTTP.TLS.ClientCA, isPublic)
+	add("http.tokens_file", cfg.HTTP.TokensFile, secretFile)
+	add("http.tls.cert", cfg.HTTP.TLS.Cert, publicFile)
+	add("http.tls.key", cfg.HTTP.TLS.Key, secretFile)
+	add("http.tls.client_ca", cfg.HTTP.TLS.ClientCA, publicFile)
 	if !isFolder(cfg) {
 		keys, _ := bucket.KeysFile(cfg.Shipper.S3.CredentialsFile)
-		add("shipper.s3.credentials_file", keys, isSecret)
-		add("shipper.s3.ca_file", cfg.Shipper.S3.CAFile, isPublic)
+		add("shipper.s3.credentials_file", keys, secretFile)
+		add("shipper.s3.ca_file", cfg.Shipper.S3.CAFile, publicFile)
 	}
 	return all
 }
@@ -46,7 +46,7 @@ func namedFiles(cfg *config.Config) (all []namedFile) {
 // valid.
 func (d draft) checkFiles() {
 	for _, f := range namedFiles(d.Config) {
-		if why, advice := f.access(); why != "" && d.Sound(f.key) {
+		if why, advice := f.accessProblem(); why != "" && d.Valid(f.key) {
 			d.warn(f.warning(why, advice))
 		}
 	}
@@ -56,15 +56,15 @@ func (f namedFile) warning(why, advice string) string {
 	return fmt.Sprintf("%s %s %s: %s", f.key, f.path, why, advice)
 }
 
-// access returns what other users of this host can do with the file, and how to correct
+// accessProblem returns what other users of this host can do with the file, and how to correct
 // that. It returns empty texts if the mode is right.
-func (f namedFile) access() (why, advice string) {
+func (f namedFile) accessProblem() (why, advice string) {
 	info, err := os.Stat(f.path)
-	if err != nil || info.Mode().Perm()&f.closed == 0 {
+	if err != nil || info.Mode().Perm()&f.forbidden == 0 {
 		return "", ""
 	}
 	what, mode := "read or changed", "640"
-	if f.closed == isPublic {
+	if f.forbidden == publicFile {
 		what, mode = "changed", "644"
 	}
 	return fmt.Sprintf("can be %s by everyone on this host (mode %04o)", what, info.Mode().Perm()), "chmod " + mode + " " + f.path

@@ -17,9 +17,9 @@ import (
 	"testing"
 )
 
-// nginxBefore runs nginx with what its only location says, and returns its URL and
-// its log.
-func nginxBefore(t *testing.T, location string) (endpoint, log string) {
+// startNginxWithLocation runs nginx with one location, whose directives are given. It
+// returns the URL and the path of the log.
+func startNginxWithLocation(t *testing.T, location string) (endpoint, log string) {
 	t.Helper()
 	dir := t.TempDir()
 	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
@@ -35,7 +35,7 @@ http {
     }
 }
 `, dir, address, location)
-	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+	for _, d := range []string{dir, filepath.Dir(dir)} { // nginx workers run as another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ http {
 	return "http://" + address, filepath.Join(dir, "error.log")
 }
 
-// postLarge posts usages of 32 KiB that can't be compressed, and has them shipped.
+// postLarge posts usages of 32 KiB that can't be compressed, and has the segment shipped.
 func (d *daemon) postLarge(requests, each int) {
 	d.t.Helper()
 	random := rand.NewChaCha8([32]byte{})
@@ -79,7 +79,7 @@ func (d *daemon) postLarge(requests, each int) {
 	}
 }
 
-// postAll posts usages in one request, all of which must be stored.
+// postAll posts usages in one request. All of them must be stored.
 func (d *daemon) postAll(usages []string) {
 	d.t.Helper()
 	resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
@@ -93,20 +93,20 @@ func (d *daemon) postAll(usages []string) {
 	}
 }
 
-// TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx as it is
-// installed, which takes bodies of 1 MiB at most and ends the connection after its page.
+// TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx with its default
+// settings. It accepts bodies of at most 1 MiB, and closes the connection after its page.
 func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	through, _ := nginxBefore(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")
+	through, _ := startNginxWithLocation(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+strings.Replace(settings, f.URL, through, 1)+"\n")
 	d := start(t, config, port, admin)
 	const requests, each = 20, 10
 	d.postLarge(requests, each)
 	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == requests*each })
 	m := d.metrics()
-	d.balances(m)
+	d.checkLedger(m)
 	if n := m[`collectord_shipper_failures_total{kind="too_large"}`]; n < 3 || n > 16 {
 		t.Errorf("refused %v times; %s", n, d.log())
 	}

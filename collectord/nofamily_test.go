@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestDefaultConfigurationStartsWithOneFamily runs the daemon, and the client,
-// on a host without IPv6, or without IPv4.
+// TestDefaultConfigurationStartsWithOneFamily runs the daemon and the client on a host
+// without IPv6, and on one without IPv4.
 func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 	needs(t, "ip", "sysctl")
 	without := map[string]struct {
@@ -36,10 +36,10 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 				}
 				return
 			}
-			d := startAs(t, inside(run...), 3000, 3001)
+			d := startCommand(t, inside(run...), 3000, 3001)
 			to := "localhost:3000"
 			if what == "IPv4" {
-				to = c.there // a host's own file of names may know localhost by IPv4 only
+				to = c.there // /etc/hosts may have localhost only for IPv4
 			}
 			for _, target := range []string{"http://" + to, "udp://" + to} {
 				if out, err := inside("send", target, "--count", "10").CombinedOutput(); err != nil {
@@ -54,11 +54,11 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 				t.Error("not all usages were appended")
 			}
 
-			// A wildcard is a socket of each family all the same: it ends in order, too.
+			// A wildcard still stands for a socket of each family. The daemon also stops cleanly.
 			both := append(run, "--http-listen", "off", "--udp-listen", ":3000")
 			wild := inside(both...)
 			wild.Env = append(os.Environ(), "COLLECTORD_UDP_ALLOW=0.0.0.0/0,::/0")
-			d = startAs(t, wild, 3000, 3001)
+			d = startCommand(t, wild, 3000, 3001)
 			if out, err := inside("send", "udp://"+to, "--count", "10").CombinedOutput(); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -67,7 +67,7 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 				t.Errorf("a wildcard of both families:\n%s", d.log())
 			}
 
-			// What is written out is needed.
+			// An explicit address of the missing family is an error.
 			missing := strings.Fields(c.missing)[1]
 			if out, err := inside(append(run, "--http-listen", missing)...).CombinedOutput(); err == nil || !strings.Contains(string(out), missing+": bind: cannot assign requested address") {
 				t.Errorf("%s: %v: %s", missing, err, out)

@@ -35,7 +35,7 @@ func (n notifier) write(rights []byte, assignments []string) error {
 		return nil
 	}
 	fail := func(call string, err error) error {
-		return fmt.Errorf("tell the service manager: %w", os.NewSyscallError(call, err))
+		return fmt.Errorf("notify the service manager: %w", os.NewSyscallError(call, err))
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -2,7 +2,7 @@ package main
 
 func basicSituations(situations map[string][]situation) {
 	situations["basics"] = []situation{
-		{name: "the version", args: "version", says: "collectord "},
-		{name: "a configuration that is right", args: "config check", config: "data_dir: DIR/data\n", says: "the configuration is valid"},
+		{name: "the version", args: "version", wantOutput: "collectord "},
+		{name: "a configuration that is right", args: "config check", config: "data_dir: DIR/data\n", wantOutput: "the configuration is valid"},
 	}
 }

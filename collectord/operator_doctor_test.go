@@ -20,118 +20,118 @@ import (
 func doctorSituations(situations map[string][]situation) {
 	const listens = "http: {listen: 'localhost:PORT'}\nudp: {listen: 'localhost:PORT2'}\nadmin: {listen: 'localhost:PORT3'}\ndata_dir: DIR/data\n"
 	const broken = "http: {listen: 'localhost:PORT', rate: fast}\nudp: {listen: off}\nadmin: {listen: off}\n"
-	const named = "doctor --here --config DIR/written.yaml" // by setUp
+	const named = "doctor --here --config DIR/written.yaml" // setUp writes the file
 	situations["doctor"] = []situation{
 		// The command.
-		{name: "before the first start", args: "doctor", config: listens, says: "RIGHT: 0 errors, "},
-		{name: "and so for programs", args: "doctor --json", config: listens, says: `"check": "config.valid",`},
-		{name: "a flag that there is not", args: "doctor --jso", exit: 1, says: "did you mean --json"},
-		{name: "an argument", args: "doctor now", exit: 1, says: "takes flags only"},
-		{name: "another name for it", args: "diagnose", exit: 1, says: "did you mean collectord doctor?"},
-		{name: "what was checked as whom", args: "doctor", config: listens, says: "checked as "},
+		{name: "before the first start", args: "doctor", config: listens, wantOutput: "RIGHT: 0 errors, "},
+		{name: "and so for programs", args: "doctor --json", config: listens, wantOutput: `"check": "config.valid",`},
+		{name: "a flag that there is not", args: "doctor --jso", wantExit: 1, wantOutput: "did you mean --json"},
+		{name: "an argument", args: "doctor now", wantExit: 1, wantOutput: "takes flags only"},
+		{name: "another name for it", args: "diagnose", wantExit: 1, wantOutput: "did you mean collectord doctor?"},
+		{name: "what was checked as whom", args: "doctor", config: listens, wantOutput: "checked as "},
 
 		// The configuration.
-		{name: "a wrong value", args: "doctor", config: broken, exit: 2, says: "error      http.rate             DIR/collectord.yaml line 1: "},
-		{name: "the rest is checked all the same", args: "doctor", config: broken, exit: 2, says: "net.core.somaxconn is "},
-		{name: "but not what rests on it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", exit: 2, says: "unchecked  all                   not checked: the configuration has a mistake that this rests on"},
-		{name: "a file that is not there", args: "doctor --config DIR/none", exit: 2, says: "NOT RIGHT: 1 error"},
-		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", says: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
-		{name: "who may send", args: "doctor", config: listens, says: "anyone on this host may send"},
-		{name: "who may send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: file("tokens", oneToken), says: "who shows one of 1 token may send"},
-		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", says: "no client can send: udp.listen is off"},
-		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", says: "up to 1.0 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
-		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", says: "a power loss takes what was answered in the last 250ms"},
+		{name: "a wrong value", args: "doctor", config: broken, wantExit: 2, wantOutput: "error      http.rate             DIR/collectord.yaml line 1: "},
+		{name: "the rest is checked all the same", args: "doctor", config: broken, wantExit: 2, wantOutput: "net.core.somaxconn is "},
+		{name: "but not what rests on it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "unchecked  all                   not checked: the configuration has a mistake that this rests on"},
+		{name: "a file that is not there", args: "doctor --config DIR/none", wantExit: 2, wantOutput: "NOT RIGHT: 1 error"},
+		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
+		{name: "which clients can send", args: "doctor", config: listens, wantOutput: "anyone on this host may send"},
+		{name: "which clients can send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "who shows one of 1 token may send"},
+		{name: "no UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", wantOutput: "no client can send: udp.listen is off"},
+		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
+		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", wantOutput: "a power loss takes what was answered in the last 250ms"},
 
 		// Ports.
-		{name: "a port that is free", args: "doctor", config: listens, says: "tcp 127.0.0.1:PORT is free"},
-		{name: "a port that another program has", args: named, setUp: takenPort, exit: 2, says: fmt.Sprintf("(process %d)", os.Getpid())},
-		{name: "a unix socket that another program has", args: named, setUp: takenSocket, exit: 2, says: fmt.Sprintf("is in use by process %d", os.Getpid())},
-		{name: "a unix socket that nobody has", args: "doctor", config: "http: {listen: 'unix:DIR/http'}\nudp: {listen: off}\nadmin: {listen: off}\n", says: "unix:DIR/http is free"},
-		{name: "an address that the host lacks", args: "doctor", config: "http: {listen: '192.0.2.1:PORT', anonymous: true}\nudp: {listen: off}\nadmin: {listen: off}\n", exit: 2, says: "is not an address of this host"},
+		{name: "a port that is free", args: "doctor", config: listens, wantOutput: "tcp 127.0.0.1:PORT is free"},
+		{name: "a port that another program has", args: named, setUp: occupyPort, wantExit: 2, wantOutput: fmt.Sprintf("(process %d)", os.Getpid())},
+		{name: "a unix socket that another program has", args: named, setUp: occupySocket, wantExit: 2, wantOutput: fmt.Sprintf("is in use by process %d", os.Getpid())},
+		{name: "a free unix socket", args: "doctor", config: "http: {listen: 'unix:DIR/http'}\nudp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "unix:DIR/http is free"},
+		{name: "an address that the host lacks", args: "doctor", config: "http: {listen: '192.0.2.1:PORT', anonymous: true}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "is not an address of this host"},
 
 		// Files.
-		{name: "tokens that all can read", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: open("tokens", oneToken), says: "-> chmod 640 DIR/tokens"},
-		{name: "tokens that are missing", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", exit: 2, says: "error      http.tokens_file"},
-		{name: "a certificate that expired", args: named, setUp: certificate(-time.Hour), exit: 2, says: "error      certificate           http.tls.cert DIR/cert expired on"},
-		{name: "a certificate that will", args: named, setUp: certificate(20 * 24 * time.Hour), says: "in 19 days\n                                   -> replace it, and reload"},
-		{name: "a certificate that is good", args: named, setUp: certificate(31 * 24 * time.Hour), says: "is good until"},
-		{name: "a key of another certificate", args: named, setUp: inOrder(certificate(time.Hour), otherKey), exit: 2, says: "error      http.tls.key"},
+		{name: "tokens that all can read", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withReadableFile("tokens", oneToken), wantOutput: "-> chmod 640 DIR/tokens"},
+		{name: "tokens that are missing", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "error      http.tokens_file"},
+		{name: "a certificate that expired", args: named, setUp: withCertificate(-time.Hour), wantExit: 2, wantOutput: "error      certificate           http.tls.cert DIR/cert expired on"},
+		{name: "a certificate that will", args: named, setUp: withCertificate(20 * 24 * time.Hour), wantOutput: "in 19 days\n                                   -> replace it, and reload"},
+		{name: "a certificate that is good", args: named, setUp: withCertificate(31 * 24 * time.Hour), wantOutput: "is good until"},
+		{name: "a key of another certificate", args: named, setUp: setUpBoth(withCertificate(time.Hour), replaceKey), wantExit: 2, wantOutput: "error      http.tls.key"},
 
 		// data_dir, and the log.
-		{name: "a data_dir that is a file", args: "doctor --data-dir DIR/keys", config: listens, setUp: someKeys, exit: 2, says: "error      data_dir "},
-		{name: "a data_dir that all can read", args: "doctor", config: listens, setUp: openData, says: "everyone on this host can look into it"},
-		{name: "how long a sync takes", args: "doctor", config: listens, setUp: openData, says: "fsync                 median "},
-		{name: "a disk that is too small", args: "doctor", config: listens + "wal: {max_bytes: 1TiB}\n", says: "the disk is full before the log is"},
-		{name: "what was put aside", args: "doctor", config: listens, setUp: quarantined, says: "1 put aside: wal/quarantine/strange"},
-		{name: "a daemon that hangs", args: "doctor", config: listens, setUp: someDaemon, says: " has locked DIR/data) and does not answer (it hangs, or was started with another admin.listen)"},
-		{name: "usages that wait for a daemon", args: "doctor", config: listens, setUp: unshipped, says: "and no daemon is running\n                                   -> start the daemon"},
-		{name: "a clock that went back", args: "doctor", config: listens, setUp: inOrder(unshipped, fromTomorrow), exit: 2, says: "it was set back, or was ahead then"},
+		{name: "a data_dir that is a file", args: "doctor --data-dir DIR/keys", config: listens, setUp: writeKeys, wantExit: 2, wantOutput: "error      data_dir "},
+		{name: "a data_dir that all can read", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "everyone on this host can look into it"},
+		{name: "how long a sync takes", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "fsync                 median "},
+		{name: "a disk that is too small", args: "doctor", config: listens + "wal: {max_bytes: 1TiB}\n", wantOutput: "the disk is full before the log is"},
+		{name: "a file put aside", args: "doctor", config: listens, setUp: makeQuarantine, wantOutput: "1 put aside: wal/quarantine/strange"},
+		{name: "a daemon that hangs", args: "doctor", config: listens, setUp: lockDataDir, wantOutput: " has locked DIR/data) and does not answer (it hangs, or was started with another admin.listen)"},
+		{name: "usages that wait for a daemon", args: "doctor", config: listens, setUp: makeUnshippedLog, wantOutput: "and no daemon is running\n                                   -> start the daemon"},
+		{name: "a clock that went back", args: "doctor", config: listens, setUp: setUpBoth(makeUnshippedLog, setModifiedTomorrow), wantExit: 2, wantOutput: "it was set back, or was ahead then"},
 
 		// Destinations.
-		{name: "a folder", args: "doctor", config: listens, says: "collectord never deletes there"},
-		{name: "a folder that is a file", args: "doctor", config: listens + "shipper: {destination: 'file://DIR/keys'}\n", setUp: someKeys, exit: 2, says: "DIR/keys can't be used: "},
-		{name: "a storage that is away", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://127.0.0.1:1', region: x, credentials_file: DIR/keys}}\n", setUp: someKeys, exit: 2, says: "unchecked  tls, answer, credentials, bucket, put, conditional_put, checksum, encryption, storage_class, read, metadata, list  not checked: connection comes first"},
-		{name: "a name that is wrong", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://storage.invalid', region: x, credentials_file: DIR/keys}}\n", setUp: someKeys, exit: 2, says: "-> is the name in shipper.s3.endpoint right"},
-		{name: "a storage", args: named, setUp: storage(s3test.Behaviour{}), says: "ok         read                  what was put was read back"},
-		{name: "a wrong bucket", args: named, setUp: storage(refusing(404, "NoSuchBucket")), exit: 2, says: "-> create the bucket bucket, or correct shipper.destination"},
-		{name: "an expired key", args: named, setUp: storage(refusing(403, "ExpiredToken")), exit: 2, says: "error      credentials "},
-		{name: "no permission", args: named, setUp: storage(refusing(403, "AccessDenied")), exit: 2, says: "-> the key needs s3:PutObject"},
-		{name: "a clock of an hour ago", args: named, setUp: storage(dated(time.Hour + 30*time.Second)), exit: 2, says: "error      storage               the clock is 1h0m"},
-		{name: "a clock that is right", args: named, setUp: storage(s3test.Behaviour{}), says: "the clock agrees with the storage's"},
+		{name: "a folder", args: "doctor", config: listens, wantOutput: "collectord never deletes there"},
+		{name: "a folder that is a file", args: "doctor", config: listens + "shipper: {destination: 'file://DIR/keys'}\n", setUp: writeKeys, wantExit: 2, wantOutput: "DIR/keys can't be used: "},
+		{name: "a storage that is away", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://127.0.0.1:1', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "unchecked  tls, answer, credentials, bucket, put, conditional_put, checksum, encryption, storage_class, read, metadata, list  not checked: connection comes first"},
+		{name: "a name that is wrong", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://storage.invalid', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "-> is the name in shipper.s3.endpoint right"},
+		{name: "a storage", args: named, setUp: withStorage(s3test.Behaviour{}), wantOutput: "ok         read                  what was put was read back"},
+		{name: "a wrong bucket", args: named, setUp: withStorage(refusingAll(404, "NoSuchBucket")), wantExit: 2, wantOutput: "-> create the bucket bucket, or correct shipper.destination"},
+		{name: "an expired key", args: named, setUp: withStorage(refusingAll(403, "ExpiredToken")), wantExit: 2, wantOutput: "error      credentials "},
+		{name: "no permission", args: named, setUp: withStorage(refusingAll(403, "AccessDenied")), wantExit: 2, wantOutput: "-> the key needs s3:PutObject"},
+		{name: "a clock of an hour ago", args: named, setUp: withStorage(withDateAhead(time.Hour + 30*time.Second)), wantExit: 2, wantOutput: "error      storage               the clock is 1h0m"},
+		{name: "a clock that is right", args: named, setUp: withStorage(s3test.Behaviour{}), wantOutput: "the clock agrees with the storage's"},
 	}
 }
 
-// written writes the configuration that a row of doctorSituations names.
-func written(t *testing.T, dir, text string) {
-	put(t, dir+"/written.yaml", []byte("data_dir: "+dir+"/data\nudp: {listen: off}\nadmin: {listen: off}\n"+text))
+// writeConfig writes the configuration file of a row of doctorSituations.
+func writeConfig(t *testing.T, dir, text string) {
+	writeWithDirs(t, dir+"/written.yaml", []byte("data_dir: "+dir+"/data\nudp: {listen: off}\nadmin: {listen: off}\n"+text))
 }
 
 var oneToken = "edge-1 sha256:" + strings.Repeat("0", 64) + "\n"
 
-func openData(t *testing.T, dir string) {
+func makeWorldReadableData(t *testing.T, dir string) {
 	if err := errors.Join(os.Mkdir(dir+"/data", 0o750), os.Chmod(dir+"/data", 0o755)); err != nil { //nolint:gosec // on purpose
 		t.Fatal(err)
 	}
 }
 
-func takenPort(t *testing.T, dir string) {
+func occupyPort(t *testing.T, dir string) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	written(t, dir, "http: {listen: '"+ln.Addr().String()+"'}\n")
+	writeConfig(t, dir, "http: {listen: '"+ln.Addr().String()+"'}\n")
 }
 
-func takenSocket(t *testing.T, dir string) {
+func occupySocket(t *testing.T, dir string) {
 	ln, err := net.Listen("unix", dir+"/http")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ln.Close() })
-	written(t, dir, "http: {listen: 'unix:"+dir+"/http'}\n")
+	writeConfig(t, dir, "http: {listen: 'unix:"+dir+"/http'}\n")
 }
 
-func certificate(left time.Duration) func(*testing.T, string) {
+func withCertificate(left time.Duration) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		cert, key := authtest.NewAuthority(t).Issue(t, x509.ExtKeyUsageServerAuth, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(left) })
-		put(t, dir+"/cert", cert)
-		put(t, dir+"/key", key)
-		written(t, dir, "http: {listen: 'localhost:0', tls: {cert: "+dir+"/cert, key: "+dir+"/key}}\n")
+		writeWithDirs(t, dir+"/cert", cert)
+		writeWithDirs(t, dir+"/key", key)
+		writeConfig(t, dir, "http: {listen: 'localhost:0', tls: {cert: "+dir+"/cert, key: "+dir+"/key}}\n")
 	}
 }
 
-func otherKey(t *testing.T, dir string) {
+func replaceKey(t *testing.T, dir string) {
 	_, key := authtest.NewAuthority(t).Issue(t, x509.ExtKeyUsageServerAuth, func(*x509.Certificate) {})
-	put(t, dir+"/key", key)
+	writeWithDirs(t, dir+"/key", key)
 }
 
-func quarantined(t *testing.T, dir string) {
-	put(t, dir+"/data/wal/quarantine/strange", []byte("x"))
+func makeQuarantine(t *testing.T, dir string) {
+	writeWithDirs(t, dir+"/data/wal/quarantine/strange", []byte("x"))
 }
 
-// unshipped makes a log with a sealed segment.
-func unshipped(t *testing.T, dir string) {
+// makeUnshippedLog makes a log with a sealed segment.
+func makeUnshippedLog(t *testing.T, dir string) {
 	log, err := wal.Open(dir+"/data", wal.Options{Node: "edge-1"})
 	if err == nil {
 		err = errors.Join(log.Append(t.Context(), wal.Record{Usage: []byte("{}")}), log.Seal(t.Context()), log.Close())
@@ -141,7 +141,7 @@ func unshipped(t *testing.T, dir string) {
 	}
 }
 
-func fromTomorrow(t *testing.T, dir string) {
+func setModifiedTomorrow(t *testing.T, dir string) {
 	files, err := filepath.Glob(dir + "/data/wal/*-*/*")
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
@@ -152,23 +152,23 @@ func fromTomorrow(t *testing.T, dir string) {
 	}
 }
 
-func refusing(status int, code string) s3test.Behaviour {
+func refusingAll(status int, code string) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }}
 }
 
-// dated is a storage whose clock is ahead.
-func dated(ahead time.Duration) s3test.Behaviour {
+// withDateAhead returns the behaviour of a storage whose clock is ahead.
+func withDateAhead(ahead time.Duration) s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Date", time.Now().Add(ahead).UTC().Format(http.TimeFormat))
 		return false
 	}}
 }
 
-func storage(b s3test.Behaviour) func(*testing.T, string) {
+func withStorage(b s3test.Behaviour) func(*testing.T, string) {
 	return func(t *testing.T, dir string) {
 		fake := fakeStorage(t, b)
-		someKeys(t, dir)
-		written(t, dir, "http: {listen: off}\n"+storageSettings(fake, dir))
+		writeKeys(t, dir)
+		writeConfig(t, dir, "http: {listen: off}\n"+storageSettings(fake, dir))
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// Whoever has too few rights is told what to do.
-func TestTooFewRights(t *testing.T) {
+// Commands explain missing permissions, and how to get them.
+func TestMissingPermissions(t *testing.T) {
 	t.Parallel()
 	path, err := binary()
 	if err != nil {
@@ -38,7 +38,7 @@ func TestTooFewRights(t *testing.T) {
 		{"config check --config " + config, "warning: http.socket_group 0: user "},
 		{"run --config " + config, "/s can't be given to group 0, of which user "},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, path, strings.Fields(c[0])...)
 		cmd.SysProcAttr = other

@@ -11,23 +11,23 @@ import (
 	"testing"
 )
 
-// situation is what an operator does, and what the program must answer: the exit
-// status, and the line that helps. DIR stands for a directory of its own in args,
-// config, env and says; PORT, PORT2 and PORT3 for ports that are free.
+// situation is a command that an operator runs, with the expected exit status and the
+// expected helpful line. In args, config, env and wantOutput, DIR stands for a temporary
+// directory, and PORT, PORT2 and PORT3 for free ports.
 type situation struct {
 	name   string
-	args   string   // after collectord, separated by blanks
-	config string   // content of DIR/collectord.yaml, which --config then names; "" for none
+	args   string   // arguments of collectord, separated by blanks
+	config string   // content of DIR/collectord.yaml, for --config; "" for none
 	env    []string // NAME=value
 	stdin  string
-	setUp  func(t *testing.T, dir string) // before the command, or nil
+	setUp  func(t *testing.T, dir string) // runs before the command, or nil
 
-	exit  int    // status
-	says  string // text that stdout or stderr contains
-	never string // text that neither contains, or ""
+	wantExit       int    // status
+	wantOutput     string // text that stdout or stderr contains
+	unwantedOutput string // text that neither contains, or ""
 }
 
-// situations returns the parts of the script, each from a file of its own.
+// situations returns the parts of the script. Each part has its own file.
 func situations() map[string][]situation {
 	all := map[string][]situation{}
 	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations, doctorSituations, fleetSituations} {
@@ -36,9 +36,9 @@ func situations() map[string][]situation {
 	return all
 }
 
-// TestOperatorIsTold runs the script: every command and mistake of it has the exit
-// status and the line that docs and people rely on.
-func TestOperatorIsTold(t *testing.T) {
+// TestOperatorOutput runs the script: every command and mistake has the exit status and the
+// line that documents and operators rely on.
+func TestOperatorOutput(t *testing.T) {
 	for part, script := range situations() {
 		t.Run(part, func(t *testing.T) {
 			for _, s := range script {
@@ -59,7 +59,7 @@ func (s situation) run(t *testing.T) {
 		s.setUp(t, dir)
 	}
 	cmd := command(t, strings.Fields(fill(s.args))...)
-	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	cmd.Dir = dir
@@ -80,14 +80,14 @@ func (s situation) run(t *testing.T) {
 	if err != nil && !errors.As(err, &failed) {
 		t.Fatal(err)
 	}
-	if got := cmd.ProcessState.ExitCode(); got != s.exit {
-		t.Errorf("collectord %s: exit status %d, want %d", s.args, got, s.exit)
+	if got := cmd.ProcessState.ExitCode(); got != s.wantExit {
+		t.Errorf("collectord %s: exit status %d, want %d", s.args, got, s.wantExit)
 	}
-	if want := fill(s.says); !strings.Contains(string(out), want) {
+	if want := fill(s.wantOutput); !strings.Contains(string(out), want) {
 		t.Errorf("collectord %s: the output lacks %q", s.args, want)
 	}
-	if s.never != "" && strings.Contains(string(out), fill(s.never)) {
-		t.Errorf("collectord %s: the output contains %q", s.args, fill(s.never))
+	if s.unwantedOutput != "" && strings.Contains(string(out), fill(s.unwantedOutput)) {
+		t.Errorf("collectord %s: the output contains %q", s.args, fill(s.unwantedOutput))
 	}
 	if t.Failed() {
 		t.Logf("output:\n%s", out)

@@ -11,156 +11,156 @@ import (
 	"testing"
 )
 
-// misconfigured are configurations with a mistake, and the line that helps. Both config
-// check (exit 2) and run (exit 78) find it.
+// misconfigured has configurations with a mistake, and the expected line. Both config check
+// (exit 2) and run (exit 78) report it.
 var misconfigured = []situation{
 	// The storage.
-	{name: "an endpoint with a wrong scheme", config: s3("ftp://h:9000"), says: `shipper.s3.endpoint (DIR/collectord.yaml line 3): "ftp://h:9000" has a scheme other than http and https`},
-	{name: "an endpoint with a port too high", config: s3("http://h:99999"), says: `"http://h:99999" has no port from 1 to 65535`},
-	{name: "an endpoint with a port of letters", config: s3("http://h:abc"), says: `"http://h:abc" has no port from 1 to 65535`},
-	{name: "an endpoint without its port", config: s3("http://h:"), says: `"http://h:" has no port from 1 to 65535`},
-	{name: "an endpoint with a path", config: s3("http://h:9000/bucket"), says: `"http://h:9000/bucket" has something behind the host and port: bucket and prefix belong in shipper.destination`},
-	{name: "an endpoint with a query", config: s3("https://h?x=y"), says: `"https://h?x=y" has something behind the host and port`},
-	{name: "an endpoint with a blank", config: s3("http://h:9000 "), says: `"http://h:9000 " contains a blank`},
-	{name: "an endpoint without a host", config: s3("http://:9000"), says: `"http://:9000" names no host`},
-	{name: "an endpoint with a password", config: s3("http://me:secret@h"), says: "holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file", never: "secret@h"},
-	{name: "a destination with a password", config: "data_dir: DIR/data\nshipper: {destination: 's3://KEY:secret@abc/p'}\n", says: "credentials belong in shipper.s3.credentials_file", never: "secret@abc"},
-	{name: "an endpoint in the place of a destination", config: destined("https://KEY:sec/ret@h/abc"), says: `"https://…@h/abc" is neither file:///path nor s3://bucket/prefix`, never: "sec/ret"},
-	{name: "an origin with a password", config: "data_dir: DIR/data\nhttp: {origins: 'https://a, https://me:secret@h'}\n", says: "is not an origin as browsers send it", never: "secret"},
-	{name: "keys that are a pipe", config: s3("https://h", "credentials_file: DIR/pipe"), setUp: pipe("pipe"), says: `shipper.s3.credentials_file (DIR/collectord.yaml line 3): "DIR/pipe" is not a regular file`},
-	{name: "authorities in a directory", config: s3("https://h", "ca_file: DIR"), says: `shipper.s3.ca_file (DIR/collectord.yaml line 3): "DIR" is a directory: name a file`},
-	{name: "a bucket with a short name", config: destined("s3://b/p"), says: `shipper.destination (DIR/collectord.yaml line 2): "s3://b/p" names the bucket "b", which is too short`},
-	{name: "a prefix with an empty component", config: destined("s3://abc/a//b"), says: "has a prefix with an empty component"},
-	{name: "a prefix with a dot", config: destined("s3://abc/./b"), says: `has a prefix with the component "."`},
-	{name: "a prefix with two dots", config: destined("s3://abc/../b"), says: `has a prefix with the component ".."`},
-	{name: "a destination that is a path", config: destined("/srv/archive"), says: "is neither file:///path nor s3://bucket/prefix"},
-	{name: "a folder with a question mark", config: destined("file:///srv/a?b"), says: "has a ? or # in the path: write %3F or %23"},
-	{name: "a folder with a lone percent sign", config: destined("file:///srv/100%"), says: "write %25 for %"},
-	{name: "a folder in the home directory", config: destined("file:///~/archive"), says: "begins with ~, which only shells expand"},
-	{name: "no endpoint and no region", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p'}\n", says: "shipper.s3.endpoint (default): is empty, which means AWS: set shipper.s3.region"},
-	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", says: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may hold letters`},
-	{name: "a CA file that is missing", config: s3("https://h", "ca_file: DIR/ca"), says: "shipper.s3.ca_file (DIR/ca): no such file"},
-	{name: "a CA file without a certificate", config: s3("https://h", "ca_file: DIR/collectord.yaml"), says: "shipper.s3.ca_file (DIR/collectord.yaml): holds no PEM certificate"},
-	{name: "a credentials file that is missing", config: s3("https://h", "credentials_file: DIR/keys"), says: "shipper.s3.credentials_file (DIR/keys): no such file"},
-	{name: "a credentials file without the profile", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[prod]\n"), says: `shipper.s3.credentials_file (DIR/keys): it has no profile "default"`},
-	{name: "a credentials file without a secret", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[default]\naws_access_key_id = AKIA\n"), says: "a key and its secret are needed", never: "AKIA"},
-	{name: "keys in the environment without a secret", config: s3("https://h"), env: []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY="}, says: "shipper.s3.credentials_file (the AWS_* variables): "},
+	{name: "an endpoint with a wrong scheme", config: s3Config("ftp://h:9000"), wantOutput: `shipper.s3.endpoint (DIR/collectord.yaml line 3): "ftp://h:9000" has a scheme other than http and https`},
+	{name: "an endpoint with a port too high", config: s3Config("http://h:99999"), wantOutput: `"http://h:99999" has no port from 1 to 65535`},
+	{name: "an endpoint with a port of letters", config: s3Config("http://h:abc"), wantOutput: `"http://h:abc" has no port from 1 to 65535`},
+	{name: "an endpoint without its port", config: s3Config("http://h:"), wantOutput: `"http://h:" has no port from 1 to 65535`},
+	{name: "an endpoint with a path", config: s3Config("http://h:9000/bucket"), wantOutput: `"http://h:9000/bucket" has something behind the host and port: bucket and prefix belong in shipper.destination`},
+	{name: "an endpoint with a query", config: s3Config("https://h?x=y"), wantOutput: `"https://h?x=y" has something behind the host and port`},
+	{name: "an endpoint with a blank", config: s3Config("http://h:9000 "), wantOutput: `"http://h:9000 " contains a blank`},
+	{name: "an endpoint without a host", config: s3Config("http://:9000"), wantOutput: `"http://:9000" names no host`},
+	{name: "an endpoint with a password", config: s3Config("http://me:secret@h"), wantOutput: "holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file", unwantedOutput: "secret@h"},
+	{name: "a destination with a password", config: "data_dir: DIR/data\nshipper: {destination: 's3://KEY:secret@abc/p'}\n", wantOutput: "credentials belong in shipper.s3.credentials_file", unwantedOutput: "secret@abc"},
+	{name: "an endpoint in the place of a destination", config: destinationConfig("https://KEY:sec/ret@h/abc"), wantOutput: `"https://…@h/abc" is neither file:///path nor s3://bucket/prefix`, unwantedOutput: "sec/ret"},
+	{name: "an origin with a password", config: "data_dir: DIR/data\nhttp: {origins: 'https://a, https://me:secret@h'}\n", wantOutput: "is not an origin as browsers send it", unwantedOutput: "secret"},
+	{name: "keys that are a pipe", config: s3Config("https://h", "credentials_file: DIR/pipe"), setUp: withPipe("pipe"), wantOutput: `shipper.s3.credentials_file (DIR/collectord.yaml line 3): "DIR/pipe" is not a regular file`},
+	{name: "authorities in a directory", config: s3Config("https://h", "ca_file: DIR"), wantOutput: `shipper.s3.ca_file (DIR/collectord.yaml line 3): "DIR" is a directory: name a file`},
+	{name: "a bucket with a short name", config: destinationConfig("s3://b/p"), wantOutput: `shipper.destination (DIR/collectord.yaml line 2): "s3://b/p" names the bucket "b", which is too short`},
+	{name: "a prefix with an empty component", config: destinationConfig("s3://abc/a//b"), wantOutput: "has a prefix with an empty component"},
+	{name: "a prefix with a dot", config: destinationConfig("s3://abc/./b"), wantOutput: `has a prefix with the component "."`},
+	{name: "a prefix with two dots", config: destinationConfig("s3://abc/../b"), wantOutput: `has a prefix with the component ".."`},
+	{name: "a destination that is a path", config: destinationConfig("/srv/archive"), wantOutput: "is neither file:///path nor s3://bucket/prefix"},
+	{name: "a folder with a question mark", config: destinationConfig("file:///srv/a?b"), wantOutput: "has a ? or # in the path: write %3F or %23"},
+	{name: "a folder with a lone percent sign", config: destinationConfig("file:///srv/100%"), wantOutput: "write %25 for %"},
+	{name: "a folder in the home directory", config: destinationConfig("file:///~/archive"), wantOutput: "begins with ~, which only shells expand"},
+	{name: "no endpoint and no region", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p'}\n", wantOutput: "shipper.s3.endpoint (default): is empty, which means AWS: set shipper.s3.region"},
+	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", wantOutput: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may hold letters`},
+	{name: "a CA file that is missing", config: s3Config("https://h", "ca_file: DIR/ca"), wantOutput: "shipper.s3.ca_file (DIR/ca): no such file"},
+	{name: "a CA file without a certificate", config: s3Config("https://h", "ca_file: DIR/collectord.yaml"), wantOutput: "shipper.s3.ca_file (DIR/collectord.yaml): holds no PEM certificate"},
+	{name: "a credentials file that is missing", config: s3Config("https://h", "credentials_file: DIR/keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): no such file"},
+	{name: "a credentials file without the profile", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[prod]\n"), wantOutput: `shipper.s3.credentials_file (DIR/keys): it has no profile "default"`},
+	{name: "a credentials file without a secret", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[default]\naws_access_key_id = AKIA\n"), wantOutput: "a key and its secret are needed", unwantedOutput: "AKIA"},
+	{name: "keys in the environment without a secret", config: s3Config("https://h"), env: []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY="}, wantOutput: "shipper.s3.credentials_file (the AWS_* variables): "},
 
 	// Directories.
-	{name: "a data_dir in the home directory", config: "data_dir: ~/usages\n", says: `data_dir (DIR/collectord.yaml line 1): "~/usages" begins with ~, which only shells expand: write out the path`},
-	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", says: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
-	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", says: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
-	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", says: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
-	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: link("data", "nothing"), says: "DIR/data is a symbolic link to what does not exist"},
+	{name: "a data_dir in the home directory", config: "data_dir: ~/usages\n", wantOutput: `data_dir (DIR/collectord.yaml line 1): "~/usages" begins with ~, which only shells expand: write out the path`},
+	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
+	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
+	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", wantOutput: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
+	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: withLink("data", "nothing"), wantOutput: "DIR/data is a symbolic link to what does not exist"},
 
-	// Who may send.
-	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: pipe("pipe"), says: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
-	{name: "a tokens file that is huge", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: huge("tokens"), says: `"DIR/tokens" has more than 16MiB: name another file`},
-	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: pipe("pipe"), says: "the configuration has 2 mistakes"},
-	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", says: "http.tls.cert (DIR/collectord.yaml): holds no certificate"},
-	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", says: "http.tokens_file (DIR/tokens): no such file"},
-	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", says: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
-	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: file("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), says: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
-	{name: "a node that is called ..", config: "data_dir: DIR/data\nnode: ..\n", says: `node (DIR/collectord.yaml line 2): ".." is not a name: it stands for a directory`},
-	{name: "a node that is called .", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_NODE=."}, says: `node (COLLECTORD_NODE): "." is not a name`},
-	{name: "networks of IPv4 as those of IPv6", config: "data_dir: DIR/data\nudp: {allow: '::ffff:0:0/90'}\n", says: "udp.allow (DIR/collectord.yaml line 2): \"::ffff:0:0/90\" matches no sender"},
-	{name: "every network that is wrong", config: "data_dir: DIR/data\nudp: {allow: '10.0.0.0, fd00::/8, 10.0.0.0/33'}\n", says: "the configuration has 2 mistakes"},
+	// Which clients can send.
+	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: withPipe("pipe"), wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
+	{name: "a tokens file that is huge", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: withHugeFile("tokens"), wantOutput: `"DIR/tokens" has more than 16MiB: name another file`},
+	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: withPipe("pipe"), wantOutput: "the configuration has 2 mistakes"},
+	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", wantOutput: "http.tls.cert (DIR/collectord.yaml): contains no certificate"},
+	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", wantOutput: "http.tokens_file (DIR/tokens): no such file"},
+	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", wantOutput: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
+	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: withFile("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), wantOutput: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
+	{name: "a node that is called ..", config: "data_dir: DIR/data\nnode: ..\n", wantOutput: `node (DIR/collectord.yaml line 2): ".." is not a name: it stands for a directory`},
+	{name: "a node that is called .", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_NODE=."}, wantOutput: `node (COLLECTORD_NODE): "." is not a name`},
+	{name: "networks of IPv4 as those of IPv6", config: "data_dir: DIR/data\nudp: {allow: '::ffff:0:0/90'}\n", wantOutput: "udp.allow (DIR/collectord.yaml line 2): \"::ffff:0:0/90\" matches no sender"},
+	{name: "every network that is wrong", config: "data_dir: DIR/data\nudp: {allow: '10.0.0.0, fd00::/8, 10.0.0.0/33'}\n", wantOutput: "the configuration has 2 mistakes"},
 
 	// Listeners.
-	{name: "every address that is wrong", config: "data_dir: DIR/data\nhttp: {listen: 'localhost, h:3000, localhost:PORT'}\n", says: "the configuration has 2 mistakes"},
-	{name: "an address that is wrong beside one that is open", config: "data_dir: DIR/data\nhttp: {listen: 'h:3000, 0.0.0.0:PORT'}\n", says: "0.0.0.0:PORT can be reached from other hosts, and anyone there could post"},
-	{name: "listeners beside another mistake", config: "data_dir: DIR/data\nnode: ..\nhttp: {listen: '0.0.0.0:PORT'}\nudp: {listen: '0.0.0.0:PORT'}\n", says: "the configuration has 3 mistakes"},
-	{name: "a unix socket in no directory", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/none/s'}\n", says: "http.listen (DIR/collectord.yaml line 2): unix:DIR/none/s can't be bound: its directory does not exist"},
-	{name: "a unix socket in the place of a file", config: "data_dir: DIR/data\nadmin: {listen: 'unix:DIR/collectord.yaml'}\n", says: "admin.listen (DIR/collectord.yaml line 2): unix:DIR/collectord.yaml can't be bound: there is a file of this name that is not a socket"},
+	{name: "every address that is wrong", config: "data_dir: DIR/data\nhttp: {listen: 'localhost, h:3000, localhost:PORT'}\n", wantOutput: "the configuration has 2 mistakes"},
+	{name: "an address that is wrong beside one that is open", config: "data_dir: DIR/data\nhttp: {listen: 'h:3000, 0.0.0.0:PORT'}\n", wantOutput: "0.0.0.0:PORT can be reached from other hosts, and anyone there could post"},
+	{name: "listeners beside another mistake", config: "data_dir: DIR/data\nnode: ..\nhttp: {listen: '0.0.0.0:PORT'}\nudp: {listen: '0.0.0.0:PORT'}\n", wantOutput: "the configuration has 3 mistakes"},
+	{name: "a unix socket in no directory", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/none/s'}\n", wantOutput: "http.listen (DIR/collectord.yaml line 2): unix:DIR/none/s can't be bound: its directory does not exist"},
+	{name: "a unix socket in the place of a file", config: "data_dir: DIR/data\nadmin: {listen: 'unix:DIR/collectord.yaml'}\n", wantOutput: "admin.listen (DIR/collectord.yaml line 2): unix:DIR/collectord.yaml can't be bound: there is a file of this name that is not a socket"},
 
-	{name: "three addresses that are wrong", config: "data_dir: DIR/data\nhttp: {listen: 'a, b, c'}\n", says: "the configuration has 3 mistakes"},
+	{name: "three addresses that are wrong", config: "data_dir: DIR/data\nhttp: {listen: 'a, b, c'}\n", wantOutput: "the configuration has 3 mistakes"},
 
 	// The file.
-	{name: "a file that is missing", args: "--config DIR/none.yaml", says: "configuration (DIR/none.yaml): can't be read: no such file"},
-	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", says: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
-	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", says: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
-	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", says: "http (DIR/collectord.yaml line 3): YAML anchors"},
-	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, says: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
-	{name: "a configuration that is a pipe", args: "--config DIR/pipe", setUp: pipe("pipe"), says: "configuration (DIR/pipe): is not a regular file, and can't be read again at a reload: write its content to a file"},
-	{name: "a configuration that is a directory", args: "--config DIR", says: "configuration (DIR): is a directory: name a file"},
-	{name: "a configuration that never ends", args: "--config /dev/zero", says: "configuration (/dev/zero): is not a regular file"},
-	{name: "a configuration without a name", args: "--config=", says: "configuration (--config): names no file: name one, or leave the flag out"},
-	{name: "a configuration without keys", config: "DIR/data\n", says: "configuration (DIR/collectord.yaml line 1): holds no keys: write a line of the form key: value"},
-	{name: "an alias without its anchor", config: "node: *a\n", says: "configuration (DIR/collectord.yaml): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
-	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", says: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
+	{name: "a file that is missing", args: "--config DIR/none.yaml", wantOutput: "configuration (DIR/none.yaml): can't be read: no such file"},
+	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", wantOutput: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
+	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", wantOutput: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
+	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", wantOutput: "http (DIR/collectord.yaml line 3): YAML anchors"},
+	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, wantOutput: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
+	{name: "a configuration that is a pipe", args: "--config DIR/pipe", setUp: withPipe("pipe"), wantOutput: "configuration (DIR/pipe): is not a regular file, and can't be read again at a reload: write its content to a file"},
+	{name: "a configuration that is a directory", args: "--config DIR", wantOutput: "configuration (DIR): is a directory: name a file"},
+	{name: "a configuration that never ends", args: "--config /dev/zero", wantOutput: "configuration (/dev/zero): is not a regular file"},
+	{name: "a configuration without a name", args: "--config=", wantOutput: "configuration (--config): names no file: name one, or leave the flag out"},
+	{name: "a configuration without keys", config: "DIR/data\n", wantOutput: "configuration (DIR/collectord.yaml line 1): holds no keys: write a line of the form key: value"},
+	{name: "an alias without its anchor", config: "node: *a\n", wantOutput: "configuration (DIR/collectord.yaml): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
+	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", wantOutput: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
 }
 
-// told are configurations that are valid, and seldom meant.
-var told = []situation{
-	{name: "keys that others can read", config: s3("https://h", "credentials_file: DIR/keys"), setUp: open("keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), says: "warning: shipper.s3.credentials_file DIR/keys can be read or changed by everyone on this host (mode 0644): chmod 640 DIR/keys"},
-	{name: "keys of a credential that others can read", config: s3("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: open("s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), says: "DIR/s3-credentials can be read or changed by everyone"},
-	{name: "a program that has the keys", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[default]\ncredential_process = /bin/false\n"), says: "the configuration is valid"},
-	{name: "plaintext beyond the host", config: s3("http://minio.example:9000"), says: "warning: shipper.s3.endpoint http://minio.example:9000 is not encrypted"},
-	{name: "plaintext on the host", config: s3("http://[::1]:9000"), says: "the configuration is valid", never: "not encrypted"},
-	{name: "a network of a family that is not listened on", config: "data_dir: DIR/data\nudp: {listen: '0.0.0.0:PORT', allow: 'fd00::/8, 10.0.0.0/8'}\n", says: "warning: udp.allow fd00::/8 matches no sender: udp.listen has no IPv6 address"},
-	{name: "an IPv4 network as one of IPv6", config: "data_dir: DIR/data\nudp: {listen: '127.0.0.1:PORT', allow: '::ffff:127.0.0.1/128'}\n", says: "the configuration is valid", never: "matches no sender"},
-	{name: "an address of another host", config: "data_dir: DIR/data\nadmin: {listen: '192.0.2.7:PORT'}\n", says: "warning: admin.listen 192.0.2.7:PORT is not an address of this host now"},
-	{name: "a unix socket that the service manager may have a directory for", config: "data_dir: DIR/data\nhttp: {listen: 'unix:/run/collectord-none/s'}\n", says: "warning: http.listen unix:/run/collectord-none/s can't be bound now: its directory does not exist"},
-	{name: "authorities that others can change", config: s3("https://h", "ca_file: DIR/ca.pem"), setUp: func(t *testing.T, dir string) {
+// questionable has configurations that are valid but probably not intended.
+var questionable = []situation{
+	{name: "keys that others can read", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withReadableFile("keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), wantOutput: "warning: shipper.s3.credentials_file DIR/keys can be read or changed by everyone on this host (mode 0644): chmod 640 DIR/keys"},
+	{name: "keys of a credential that others can read", config: s3Config("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: withReadableFile("s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), wantOutput: "DIR/s3-credentials can be read or changed by everyone"},
+	{name: "a program that has the keys", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[default]\ncredential_process = /bin/false\n"), wantOutput: "the configuration is valid"},
+	{name: "plaintext beyond the host", config: s3Config("http://minio.example:9000"), wantOutput: "warning: shipper.s3.endpoint http://minio.example:9000 is not encrypted"},
+	{name: "plaintext on the host", config: s3Config("http://[::1]:9000"), wantOutput: "the configuration is valid", unwantedOutput: "not encrypted"},
+	{name: "a network of a family that is not listened on", config: "data_dir: DIR/data\nudp: {listen: '0.0.0.0:PORT', allow: 'fd00::/8, 10.0.0.0/8'}\n", wantOutput: "warning: udp.allow fd00::/8 matches no sender: udp.listen has no IPv6 address"},
+	{name: "an IPv4 network as one of IPv6", config: "data_dir: DIR/data\nudp: {listen: '127.0.0.1:PORT', allow: '::ffff:127.0.0.1/128'}\n", wantOutput: "the configuration is valid", unwantedOutput: "matches no sender"},
+	{name: "an address of another host", config: "data_dir: DIR/data\nadmin: {listen: '192.0.2.7:PORT'}\n", wantOutput: "warning: admin.listen 192.0.2.7:PORT is not an address of this host now"},
+	{name: "a unix socket that the service manager may have a directory for", config: "data_dir: DIR/data\nhttp: {listen: 'unix:/run/collectord-none/s'}\n", wantOutput: "warning: http.listen unix:/run/collectord-none/s can't be bound now: its directory does not exist"},
+	{name: "authorities that others can change", config: s3Config("https://h", "ca_file: DIR/ca.pem"), setUp: func(t *testing.T, dir string) {
 		if err := os.Chmod(newAuthority(t, dir).path, 0o646); err != nil {
 			t.Fatal(err)
 		}
-	}, says: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
-	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", says: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
-	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: link("wal", "nothing"), says: "warning: DIR/wal is a symbolic link to what does not exist"},
-	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: link("spool", "nothing"), says: "warning: DIR/spool is a symbolic link to what does not exist"},
-	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, says: "the configuration is valid", never: "COLLECTORD_TOKEN"},
-	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, says: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
+	}, wantOutput: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
+	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", wantOutput: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
+	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a symbolic link to what does not exist"},
+	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a symbolic link to what does not exist"},
+	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, wantOutput: "the configuration is valid", unwantedOutput: "COLLECTORD_TOKEN"},
+	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, wantOutput: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
 }
 
 func validationSituations(situations map[string][]situation) {
 	for _, s := range misconfigured {
 		check, run := s, s
-		check.name, check.args, check.exit = "check: "+s.name, "config check "+s.args, exitNotRight
-		run.name, run.args, run.exit = "run: "+s.name, "run "+s.args, exitBadConfig
+		check.name, check.args, check.wantExit = "check: "+s.name, "config check "+s.args, exitNotRight
+		run.name, run.args, run.wantExit = "run: "+s.name, "run "+s.args, exitBadConfig
 		situations["validation"] = append(situations["validation"], check, run)
 	}
-	for _, s := range told {
+	for _, s := range questionable {
 		s.args = "config check"
 		situations["warnings"] = append(situations["warnings"], s)
 	}
-	// Every address that can't be bound is named, on a line of its own.
+	// The output has a line for every address that can't be bound.
 	for _, which := range []string{"http.listen: listen tcp4 192.0.2.7:PORT:", "http.listen: listen tcp4 192.0.2.7:PORT2:", "admin.listen: listen tcp4 192.0.2.7:PORT3:", "udp.listen: listen udp4 192.0.2.7:PORT:"} {
 		situations["bind"] = append(situations["bind"], situation{
-			name: which, args: "run", exit: exitError, says: "collectord: " + which,
+			name: which, args: "run", wantExit: exitError, wantOutput: "collectord: " + which,
 			config: "data_dir: DIR/data\nhttp: {anonymous: true, listen: '192.0.2.7:PORT,192.0.2.7:PORT2'}\nudp: {listen: '192.0.2.7:PORT', allow: 0.0.0.0/0}\nadmin: {listen: '192.0.2.7:PORT3'}\n",
 		})
 	}
 	situations["names"] = []situation{
-		{name: "a token for .", args: "token new .", exit: exitError, says: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
-		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", exit: exitError, says: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
+		{name: "a token for .", args: "token new .", wantExit: exitError, wantOutput: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
+		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", wantExit: exitError, wantOutput: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
 	}
 }
 
-// s3 is a configuration with an endpoint, and more of shipper.s3.
-func s3(endpoint string, more ...string) string {
+// s3Config returns a configuration with an endpoint and more keys of shipper.s3.
+func s3Config(endpoint string, more ...string) string {
 	return "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {\n  endpoint: '" + endpoint + "', region: r, " + strings.Join(more, ", ") + "}}\n"
 }
 
-func destined(url string) string {
+func destinationConfig(url string) string {
 	return "data_dir: DIR/data\nshipper: {destination: '" + url + "', s3: {region: r}}\n"
 }
 
-func file(name, content string) func(t *testing.T, dir string) {
+func withFile(name, content string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) { write(t, filepath.Join(dir, name), content) }
 }
 
-// open is a file that everybody can read.
-func open(name, content string) func(t *testing.T, dir string) {
+// withReadableFile makes a file that every user can read.
+func withReadableFile(name, content string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
-		file(name, content)(t, dir)
+		withFile(name, content)(t, dir)
 		if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func pipe(name string) func(t *testing.T, dir string) {
+func withPipe(name string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
 			t.Fatal(err)
@@ -168,17 +168,17 @@ func pipe(name string) func(t *testing.T, dir string) {
 	}
 }
 
-// huge is a file that is larger than any that is read, and takes no room.
-func huge(name string) func(t *testing.T, dir string) {
+// withHugeFile makes a sparse file that is larger than the limit for files that are read.
+func withHugeFile(name string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
-		file(name, "")(t, dir)
+		withFile(name, "")(t, dir)
 		if err := os.Truncate(filepath.Join(dir, name), 1<<30); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func link(name, to string) func(t *testing.T, dir string) {
+func withLink(name, to string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
@@ -186,7 +186,7 @@ func link(name, to string) func(t *testing.T, dir string) {
 	}
 }
 
-// All that can be wrong with one configuration is found at once, and is the same for both.
+// config check and run report all mistakes of a configuration at once, and the same ones.
 func TestCheckAndRunFindTheSameMistakes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -209,7 +209,7 @@ shipper:
   s3: {endpoint: 'ftp://h', ca_file: DIR/ca, credentials_file: DIR/keys}
 `, "DIR", dir))
 	mistakes := func(command1 ...string) string {
-		ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 		defer cancel()
 		cmd := command(t, append(command1, "--config", config)...)
 		out, _ := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...).CombinedOutput()
@@ -224,7 +224,7 @@ shipper:
 	}
 }
 
-// What the daemon's user can't use is found by config check, as root too, and by run.
+// config check, also as root, and run report each file that the daemon's user can't use.
 func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 	t.Parallel()
 	asRoot, daemon := os.Geteuid() == 0, os.Geteuid()
@@ -243,7 +243,7 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 	for name, c := range map[string]struct {
 		more  string
 		setUp func(dir string) error
-		says  string
+		want  string
 	}{
 		"a tokens file":                 {"http: {tokens_file: DIR/tokens}\n", closed("tokens"), "http.tokens_file (DIR/tokens): can't be read by " + userName(daemon) + ": permission denied"},
 		"keys":                          {"shipper: {destination: 's3://abc', s3: {region: r, credentials_file: DIR/keys}}\n", closed("keys"), "shipper.s3.credentials_file (DIR/keys): can't be read by " + userName(daemon) + ": permission denied"},
@@ -270,12 +270,12 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := strings.ReplaceAll(c.says, "DIR", dir)
+			want := strings.ReplaceAll(c.want, "DIR", dir)
 			out, stderr, status := runCollectord(t, "config", "check", "--config", config)
 			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, to whom data_dir belongs") {
 				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), testLimit) // it would run
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // without a mistake it would run
 			defer cancel()
 			run := exec.CommandContext(ctx, path, "run", "--config", config)
 			if asRoot {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestObjectsOfBatchesAndDatagramsAreHealthy ships what HTTP batches and
-// datagrams brought at the same time, and has every object read back.
+// TestObjectsOfBatchesAndDatagramsAreHealthy sends HTTP batches and datagrams at the same
+// time, and reads back every object.
 func TestObjectsOfBatchesAndDatagramsAreHealthy(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 4MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 2m}\n")
 	d := start(t, config, port, admin)
@@ -33,7 +33,7 @@ func TestObjectsOfBatchesAndDatagramsAreHealthy(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_, _ = conn.Write([]byte(usageText(i, "udp"))) // what the kernel drops is not missed here
+				_, _ = conn.Write([]byte(usageText(i, "udp"))) // the kernel may drop some
 			}
 		}
 	})

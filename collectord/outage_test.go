@@ -15,8 +15,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// serveStorage has a fake storage answer at an address until stop is called, after which
-// nothing listens there.
+// serveStorage serves a fake storage at an address until stop is called. After that the
+// address is closed.
 func serveStorage(t *testing.T, f *s3test.Server, address string) (stop func()) {
 	t.Helper()
 	ln, err := net.Listen("tcp", address)
@@ -31,7 +31,7 @@ func serveStorage(t *testing.T, f *s3test.Server, address string) (stop func()) 
 	return stop
 }
 
-func (d *daemon) ask(path string) string {
+func (d *daemon) getAdmin(path string) string {
 	d.t.Helper()
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", d.admin, path))
 	if err != nil {
@@ -47,14 +47,14 @@ func (d *daemon) ask(path string) string {
 
 func (d *daemon) status() (s admin.Status) {
 	d.t.Helper()
-	if err := json.Unmarshal([]byte(d.ask(admin.StatusPath)), &s); err != nil {
+	if err := json.Unmarshal([]byte(d.getAdmin(admin.StatusPath)), &s); err != nil {
 		d.t.Fatal(err)
 	}
 	return s
 }
 
-// TestAStorageThatIsKilledIsSeenWherePeopleLook, and that it is back.
-func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
+// TestAKilledStorageIsReportedEverywhere also checks the reports of its return.
+func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
@@ -63,7 +63,7 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 	m := startManager(t, filepath.Join(dir, "notify"))
 	config, port, adminPort := configure(t, dir, "wal: {seal_after: 100ms}\nshutdown: {grace: 0s}\nshipper:\n  heartbeat: 0s\n  retry_min: 50ms\n  retry_max: 100ms\n  "+strings.Replace(where, f.URL, "http://"+address, 1)+"\n")
 	d := m.run(nil, config, port, adminPort)
-	line := func() string { status, _ := m.heard(); return status }
+	line := func() string { status, _ := m.lastStatus(); return status }
 	check := func(want string, exit int) {
 		t.Helper()
 		out, stderr, status := runCollectord(t, "status", "--check", "--config", config)
@@ -81,21 +81,21 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 	d.post(&acknowledged{ids: map[int]string{}}, 0, 100, 4, false)
 	posted := time.Now()
 	const cause = "(connection refused)"
-	until(t, "the status says so", func() bool { s := d.status(); return s.Destination.FailingSince != nil && s.Backlog.Usages == 100 })
+	until(t, "the status reports the failure", func() bool { s := d.status(); return s.Destination.FailingSince != nil && s.Backlog.Usages == 100 })
 	s := d.status()
 	if e := s.Destination.Error; s.Verdict != admin.Warning || e == nil || e.Kind != "network" || !strings.Contains(e.Advice, address) || s.Destination.LastSuccess.After(posted) ||
 		!strings.HasPrefix(s.Summary, "can't ship to s3://bucket/prod/ at http://"+address+" since ") || !strings.Contains(s.Summary, cause) || !strings.Contains(s.Summary, "100 usages wait") {
 		t.Errorf("%+v", s)
 	}
-	until(t, "the service manager is told so", func() bool {
+	until(t, "the service manager has the new status", func() bool {
 		return strings.HasPrefix(line(), "can't ship to s3://bucket/prod/ at") && strings.Contains(line(), cause)
 	})
 	took := time.Since(posted)
-	if verbose := d.ask("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: warning; can't ship") || !strings.Contains(verbose, "\ndestination s3://bucket/prod/ at http://"+address+": failing since ") ||
+	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: warning; can't ship") || !strings.Contains(verbose, "\ndestination s3://bucket/prod/ at http://"+address+": failing since ") ||
 		!strings.Contains(verbose, "\ntrouble shipping: ") || !strings.Contains(verbose, "advice: nothing listens at "+address) {
 		t.Errorf("readyz?verbose: %s", verbose)
 	}
-	if got := d.ask("/readyz"); got != "ok\n" {
+	if got := d.getAdmin("/readyz"); got != "ok\n" {
 		t.Errorf("readyz: %s", got)
 	}
 	if metrics := d.metrics(); metrics["collectord_shipper_failing_since_timestamp_seconds"] <= metrics["collectord_shipper_last_success_timestamp_seconds"] ||
@@ -109,23 +109,23 @@ func TestAStorageThatIsKilledIsSeenWherePeopleLook(t *testing.T) {
 		}
 	}
 	check("WARNING: can't ship to ", 1)
-	t.Logf("all of them said so within %v", took.Round(time.Millisecond))
+	t.Logf("all of them reported it within %v", took.Round(time.Millisecond))
 
 	serveStorage(t, f, address)
 	until(t, "all is shipped", func() bool { s := d.status(); return s.Backlog.Usages == 0 && s.Verdict == admin.Fine })
-	until(t, "the service manager is told so", func() bool { return strings.HasPrefix(line(), "all is shipped; usages/s: ") })
+	until(t, "the service manager has the new status", func() bool { return strings.HasPrefix(line(), "all is shipped; usages/s: ") })
 	if metrics := d.metrics(); metrics["collectord_shipper_failing_since_timestamp_seconds"] != 0 || metrics[`collectord_trouble{name="shipping"}`] != 0 {
-		t.Error("the metrics go on with it")
+		t.Error("the metrics still report the failure")
 	}
-	if verbose := d.ask("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: fine; ") || strings.Contains(verbose, "trouble") {
+	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: fine; ") || strings.Contains(verbose, "trouble") {
 		t.Errorf("readyz?verbose: %s", verbose)
 	}
 	check("FINE: ", 0)
 	d.stop()
 }
 
-// TestAWrongBucketIsSeenWithNothingToShip by a command that asks over a unix socket.
-func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
+// TestAWrongBucketIsReportedWithNothingToShip runs status over a unix socket.
+func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
@@ -137,8 +137,8 @@ func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
 	run := m.command(nil, config)
 	socket := "unix:" + filepath.Join(dir, "admin.sock")
 	run.Args = append(run.Args, "--admin-listen", socket+fmt.Sprintf(",127.0.0.1:%d", adminPort))
-	d := startAs(t, run, port, adminPort)
-	until(t, "it is known", func() bool { return d.status().Destination.FailingSince != nil })
+	d := startCommand(t, run, port, adminPort)
+	until(t, "the failure is known", func() bool { return d.status().Destination.FailingSince != nil })
 	out, stderr, status := runCollectord(t, "status", "--check", "--config", config, "--admin-listen", socket)
 	if status != exitNotRight || !strings.HasPrefix(out, "FAILING: can't ship to s3://bucket/prod/ at ") || stderr != "" {
 		t.Errorf("status --check exits with %d: %s%s", status, out, stderr)
@@ -146,8 +146,8 @@ func TestAWrongBucketIsSeenWithNothingToShip(t *testing.T) {
 	if out := must0(t, "status", "--config", config); !strings.Contains(out, "  what to do: create the bucket bucket, or correct shipper.destination\n") {
 		t.Errorf("status: %s", out)
 	}
-	until(t, "the service manager is told so", func() bool {
-		line, _ := m.heard()
+	until(t, "the service manager has the new status", func() bool {
+		line, _ := m.lastStatus()
 		return strings.HasPrefix(line, "can't ship to s3://bucket/prod/ at ") && strings.Contains(line, "all is shipped")
 	})
 	d.stop()

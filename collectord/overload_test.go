@@ -20,44 +20,44 @@ import (
 	"time"
 )
 
-// crowd is how many clients of a kind are slow at a time: nearly all that
-// http.max_connections lets in here.
+// crowdSize is the number of slow clients of a kind: nearly as many as
+// http.max_connections allows in these tests.
 const (
-	crowd      = 1000
-	crowdLimit = 1024
+	crowdSize = 1000
+	maxCrowd  = 1024
 )
 
-// slowness is a way to hold a connection and give nothing for it.
-type slowness struct {
+// slowKind is a way to occupy a connection without sending a usage.
+type slowKind struct {
 	name    string
 	first   string             // sent at once
-	each    func(i int) string // if set: sent at once by client i
-	dribble string             // then sent again and again
-	flood   string             // sent as fast as it is taken, while no answer is read
+	each    func(i int) string // if not nil, client i sends this instead
+	dribble string             // sent repeatedly after that
+	flood   string             // sent as fast as possible, while no answer is read
 	secure  *tls.Config        // over TLS, if not nil
 }
 
-// everySlowness has all ways tried to be slow; by default a few are, since each
-// takes seconds.
-var everySlowness = flag.Bool("every-slowness", false, "try all ways to be a slow client")
+// allSlowKinds makes the test try all kinds of slow clients. The default is a few, since
+// each takes seconds.
+var allSlowKinds = flag.Bool("every-slowness", false, "try all ways to be a slow client")
 
-func slownesses() []slowness {
+func slowKinds() []slowKind {
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-	some := []slowness{
+	some := []slowKind{
 		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
 		{name: "dribbling a body", first: head + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
-		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
+		{name: "reading no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
 	}
-	if !*everySlowness {
+	if !*allSlowKinds {
 		return some
 	}
-	return append(some, []slowness{
-		{name: "saying nothing"},
+	return append(some, []slowKind{
+		{name: "sending nothing"},
 		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
-		{name: "holding as much of a body as they may", each: func(i int) string {
-			size := 15 << 10 // there is room for that of everyone
+		{name: "sending the largest part of a body that is allowed", each: func(i int) string {
+			size := 15 << 10 // fits into the memory for all clients
 			if i%6 == 0 {
 				size = 150 << 10
 			}
@@ -67,11 +67,11 @@ func slownesses() []slowness {
 	}...)
 }
 
-// TestAThousandSlowClientsStopNobodyAndCostLittle lets a thousand clients of each
-// kind at the daemon, as its defaults allow but for shorter times, while another
-// client wants its usages stored.
-func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
-	t.Parallel() // it waits most of the time
+// TestAThousandSlowClientsBlockNoOtherAndCostLittle runs a thousand slow clients of each
+// kind against a daemon with its defaults except for shorter timeouts. Another client's
+// usages must still be stored.
+func TestAThousandSlowClientsBlockNoOtherAndCostLittle(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -82,28 +82,28 @@ func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := start(t, config, port, admin)
-	for _, kind := range slownesses() {
-		d.withstand(kind, &http.Client{Timeout: testLimit}, d.url())
+	for _, kind := range slowKinds() {
+		d.serveDespite(kind, &http.Client{Timeout: testTimeout}, d.url())
 	}
-	// What DESIGN.md allows with every limit reached.
+	// The documented bound with every limit reached.
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
 	}
 	d.stop()
 }
 
-// withstand lets a crowd of slow clients at the daemon until the last of them is
-// cut off, while another posts.
-func (d *daemon) withstand(kind slowness, client *http.Client, url string) {
+// serveDespite runs slow clients until the daemon has closed the last of them, while
+// another client posts.
+func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 	t := d.t
 	t.Helper()
 	began := time.Now()
-	slow := kind.begin(t, d, crowd)
+	slow := kind.begin(t, d, crowdSize)
 	var took []time.Duration
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		for held := float64(crowd); held > 1; { // the fast client has one
+		for held := float64(crowdSize); held > 1; { // the fast client has one
 			m, err := d.scrape()
 			if err != nil {
 				return
@@ -142,36 +142,36 @@ func (d *daemon) withstand(kind slowness, client *http.Client, url string) {
 		slow.connected, kind.name+":", lasted.Seconds(), len(took), took[len(took)*99/100].Round(100*time.Microsecond), d.memory())
 }
 
-// A thousand clients that never finish their handshake, or do nothing after it,
-// stop nobody either.
-func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
-	t.Parallel() // it waits most of the time
+// A thousand clients that never finish their handshake, or send nothing after it, block no
+// other client either.
+func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d, began := start(t, config, port, admin), time.Now()
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
-	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
-	crowdOf.ServerName = "127.0.0.1"
+	slowTLS := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
+	slowTLS.ServerName = "127.0.0.1"
 	const hello = "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
-	for _, kind := range []slowness{
-		{name: "saying nothing"},
+	for _, kind := range []slowKind{
+		{name: "sending nothing"},
 		{name: "dribbling a hello after 12 KiB", first: hello + strings.Repeat("x", 12<<10), dribble: "x"},
-		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: crowdOf},
+		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: slowTLS},
 	} {
 		client := ca.client("edge-7")
-		client.Timeout = testLimit
-		d.withstand(kind, client, url)
+		client.Timeout = testTimeout
+		d.serveDespite(kind, client, url)
 	}
 	m := d.metrics()
-	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowd {
+	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowdSize {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	// One line a kind, and a sum every 30 s.
-	if n, most := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > most {
-		t.Errorf("%d lines on handshakes, at most %d are fine", n, most)
+	// One line for each kind, and a summary every 30 s.
+	if n, limit := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > limit {
+		t.Errorf("%d lines about handshakes, want at most %d", n, limit)
 	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
@@ -179,18 +179,18 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	d.stop()
 }
 
-// slow are clients that hold on.
-type slow struct {
+// slowClients are the connections of slow clients.
+type slowClients struct {
 	conns     []net.Conn
 	connected int
 	over      atomic.Bool
 	running   sync.WaitGroup
 }
 
-// begin connects n clients and has them be slow.
-func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
+// begin connects n clients and starts their slow behaviour.
+func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 	t.Helper()
-	s := &slow{}
+	s := &slowClients{}
 	for i, busy := 0, time.Now(); i < n; i++ {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
 		if err != nil {
@@ -216,10 +216,10 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 			first = k.each(i)
 		}
 		if _, err := io.WriteString(c, first); err != nil {
-			if time.Since(busy) > testLimit {
+			if time.Since(busy) > testTimeout {
 				t.Fatalf("%s: client %d: %v", k.name, i, err)
 			}
-			i-- // on a busy machine its time was over before that
+			i-- // on a busy machine its timeout was over before that
 		}
 	}
 	s.connected = len(s.conns)
@@ -228,7 +228,7 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 		s.running.Go(func() {
 			for !s.over.Load() {
 				for _, c := range s.conns {
-					_, _ = io.WriteString(c, k.dribble) // those that are cut off fail
+					_, _ = io.WriteString(c, k.dribble) // fails for closed connections
 				}
 			}
 		})
@@ -236,7 +236,7 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 	return s
 }
 
-func (s *slow) end() {
+func (s *slowClients) end() {
 	s.over.Store(true)
 	for _, c := range s.conns {
 		c.Close()
@@ -244,20 +244,20 @@ func (s *slow) end() {
 	s.running.Wait()
 }
 
-// connections is how many the daemon has open for usages.
+// connections returns the number of the daemon's open connections for usages.
 func (d *daemon) connections() int {
 	d.t.Helper()
 	return int(d.metrics()["collectord_http_connections"])
 }
 
-// footprint is what the daemon takes, in bytes.
+// footprint is the daemon's memory in bytes.
 type footprint struct{ now, peak int }
 
 func (f footprint) String() string {
 	return fmt.Sprintf("RSS %d MiB, at most %d MiB so far", f.now>>20, f.peak>>20)
 }
 
-// memory is VmRSS and VmHWM of proc(5).
+// memory reads VmRSS and VmHWM (proc(5)).
 func (d *daemon) memory() (f footprint) {
 	d.t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
@@ -283,36 +283,36 @@ func (d *daemon) memory() (f footprint) {
 	return f
 }
 
-// TestConnectionsBeyondTheLimitAreAnswered has more clients than places: those
-// that are idle make room, and who is turned away is told when to come back.
+// TestConnectionsBeyondTheLimitAreAnswered has more clients than the limit of connections.
+// Idle connections are closed for new ones, and refused clients get Retry-After.
 func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowd {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowdSize {
 		t.Fatalf("a limit of %d open files is too low for this test: %v", limit.Cur, err)
 	}
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd))
 	d := start(t, config, port, admin)
-	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
-	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
-	// While the crowd is being turned away, not everyone is listened to first.
+	idle := slowKind{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
+	slow := idle.begin(t, d, 2*crowdSize) // the first can be closed after they have been idle for a second
+	// While many clients are refused, the server does not read every request first.
 	for i, c := range slow.conns {
-		_ = c.SetReadDeadline(time.Now().Add(testLimit))
+		_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatalf("client %d is neither answered nor cut off", i)
 		}
 	}
-	until(t, "all places are taken", func() bool { return d.connections() >= crowd })
-	const most = 20 // are cut off without an answer, by a daemon that got no processor for a while
+	until(t, "all connections are in use", func() bool { return d.connections() >= crowdSize })
+	const maxCut = 20 // connections closed without an answer, by a daemon that got no CPU for a while
 	var refused, stored, cut int
-	until(t, "idle connections make room", func() bool {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
+	until(t, "an idle connection is closed for a new one", func() bool {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 		resp, err := client.Post(d.url(), "application/json", strings.NewReader(`{"a":1}`))
 		if err != nil {
-			if cut++; cut <= most {
+			if cut++; cut <= maxCut {
 				return false
 			}
-			t.Fatal(err) // cut off without an answer
+			t.Fatal(err) // closed without an answer
 		}
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(resp.Body)
@@ -326,10 +326,10 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 		}
 		return stored >= 100
 	})
-	if n := d.connections(); n > crowdLimit {
+	if n := d.connections(); n > maxCrowd {
 		t.Errorf("%d connections are open", n)
 	}
-	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowd, refused, d.memory())
+	t.Logf("%d connections wanted; 100 requests stored, %d refused with Retry-After; %s", 2*crowdSize, refused, d.memory())
 	slow.end()
 	d.stop()
 }

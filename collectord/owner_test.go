@@ -20,7 +20,7 @@ func TestShipIsForTheOwnerOfTheData(t *testing.T) {
 		goWithout(t, "root, to have files of others")
 	}
 	t.Parallel()
-	dir, err := os.MkdirTemp("/tmp", "collectord-owner-") // which others may enter
+	dir, err := os.MkdirTemp("/tmp", "collectord-owner-") // other users can enter it
 	if err != nil {
 		t.Fatal(err)
 	}

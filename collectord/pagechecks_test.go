@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// isAnswered compares what the page says.
-func (b *browser) isAnswered(verdict string, says []string) {
+// checkVerdict compares the page's heading, title and texts.
+func (b *browser) checkVerdict(verdict string, wants []string) {
 	b.t.Helper()
 	var title, heading, text string
 	b.eval("document.title", &title)
@@ -19,34 +19,35 @@ func (b *browser) isAnswered(verdict string, says []string) {
 	if !regexp.MustCompile("^("+verdict+")$").MatchString(heading) || !strings.HasPrefix(title, heading+" – edge-1") {
 		b.t.Errorf("the verdict is %q and the title %q, want %s: %s", heading, title, verdict, text)
 	}
-	for _, want := range says {
+	for _, want := range wants {
 		if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
-			b.t.Errorf("the page does not say %q: %s", want, text)
+			b.t.Errorf("the page lacks %q: %s", want, text)
 		}
 	}
 }
 
-// isQuiet finds no error of any kind, and no request but that for the page.
-func (b *browser) isQuiet(url string) {
+// checkNoErrors asserts that there is no error of any kind, and no request but that for the
+// page.
+func (b *browser) checkNoErrors(url string) {
 	b.t.Helper()
 	for _, kind := range []string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed", "Audits.issueAdded"} {
-		for _, entry := range b.seen(kind) {
+		for _, entry := range b.eventsOf(kind) {
 			b.t.Errorf("%s: %s", kind, entry)
 		}
 	}
-	for _, params := range b.seen("Network.requestWillBeSent") {
+	for _, params := range b.eventsOf("Network.requestWillBeSent") {
 		var sent struct{ Request struct{ URL string } }
 		if err := json.Unmarshal(params, &sent); err != nil || sent.Request.URL != url {
 			b.t.Errorf("it asks for %s (%v)", sent.Request.URL, err)
 		}
 	}
-	if n := len(b.seen("Network.requestWillBeSent")); n == 0 {
+	if n := len(b.eventsOf("Network.requestWillBeSent")); n == 0 {
 		b.t.Error("no request was seen")
 	}
 }
 
-// fits finds nothing that is wider than the window or than its box.
-func (b *browser) fits(width int) {
+// checkWidth asserts that no element is wider than the window or its box.
+func (b *browser) checkWidth(width int) {
 	b.t.Helper()
 	var wide []string
 	b.eval(`[...document.querySelectorAll("*")].filter(e => e.scrollWidth > Math.max(e.clientWidth, 1) + 1 && e.clientWidth > 0 && getComputedStyle(e).display != "inline"
@@ -62,8 +63,8 @@ func (b *browser) fits(width int) {
 	}
 }
 
-// contrasts are the texts and lines whose contrast with what is behind them is below that
-// of WCAG 2.2, 1.4.3 and 1.4.11 (AA).
+// contrasts finds texts and lines whose contrast with the background is below that of WCAG
+// 2.2, 1.4.3 and 1.4.11 (AA).
 const contrasts = `(() => {
 	const rgba = text => { const n = text.match(/[\d.]+/g).map(Number); return text.startsWith("color(") ? [n[0]*255, n[1]*255, n[2]*255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1] }
 	const over = (top, below) => top.slice(0, 3).map((c, i) => c * top[3] + below[i] * (1 - top[3])).concat(1)
@@ -81,8 +82,8 @@ const contrasts = `(() => {
 	return bad
 })()`
 
-// isReadable finds enough contrast, and lines that differ by more than their colour.
-func (b *browser) isReadable() {
+// checkContrast asserts enough contrast, and lines that differ by more than their colour.
+func (b *browser) checkContrast() {
 	b.t.Helper()
 	var bad []string
 	b.eval(contrasts, &bad)
@@ -96,9 +97,9 @@ func (b *browser) isReadable() {
 	}
 }
 
-// isForScreenReaders looks at the accessibility tree: headings, landmarks, tables with
+// checkAccessibility checks the accessibility tree for headings, landmarks, tables with
 // headers, and a text for every picture.
-func (b *browser) isForScreenReaders(figures bool) {
+func (b *browser) checkAccessibility(figures bool) {
 	b.t.Helper()
 	type value struct{ Value any }
 	var tree struct {
@@ -125,9 +126,9 @@ func (b *browser) isForScreenReaders(figures bool) {
 	if figures {
 		wanted = map[string]int{"heading": 11, "banner": 1, "main": 1, "contentinfo": 1, "navigation": 1, "region": 7, "table": 3, "columnheader": 6, "rowheader": 15, "image": 4}
 	}
-	for role, least := range wanted {
-		if roles[role] < least {
-			b.t.Errorf("it has %d of %s, want %d: %v", roles[role], role, least, roles)
+	for role, minCount := range wanted {
+		if roles[role] < minCount {
+			b.t.Errorf("the page has %d of %s, want at least %d: %v", roles[role], role, minCount, roles)
 		}
 	}
 }

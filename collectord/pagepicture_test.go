@@ -23,14 +23,14 @@ import (
 
 var updateScreenshot = flag.Duration("update-screenshot", 0, "make docs/status-page.png of a daemon that has run for so long")
 
-// TestChromiumPicturesTheStatusPage makes the picture of docs/status-page.md, with
-// -update-screenshot, of a daemon that ships what clients send it to a real storage. Once,
-// that storage hangs for a while.
+// TestChromiumPicturesTheStatusPage makes the picture of docs/status-page.md with
+// -update-screenshot. A daemon ships usages of clients to a real storage, which hangs once
+// for a while.
 func TestChromiumPicturesTheStatusPage(t *testing.T) {
-	const picture, most = "../docs/status-page.png", 150 << 10
+	const picture, maxBytes = "../docs/status-page.png", 150 << 10
 	if *updateScreenshot == 0 {
 		info, err := os.Stat(picture)
-		if err != nil || info.Size() > most {
+		if err != nil || info.Size() > maxBytes {
 			t.Errorf("%s is missing or too large: run this test with -update-screenshot 1h (%v)", picture, err)
 		}
 		return
@@ -50,25 +50,25 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 		if err := storage.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
-		d.rejected("no JSON", http.StatusBadRequest)
+		d.postRejected("no JSON", http.StatusBadRequest)
 		rate := fmt.Sprint(int(150 + 60*math.Sin(40*share) + 30*math.Sin(170*share)))
 		for _, target := range []string{fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("udp://127.0.0.1:%d", port)} {
-			_ = command(t, "send", "--rate", rate, "--duration", "7s", target).Run() // slower where the machine is busy
+			_ = command(t, "send", "--rate", rate, "--duration", "7s", target).Run() // slower on a busy machine
 		}
 	}
 	b := startBrowser(t)
-	b.look(1100, 1, "prefers-color-scheme", "light")
-	b.visit(pageOf(admin))
-	b.isAnswered("Fine", nil)
+	b.emulate(1100, 1, "prefers-color-scheme", "light")
+	b.visit(statusPageURL(admin))
+	b.checkVerdict("Fine", nil)
 	b.screenshot(picture)
 	paletted(t, picture)
-	if info, err := os.Stat(picture); err != nil || info.Size() > most {
+	if info, err := os.Stat(picture); err != nil || info.Size() > maxBytes {
 		t.Errorf("the picture is too large (%v)", err)
 	}
 }
 
-// paletted makes a picture a third of its size: of colors that are nearly the same it keeps
-// the one that it has most of.
+// paletted reduces a picture to a third of its size. Of nearly equal colors it keeps the
+// most frequent one.
 func paletted(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -107,6 +107,6 @@ func paletted(t *testing.T, path string) {
 func colorDistance(a, b color.Color) int {
 	r, g, blue, _ := a.RGBA()
 	r2, g2, blue2, _ := b.RGBA()
-	apart := func(x, y uint32) int { return int(max(x, y)-min(x, y)) >> 8 }
-	return max(apart(r, r2), apart(g, g2), apart(blue, blue2))
+	distance := func(x, y uint32) int { return int(max(x, y)-min(x, y)) >> 8 }
+	return max(distance(r, r2), distance(g, g2), distance(blue, blue2))
 }

@@ -26,8 +26,8 @@ func postFrom(t *testing.T, d *daemon, host, origin string) int {
 	return resp.StatusCode
 }
 
-// By default only this host's own pages may send; a reload adds others, or takes
-// them away. Each rejected usage is counted, and one line is logged.
+// By default only pages of this host can send. A reload adds or removes other origins. Each
+// rejected usage is counted, and one line is logged.
 func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
@@ -57,10 +57,10 @@ func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
 	}
 	const no, yes = http.StatusForbidden, http.StatusCreated
 	check(no, no, no)
-	d.rewrite(config, "http: {", "http: {origins: 'null', hosts: Usages.test, ")
+	d.rewriteConfig(config, "http: {", "http: {origins: 'null', hosts: Usages.test, ")
 	d.untilLogged("http.hosts: ")
 	check(yes, yes, no)
-	d.rewrite(config, "http: {origins: 'null', hosts: Usages.test, ", "http: {")
+	d.rewriteConfig(config, "http: {origins: 'null', hosts: Usages.test, ", "http: {")
 	d.untilLogged("http.hosts: Usages.test -> ")
 	check(no, no, no)
 	if got := d.metrics()[`collectord_usages_rejected_total{reason="cross_site",source="http"}`]; got != float64(asked) {
@@ -69,7 +69,7 @@ func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
 	if log := d.log(); strings.Count(log, "trouble=cross_site") != 1 || strings.Contains(log, "evil.test") || !strings.Contains(log, "http.origins holds null") {
 		t.Errorf("logged: %s", log)
 	}
-	if _, err := loadText(t, fmt.Sprintf("http: {hosts: 'usages.test:%d'}", port)); err == nil || !strings.Contains(err.Error(), "without scheme, port or path") {
+	if _, err := loadConfig(t, fmt.Sprintf("http: {hosts: 'usages.test:%d'}", port)); err == nil || !strings.Contains(err.Error(), "without scheme, port or path") {
 		t.Errorf("a host with a port: %v", err)
 	}
 }

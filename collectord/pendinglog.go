@@ -31,61 +31,61 @@ func newPendingLog() *pendingLog {
 }
 
 // open sets the log and releases all waiting calls. It must be called once.
-func (g *pendingLog) open(log *wal.Log) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for r, n := range g.rejected {
+func (p *pendingLog) open(log *wal.Log) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for r, n := range p.rejected {
 		log.Reject(r.source, r.reason, n)
 	}
-	g.log.Store(log)
-	close(g.opened)
+	p.log.Store(log)
+	close(p.opened)
 }
 
-func (g *pendingLog) wait() *wal.Log {
-	if log := g.log.Load(); log != nil {
+func (p *pendingLog) wait() *wal.Log {
+	if log := p.log.Load(); log != nil {
 		return log
 	}
-	<-g.opened
-	return g.log.Load()
+	<-p.opened
+	return p.log.Load()
 }
 
-func (g *pendingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
-	return g.wait().AppendSeq(ctx, recs)
+func (p *pendingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
+	return p.wait().AppendSeq(ctx, recs)
 }
 
-func (g *pendingLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
-	if log := g.log.Load(); log != nil {
+func (p *pendingLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
+	if log := p.log.Load(); log != nil {
 		return log.AppendTo(w, recs)
 	}
 	return 0, httpserver.ErrStarting
 }
 
-func (g *pendingLog) Commit() { g.wait().Commit() }
+func (p *pendingLog) Commit() { p.wait().Commit() }
 
-func (g *pendingLog) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
+func (p *pendingLog) Enqueue(recs ...wal.Record) int { return p.wait().Enqueue(recs...) }
 
-func (g *pendingLog) YieldToIngest() { g.wait().YieldToIngest() }
+func (p *pendingLog) YieldToIngest() { p.wait().YieldToIngest() }
 
-func (g *pendingLog) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
+func (p *pendingLog) Repeat(s wal.Source, n int) { p.wait().Repeat(s, n) }
 
 // Reject counts rejected usages. It never waits for the log, because they only change
 // the ledger.
-func (g *pendingLog) Reject(s wal.Source, reason string, n int) {
-	if log := g.log.Load(); log != nil {
+func (p *pendingLog) Reject(s wal.Source, reason string, n int) {
+	if log := p.log.Load(); log != nil {
 		log.Reject(s, reason, n)
 		return
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if log := g.log.Load(); log != nil {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if log := p.log.Load(); log != nil {
 		log.Reject(s, reason, n)
 		return
 	}
-	g.rejected[rejection{s, reason}] += n
+	p.rejected[rejection{s, reason}] += n
 }
 
-func (g *pendingLog) Full() error {
-	if log := g.log.Load(); log != nil {
+func (p *pendingLog) Full() error {
+	if log := p.log.Load(); log != nil {
 		return log.Full()
 	}
 	return httpserver.ErrStarting

@@ -14,9 +14,9 @@ import (
 	"collectord/wal"
 )
 
-// While the log opens, the HTTP server says so, and keeps usages waiting rather
-// than refusing them: a restart is not to be noticed.
-func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
+// While the log opens, the HTTP server reports it and keeps usages waiting instead of
+// refusing them, so that clients do not notice a restart.
+func TestWhileStartingUsagesWaitAndHealthReportsIt(t *testing.T) {
 	pending := newPendingLog()
 	web := httpserver.New(pending, httpserver.Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -36,7 +36,7 @@ func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 		return fmt.Sprint(resp.StatusCode, " ", string(word))
 	}
 	post := func(body string) int {
-		client := &http.Client{Transport: &http.Transport{}} // with a connection of its own
+		client := &http.Client{Transport: &http.Transport{}} // a separate connection
 		defer client.CloseIdleConnections()
 		resp, err := client.Post(url+"/api/usages", "application/json", strings.NewReader(body))
 		if err != nil {
@@ -50,7 +50,7 @@ func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 		t.Errorf("before: %s", got)
 	}
 	if got := post("["); got != http.StatusBadRequest {
-		t.Errorf("what is wrong in any case: %d", got)
+		t.Errorf("an invalid usage is answered %d", got)
 	}
 	posted := make(chan int, 1)
 	go func() { posted <- post(`{"a":1}`) }()

@@ -17,46 +17,46 @@ import (
 // agree.
 type plan struct {
 	cfg      *config.Config
-	who      auth.Policy
+	policy   auth.Policy
 	warnings []string // to be logged
 }
 
 // newPlan reads and checks a configuration. Its error is a refusal with all mistakes.
 func newPlan(src config.Source) (*plan, error) {
-	d, who := newDraft(src)
+	d, policy := newDraft(src)
 	if len(d.Mistakes) > 0 {
-		return nil, &refusal{d.Mistakes, d.Warnings}
+		return nil, &configError{d.Mistakes, d.Warnings}
 	}
-	return &plan{d.Config, who, d.Warnings}, nil
+	return &plan{d.Config, policy, d.Warnings}, nil
 }
 
-// refusal is the error for an invalid configuration. It also contains the warnings,
+// configError is the error for an invalid configuration. It also contains the warnings,
 // which may explain the mistakes.
-type refusal struct {
+type configError struct {
 	mistakes config.Mistakes
 	warnings []string
 }
 
-func (r *refusal) Error() string { return r.mistakes.Error() }
-func (r *refusal) Unwrap() error { return r.mistakes }
+func (r *configError) Error() string { return r.mistakes.Error() }
+func (r *configError) Unwrap() error { return r.mistakes }
 
 // draft is a configuration that is being checked against this host. A value with a
 // mistake is checked no further.
 type draft struct{ *config.Draft }
 
-func newDraft(src config.Source) (d draft, who auth.Policy) {
+func newDraft(src config.Source) (d draft, policy auth.Policy) {
 	if d = (draft{config.Read(src)}); d.Config != nil {
-		who = d.readPolicy()
+		policy = d.readPolicy()
 		d.checkDestination()
 		d.checkFiles()
 		d.checkSockets()
 		d.checkDirectories()
 	}
-	return d, who
+	return d, policy
 }
 
-// fileMistake adds a mistake about a file that a key names.
-func (d draft) fileMistake(key, path string, err error) {
+// addFileMistake adds a mistake about a file that a key names.
+func (d draft) addFileMistake(key, path string, err error) {
 	d.Mistakes = append(d.Mistakes, config.Mistake{Key: key, Origin: path, Reason: fileReason(path, err)})
 }
 
@@ -81,7 +81,7 @@ func (d draft) warn(warnings ...string) { d.Warnings = append(d.Warnings, warnin
 func (d draft) checkDestination() {
 	to := destinationToRead(d.Config)
 	switch {
-	case !d.Sound("shipper.destination"): // the files can be checked anyway
+	case !d.Valid("shipper.destination"): // the files can be checked anyway
 		if to.S3.CAFile == "" && to.S3.CredentialsFile == "" {
 			return
 		}
@@ -96,9 +96,9 @@ func (d draft) checkDestination() {
 	for _, e := range bucket.Check(to) {
 		key := keys[e.Option]
 		switch {
-		case !d.Sound(key):
+		case !d.Valid(key):
 		case e.Path != "":
-			d.fileMistake(key, e.Path, e.Err)
+			d.addFileMistake(key, e.Path, e.Err)
 		default:
 			d.Mistake(key, e.Err.Error())
 		}

@@ -18,7 +18,7 @@ import (
 // because interfaces and permissions may differ at the start.
 func addressWarnings(key string, a config.Address) (warnings []string) {
 	ip, port := a.IP.Addr(), a.IP.Port()
-	if !ip.IsUnspecified() && !ip.IsLoopback() && !isOwn(ip) {
+	if !ip.IsUnspecified() && !ip.IsLoopback() && !isOwnAddress(ip) {
 		warnings = append(warnings, fmt.Sprintf("%s %s is not an address of this host now", key, a))
 	}
 	if port != 0 && int(port) < firstUnprivileged() && !hasCapability(unix.CAP_NET_BIND_SERVICE) {
@@ -27,7 +27,7 @@ func addressWarnings(key string, a config.Address) (warnings []string) {
 	return warnings
 }
 
-func isOwn(ip netip.Addr) bool {
+func isOwnAddress(ip netip.Addr) bool {
 	all, err := net.InterfaceAddrs()
 	return err != nil || slices.ContainsFunc(all, func(a net.Addr) bool {
 		own, err := netip.ParsePrefix(a.String())
@@ -46,9 +46,9 @@ func firstUnprivileged() int {
 }
 
 // hasCapability reports whether the process has a capability. It supports the first 32.
-func hasCapability(one uint) bool {
+func hasCapability(capability uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	err := unix.Capget(&header, &data[0])
-	return err == nil && data[0].Effective&(1<<one) != 0
+	return err == nil && data[0].Effective&(1<<capability) != 0
 }

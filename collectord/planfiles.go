@@ -16,9 +16,9 @@ import (
 	"collectord/config"
 )
 
-// answersWithin is the time limit for a disk to list a directory. A disk that does not
+// diskTimeout is the time limit for a disk to list a directory. A disk that does not
 // answer is not a mistake, because the daemon waits for it.
-const answersWithin = 5 * time.Second
+const diskTimeout = 5 * time.Second
 
 // checkDirectories checks whether the process can use data_dir and the destination
 // folder.
@@ -31,9 +31,9 @@ func (d draft) checkDirectories() {
 	}
 	go func() {
 		var f findings
-		f.data, f.links = dataDirReasons(dir)
+		f.data, f.links = dataDirProblems(dir)
 		if folder != "" && len(f.data) == 0 {
-			if why := dirReason(folder); why != "" {
+			if why := dirProblem(folder); why != "" {
 				f.folder = []string{why}
 			}
 		}
@@ -42,7 +42,7 @@ func (d draft) checkDirectories() {
 	select {
 	case f := <-found:
 		for _, why := range f.data {
-			if d.Sound("data_dir") {
+			if d.Valid("data_dir") {
 				d.Mistake("data_dir", why)
 			}
 		}
@@ -52,44 +52,44 @@ func (d draft) checkDirectories() {
 		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
 		}
-	case <-time.After(answersWithin):
-		d.warn(fmt.Sprintf("data_dir %s is not checked: its disk did not answer within %v", dir, answersWithin))
+	case <-time.After(diskTimeout):
+		d.warn(fmt.Sprintf("data_dir %s is not checked: its disk did not answer within %v", dir, diskTimeout))
 	}
 }
 
-// dataDirReasons returns all reasons why the daemon can't keep its log in dir, and the
+// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and the
 // broken links in it.
-func dataDirReasons(dir string) (all, links []string) {
-	if why := dirReason(dir); why != "" {
+func dataDirProblems(dir string) (all, links []string) {
+	if why := dirProblem(dir); why != "" {
 		return []string{why}, nil
 	}
 	for _, inside := range []struct {
 		name string
 		mode uint32
-	}{{"LOCK", unix.R_OK | unix.W_OK}, {"wal", useDir}, {"wal/LOG", unix.R_OK}, {"spool", useDir}} {
+	}{{"LOCK", unix.R_OK | unix.W_OK}, {"wal", dirAccess}, {"wal/LOG", unix.R_OK}, {"spool", dirAccess}} {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
-		if inside.mode == useDir && isBrokenLink(path, err) {
+		if inside.mode == dirAccess && isBrokenLink(path, err) {
 			links = append(links, path+" is a symbolic link to what does not exist")
 		}
-		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
+		if err != nil || inside.mode == dirAccess && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
 			continue
 		}
 		if errors.Is(unix.Access(path, inside.mode), unix.EACCES) {
-			all = append(all, denied(path, info)+": chown it")
+			all = append(all, deniedText(path, info)+": chown it")
 		}
 	}
 	return all, links
 }
 
-// useDir is the access needed to a directory whose entries change.
-const useDir = unix.R_OK | unix.W_OK | unix.X_OK
+// dirAccess is the access needed to a directory whose entries change.
+const dirAccess = unix.R_OK | unix.W_OK | unix.X_OK
 
-// dirReason returns why the process can't use or create a directory. It returns "" if
+// dirProblem returns why the process can't use or create a directory. It returns "" if
 // it can, and also for errors of the disk.
-func dirReason(dir string) string {
+func dirProblem(dir string) string {
 	for at := dir; ; at = filepath.Dir(at) {
-		mode := uint32(useDir)
+		mode := uint32(dirAccess)
 		if at != dir {
 			mode = unix.W_OK | unix.X_OK // to create the next one
 		}
@@ -109,9 +109,9 @@ func dirReason(dir string) string {
 		case errors.Is(err, fs.ErrPermission) && info == nil:
 			return userName(os.Geteuid()) + " can't reach " + at + ": permission denied"
 		case errors.Is(err, fs.ErrPermission):
-			return denied(at, info) + made(at, dir)
+			return deniedText(at, info) + cannotCreateText(at, dir)
 		case errors.Is(err, syscall.EROFS) && at != dir:
-			return at + " is on a read-only file system" + made(at, dir)
+			return at + " is on a read-only file system" + cannotCreateText(at, dir)
 		case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 			return err.Error()
 		default:
@@ -130,15 +130,15 @@ func isBrokenLink(path string, err error) bool {
 	return err == nil
 }
 
-// made returns a text about a directory that can't be created.
-func made(in, dir string) string {
+// cannotCreateText returns a text about a directory that can't be created.
+func cannotCreateText(in, dir string) string {
 	if in == dir {
 		return ""
 	}
 	return ", so that " + dir + " can't be made"
 }
 
-func denied(path string, info fs.FileInfo) string {
+func deniedText(path string, info fs.FileInfo) string {
 	owner := ""
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		owner = " (it belongs to " + userName(int(st.Uid)) + ", mode " + fmt.Sprintf("%04o", info.Mode().Perm()) + ")"
@@ -159,12 +159,12 @@ func (d draft) checkSockets() {
 				d.warn(addressWarnings(list.key, a)...)
 				continue
 			}
-			switch why, may := socketReason(a.Path); {
+			switch why, maySucceed := socketProblem(a.Path); {
 			case why == "":
-				if gid := d.Config.HTTP.SocketGroup; list.key == "http.listen" && !mayGiveTo(gid) {
+				if gid := d.Config.HTTP.SocketGroup; list.key == "http.listen" && !canChown(gid) {
 					d.warn(fmt.Sprintf("http.socket_group %d: %s is not a member, and can't give %s to it, unless the service (SupplementaryGroups=) or a socket unit does", gid, userName(os.Geteuid()), a))
 				}
-			case may:
+			case maySucceed:
 				d.warn(fmt.Sprintf("%s %s can't be bound now: %s", list.key, a, why))
 			default:
 				d.Mistake(list.key, a.String()+" can't be bound: "+why)
@@ -173,17 +173,17 @@ func (d draft) checkSockets() {
 	}
 }
 
-// mayGiveTo reports whether the process may change the group of its files to gid. It
+// canChown reports whether the process may change the group of its files to gid. It
 // returns true for -1, which means no group.
-func mayGiveTo(gid int) bool {
+func canChown(gid int) bool {
 	groups, err := os.Getgroups()
 	return gid < 0 || err != nil || gid == os.Getegid() || slices.Contains(groups, gid) || hasCapability(unix.CAP_CHOWN)
 }
 
-// socketReason returns why a unix socket can't be created. may reports whether it may
+// socketProblem returns why a unix socket can't be created. maySucceed reports whether it may
 // still be possible at the start, because the service manager creates directories and
 // sockets below /run.
-func socketReason(path string) (why string, may bool) {
+func socketProblem(path string) (why string, maySucceed bool) {
 	dir := filepath.Dir(path)
 	info, err := os.Lstat(path)
 	switch {
@@ -192,9 +192,9 @@ func socketReason(path string) (why string, may bool) {
 	case err == nil:
 		return "there is a file of this name that is not a socket", false
 	}
-	may = strings.HasPrefix(dir+"/", "/run/") || strings.HasPrefix(dir+"/", "/var/run/")
+	maySucceed = strings.HasPrefix(dir+"/", "/run/") || strings.HasPrefix(dir+"/", "/var/run/")
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return "its directory does not exist", may
+		return "its directory does not exist", maySucceed
 	}
-	return dirReason(dir), may
+	return dirProblem(dir), maySucceed
 }

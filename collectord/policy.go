@@ -20,22 +20,22 @@ const expiresSoon = 30 * 24 * time.Hour
 
 // readPolicy reads the files that define which clients may send. It warns of unusual
 // contents.
-func (d draft) readPolicy() (who auth.Policy) {
+func (d draft) readPolicy() (policy auth.Policy) {
 	http := d.Config.HTTP
-	who.Anonymous = http.Anonymous
-	who.Pages = origin.NewRule(http.Origins, http.Hosts)
-	if path := http.TokensFile; path != "" && d.Sound("http.tokens_file") {
-		who.Tokens = d.readTokens(path)
+	policy.Anonymous = http.Anonymous
+	policy.Pages = origin.NewRule(http.Origins, http.Hosts)
+	if path := http.TokensFile; path != "" && d.Valid("http.tokens_file") {
+		policy.Tokens = d.readTokens(path)
 	}
-	if files := http.TLS; files.Cert != "" && files.Key != "" && d.Sound("http.tls.cert", "http.tls.key", "http.tls.client_ca") {
+	if files := http.TLS; files.Cert != "" && files.Key != "" && d.Valid("http.tls.cert", "http.tls.key", "http.tls.client_ca") {
 		var err error
-		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
-			d.mistakesOfTLS(files, err)
+		if policy.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
+			d.addTLSMistakes(files, err)
 		} else {
-			d.warn(expiry(files.Cert, who.TLS.Expires(), time.Now())...)
+			d.warn(expiryWarning(files.Cert, policy.TLS.Expires(), time.Now())...)
 		}
 	}
-	return who
+	return policy
 }
 
 func (d draft) readTokens(path string) *auth.Tokens {
@@ -44,10 +44,10 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	switch {
 	case errors.As(err, &lines):
 		for _, l := range lines {
-			d.fileMistake("http.tokens_file", fmt.Sprintf("%s line %d", path, l.Line), errors.New(l.Reason))
+			d.addFileMistake("http.tokens_file", fmt.Sprintf("%s line %d", path, l.Line), errors.New(l.Reason))
 		}
 	case err != nil:
-		d.fileMistake("http.tokens_file", path, err)
+		d.addFileMistake("http.tokens_file", path, err)
 	default:
 		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
 			d.warn(fmt.Sprintf("http.tokens_file %s has no token: no client may send", path))
@@ -56,11 +56,11 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	return tokens
 }
 
-// mistakesOfTLS adds a mistake for each file error, under the key that names the file.
-func (d draft) mistakesOfTLS(files config.TLS, err error) {
+// addTLSMistakes adds a mistake for each file error, under the key that names the file.
+func (d draft) addTLSMistakes(files config.TLS, err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		d.fileMistake("http.tls", files.Cert, err)
+		d.addFileMistake("http.tls", files.Cert, err)
 		return
 	}
 	for _, err := range joined.Unwrap() {
@@ -69,11 +69,11 @@ func (d draft) mistakesOfTLS(files config.TLS, err error) {
 			continue
 		}
 		key := map[string]string{"certificate": "http.tls.cert", "key": "http.tls.key", "authorities": "http.tls.client_ca"}[f.Option]
-		d.fileMistake(key, f.Path, f.Err)
+		d.addFileMistake(key, f.Path, f.Err)
 	}
 }
 
-func expiry(path string, at, now time.Time) []string {
+func expiryWarning(path string, at, now time.Time) []string {
 	switch left := at.Sub(now); {
 	case left <= 0:
 		return []string{fmt.Sprintf("http.tls.cert %s expired on %s: clients refuse it", path, at.UTC().Format(time.DateTime))}
@@ -83,18 +83,18 @@ func expiry(path string, at, now time.Time) []string {
 	return nil
 }
 
-// expires returns when the certificate in use expires, in seconds since 1970. Without a
+// certificateExpiry returns when the certificate in use expires, in seconds since 1970. Without a
 // certificate it returns +Inf.
-func expires(who *auth.Policy) float64 {
-	if who.TLS == nil {
+func certificateExpiry(policy *auth.Policy) float64 {
+	if policy.TLS == nil {
 		return math.Inf(1)
 	}
-	return float64(who.TLS.Expires().Unix())
+	return float64(policy.TLS.Expires().Unix())
 }
 
-// clientsInWords describes the clients that may send over HTTP and UDP. A text is empty
+// describeClients describes the clients that may send over HTTP and UDP. A text is empty
 // if the listener is off.
-func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
+func describeClients(cfg *config.Config, policy *auth.Policy) (http, udp string) {
 	anyone := func(key string, listen []config.Address) string {
 		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
 			return "anyone who can reach " + key + " may send"
@@ -102,16 +102,16 @@ func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 		return "anyone on this host may send"
 	}
 	if len(cfg.HTTP.Listen) > 0 {
-		var shown []string
-		if who.TLS != nil && who.TLS.AsksForCertificates() {
-			shown = append(shown, "a client certificate")
+		var credentials []string
+		if policy.TLS != nil && policy.TLS.RequestsCertificates() {
+			credentials = append(credentials, "a client certificate")
 		}
-		if who.Tokens != nil {
-			shown = append(shown, "one of "+plural(who.Tokens.Count(), "token"))
+		if policy.Tokens != nil {
+			credentials = append(credentials, "one of "+plural(policy.Tokens.Count(), "token"))
 		}
 		http = anyone("http.listen", cfg.HTTP.Listen)
-		if len(shown) > 0 && !who.Anonymous {
-			http = "who shows " + strings.Join(shown, " and ") + " may send"
+		if len(credentials) > 0 && !policy.Anonymous {
+			http = "who shows " + strings.Join(credentials, " and ") + " may send"
 		}
 	}
 	if len(cfg.UDP.Listen) > 0 {
@@ -123,14 +123,14 @@ func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	return http, udp
 }
 
-// clients returns the description of the permitted clients as a log attribute.
-func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
-	http, udp := clientsInWords(cfg, who)
+// clientsAttr returns the description of the permitted clients as a log attribute.
+func clientsAttr(cfg *config.Config, policy *auth.Policy) slog.Attr {
+	http, udp := describeClients(cfg, policy)
 	var attrs []any
 	if http != "" {
 		attrs = append(attrs, "http", http)
-		if who.TLS != nil {
-			attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC())
+		if policy.TLS != nil {
+			attrs = append(attrs, "certificate_expires", policy.TLS.Expires().UTC())
 		}
 	}
 	if udp != "" {
@@ -139,15 +139,15 @@ func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
 	return slog.Group("clients", attrs...)
 }
 
-// policyPart returns the part of a reload that changes which clients may send.
-func policyPart(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
+// reloadPolicy returns the part of a reload that changes which clients may send.
+func reloadPolicy(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
 	return func(next *plan) {
-		who, before := next.who, web.Policy()
-		web.SetPolicy(who)
-		if who.Tokens == nil && who.TLS == nil && before.Tokens == nil && before.TLS == nil {
+		policy, before := next.policy, web.Policy()
+		web.SetPolicy(policy)
+		if policy.Tokens == nil && policy.TLS == nil && before.Tokens == nil && before.TLS == nil {
 			return // no such files before or after
 		}
-		added, removed := who.Tokens.Since(before.Tokens)
-		logger.Info("tokens and certificates were read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)
+		added, removed := policy.Tokens.Since(before.Tokens)
+		logger.Info("tokens and certificates were read again", clientsAttr(next.cfg, &policy), "tokens_added", added, "tokens_removed", removed)
 	}
 }

@@ -29,7 +29,7 @@ import (
 	"time"
 )
 
-// authority signs certificates, for servers and clients on this host.
+// authority signs certificates for servers and clients on this host.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
@@ -91,7 +91,8 @@ func (a *authority) issue(name, cert, key string, until time.Time) {
 	a.write(key, "PRIVATE KEY", keyDER)
 }
 
-// client trusts the authority, and shows a certificate unless the name is empty.
+// client returns an HTTP client that trusts the authority. It has a client certificate
+// unless the name is empty.
 func (a *authority) client(name string) *http.Client {
 	a.t.Helper()
 	pool := x509.NewCertPool()
@@ -106,12 +107,12 @@ func (a *authority) client(name string) *http.Client {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	c := &http.Client{Timeout: testLimit, Transport: &http.Transport{TLSClientConfig: config}}
+	c := &http.Client{Timeout: testTimeout, Transport: &http.Transport{TLSClientConfig: config}}
 	a.t.Cleanup(c.CloseIdleConnections)
 	return c
 }
 
-// newToken has the command make a token.
+// newToken makes a token with the command token new.
 func newToken(t *testing.T, args ...string) (token, line string) {
 	t.Helper()
 	out, err := command(t, append([]string{"token", "new"}, args...)...).Output()
@@ -148,9 +149,9 @@ func postAs(t *testing.T, client *http.Client, url, token string) int {
 	return resp.StatusCode
 }
 
-// What token new prints is a token that works once its line is in the file, and
-// its name is in the bucket.
-func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
+// A token of token new works once its line is in the tokens file, and its name is stored
+// with the usages.
+func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "ward-3")
 	limited, limitedLine := newToken(t, "ward-4", "--rate", "1")
@@ -161,7 +162,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 	}
 	write(t, dir+"/tokens", "# clients\n"+line+"\n"+limitedLine+"\n"+fromJSON.Line+"\n")
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	for _, c := range []struct {
 		token string
@@ -171,7 +172,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 			t.Errorf("%d, want %d", got, c.want)
 		}
 	}
-	ward4 := 1 // usages of the token with a rate; a busy machine may take a second for one
+	ward4 := 1 // usages of the token with a rate; on a busy machine one may take a second
 	until(t, "the rate is reached", func() bool {
 		got := postAs(t, http.DefaultClient, d.url(), limited)
 		if got == http.StatusCreated {
@@ -201,9 +202,9 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 	}
 }
 
-// Clients of all kinds post without a pause while tokens, certificates and
-// authorities are changed and read again, and none of them sees an error.
-func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
+// Clients of all kinds post without a pause while tokens, certificates and authorities are
+// changed and reloaded. No client gets an error.
+func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
@@ -220,7 +221,7 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 				scheme = "https"
 				more += "tls: {cert: " + dir + "/cert, key: " + dir + "/key, client_ca: " + ca.path + "}, "
 			}
-			edit(t, config, "http: {", more)
+			replaceInFile(t, config, "http: {", more)
 			d := start(t, config, port, admin)
 			url := fmt.Sprintf("%s://127.0.0.1:%d/api/usages", scheme, port)
 			stop := make(chan struct{})
@@ -265,17 +266,17 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 			close(stop)
 			wg.Wait()
 			m := d.metrics()
-			if m[`collectord_usages_rejected_total{reason="unauthorized",source="http"}`] != 0 || m[accepted] != float64(posted.Load()) || m["collectord_config_last_reload_successful"] != 1 {
-				t.Errorf("%v accepted of %d", m[accepted], posted.Load())
+			if m[`collectord_usages_rejected_total{reason="unauthorized",source="http"}`] != 0 || m[acceptedHTTP] != float64(posted.Load()) || m["collectord_config_last_reload_successful"] != 1 {
+				t.Errorf("%v accepted of %d", m[acceptedHTTP], posted.Load())
 			}
-			if secure { // new connections see the newest certificate
+			if secure { // new connections get the newest certificate
 				c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), ca.client("edge-7").Transport.(*http.Transport).TLSClientConfig)
 				if err != nil {
 					t.Fatal(err)
 				}
 				c.Close()
 				if at := c.ConnectionState().PeerCertificates[0].NotAfter; !at.Equal(until1.Add(20 * time.Hour)) {
-					t.Errorf("shows the certificate that expires at %v", at)
+					t.Errorf("the server's certificate expires at %v", at)
 				}
 			}
 			t.Logf("%d requests, 20 reloads", posted.Load())
@@ -284,9 +285,9 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 	}
 }
 
-// Nothing of a reload with a broken file takes effect: neither the other files nor
-// the limits beside them. What is mended does, on open connections, too.
-func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
+// A reload with a broken file changes nothing: neither the other files nor the limits take
+// effect. After the repair a reload takes effect, also on open connections.
+func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	a, lineA := newToken(t, "a")
@@ -295,7 +296,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	first := time.Now().Add(1000 * time.Hour).Truncate(time.Second)
 	ca.issue("collector", dir+"/cert", dir+"/key", first)
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: 7, tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key}, ", dir))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: 7, tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key}, ", dir))
 	d := start(t, config, port, admin)
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	open := ca.client("")
@@ -319,7 +320,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 			return strings.Count(d.log(), "reloaded the configuration")+strings.Count(d.log(), "nothing was changed") == reloads
 		})
 		if got := d.metrics()["collectord_config_last_reload_successful"] == 1; got != ok {
-			t.Errorf("the reload is told as successful: %v", got)
+			t.Errorf("the metric reports a successful reload: %v", got)
 		}
 		if !strings.Contains(d.log(), logged) {
 			t.Errorf("not logged: %s", logged)
@@ -330,10 +331,10 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	second := first.Add(time.Hour)
 	ca.issue("collector", dir+"/cert", dir+"/key", second)
 	write(t, dir+"/tokens", lineB+"\nb oops\n"+lineB+"\n")
-	edit(t, config, "max_connections: 7", "max_connections: 8")
+	replaceInFile(t, config, "max_connections: 7", "max_connections: 8")
 	reload(false, dir+"/tokens line 2")
 	if !strings.Contains(d.log(), "tokens line 3): has the name of line 1") {
-		t.Error("not all mistakes are told at once")
+		t.Error("not all mistakes are logged at once")
 	}
 	expect("after a broken tokens file", 201, 401, first)
 
@@ -349,9 +350,9 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	write(t, dir+"/key", string(key))
 	reload(true, "http.max_connections: 7 -> 8")
 	if !strings.Contains(d.log(), "tokens_added=1 tokens_removed=1") {
-		t.Error("the change is not told")
+		t.Error("the change is not logged")
 	}
-	expect("after all was mended", 401, 201, second)
+	expect("after the repair", 401, 201, second)
 
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(48*time.Hour))
 	if err := os.Chmod(dir+"/tokens", 0o644); err != nil {
@@ -363,7 +364,7 @@ func TestABrokenFileOfWhoMayPostChangesNothing(t *testing.T) {
 	}
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(-48*time.Hour))
 	reload(true, " expired on ")
-	unmarked(t, d, a, b)
+	checkNotLogged(t, d, a, b)
 	d.stop()
 }
 
@@ -373,7 +374,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	_, other := newToken(t, "b")
 	write(t, dir+"/tokens", line+"\n"+other+"\n")
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	var dials atomic.Int32
 	client := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
@@ -395,19 +396,19 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	d.stop()
 }
 
-// A server beyond this host is open to authenticated clients.
-func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
+// A server that other hosts can reach accepts authenticated clients.
+func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {listen: '127.0.0.1:", "http: {listen: '0.0.0.0:")
+	replaceInFile(t, config, "http: {listen: '127.0.0.1:", "http: {listen: '0.0.0.0:")
 	out, err := command(t, "run", "--config", config).CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != exitBadConfig || !strings.Contains(string(out), "http.tokens_file or http.tls.client_ca") || !strings.Contains(string(out), fmt.Sprintf("0.0.0.0:%d", port)) {
 		t.Errorf("%v: %s", err, out)
 	}
-	edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	d := start(t, config, port, admin)
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	stranger := newAuthority(t, t.TempDir())
@@ -422,22 +423,22 @@ func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 		}
 	}
 	const uncertified = `collectord_tls_handshake_failures_total{reason="client_certificate"}`
-	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // it heard of it before that
-	if m := d.metrics(); m[uncertified] != 1 || m[accepted] != 1 {
-		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[accepted])
+	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // the client got its error before that
+	if m := d.metrics(); m[uncertified] != 1 || m[acceptedHTTP] != 1 {
+		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[acceptedHTTP])
 	}
 	d.stop()
 }
 
-// Files that the configuration names are checked with it, all at once, by the
-// check and by a start.
-func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
+// config check and a start check all files that the configuration names, and report all
+// mistakes at once.
+func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 	dir := t.TempDir()
 	token, line := newToken(t, "a")
 	write(t, dir+"/tokens", line+"\n"+token+"\nb sha256:12\n")
 	write(t, dir+"/cert", "no certificate")
 	config, _, _ := configure(t, dir, "")
-	edit(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %[1]s/ca}, ", dir))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %[1]s/ca}, ", dir))
 	for command1, status := range map[string]int{"config check": exitNotRight, "run": exitBadConfig} {
 		out, err := command(t, append(strings.Fields(command1), "--config", config)...).CombinedOutput()
 		var exit *exec.ExitError
@@ -445,24 +446,24 @@ func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
 			t.Errorf("%s: %v: %s", command1, err, out)
 		}
 		for _, want := range []string{
-			"http.tokens_file (" + dir + "/tokens line 2): holds a token", "/tokens line 3)", "http.tls.cert (" + dir + "/cert): holds no certificate",
+			"http.tokens_file (" + dir + "/tokens line 2): contains a token", "/tokens line 3)", "http.tls.cert (" + dir + "/cert): contains no certificate",
 			"http.tls.key (" + dir + "/key): no such file", "http.tls.client_ca (" + dir + "/ca): no such file",
 		} {
 			if !strings.Contains(string(out), want) {
-				t.Errorf("%s does not tell: %s", command1, want)
+				t.Errorf("%s does not print: %s", command1, want)
 			}
 		}
 	}
 	write(t, dir+"/tokens", "# nobody yet\n")
 	config, _, _ = configure(t, dir, "")
-	edit(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
+	replaceInFile(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
 	out, err := command(t, "config", "check", "--config", config).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "has no token: no client may send") || !strings.Contains(string(out), "takes tokens that can be read on their way") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
 
-// systemd puts what LoadCredential= names into a directory of its own.
+// systemd copies credentials of LoadCredential= into a separate directory.
 func TestSecretsMayBeCredentials(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -471,7 +472,7 @@ func TestSecretsMayBeCredentials(t *testing.T) {
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {", "http: {tokens_file: tokens, tls: {cert: "+dir+"/cert, key: key}, ")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: tokens, tls: {cert: "+dir+"/cert, key: key}, ")
 	d := start(t, config, port, admin)
 	if got := postAs(t, ca.client(""), fmt.Sprintf("https://127.0.0.1:%d/api/usages", port), token); got != 201 {
 		t.Error(got)

@@ -9,13 +9,13 @@ import (
 	"testing"
 )
 
-func TestWhoHasAPortIsNamed(t *testing.T) {
+func TestThePortHolderIsNamed(t *testing.T) {
 	tcp4, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tcp4.Close()
-	wildcard, err := net.ListenPacket("udp", ":0") // of both families, where the host has both
+	wildcard, err := net.ListenPacket("udp", ":0") // both families, if the host has both
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,13 +45,13 @@ func TestWhoHasAPortIsNamed(t *testing.T) {
 			}
 		}
 	}
-	// What another address of the port has is in nobody's way.
+	// A socket on another address of the port is no conflict.
 	if got := findHolder("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))).String(); strings.Contains(got, fmt.Sprint(os.Getpid())) {
 		t.Error(got)
 	}
 }
 
-func TestAddressesOfTheKernelAreRead(t *testing.T) {
+func TestProcNetAddressesAreParsed(t *testing.T) {
 	for text, want := range map[string]string{
 		"0100007F:0BB8":                         "127.0.0.1:3000",
 		"00000000000000000000000001000000:0BB8": "[::1]:3000",

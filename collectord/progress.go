@@ -17,7 +17,7 @@ type progress struct {
 
 	mu          sync.Mutex // guards the fields below
 	done, total int64
-	drawn       time.Time
+	drawnAt     time.Time
 	onScreen    bool
 }
 
@@ -32,7 +32,7 @@ func newProgress(out io.Writer) *progress {
 	if info, err := file.Stat(); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
 		return &progress{}
 	}
-	return &progress{out: out, drawn: time.Now()}
+	return &progress{out: out, drawnAt: time.Now()}
 }
 
 func (p *progress) advance(n int64) {
@@ -50,10 +50,10 @@ func (p *progress) set(done, total int64) {
 
 func (p *progress) setLocked(done, total int64) {
 	p.done, p.total = done, total
-	if p.out == nil || time.Since(p.drawn) < 100*time.Millisecond || total == 0 && p.what == "" {
+	if p.out == nil || time.Since(p.drawnAt) < 100*time.Millisecond || total == 0 && p.what == "" {
 		return
 	}
-	p.drawn, p.onScreen = time.Now(), true
+	p.drawnAt, p.onScreen = time.Now(), true
 	if total == 0 {
 		fmt.Fprintf(p.out, "\r%d %s\x1b[K", done, p.what)
 		return

@@ -25,20 +25,20 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// prometheus is a real one, in which a minute of the alert rules takes a second.
+// prometheus is a real Prometheus in which a minute of the alert rules takes a second.
 type prometheus struct {
 	t   *testing.T
 	url string
 }
 
-// hasten makes seconds of the minutes in a rule, wherever it has some: for:, [15m], offset 1h, 4 * 3600.
-func hasten(rules string) string {
+// scaleMinutes turns all minutes in a rule into seconds: for:, [15m], offset 1h, 4 * 3600.
+func scaleMinutes(rules string) string {
 	rules = regexp.MustCompile(`(for: |\[|offset )(\d+)m\b`).ReplaceAllString(rules, "${1}${2}s")
 	rules = regexp.MustCompile(`(for: |\[|offset )(\d+)h\b`).ReplaceAllString(rules, "${1}${2}m")
 	return strings.NewReplacer(" * 3600", " * 60", " * 60", " * 1").Replace(rules)
 }
 
-// startPrometheus has it scrape a daemon.
+// startPrometheus starts a Prometheus that scrapes a daemon.
 func startPrometheus(t *testing.T, admin int) *prometheus {
 	t.Helper()
 	program := filepath.Join(storages.Tools(), "prometheus")
@@ -46,7 +46,7 @@ func startPrometheus(t *testing.T, admin int) *prometheus {
 	dir, addr := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	config := fmt.Sprintf("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\nrule_files: [rules.yml]\n"+
 		"scrape_configs: [{job_name: collectord, static_configs: [{targets: ['127.0.0.1:%d']}]}]\n", admin)
-	for name, text := range map[string]string{"prometheus.yml": config, "rules.yml": hasten(readFile(t, alertRulesFile))} {
+	for name, text := range map[string]string{"prometheus.yml": config, "rules.yml": scaleMinutes(readFile(t, alertRulesFile))} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func startPrometheus(t *testing.T, admin int) *prometheus {
 	return p
 }
 
-// get asks its API.
+// get requests the API.
 func (p *prometheus) get(path string, q url.Values, data any) error {
 	resp, err := http.Get(p.url + "/api/v1/" + path + "?" + q.Encode())
 	if err != nil {
@@ -98,7 +98,7 @@ func (p *prometheus) get(path string, q url.Values, data any) error {
 	return json.Unmarshal(body, &struct{ Data any }{data})
 }
 
-// firing are the alerts that fire now, by name.
+// firing returns the names of the alerts that fire now.
 func (p *prometheus) firing() (names []string) {
 	p.t.Helper()
 	var got struct {
@@ -125,14 +125,14 @@ func (p *prometheus) firing() (names []string) {
 	return slices.Compact(names)
 }
 
-// expect waits until those alerts fire that are wanted, and no others but those that end in
-// a question mark.
-func (p *prometheus) expect(when string, names ...string) {
+// waitAlerts waits until exactly the wanted alerts fire. Names with a question mark are
+// optional.
+func (p *prometheus) waitAlerts(when string, names ...string) {
 	p.t.Helper()
 	began, seen := time.Now(), map[string]time.Duration{}
 	may := func(name string) bool { return slices.Contains(names, name+"?") }
 	want := slices.DeleteFunc(slices.Sorted(slices.Values(names)), func(name string) bool { return strings.HasSuffix(name, "?") })
-	for deadline := began.Add(testLimit); ; <-time.After(200 * time.Millisecond) {
+	for deadline := began.Add(testTimeout); ; <-time.After(200 * time.Millisecond) {
 		got := p.firing()
 		for _, name := range got {
 			if _, ok := seen[name]; !ok {
@@ -143,14 +143,14 @@ func (p *prometheus) expect(when string, names ...string) {
 			break
 		}
 		if time.Now().After(deadline) {
-			p.t.Fatalf("%s: %v fire after %v, not %v; seen %v", when, got, testLimit, want, seen)
+			p.t.Fatalf("%s: %v fire after %v, not %v; seen %v", when, got, testTimeout, want, seen)
 		}
 	}
 	p.t.Logf("%s: %v fire; on the way there, after a minute for each second: %v", when, want, seen)
 }
 
-// evaluates asserts that Prometheus can evaluate all rules.
-func (p *prometheus) evaluates() {
+// checkRules asserts that Prometheus can evaluate all rules.
+func (p *prometheus) checkRules() {
 	p.t.Helper()
 	var got struct {
 		Groups []struct {
@@ -173,9 +173,9 @@ func (p *prometheus) evaluates() {
 	}
 }
 
-// draws asserts that every query of the dashboard is valid, and returns something for the
+// checkDashboard asserts that every query of the dashboard is valid and has results for the
 // time since began.
-func (p *prometheus) draws(began time.Time) {
+func (p *prometheus) checkDashboard(began time.Time) {
 	p.t.Helper()
 	span := time.Since(began).Round(time.Second)
 	variables := strings.NewReplacer("$job", ".*", "$instance", ".*", "$top", "10", "$__rate_interval", "5s", "$__range", span.String())
@@ -205,13 +205,13 @@ func unixTime(at time.Time) string {
 	return strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)
 }
 
-// uplink is a way to a storage on which answers can get another date.
-type uplink struct {
+// clockProxy is a proxy before a storage that can change the date of answers.
+type clockProxy struct {
 	url   string
 	ahead atomic.Int64 // seconds by which the date of answers is wrong
 }
 
-func newUplink(t *testing.T, to string) *uplink {
+func newClockProxy(t *testing.T, to string) *clockProxy {
 	t.Helper()
 	target, err := url.Parse(to)
 	if err != nil {
@@ -221,7 +221,7 @@ func newUplink(t *testing.T, to string) *uplink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &uplink{url: "http://" + ln.Addr().String()}
+	u := &clockProxy{url: "http://" + ln.Addr().String()}
 	server := http.Server{Handler: &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
@@ -238,25 +238,25 @@ func newUplink(t *testing.T, to string) *uplink {
 	return u
 }
 
-// TestPrometheusFiresTheAlertsOfWhatHappens has a real Prometheus scrape a real daemon that
-// ships to a real storage, through what can happen to a host. It compares the alerts that
-// fire with those that should, and runs every query of the rules and of the dashboard.
+// TestPrometheusFiresTheAlertsOfWhatHappens runs a real daemon, storage and Prometheus
+// through the incidents of a host. It compares the firing alerts with the expected ones,
+// and runs every query of the rules and the dashboard.
 func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	needs(t, "mount", "umount")
-	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=64m", "none")
+	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=64m", "none")
 	storage := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())
-	way := newUplink(t, storage.Endpoint())
-	settings := strings.Replace(shipTo(t, dir, storage), storage.Endpoint(), way.url, 1)
+	way := newClockProxy(t, storage.Endpoint())
+	settings := strings.Replace(shipperSettings(t, dir, storage), storage.Endpoint(), way.url, 1)
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 16MiB, min_free: 0, seal_after: 1s, seal_small_after: 2s}\n"+
 		"shutdown: {grace: 0s}\nshipper:\n"+settings+"  heartbeat: 1s\n  keep: 2s\n")
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
-	edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	replaceInFile(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
 	inhaler := ca.client("inhaler")
 	d := start(t, config, port, admin)
 	began := time.Now()
 	stop, sent := make(chan struct{}), make(chan struct{})
-	go func() { defer close(sent); trickle(inhaler, port, stop) }()
+	go func() { defer close(sent); sendSteadily(inhaler, port, stop) }()
 	defer func() { close(stop); <-sent }()
 	p := startPrometheus(t, admin)
 
@@ -264,18 +264,18 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 		var got struct{ Result []json.RawMessage }
 		return p.get("query", url.Values{"query": {`increase(collectord_usages_shipped_total[5s]) > 0`}}, &got) == nil && len(got.Result) == 1
 	})
-	p.evaluates()
-	p.expect("all is fine")
+	p.checkRules()
+	p.waitAlerts("all is fine")
 
 	storage.Kill()
-	p.expect("the storage is killed, and the log fills", "BacklogOld", "LogFull", "NotShipping")
+	p.waitAlerts("the storage is killed, and the log fills", "BacklogOld", "LogFull", "NotShipping")
 	if err := storage.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p.expect("the storage is back")
+	p.waitAlerts("the storage is back")
 
 	room, filled := make(chan struct{}), make(chan struct{})
-	go func() { // removed segments make room all the time
+	go func() { // removed segments free space all the time
 		defer close(filled)
 		for {
 			disk.fill()
@@ -286,19 +286,19 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 			}
 		}
 	}()
-	p.expect("the disk is full", "DiskFailing", "LogFull", "UsagesDropped?")
+	p.waitAlerts("the disk is full", "DiskFailing", "LogFull", "UsagesDropped?")
 	close(room)
 	<-filled
 	disk.free()
-	p.expect("the disk has room again")
+	p.waitAlerts("the disk has room again")
 
 	way.ahead.Store(-3600)
-	p.expect("the clock is an hour ahead of the storage's", "ClockOff")
+	p.waitAlerts("the clock is an hour ahead of the storage's", "ClockOff")
 	way.ahead.Store(0)
-	p.expect("the clock is right again")
+	p.waitAlerts("the clock is right again")
 
 	d.kill()
-	p.expect("the daemon is killed", "Down")
+	p.waitAlerts("the daemon is killed", "Down")
 	for range 3 {
 		d = start(t, config, port, admin)
 		until(t, "the start is scraped", func() bool {
@@ -309,17 +309,17 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 		d.kill()
 	}
 	d = start(t, config, port, admin)
-	p.expect("it was started again and again", "Restarting")
+	p.waitAlerts("it was started again and again", "Restarting")
 
-	p.evaluates()
-	p.draws(began)
+	p.checkRules()
+	p.checkDashboard(began)
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// trickle posts and sends some usages all the time, a few of them not valid, until stop is closed.
-func trickle(client *http.Client, port int, stop <-chan struct{}) {
+// sendSteadily posts and sends usages, a few of them invalid, until stop is closed.
+func sendSteadily(client *http.Client, port int, stop <-chan struct{}) {
 	target := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	udp, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -329,7 +329,7 @@ func trickle(client *http.Client, port int, stop <-chan struct{}) {
 	post := func(body string) {
 		resp, err := client.Post(target, "application/json", strings.NewReader(body))
 		if err != nil {
-			return // the daemon is killed
+			return // the daemon was killed
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()

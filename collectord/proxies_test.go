@@ -16,25 +16,25 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// startProxy starts a proxy with the configuration in packaging, in front of one to
-// three collectors. With holds it keeps idle connections longer than collectors do.
-type startProxy func(t *testing.T, holds bool, collectors ...*daemon) *proxy
+// startProxy starts a proxy with its configuration from packaging, before one to three
+// collectors. With longKeepAlive it keeps idle connections longer than collectors do.
+type startProxy func(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy
 
-// proxies are those that packaging has a configuration for.
+// proxies has the proxies for which packaging has a configuration.
 func proxies() map[string]startProxy {
-	return map[string]startProxy{"nginx": startNginxThatMayHold, "HAProxy": startHAProxy, "Caddy": startCaddy}
+	return map[string]startProxy{"nginx": startNginxWithKeepAlive, "HAProxy": startHAProxy, "Caddy": startCaddy}
 }
 
-func startNginxThatMayHold(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startNginxWithKeepAlive(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	goWithout(t, notInstalled("nginx"))
-	if holds {
+	if longKeepAlive {
 		return startNginx(t, "120s", collectors...)
 	}
 	return startNginx(t, "60s", collectors...)
 }
 
-func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startHAProxy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	goWithout(t, notInstalled("haproxy"))
 	p := &proxy{t: t, port: freePorts(t, 1)[0]}
@@ -43,27 +43,27 @@ func startHAProxy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 		"tune.bufsize 65536": "tune.bufsize 65536\n    log stdout format raw local0",
 		"    mode http\n":    "    mode http\n    log global\n    option httplog\n    option dontlog-normal # only what failed or was repeated\n",
 	}
-	if holds {
+	if longKeepAlive {
 		changes["http-reuse always"] = "http-reuse always\n    default-server pool-purge-delay 120s"
 	}
 	dir := t.TempDir()
-	text := shipped(t, "haproxy.cfg", regexp.MustCompile(`(?m)^ +server collector([123]) 10\.0\.0\.1[123]:3000\n`), collectors, changes)
+	text := packagedConfig(t, "haproxy.cfg", regexp.MustCompile(`(?m)^ +server collector([123]) 10\.0\.0\.1[123]:3000\n`), collectors, changes)
 	p.run(dir, "haproxy.cfg", text, func(config string) *exec.Cmd {
 		return exec.Command("haproxy", "-db", "-f", config)
 	})
 	return p
 }
 
-func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
+func startCaddy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
 	program := s3test.Tool(t, "TEST_CADDY", "caddy")
 	p := &proxy{t: t, port: freePorts(t, 1)[0]}
 	changes := map[string]string{":80 {": fmt.Sprintf("{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\n:%d {\n\tlog\n\tlog_append retries {http.reverse_proxy.retries}\n", p.port)}
-	if holds {
+	if longKeepAlive {
 		changes["keepalive 60s"] = "keepalive 120s"
 	}
 	dir := t.TempDir()
-	text := shipped(t, "Caddyfile", regexp.MustCompile(` 10\.0\.0\.1([123]):3000`), collectors, changes)
+	text := packagedConfig(t, "Caddyfile", regexp.MustCompile(` 10\.0\.0\.1([123]):3000`), collectors, changes)
 	p.run(dir, "Caddyfile", text, func(config string) *exec.Cmd {
 		cmd := exec.Command(program, "run", "--adapter", "caddyfile", "--config", config)
 		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
@@ -72,9 +72,9 @@ func startCaddy(t *testing.T, holds bool, collectors ...*daemon) *proxy {
 	return p
 }
 
-// shipped is a configuration in packaging with these collectors in the places of its
-// three, each of which is there twice, and with changes.
-func shipped(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
+// packagedConfig returns a configuration from packaging with the given collectors in place
+// of its three, each of which occurs twice, and with changes.
+func packagedConfig(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join("../packaging", name))
 	if err != nil {
@@ -125,11 +125,11 @@ func (p *proxy) run(dir, name, config string, command func(path string) *exec.Cm
 			p.t.Logf("%s: %.4000s", name, text)
 		}
 	})
-	p.answers()
+	p.waitReady()
 }
 
-// repeats is how often the proxy sent a request again.
-func (p *proxy) repeats() (n int) {
+// countRepeats returns how often the proxy repeated a request.
+func (p *proxy) countRepeats() (n int) {
 	p.t.Helper()
 	nginx := regexp.MustCompile(`^[-\d]+(?:(?:, | : )[-\d]+)*\|`)
 	others := regexp.MustCompile(`(?:/\d+){3}/\+?(\d+) \d+/\d+ |"retries":(\d+)`)
@@ -144,8 +144,8 @@ func (p *proxy) repeats() (n int) {
 	return n
 }
 
-// answers waits until the proxy does.
-func (p *proxy) answers() {
+// waitReady waits until the proxy answers.
+func (p *proxy) waitReady() {
 	p.t.Helper()
 	until(p.t, "the proxy answers", func() bool {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", p.port))

@@ -25,15 +25,15 @@ import (
 	"collectord/collectord/httpserver"
 )
 
-// proxy is a proxy in front of daemons, with the configuration that is shipped.
+// proxy is a proxy before daemons, with the packaged configuration.
 type proxy struct {
 	t    *testing.T
 	port int
-	log  string // of nginx: upstream's statuses and the client's, a line a request
+	log  string // of nginx: a line for each request with the upstreams' statuses and the client's
 }
 
-// startNginx runs packaging/nginx.conf on a port of its own, with one to three
-// collectors in the places of its, which it keeps idle connections to for keepalive.
+// startNginx runs packaging/nginx.conf on a free port with one to three collectors. It
+// keeps idle connections to them for the time keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
 	return startNginxWith(t, keepalive, nil, collectors...)
@@ -43,7 +43,7 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
 	t.Helper()
 	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+	for _, d := range []string{dir, filepath.Dir(dir)} { // nginx workers run as another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -56,7 +56,7 @@ func startNginxWith(t *testing.T, keepalive string, changes map[string]string, c
 	}
 	maps.Copy(replaced, changes)
 	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (max_fails=0|fail_timeout=1s);\n`)
-	text := shipped(t, "nginx.conf", server, collectors, replaced)
+	text := packagedConfig(t, "nginx.conf", server, collectors, replaced)
 	main := fmt.Sprintf(`daemon off;
 worker_processes 2;
 pid %[1]s/pid;
@@ -91,11 +91,11 @@ http {
 			t.Logf("nginx: %.4000s", text)
 		}
 	})
-	p.answers()
+	p.waitReady()
 	return p
 }
 
-// lines are the access log's, each once it is written.
+// lines returns the lines of the access log.
 func (p *proxy) lines() []string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -104,13 +104,13 @@ func (p *proxy) lines() []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// load posts through the proxy until stop is closed, with pauses around pause if it
-// is not 0, and returns how many were stored. Any other answer is an error.
+// load posts through the proxy until stop is closed, with pauses around pause if it is not
+// 0. It returns the number of stored usages. Any other answer is an error.
 func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (stored int64) {
 	p.t.Helper()
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testLimit}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testTimeout}
 	defer client.CloseIdleConnections()
 	for c := range clients {
 		wg.Go(func() {
@@ -147,25 +147,25 @@ func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (st
 	return n.Load()
 }
 
-func after(d time.Duration) <-chan struct{} {
+func closedAfter(d time.Duration) <-chan struct{} {
 	done := make(chan struct{})
 	time.AfterFunc(d, func() { close(done) })
 	return done
 }
 
-// With keepalive_timeout below http.idle_timeout no request meets a connection
-// that is being closed: nginx repeats none, and answers no 502.
+// With keepalive_timeout below http.idle_timeout no request meets a closing connection:
+// nginx repeats no request and answers no 502.
 func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	d.rewrite(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
+	d.rewriteConfig(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
 	d.untilLogged("http.idle_timeout: 75s -> 3s")
 	p := startNginx(t, "1s", d)
-	stored := p.load(16, 0, after(3*time.Second))
-	// And with pauses about as long as nginx and as collectord keep connections.
-	stored += p.load(32, time.Second, after(4*time.Second))
-	stored += p.load(32, 3*time.Second, after(8*time.Second))
+	stored := p.load(16, 0, closedAfter(3*time.Second))
+	// The pauses are about as long as nginx and collectord keep connections.
+	stored += p.load(32, time.Second, closedAfter(4*time.Second))
+	stored += p.load(32, 3*time.Second, closedAfter(8*time.Second))
 	repeated := 0
 	for _, line := range p.lines() {
 		if line != "201|201" && line != "200|200" {
@@ -174,13 +174,13 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 		}
 	}
 	if got := int64(d.metrics()[`collectord_usages_accepted_total{source="http"}`]); got != stored {
-		t.Errorf("%d were answered, %d stored", stored, got)
+		t.Errorf("%d answered, %d stored", stored, got)
 	}
 	t.Logf("%d requests through nginx, %d repeated by it", stored, repeated)
 	d.stop()
 }
 
-// Of two collectors behind nginx each may be restarted at any time.
+// Each of two collectors behind nginx may be restarted at any time.
 func TestNginxHidesRestarts(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	var daemons []*daemon
@@ -196,14 +196,14 @@ func TestNginxHidesRestarts(t *testing.T) {
 	const restarts = 6
 	for i := range restarts {
 		n := len(p.lines())
-		until(t, "load arrives", func() bool { return len(p.lines()) > n+200 })
+		until(t, "requests arrive", func() bool { return len(p.lines()) > n+200 })
 		d := daemons[i%2]
 		d.stop()
 		daemons[i%2] = start(t, configs[i%2], d.port, d.admin)
 	}
 	close(stop)
 	stored := <-answered
-	repeated := p.repeats()
+	repeated := p.countRepeats()
 	records, ids := 0, map[string]bool{}
 	for i, d := range daemons {
 		d.stop()
@@ -219,9 +219,9 @@ func TestNginxHidesRestarts(t *testing.T) {
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
 }
 
-// silence is a port that takes no connection and refuses none, as a host does that
-// is gone.
-func silence(t *testing.T) (port int) {
+// unresponsivePort returns a port that neither accepts nor refuses connections, like an
+// unreachable host.
+func unresponsivePort(t *testing.T) (port int) {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -232,7 +232,7 @@ func silence(t *testing.T) (port int) {
 	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	for { // until its queue is full
+	for { // until the listen queue is full
 		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 200*time.Millisecond)
 		if err != nil {
 			return port
@@ -241,18 +241,18 @@ func silence(t *testing.T) (port int) {
 	}
 }
 
-// A host that is gone delays the requests that are there first, at most those of
-// its share, and from then on about one a second.
-func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
+// An unreachable host delays the first requests, at most those of its share, and after that
+// about one each second.
+func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
-	collectors := []*daemon{{t: t, port: silence(t)}}
+	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
 	for range 2 {
 		config, port, admin := configure(t, t.TempDir(), "")
 		collectors = append(collectors, start(t, config, port, admin))
 	}
 	p := startNginx(t, "60s", collectors...)
 	const clients, seconds = 16, 6
-	stored := p.load(clients, 0, after(seconds*time.Second))
+	stored := p.load(clients, 0, closedAfter(seconds*time.Second))
 	delayed := 0
 	for _, line := range p.lines() {
 		delayed += strings.Count(line, "504, ")
@@ -260,11 +260,11 @@ func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
 	if delayed == 0 || delayed > clients/2+seconds || stored < 1000 {
 		t.Errorf("%d of %d requests waited", delayed, stored)
 	}
-	t.Logf("%d of %d requests waited for a host that is gone, all were stored", delayed, stored)
+	t.Logf("%d of %d requests waited for an unreachable host, all were stored", delayed, stored)
 }
 
-// A collector that refuses is passed over, as long as there is another. Where there
-// is none, clients hear what collectors say, and not what nginx makes of it.
+// nginx skips a collector that refuses, as long as there is another. If all refuse, clients
+// get the collectors' answer and not one of nginx.
 func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
@@ -277,7 +277,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	}
 	rewrite := func(i int, from, to, key string) {
 		t.Helper()
-		daemons[i].rewrite(configs[i], from, to)
+		daemons[i].rewriteConfig(configs[i], from, to)
 		daemons[i].untilLogged(key)
 	}
 	rewrite(2, full, free, "wal.min_free: ")
@@ -299,20 +299,20 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		return resp.StatusCode, problem.Code, resp.Header.Get("Retry-After")
 	}
 	usage := strings.Repeat(usageText(0, "http")+"\n", 100)
-	most := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
-	for i, body := range []string{most, usage, usage, usage, most} {
+	large := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // nginx buffers it in a file
+	for i, body := range []string{large, usage, usage, usage, large} {
 		if status, code, _ := do("POST", "/api/usages", body); status != http.StatusCreated {
 			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
 		}
 	}
-	passedOver := 0
+	refusals := 0
 	for _, line := range p.lines() {
-		passedOver += strings.Count(line, "503, ")
+		refusals += strings.Count(line, "503, ")
 	}
-	if passedOver == 0 {
+	if refusals == 0 {
 		t.Error("no collector refused")
 	}
-	// 429 is for the client, though others might take what one does not.
+	// A 429 goes to the client, although another collector might accept the request.
 	rewrite(2, "http: {", "http: {rate: 1, ", "http.rate: ")
 	limited := func() bool {
 		status, code, after := do("POST", "/api/usages", usage)
@@ -321,7 +321,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	until(t, "the rate is used up", limited)
 	rewrite(0, full, free, "wal.min_free: ")
 	rewrite(1, full, free, "wal.min_free: ")
-	until(t, "it is told so although others have room", limited)
+	until(t, "a client gets 429 although others have capacity", limited)
 	rewrite(2, "http: {rate: 1, ", "http: {", "http.rate: 1 -> ")
 	for i := range daemons {
 		rewrite(i, free, full, "wal.min_free: 0 -> ")
@@ -342,17 +342,17 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		}
 	}
 	rewrite(1, full, free, "wal.min_free: 1000000GiB -> 0")
-	until(t, "one is not", func() bool { return health() == http.StatusOK })
+	until(t, "one is not full any more", func() bool { return health() == http.StatusOK })
 	for range 50 {
 		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
-			t.Errorf("one has room: %d %s", status, code)
+			t.Errorf("one is not full: %d %s", status, code)
 		}
 	}
 }
 
-// attacks are requests that one server may see end elsewhere than another, each
-// with a request hidden in or behind it.
-func attacks() map[string]string {
+// smugglingRequests are requests whose end two servers may see at different places. Each
+// has a hidden request in or behind it.
+func smugglingRequests() map[string]string {
 	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
 	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunks := "2\r\n{}\r\n0\r\n\r\n" + hidden
@@ -375,8 +375,9 @@ func attacks() map[string]string {
 	}
 }
 
-// statuses sends raw bytes and returns the answers' until the other side closes.
-func statuses(t *testing.T, port int, request string) (all []int, closed bool) {
+// sendRaw sends raw bytes and returns the statuses of the answers until the other side
+// closes.
+func sendRaw(t *testing.T, port int, request string) (all []int, closed bool) {
 	t.Helper()
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -404,17 +405,17 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	p := startNginx(t, "1s", d)
-	for name, request := range attacks() {
+	for name, request := range smugglingRequests() {
 		before := d.metrics()
-		all, closed := statuses(t, d.port, request)
+		all, closed := sendRaw(t, d.port, request)
 		m := d.metrics()
-		if len(all) != 1 || all[0] < 400 || !closed || m[accepted] != before[accepted] {
-			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[accepted]-before[accepted])
+		if len(all) != 1 || all[0] < 400 || !closed || m[acceptedHTTP] != before[acceptedHTTP] {
+			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[acceptedHTTP]-before[acceptedHTTP])
 		}
-		// nginx may mend what it passes on, but both count the same requests.
+		// nginx may correct a request before it forwards it, but both count the same requests.
 		lines := len(p.lines())
 		before = d.metrics()
-		all, _ = statuses(t, p.port, request)
+		all, _ = sendRaw(t, p.port, request)
 		until(t, "nginx has logged its answers", func() bool { return len(p.lines()) >= lines+len(all) })
 		passed := 0
 		for _, line := range p.lines()[lines:] {
@@ -422,7 +423,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 				passed++
 			}
 		}
-		if got := requests(d.metrics()) - requests(before); got != float64(passed) {
+		if got := totalRequests(d.metrics()) - totalRequests(before); got != float64(passed) {
 			t.Errorf("%s: nginx answered %v and passed on %d requests, collectord saw %v", name, all, passed, got)
 		}
 		t.Logf("%-22s through nginx: answered %v, %d passed on", name+",", all, passed)
@@ -430,7 +431,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 	d.stop()
 }
 
-func requests(m map[string]float64) (n float64) {
+func totalRequests(m map[string]float64) (n float64) {
 	series := regexp.MustCompile(`^collectord_http_requests_total\{`)
 	for name, v := range m {
 		if series.MatchString(name) {

@@ -14,22 +14,22 @@ import (
 	"time"
 )
 
-// sender is a client of a proxy: its usages have numbers that no other's have.
+// sender is a client of a proxy. The numbers of its usages are unique.
 type sender struct {
 	url    string
 	client *http.Client
 	acks   *acknowledged
 	last   int  // the number of its last usage
-	keyed  bool // it has keys of its own, and sends each request twice
-	size   int  // of its usages, or more
-	chunks bool // it does not say how long they are
+	keyed  bool // it sends keys, and each request twice
+	size   int  // minimum size of its usages
+	chunks bool // it sends chunked bodies without a length
 
 	again bool // its next request repeats the last
 }
 
-// senders are n of them, of all kinds, whose numbers begin at from.
-func senders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testLimit}
+// makeSenders makes n senders of all kinds, whose numbers begin at from.
+func makeSenders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testTimeout}
 	t.Cleanup(client.CloseIdleConnections)
 	for i := range n {
 		s := &sender{
@@ -44,7 +44,7 @@ func senders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*se
 	return all
 }
 
-// send posts one usage, or with keyed the last one again, and notes its id.
+// send posts one usage, or with keyed repeats the last one, and records its id.
 func (s *sender) send() error {
 	if !s.again {
 		s.last++
@@ -89,8 +89,9 @@ func (s *sender) send() error {
 	return nil
 }
 
-// burst has all of them send at once, so that each has a connection to the collector.
-func burst(t *testing.T, when string, all []*sender) {
+// sendAll makes all senders send at the same time, so that each has a connection to the
+// collector.
+func sendAll(t *testing.T, when string, all []*sender) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i, s := range all {
@@ -103,8 +104,8 @@ func burst(t *testing.T, when string, all []*sender) {
 	wg.Wait()
 }
 
-// upstream returns the proxy's ends of the open connections to a port.
-func upstream(t *testing.T, port int) map[string]bool {
+// upstreamConns returns the proxy's ends of the open connections to a port.
+func upstreamConns(t *testing.T, port int) map[string]bool {
 	t.Helper()
 	table, err := os.ReadFile("/proc/thread-self/net/tcp")
 	if err != nil {
@@ -120,25 +121,24 @@ func upstream(t *testing.T, port int) map[string]bool {
 	return open
 }
 
-// endsWithAllOnce stops the collector: each acknowledged usage is stored once, under
-// the id that its own client was told, and nothing else is.
-func endsWithAllOnce(t *testing.T, d *daemon, config string, acks *acknowledged) {
+// stopAndVerifyOnce stops the collector and asserts that each acknowledged usage is stored
+// once, with the id of its answer, and no other usage.
+func stopAndVerifyOnce(t *testing.T, d *daemon, config string, acks *acknowledged) {
 	t.Helper()
 	d.stop()
 	if out, err := command(t, "ship", "--config", config).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	if len(records) != len(acks.ids) {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(records), len(acks.ids))
 	}
 }
 
-// TestProxiesFailNoRequestWhateverTheirPauses sends at once on 16 connections through
-// each proxy, waits, and does so again, with the timeouts that are the defaults. Each
-// pause has a proxy of its own, so that the connections to the collector are idle for
-// as long, unless the proxy closes them before.
+// TestProxiesFailNoRequestWhateverTheirPauses sends bursts on 16 connections through each
+// proxy, with pauses between them and default timeouts. Each pause has its own proxy, so
+// that connections to the collector are idle for that time unless the proxy closes them.
 func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 	const clients, lasts = 16, 91 * time.Second
 	var pauses []time.Duration
@@ -154,22 +154,22 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 			for _, p := range ports {
 				listen += fmt.Sprintf(", '127.0.0.1:%d'", p)
 			}
-			edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: ["+listen+"]")
+			replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: ["+listen+"]")
 			d := start(t, config, port, admin)
 			acks := &acknowledged{ids: map[int]string{}}
 			var running sync.WaitGroup
 			for i, pause := range pauses {
 				p := front(t, false, &daemon{t: t, port: ports[i]})
-				all := senders(t, p, acks, i<<24, clients)
+				all := makeSenders(t, p, acks, i<<24, clients)
 				running.Go(func() {
 					began, bursts, kept := time.Now(), 1, 0
-					burst(t, fmt.Sprintf("%v, at first", pause), all)
+					sendAll(t, fmt.Sprintf("%v, at first", pause), all)
 					for bursts < 2000 && time.Since(began)+pause < lasts {
-						before := upstream(t, ports[i])
+						before := upstreamConns(t, ports[i])
 						<-time.After(pause)
-						burst(t, fmt.Sprintf("after %v", pause), all)
+						sendAll(t, fmt.Sprintf("after %v", pause), all)
 						bursts++
-						for end := range upstream(t, ports[i]) {
+						for end := range upstreamConns(t, ports[i]) {
 							if before[end] {
 								kept++
 							}
@@ -182,32 +182,32 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 				})
 			}
 			running.Wait()
-			endsWithAllOnce(t, d, config, acks)
+			stopAndVerifyOnce(t, d, config, acks)
 			t.Logf("%d usages, each stored once", len(acks.ids))
 		})
 	}
 }
 
 // TestProxiesThatHoldConnectionsForLongFailNoRequest sends through proxies that keep
-// connections longer than the collector does, while it closes them.
+// connections longer than the collector, which closes them meanwhile.
 func TestProxiesThatHoldConnectionsForLongFailNoRequest(t *testing.T) {
 	const clients, bursts = 24, 40
 	for name, front := range proxies() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0}\n")
-			edit(t, config, "http: {", "http: {idle_timeout: 1s, ")
+			replaceInFile(t, config, "http: {", "http: {idle_timeout: 1s, ")
 			d := start(t, config, port, admin)
 			p := front(t, true, d)
 			acks := &acknowledged{ids: map[int]string{}}
-			all := senders(t, p, acks, 0, clients)
+			all := makeSenders(t, p, acks, 0, clients)
 			for i := range bursts {
 				pause := time.Second + time.Duration(i*7%bursts)*5*time.Millisecond
-				burst(t, fmt.Sprintf("after %v", pause), all)
+				sendAll(t, fmt.Sprintf("after %v", pause), all)
 				<-time.After(pause)
 			}
-			endsWithAllOnce(t, d, config, acks)
-			t.Logf("%d usages, each stored once; %d requests repeated by the proxy", len(acks.ids), p.repeats())
+			stopAndVerifyOnce(t, d, config, acks)
+			t.Logf("%d usages, each stored once; %d requests repeated by the proxy", len(acks.ids), p.countRepeats())
 		})
 	}
 }

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// TestProxiesBeforeCollectorsHideKills kills each of three collectors behind a proxy,
-// restarts it, and hangs it, under clients of which no one hears of it. Some send keys
-// of their own and repeat each request after its answer, as if that was lost.
+// TestProxiesBeforeCollectorsHideKills kills, restarts and hangs each of three collectors
+// behind a proxy. No client may get an error. Some clients send keys and repeat each
+// request after its answer, as if the answer was lost.
 func TestProxiesBeforeCollectorsHideKills(t *testing.T) {
 	for name, front := range proxies() {
 		t.Run(name, func(t *testing.T) { hidesKills(t, front) })
@@ -29,13 +29,13 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	var configs []string
 	for i := range 3 {
 		config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshutdown: {grace: 2m}\nshipper:\n  "+bucket+"\n")
-		edit(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
+		replaceInFile(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
 		configs = append(configs, config)
 		collectors = append(collectors, start(t, config, port, admin))
 	}
 	p := startFront(t, false, collectors...)
 
-	const keyless, keyed, chunk = 24, 8, 64 // chunk: requests on a connection
+	const keyless, keyed, chunk = 24, 8, 64 // chunk is the number of requests on a connection
 	front := &daemon{t: t, port: p.port}
 	acks := &acknowledged{ids: map[int]string{}}
 	r := &repeater{
@@ -60,18 +60,18 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			}
 		})
 	}
-	goesOn := func(what string) {
+	waitServing := func(what string) {
 		t.Helper()
 		one, other := acks.count()+1000, r.acks.count()+1000
 		until(t, what, func() bool { return acks.count() >= one && r.acks.count() >= other })
 	}
 	for i, d := range collectors {
 		for _, end := range []func(){d.kill, func() { collectors[i].stop() }} {
-			goesOn("all collectors are there, and usages are taken")
+			waitServing("usages are acknowledged while all collectors run")
 			end()
-			goesOn("a collector is gone, and usages are taken")
+			waitServing("usages are acknowledged while a collector is down")
 			collectors[i] = start(t, configs[i], d.port, d.admin)
-			until(t, "it has its share again", func() bool { return collectors[i].metrics()[accepted] > 300 })
+			until(t, "it gets its share of requests again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
 		}
 		signal := func(s syscall.Signal) {
 			if err := collectors[i].cmd.Process.Signal(s); err != nil {
@@ -79,17 +79,17 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			}
 		}
 		signal(syscall.SIGSTOP)
-		goesOn("a collector hangs, and usages are taken")
+		waitServing("usages are acknowledged while a collector hangs")
 		signal(syscall.SIGCONT)
 	}
 	over.Store(true)
 	clients.Wait()
-	repeats := p.repeats()
+	repeats := p.countRepeats()
 	for _, d := range collectors {
 		d.stop()
 	}
 
-	var sum auditSum
+	var sum auditSummary
 	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--deep", "--from-start", "--json", "--config", configs[0])), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Logs != len(collectors) {
 		t.Errorf("audit: %v, %+v", err, sum)
@@ -112,8 +112,8 @@ func hidesKills(t *testing.T, startFront startProxy) {
 		}
 		stored[rec.Usage.N] = rec.ID
 	}
-	for _, told := range []map[int]string{acks.ids, r.acks.ids} {
-		for n, id := range told {
+	for _, ids := range []map[int]string{acks.ids, r.acks.ids} {
+		for n, id := range ids {
 			if stored[n] != id || id[14] != '8' { // derived from a key
 				t.Errorf("usage %d was acknowledged as %s and is stored as %q", n, id, stored[n])
 			}
@@ -123,7 +123,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	if len(stored) != acknowledged {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(stored), acknowledged)
 	}
-	// Where the client did not repeat, the proxy did.
+	// Usages of clients that did not repeat were repeated by the proxy.
 	if again[false] > repeats || again[true] == 0 || repeats == 0 {
 		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by the proxy", again[false], again[true], repeats)
 	}

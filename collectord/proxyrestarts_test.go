@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// TestProxiesHideRestartsOfTheirOnlyCollector restarts it under load, with its sockets
-// passed on. Half of the clients send without a pause, the others pause for so long
-// that connections to the collector are idle when it ends.
+// TestProxiesHideRestartsOfTheirOnlyCollector restarts the collector under load and passes
+// its sockets on. Half of the clients send without a pause. The others pause long enough
+// that their connections to the collector are idle when it ends.
 func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 	const clients, restarts, enough = 16, 8, 200
 	for name, front := range proxies() {
@@ -27,8 +27,8 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			var running sync.WaitGroup
 			end := sync.OnceFunc(func() { close(stop); running.Wait() })
 			t.Cleanup(end)
-			for i, s := range senders(t, p, acks, 0, clients) {
-				// A collector that was started again does not know the keys of before.
+			for i, s := range makeSenders(t, p, acks, 0, clients) {
+				// A restarted collector does not know keys from before.
 				s.keyed = false
 				running.Go(func() {
 					for {
@@ -54,13 +54,14 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			more := acks.count() + enough
 			until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 			end()
-			endsWithAllOnce(t, d, config, acks)
-			t.Logf("%d restarts: %d usages, each stored once; %d requests repeated by the proxy", restarts, len(acks.ids), p.repeats())
+			stopAndVerifyOnce(t, d, config, acks)
+			t.Logf("%d restarts: %d usages, each stored once; %d requests repeated by the proxy", restarts, len(acks.ids), p.countRepeats())
 		})
 	}
 }
 
-// TestProxiesPassOverACollectorThatRefuses has one of two collectors full, and then both.
+// TestProxiesPassOverACollectorThatRefuses fills the log of one of two collectors, and then
+// of both.
 func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 	for name, front := range proxies() {
 		t.Run(name, func(t *testing.T) {
@@ -75,17 +76,17 @@ func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 			}
 			p := front(t, false, collectors...)
 			acks := &acknowledged{ids: map[int]string{}}
-			all := senders(t, p, acks, 0, 4) // none of which is too large to be repeated
+			all := makeSenders(t, p, acks, 0, 4) // none is too large for a proxy to repeat
 			for range 20 {
-				burst(t, "one is full", all)
+				sendAll(t, "one is full", all)
 			}
 			refused := collectors[0].metrics()[`collectord_http_requests_total{status="503"}`]
 			if refused == 0 {
-				t.Error("the one that is full was not asked")
+				t.Error("the full collector got no request")
 			}
-			t.Logf("%v requests were refused by the one that is full", refused)
+			t.Logf("%v requests were refused by the full collector", refused)
 
-			collectors[1].rewrite(configs[1], free, full)
+			collectors[1].rewriteConfig(configs[1], free, full)
 			collectors[1].untilLogged("wal.min_free: 0 -> ")
 			resp, err := http.Post(all[0].url, "application/json", strings.NewReader(usageText(0, "http")))
 			if err != nil {
@@ -95,8 +96,8 @@ func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 			if after := resp.Header.Get("Retry-After"); resp.StatusCode != http.StatusServiceUnavailable || after == "" {
 				t.Errorf("both are full: %s, Retry-After %q", resp.Status, after)
 			}
-			collectors[1].rewrite(configs[1], full, free)
-			endsWithAllOnce(t, collectors[1], configs[1], acks)
+			collectors[1].rewriteConfig(configs[1], full, free)
+			stopAndVerifyOnce(t, collectors[1], configs[1], acks)
 		})
 	}
 }

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// TestAPurgeDeletesOnlyWhatIsOursAndShipped runs what the package's script does
-// when it is purged.
+// TestAPurgeDeletesOnlyWhatIsOursAndShipped runs the purge of the package's script.
 func TestAPurgeDeletesOnlyWhatIsOursAndShipped(t *testing.T) {
 	script, err := os.ReadFile("../packaging/scripts/deb.postrm")
 	if err != nil {
@@ -26,9 +25,9 @@ func TestAPurgeDeletesOnlyWhatIsOursAndShipped(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name string
-		path string // made beside, and to be kept
+		path string // an additional file that must be kept
 		text string
-		all  bool // everything is to be kept
+		all  bool // everything must be kept
 	}{
 		{"nothing else", "", "", false},
 		{"a sealed segment", "wal/" + range12 + "/" + one, "", true},

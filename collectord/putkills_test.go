@@ -38,39 +38,39 @@ func fakeS3(t *testing.T, dir string) (*s3test.Server, string) {
 	return f, fmt.Sprintf("destination: s3://%s/prod\n  keep: 200ms\n  s3: {endpoint: '%s', credentials_file: %s, region: us-east-1, path_style: on}", s3test.Bucket, f.URL, credentials)
 }
 
-// Moments at which the daemon is killed.
+// Points of an upload at which the daemon is killed.
 const (
-	beforeStoring   = iota // the request has arrived as a whole
+	beforeStoring   = iota // the whole request has arrived
 	beforeAnswering        // the object is stored
-	afterAnswering         // the segment may or may not be removed
-	moments
+	afterAnswering         // the segment may be removed already
+	pointCount
 )
 
-// killer kills a daemon at a moment of its n-th upload from now.
+// killer kills a daemon at a point of its n-th upload from now.
 type killer struct {
 	mu     sync.Mutex // guards what follows
-	daemon *daemon    // nil: nobody
-	moment int
+	daemon *daemon    // nil for none
+	point  int
 	puts   int // to go
 }
 
-func (k *killer) aim(d *daemon, moment, puts int) {
+func (k *killer) aim(d *daemon, point, puts int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.daemon, k.moment, k.puts = d, moment, puts
+	k.daemon, k.point, k.puts = d, point, puts
 }
 
-func (k *killer) aims(moment int) bool {
+func (k *killer) isAimedAt(point int) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.daemon != nil && k.moment == moment
+	return k.daemon != nil && k.point == point
 }
 
-// at tells the killer where an upload is and reports whether it killed.
-func (k *killer) at(moment int) bool {
+// killAt is called at a point of an upload. It reports whether it killed the daemon.
+func (k *killer) killAt(point int) bool {
 	k.mu.Lock()
 	d := k.daemon
-	if d == nil || moment != k.moment {
+	if d == nil || point != k.point {
 		k.mu.Unlock()
 		return false
 	}
@@ -80,7 +80,7 @@ func (k *killer) at(moment int) bool {
 	}
 	k.daemon = nil
 	k.mu.Unlock()
-	if moment == afterAnswering {
+	if point == afterAnswering {
 		go func() {
 			<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
 			_ = d.cmd.Process.Kill()
@@ -88,20 +88,20 @@ func (k *killer) at(moment int) bool {
 		return true
 	}
 	_ = d.cmd.Process.Kill()
-	<-d.gone
+	<-d.ended
 	return true
 }
 
-var keyForm = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
+var objectKeyPattern = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
 
-// seqsOf are the seqs in the keys of objects.
-func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
+// storedSeqs returns the seqs in the keys of objects.
+func storedSeqs(t *testing.T, f *s3test.Server) (all [][2]int) {
 	t.Helper()
 	for key := range f.Objects() {
 		if strings.Contains(key, "/_collectord/") {
 			continue
 		}
-		m := keyForm.FindStringSubmatch(key)
+		m := objectKeyPattern.FindStringSubmatch(key)
 		if m == nil {
 			t.Errorf("key %s", key)
 			continue
@@ -114,13 +114,13 @@ func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
 	return all
 }
 
-// withoutKeep is for tests in which what was shipped must be gone.
+// withoutKeep removes shipper.keep for tests in which shipped segments must be removed.
 func withoutKeep(settings string) string {
 	return strings.Replace(settings, "keep: 200ms", "keep: 0s", 1)
 }
 
-// TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a
-// request and its answer, and between the answer and the removal of the segment.
+// TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a request and its
+// answer, and between the answer and the removal of the segment.
 func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
@@ -129,11 +129,11 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	var k killer
 	f.Behave(s3test.Behaviour{
 		Fault: func(_ http.ResponseWriter, r *http.Request) bool {
-			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/dt=") || !k.aims(beforeStoring) {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/dt=") || !k.isAimedAt(beforeStoring) {
 				return false
 			}
 			body, err := io.ReadAll(r.Body)
-			if err != nil || k.at(beforeStoring) {
+			if err != nil || k.killAt(beforeStoring) {
 				return true
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
@@ -143,20 +143,20 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 			if !strings.Contains(key, "/dt=") {
 				return false
 			}
-			if k.at(beforeAnswering) {
+			if k.killAt(beforeAnswering) {
 				return true
 			}
-			k.at(afterAnswering)
+			k.killAt(afterAnswering)
 			return false
 		},
 	})
-	n, inTheWindow, missed := 0, 0, [moments]int{}
+	n, inTheWindow, missed := 0, 0, [pointCount]int{}
 	for round := range *putKills {
 		d := start(t, config, port, admin)
-		k.aim(d, round%moments, 1+rand.IntN(3))
+		k.aim(d, round%pointCount, 1+rand.IntN(3))
 		until(t, "the daemon is killed", func() bool {
 			select {
-			case <-d.gone:
+			case <-d.ended:
 				return true
 			default:
 			}
@@ -167,7 +167,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		})
 		<-d.exited
 		stored := false
-		for _, r := range seqsOf(t, f) {
+		for _, r := range storedSeqs(t, f) {
 			if _, err := os.Stat(filepath.Join(dir, "data", "wal", fmt.Sprintf("%020d-%020d", r[0], r[1]))); err == nil {
 				stored = true
 			}
@@ -175,7 +175,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		if stored {
 			inTheWindow++
 		} else {
-			missed[round%moments]++
+			missed[round%pointCount]++
 		}
 	}
 	k.aim(nil, 0, 0)
@@ -183,9 +183,9 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	d.post(acks, n, n+3, 1, false)
 	d.stop()
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	next := 1
-	for _, r := range seqsOf(t, f) {
+	for _, r := range storedSeqs(t, f) {
 		if r[0] != next {
 			t.Errorf("after seq %d comes %d", next-1, r[0])
 		}

@@ -95,7 +95,7 @@ func (r *reloader) loadAndCommit() (*config.Config, []config.Change, error) {
 		return nil, nil, err
 	}
 	for _, commit := range r.parts {
-		commit(&plan{cfg: next, who: loaded.who})
+		commit(&plan{cfg: next, policy: loaded.policy})
 	}
 	return next, changes, nil
 }

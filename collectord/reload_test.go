@@ -15,7 +15,7 @@ import (
 	"collectord/config"
 )
 
-func loadText(t *testing.T, text string) (*config.Config, error) {
+func loadConfig(t *testing.T, text string) (*config.Config, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "collectord.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -26,7 +26,7 @@ func loadText(t *testing.T, text string) (*config.Config, error) {
 }
 
 func TestAReloadIsAllOrNothing(t *testing.T) {
-	first, err := loadText(t, "")
+	first, err := loadConfig(t, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 	}, slog.New(slog.NewTextHandler(&text, nil)))
 	var committed []string
 	r.register(func(p *plan) { committed = append(committed, p.cfg.Log.Level) })
-	r.register(func(p *plan) { committed = append(committed, fmt.Sprint(p.who.Anonymous)) })
+	r.register(func(p *plan) { committed = append(committed, fmt.Sprint(p.policy.Anonymous)) })
 
 	began := r.snapshot().At
 	file = "log: {level: loud}\nhttp: {max_record: 1}\n"
@@ -62,14 +62,14 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 		t.Errorf("logged: %s", got)
 	}
 	text.Reset()
-	r.reload() // what needs a restart still does
+	r.reload() // a change that needs a restart is logged again
 	if got := text.String(); !strings.Contains(got, `changed=[] needs_restart="[udp.sockets: 0 -> 3]"`) {
 		t.Errorf("logged: %s", got)
 	}
 }
 
-// rewrite replaces a part of a daemon's configuration file and has it reloaded.
-func (d *daemon) rewrite(config, from, to string) {
+// rewriteConfig replaces a part of a daemon's configuration file and sends SIGHUP.
+func (d *daemon) rewriteConfig(config, from, to string) {
 	d.t.Helper()
 	text, err := os.ReadFile(config)
 	if err != nil || !strings.Contains(string(text), from) {
@@ -85,7 +85,7 @@ func (d *daemon) rewrite(config, from, to string) {
 
 func (d *daemon) untilLogged(text string) {
 	d.t.Helper()
-	until(d.t, "the log says: "+text, func() bool { return strings.Contains(d.log(), text) })
+	until(d.t, "the daemon logs: "+text, func() bool { return strings.Contains(d.log(), text) })
 }
 
 func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
@@ -105,56 +105,56 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 	}
 	before := d.metrics()["collectord_config_last_reload_success_timestamp_seconds"]
 
-	d.rewrite(config, "http: {", "http: {max_record: 1KiB, ")
+	d.rewriteConfig(config, "http: {", "http: {max_record: 1KiB, ")
 	d.untilLogged("http.max_record: 1MiB -> 1KiB")
 	if got := status(); got != http.StatusRequestEntityTooLarge {
-		t.Errorf("beyond the new http.max_record: %d", got)
+		t.Errorf("a usage above the new http.max_record is answered %d", got)
 	}
-	d.rewrite(config, "seal_after: 1h", "seal_after: 100ms")
+	d.rewriteConfig(config, "seal_after: 1h", "seal_after: 100ms")
 	until(t, "the segment is sealed by its new age, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
-	d.rewrite(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
+	d.rewriteConfig(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
 	until(t, "the bound is lowered", func() bool { return d.metrics()["collectord_wal_max_bytes"] == 48<<20 })
 	m := d.metrics()
 	if m["collectord_config_last_reload_successful"] != 1 || m["collectord_config_last_reload_success_timestamp_seconds"] <= before {
-		t.Errorf("the reload is told as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
+		t.Errorf("the metrics report the reload as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
 	}
 
-	d.rewrite(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
+	d.rewriteConfig(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
 	d.untilLogged("the nearest is wal.seal_after")
 	m = d.metrics()
 	if m["collectord_config_last_reload_successful"] != 0 || m["collectord_wal_max_bytes"] != 48<<20 {
 		t.Errorf("after a bad file: %v, wal.max_bytes %v", m["collectord_config_last_reload_successful"], m["collectord_wal_max_bytes"])
 	}
-	d.rewrite(config, ", seal_befor: 1s", ", segment_size: 4MiB")
+	d.rewriteConfig(config, ", seal_befor: 1s", ", segment_size: 4MiB")
 	d.untilLogged("wal.segment_size: 64MiB -> 4MiB")
 	if m = d.metrics(); m["collectord_wal_max_bytes"] != 32<<20 || m["collectord_config_last_reload_successful"] != 1 {
-		t.Errorf("after it was mended: wal.max_bytes %v", m["collectord_wal_max_bytes"])
+		t.Errorf("after the repair: wal.max_bytes %v", m["collectord_wal_max_bytes"])
 	}
 	d.stop()
 }
 
-func TestTheServiceManagerIsTold(t *testing.T) {
+func TestTheServiceManagerIsNotified(t *testing.T) {
 	for name, socket := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": fmt.Sprintf("@collectord-test-%d", os.Getpid())} {
 		t.Run(name, func(t *testing.T) {
 			m := startManager(t, socket)
-			next := func() (said string) {
+			next := func() (state string) {
 				t.Helper()
-				until(t, "the service manager is told more", func() bool {
+				until(t, "the service manager gets the next state", func() bool {
 					m.mu.Lock()
 					defer m.mu.Unlock()
-					if len(m.said) > 0 {
-						said, m.said = m.said[0], m.said[1:]
+					if len(m.messages) > 0 {
+						state, m.messages = m.messages[0], m.messages[1:]
 					}
-					return said != ""
+					return state != ""
 				})
-				return said
+				return state
 			}
 			config, port, admin := configure(t, t.TempDir(), "")
 			d := m.run(nil, config, port, admin)
 			if got := next(); got != "READY=1" {
 				t.Errorf("at the start: %q", got)
 			}
-			d.rewrite(config, "log: {", "log: {level: debug, ")
+			d.rewriteConfig(config, "log: {", "log: {level: debug, ")
 			var micros int64
 			if got := next(); true {
 				if n, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d", &micros); n != 1 || err != nil || micros <= 0 {
@@ -164,7 +164,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 			if got := next(); got != "READY=1" {
 				t.Errorf("after a reload: %q", got)
 			}
-			d.rewrite(config, "level: debug", "level: loud")
+			d.rewriteConfig(config, "level: debug", "level: loud")
 			if got := next() + " " + next(); !strings.HasPrefix(got, "RELOADING=1\n") || !strings.HasSuffix(got, " READY=1") {
 				t.Errorf("at a reload that fails: %q", got)
 			}
@@ -178,17 +178,17 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 		t.Errorf("without a service manager: %v", err)
 	}
 	if err := notifier("/nonexistent/socket").send("READY=1"); err == nil {
-		t.Error("nobody listens, and that is no error")
+		t.Error("a missing listener of the service manager is no error")
 	}
 }
 
-func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
-	t.Parallel() // it waits most of the time
+func TestSIGHUPWhileStoppingIsIgnored(t *testing.T) {
+	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
 	var d *daemon
-	until(t, "the hangup comes before the end", func() bool {
+	until(t, "SIGHUP arrives before the end", func() bool {
 		d = start(t, config, port, admin)
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // an open connection makes the daemon drain
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,6 +208,6 @@ func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
 		t.Errorf("ended with %v", err)
 	}
 	if strings.Contains(d.log(), "reload") || !strings.Contains(d.log(), "msg=stopped ") {
-		t.Error("the hangup was not ignored")
+		t.Error("SIGHUP was not ignored")
 	}
 }

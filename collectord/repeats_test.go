@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// repeater posts batches of all kinds, each with an Idempotency-Key, and repeats
-// them until they are answered.
+// repeater posts batches of all kinds with an Idempotency-Key. It repeats each batch until
+// it is answered.
 type repeater struct {
 	t      *testing.T
 	url    string
@@ -23,11 +23,11 @@ type repeater struct {
 	acks   acknowledged
 
 	mu      sync.Mutex
-	repeats int // of requests that were cut off or refused
+	repeats int // of requests that failed or were refused
 	over    bool
 }
 
-// batch is the k-th request: its usages, and how they are sent.
+// batch returns the k-th request: its usages, and the form in which they are sent.
 func (r *repeater) batch(k int) (usages []string, req func() *http.Request) {
 	rng := rand.New(rand.NewPCG(uint64(k), 7))
 	n := 1
@@ -67,7 +67,7 @@ func (r *repeater) batch(k int) (usages []string, req func() *http.Request) {
 	}
 }
 
-// deliver repeats the k-th request until it is answered, or all is over.
+// deliver repeats the k-th request until it is answered or the test ends.
 func (r *repeater) deliver(k int) {
 	usages, req := r.batch(k)
 	for {
@@ -76,7 +76,7 @@ func (r *repeater) deliver(k int) {
 			body, readErr := io.ReadAll(resp.Body)
 			resp.Body.Close()
 			switch {
-			case readErr != nil: // an answer that is cut off is none
+			case readErr != nil: // an incomplete answer does not count
 			case resp.StatusCode == http.StatusCreated:
 				var answer struct {
 					ID  string
@@ -117,9 +117,9 @@ func (r *repeater) deliver(k int) {
 	}
 }
 
-// TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID kills the daemon under
-// clients that repeat each batch until it is answered.
-func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
+// TestUsagesRepeatedUntilAnsweredHaveOneID kills the daemon while clients repeat each batch
+// until it is answered.
+func TestUsagesRepeatedUntilAnsweredHaveOneID(t *testing.T) {
 	t.Parallel()
 	const clients = 16
 	dir := t.TempDir()
@@ -127,7 +127,7 @@ func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
 	d := start(t, config, port, admin)
 	r := &repeater{
 		t: t, url: d.url(), acks: acknowledged{ids: map[int]string{}},
-		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testLimit},
+		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testTimeout},
 	}
 	stop := make(chan struct{})
 	end := sync.OnceFunc(func() { close(stop) })

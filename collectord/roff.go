@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// row matches a line of a table in a help text: a term and its meaning, at least two
+// tableRow matches a line of a table in a help text: a term and its meaning, at least two
 // blanks apart.
-var row = regexp.MustCompile(`^  (\S+(?: \S+)*?)  +(\S.*)$`)
+var tableRow = regexp.MustCompile(`^  (\S+(?: \S+)*?)  +(\S.*)$`)
 
 // roffText converts a help text to groff_man(7). Lines with an indent of two blanks are
 // rows of a table, and deeper lines after them continue a row. Other lines with an
 // indent of four blanks are literal.
 func roffText(text string) string {
 	var b strings.Builder
-	in := "" // "table", "literal", or neither
+	block := "" // "table", "literal", or neither
 	enter := func(next string) {
-		switch in {
+		switch block {
 		case next:
 			return
 		case "table":
@@ -24,7 +24,7 @@ func roffText(text string) string {
 		case "literal":
 			b.WriteString(".fi\n")
 		}
-		switch in = next; next {
+		switch block = next; next {
 		case "table":
 			b.WriteString(".RS\n")
 		case "literal":
@@ -35,29 +35,29 @@ func roffText(text string) string {
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		indented := len(line) - len(strings.TrimLeft(line, " "))
-		cells := row.FindStringSubmatch(line)
+		cells := tableRow.FindStringSubmatch(line)
 		switch {
 		case line == "":
 			empty = true
 			continue
 		case indented == 0:
-			if in != "" || empty {
+			if block != "" || empty {
 				enter("")
 				b.WriteString(".IP\n")
 			}
-		case indented >= 4 && (in != "table" || empty):
+		case indented >= 4 && (block != "table" || empty):
 			enter("literal")
 			line = strings.TrimPrefix(line, "    ")
-		case cells != nil && in != "literal":
+		case cells != nil && block != "literal":
 			enter("table")
 			b.WriteString(".TP\n.B " + roff(cells[1]) + "\n")
 			line = cells[2]
-		case indented == 2 && in != "literal":
+		case indented == 2 && block != "literal":
 			enter("table")
 			b.WriteString(".IP\n")
 		}
 		empty = false
-		if in != "literal" {
+		if block != "literal" {
 			line = strings.TrimSpace(line)
 		}
 		b.WriteString(roffLine(line) + "\n")

@@ -52,19 +52,19 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 			if err != nil {
 				return err
 			}
-			v, err := newDaemonLogger(p.cfg.Log, ownStandardError())
+			daemonLog, err := newDaemonLogger(p.cfg.Log, ownStandardError())
 			if err != nil {
 				return err
 			}
-			defer v.close()
-			caught.atEnd(v, "the start was not complete", func() bool { return false })
-			slog.SetDefault(v.Logger) // for messages of the standard library
+			defer daemonLog.close()
+			caught.setLastActions(daemonLog, "the start was not complete", func() bool { return false })
+			slog.SetDefault(daemonLog.Logger) // for messages of the standard library
 			for _, w := range p.warnings {
-				v.Warn(w)
+				daemonLog.Warn(w)
 			}
-			reload := newReloader(p.cfg, load, v.Logger)
-			reload.register(v.setLevel)
-			return run(cmd.Context(), reload, p, src.Path, v, caught)
+			reload := newReloader(p.cfg, load, daemonLog.Logger)
+			reload.register(daemonLog.setLevel)
+			return run(cmd.Context(), reload, p, src.Path, daemonLog, caught)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -82,9 +82,9 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 // Errors that an operator must correct, such as a port in use, end the start before
 // the daemon stores or ships usages. Only the HTTP and admin servers run before that,
 // to report that the daemon is starting. Usages received meanwhile wait for the log.
-func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonLogger, caught *signals) error {
+func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog *daemonLogger, caught *signals) error {
 	began := time.Now()
-	logger := v.Logger
+	logger := daemonLog.Logger
 	cfg := p.cfg
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 
@@ -103,43 +103,43 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		return err
 	}
 	defer listening.close()
-	stopWithin := func() time.Duration { return allOf(reload.config().Shutdown) }
-	caught.serving.Store(&stopWithin)
-	failed := make(chan error, len(listening.http)+len(listening.admin))
-	state := &health{reload: reload, lines: v.queue.snapshot, troubles: v.troubles.isOpen}
+	stopTimeout := func() time.Duration { return stopLimit(reload.config().Shutdown) }
+	caught.stopLimit.Store(&stopTimeout)
+	serveErrors := make(chan error, len(listening.http)+len(listening.admin))
+	state := &health{reload: reload, loggerCounts: daemonLog.queue.snapshot, troubles: daemonLog.troubles.states}
 	monitor := admin.NewMonitor(admin.MonitorOptions{
 		Version: version, Node: cfg.Node, Began: began,
-		Snapshot: state.snapshot, Ready: state.reasons, Troubles: v.troubles.open, PutAside: state.putAside,
+		Snapshot: state.snapshot, Ready: state.notReady, Troubles: daemonLog.troubles.openTroubles, PutAside: state.putAside,
 	})
-	files := countDescriptors(len(listening.http))
+	fds := countDescriptors(len(listening.http))
 	adminServer := admin.New(admin.Options{
-		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status, Page: monitor.Page,
-		MaxConnections: files.admins(maxOpen()),
+		Version: version, Snapshot: state.snapshot, Ready: state.notReady, Live: state.stuckLoops, Status: monitor.Status, Page: monitor.Page,
+		MaxConnections: fds.maxAdmin(openFilesLimit()),
 	})
 	for _, ln := range listening.admin {
-		go func() { failed <- adminServer.Serve(ln) }()
+		go func() { serveErrors <- adminServer.Serve(ln) }()
 	}
 	pending := newPendingLog()
-	webOptions := httpOptions(cfg, files, p.who, logger)
+	webOptions := httpOptions(cfg, fds, p.policy, logger)
 	webOptions.AdminServes, webOptions.AdminAddresses = admin.Serves, addressesOf(listening.admin)
 	web := httpserver.New(pending, webOptions)
-	files.warn(cfg, web.MaxConnections(), logger)
+	fds.warnIfTooFew(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
 	for _, ln := range listening.http {
-		go func() { failed <- web.Serve(ln) }()
+		go func() { serveErrors <- web.Serve(ln) }()
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
-		return inUse(err, "stop it, or give this one a data_dir of its own (--data-dir)")
+		return withInUseAdvice(err, "stop it, or give this one a data_dir of its own (--data-dir)")
 	}
 	store, err := openStore(cfg, log, logger)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	var lend func() func()
+	var raiseProcs func() func()
 	if os.Getenv("GOMAXPROCS") == "" {
-		lend = newPlaces().lend
+		raiseProcs = newProcLimit().raise
 	}
 	ship, err := shipper.New(log, store, shipper.Options{
 		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
@@ -147,59 +147,59 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Version:  version,
-		Host:     func(h *bucket.Heartbeat) { describeHost(h, v.troubles.open(), web.Clients()) },
-		Compress: lend,
+		Host:     func(h *bucket.Heartbeat) { describeHost(h, daemonLog.troubles.openTroubles(), web.Clients()) },
+		Compress: raiseProcs,
 		Logger:   logger,
 	})
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
 	options := udpOptions(cfg, logger)
-	options.Kept, options.Inherited = listening.kept, listening.passed > 0
+	options.KeptOpen, options.Inherited = listening.kept, listening.passed > 0
 	udp, err := udpserver.New(log, listening.udp, options)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
 
-	reload.register(policyPart(web, logger))
+	reload.register(reloadPolicy(web, logger))
 	reload.register(func(next *plan) {
 		log.SetLimits(walLimits(next.cfg))
 		ship.SetLimits(shipperLimits(next.cfg))
-		web.SetLimits(httpLimits(next.cfg, files))
-		files.warn(next.cfg, web.MaxConnections(), logger)
+		web.SetLimits(httpLimits(next.cfg, fds))
+		fds.warnIfTooFew(next.cfg, web.MaxConnections(), logger)
 		debug.SetMemoryLimit(memoryLimit(next.cfg, web.MaxConnections()))
 		udp.SetLimits(udpLimits(next.cfg))
 	})
 
 	// The start can no longer fail.
 	started = true
-	summary := func() []any { return account(log.Ledger(), began) }
-	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lostFrom(log)() > 0 }, summary)
-	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
+	summary := func() []any { return ledgerAttrs(log.Ledger(), began) }
+	caught.setLastActions(daemonLog, "what was acknowledged is in the log", func() bool { return newLossCounter(log)() > 0 }, summary)
+	shipCtx, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
-	go func() { defer close(shipped); ship.Run(shipping) }()
+	go func() { defer close(shipped); ship.Run(shipCtx) }()
 	udp.Start()
 	pending.open(log)
-	readLeaving(listening, log, cfg, logger)
+	drainRetired(listening, log, cfg, logger)
 	state.parts.Store(&parts{log, ship, web, udp})
-	tell := func(err error) {
+	logNotifyError := func(err error) {
 		if err != nil {
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	logStart(logger, cfg, file, store.String(), listening, log, p.who)
-	tell(manager.ready())
+	logStart(logger, cfg, file, store.String(), listening, log, p.policy)
+	logNotifyError(manager.ready())
 	go warnOfArchive(ctx, cfg, logger)
-	looking, stopLooking := context.WithCancel(ctx)
-	defer stopLooking()
+	watchCtx, stopWatching := context.WithCancel(ctx)
+	defer stopWatching()
 	clock := newClockWatch(log, ship, logger)
 	state.clock.Store(clock)
-	go clock.run(looking, cfg.DataDir)
-	go checkStorage(looking, store, cfg.Shipper.StallTimeout, logger)
-	over := make(chan struct{})
-	defer close(over)
-	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, changed: v.troubles.known.changed, logger: logger}).run(over)
-	go monitor.Run(over)
+	go clock.run(watchCtx, cfg.DataDir)
+	go checkStorage(watchCtx, store, cfg.Shipper.StallTimeout, logger)
+	ended := make(chan struct{})
+	defer close(ended)
+	go (&reporter{manager: manager, watchdog: watchdogTimeout(os.Getpid()), alive: state.stuckLoops, line: monitor.Line, changed: daemonLog.troubles.troubles.changed, logger: logger}).run(ended)
+	go monitor.Run(ended)
 
 	// Reloads and seals may be slow. They run in their own goroutine, which the stop
 	// does not wait for.
@@ -215,10 +215,10 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 				if state.stopping.Load() {
 					return
 				}
-				tell(manager.reloading())
+				logNotifyError(manager.reloading())
 				reload.reload()
 				if !state.stopping.Load() {
-					tell(manager.ready())
+					logNotifyError(manager.ready())
 				}
 			case <-stopping:
 				return
@@ -231,20 +231,20 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	select {
 	case caughtSignal = <-caught.stop:
 	case <-ctx.Done():
-	case cause = <-failed:
+	case cause = <-serveErrors:
 	}
 	state.stopping.Store(true)
 	close(stopping)
-	lost := lostFrom(log)
-	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lost() > 0 }, summary)
+	lost := newLossCounter(log)
+	caught.setLastActions(daemonLog, "what was acknowledged is in the log", func() bool { return lost() > 0 }, summary)
 	switch {
 	case caughtSignal != nil:
 		logger.Info("stopping", "signal", caughtSignal.String())
 	case cause != nil:
 		logger.Error("stopping", "error", cause)
 	}
-	tell(manager.stopping())
-	shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped})
+	logNotifyError(manager.stopping())
+	shutDown(reload.config().Shutdown, logger, stopOrder{web, udp, log, ship, adminServer, stopShipping, shipped})
 	logger.Info("stopped", summary()...)
 	if n := lost(); n > 0 {
 		err = fmt.Errorf("the stop lost %s: the log could not be written (the log lines above say why)", plural(int(n), "usage"))
@@ -252,11 +252,11 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	return errors.Join(cause, err)
 }
 
-// readLeaving reads the sockets whose addresses are no longer configured, and removes
+// drainRetired reads the sockets whose addresses are no longer configured, and removes
 // them from the store. Their datagrams arrived while the addresses were configured.
-func readLeaving(listening *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
+func drainRetired(listening *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
 	var conns []*net.UDPConn
-	for _, s := range listening.leaving {
+	for _, s := range listening.retired {
 		c, err := s.packetConn()
 		if err != nil {
 			logger.Error("can't read a socket that is no longer configured", "address", s.String(), "error", err)
@@ -275,7 +275,7 @@ func readLeaving(listening *listeners, log *wal.Log, cfg *config.Config, logger 
 		defer cancel()
 		err = server.Drain(ctx)
 	}
-	for _, s := range listening.leaving {
+	for _, s := range listening.retired {
 		listening.store.remove(s.name)
 	}
 	if err != nil {

@@ -28,9 +28,9 @@ import (
 // it, because every user of a host can read the flags of its programs.
 const tokenVariable = config.TokenVariable
 
-// seededFrom is the timestamp of the first usage in a run with a seed. It is fixed, so
+// seededStart is the timestamp of the first usage in a run with a seed. It is fixed, so
 // that repeated runs send identical bytes.
-var seededFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+var seededStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 
 // sendFlags are the flags that need conversion to become Options.
 type sendFlags struct {
@@ -74,8 +74,8 @@ not, and with 1 if there was nothing to send, or no way to.
   collectord send localhost:3000 --count 1000 --batch 100
   collectord send --payload usages.ndjson --batch 1000 --ndjson --compress zstd --retry-for 1m
   collectord send udp://localhost:3000 --rate 20000 --duration 10s --json`,
-		Args:              argsWanted(0, 1, "one URL"),
-		ValidArgsFunction: targets,
+		Args:              requireArgs(0, 1, "one URL"),
+		ValidArgsFunction: completeTarget,
 		GroupID:           groupClient,
 		SuggestFor:        []string{"post", "import", "load"},
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -140,7 +140,7 @@ func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags s
 			return err
 		}
 	}
-	o.From = seededFrom
+	o.From = seededStart
 	if !cmd.Flags().Changed("seed") {
 		o.Seed, o.From = rand.Uint64(), time.Now()
 	}
@@ -155,7 +155,7 @@ func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags s
 	if strings.HasPrefix(o.Target, "udp:") && flags.tokenFile == "" {
 		o.Token = "" // it is from the environment, and datagrams have no token
 	}
-	if o.Token != "" && inClear(o.Target) {
+	if o.Token != "" && isCleartext(o.Target) {
 		writef(cmd.ErrOrStderr(), "warning: the token goes over the network in clear: use https\n")
 	}
 	o.TLS, err = clientTLS(flags)
@@ -233,8 +233,8 @@ func readToken(path string) (string, error) {
 	return token, nil
 }
 
-// inClear reports whether requests to the target are readable on a network.
-func inClear(target string) bool {
+// isCleartext reports whether requests to the target are readable on a network.
+func isCleartext(target string) bool {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
 		return false

@@ -24,12 +24,12 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// sent runs collectord send --json and returns what it says, and its status.
-func sent(t *testing.T, args ...string) (s send.Summary, status int) {
+// runSend runs collectord send --json and returns its summary and exit status.
+func runSend(t *testing.T, args ...string) (s send.Summary, status int) {
 	t.Helper()
 	c := command(t, append([]string{"send", "--json"}, args...)...)
-	var out, said bytes.Buffer
-	c.Stdout, c.Stderr = &out, &said
+	var out, stderr bytes.Buffer
+	c.Stdout, c.Stderr = &out, &stderr
 	err := c.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -39,15 +39,15 @@ func sent(t *testing.T, args ...string) (s send.Summary, status int) {
 		return s, status
 	}
 	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
-		t.Fatalf("%v: %v: %s%s", args, err, out.Bytes(), said.Bytes())
+		t.Fatalf("%v: %v: %s%s", args, err, out.Bytes(), stderr.Bytes())
 	}
-	if strings.Contains(said.String(), "\r") {
-		t.Errorf("%v: a progress bar in a pipe: %q", args, said.String())
+	if strings.Contains(stderr.String(), "\r") {
+		t.Errorf("%v: a progress bar is written to a pipe: %q", args, stderr.String())
 	}
 	return s, status
 }
 
-func TestSendBringsExactlyWhatItCounts(t *testing.T) {
+func TestSendDeliversExactlyWhatItCounts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -75,7 +75,7 @@ func TestSendBringsExactlyWhatItCounts(t *testing.T) {
 		udp + " --count 1000 --batch 14 --rate 200000 --connections 3":         1000,
 		udp + " --rate 5000 --batch 7 --payload " + file:                       100,
 	} {
-		s, status := sent(t, strings.Fields(args)...)
+		s, status := runSend(t, strings.Fields(args)...)
 		all += usages
 		got := int(s.UsagesAcknowledged)
 		if strings.HasPrefix(args, "udp") {
@@ -95,12 +95,12 @@ func TestSendBringsExactlyWhatItCounts(t *testing.T) {
 	}
 }
 
-func TestSendKeepsItsRateOrSaysWhatItOwes(t *testing.T) {
+func TestSendKeepsItsRateOrReportsItsDelay(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
-	s, status := sent(t, fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "4000", "--duration", "500ms", "--connections", "8")
-	// Nothing is left out on a machine that has anything left.
+	s, status := runSend(t, fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "4000", "--duration", "500ms", "--connections", "8")
+	// No usage is skipped, unless the machine is overloaded.
 	if s.UsagesAcknowledged+s.UsagesUnsent != 2000 || (status == 0) != (s.UsagesUnsent == 0) {
 		t.Errorf("exit status %d: %+v", status, s)
 	}
@@ -110,7 +110,7 @@ func TestSendKeepsItsRateOrSaysWhatItOwes(t *testing.T) {
 	}
 }
 
-// dropper is a proxy that passes on requests and, now and then, drops the answer.
+// dropper is a proxy that forwards requests and sometimes drops the answer.
 type dropper struct {
 	net.Listener
 	to      string
@@ -133,7 +133,7 @@ func (p *dropper) run() {
 			go io.Copy(out, in)
 			b := make([]byte, 4<<10)
 			for {
-				n, err := out.Read(b) // an answer: they come one at a time
+				n, err := out.Read(b) // one answer: there is one at a time
 				if err != nil || p.answers.Add(1)%5 == 0 {
 					return
 				}
@@ -164,10 +164,10 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, status := sent(t, "http://"+ln.Addr().String(), "--count", strconv.Itoa(n), "--batch", "2", "--connections", "16", "--retry-for", "1m", "--seed", "1")
+		s, status := runSend(t, "http://"+ln.Addr().String(), "--count", strconv.Itoa(n), "--batch", "2", "--connections", "16", "--retry-for", "1m", "--seed", "1")
 		done <- result{s, status}
 	}()
-	for _, share := range []int64{3, 6} { // each time the daemon forgets the keys
+	for _, share := range []int64{3, 6} { // each restart makes the daemon forget the keys
 		until(t, "some are answered", func() bool { return proxy.answers.Load() > n/20*share })
 		d.kill()
 		d = start(t, config, port, admin)
@@ -188,7 +188,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 	}
 }
 
-func TestInterruptedSendTellsWhatIsStored(t *testing.T) {
+func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -223,7 +223,7 @@ func TestInterruptedSendTellsWhatIsStored(t *testing.T) {
 }
 
 func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // answers nothing
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // it never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,12 +237,12 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer held.Close()
-	if _, err := held.Read(make([]byte, 1)); err != nil { // it is under way
+	if _, err := held.Read(make([]byte, 1)); err != nil { // the request has arrived
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = c.Wait() }()
-	until(t, "it is gone", func() bool {
+	until(t, "the process has ended", func() bool {
 		_ = c.Process.Signal(os.Interrupt)
 		select {
 		case <-ended:
@@ -256,8 +256,8 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 	}
 }
 
-// A terminal of our own (pts(4)).
-func terminal(t *testing.T) (outside, inside *os.File) {
+// A pseudoterminal (pts(4)).
+func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -285,15 +285,15 @@ func terminal(t *testing.T) (outside, inside *os.File) {
 	return outside, inside
 }
 
-func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
+func TestSendDrawsAProgressBarOnATerminalAndClearsIt(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	outside, inside := terminal(t)
+	outside, inside := openTerminal(t)
 	c := command(t, "send", fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "1000", "--count", "700")
 	c.Stderr = inside
 	drawn := make(chan string, 1)
 	go func() {
-		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		all, _ := io.ReadAll(outside) // until all descriptors of the other end are closed
 		drawn <- string(all)
 	}()
 	out, err := c.Output()
@@ -305,7 +305,7 @@ func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
 	d.stop()
 }
 
-func TestSendTellsNobodyItsToken(t *testing.T) {
+func TestSendNeverPrintsItsToken(t *testing.T) {
 	const secret = "cd_secret-of-this-test"
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -314,10 +314,10 @@ func TestSendTellsNobodyItsToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	for _, args := range []string{
-		fmt.Sprintf("http://127.0.0.1:%d --count 10", port), fmt.Sprintf("http://127.0.0.1:%d --json", port), fmt.Sprintf("http://127.0.0.1:%d", nobody),
-		fmt.Sprintf("http://127.0.0.1:%d --retry-for 100ms", nobody), "ftp://a", "--compress br", "--help",
+		fmt.Sprintf("http://127.0.0.1:%d --count 10", port), fmt.Sprintf("http://127.0.0.1:%d --json", port), fmt.Sprintf("http://127.0.0.1:%d", closedPort),
+		fmt.Sprintf("http://127.0.0.1:%d --retry-for 100ms", closedPort), "ftp://a", "--compress br", "--help",
 	} {
 		for _, how := range []string{"file", "variable"} {
 			c := command(t, append([]string{"send"}, strings.Fields(args)...)...)
@@ -333,12 +333,12 @@ func TestSendTellsNobodyItsToken(t *testing.T) {
 		}
 	}
 	if strings.Contains(d.log(), secret) {
-		t.Error("the daemon tells")
+		t.Error("the daemon logs the token")
 	}
 	d.stop()
 }
 
-func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
+func TestSendExitStatusIsByOutcome(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -347,21 +347,21 @@ func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := fmt.Sprintf("http://127.0.0.1:%d", port)
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	for args, want := range map[string]int{
 		web:                       0,
 		web + " --payload " + bad: exitNotRight,
 		web + " --payload " + bad + " --batch 2 --ndjson": exitNotRight,
-		web + "/elsewhere":                                          exitNotRight,
-		fmt.Sprintf("udp://127.0.0.1:%d", nobody):                   exitNotRight,
-		fmt.Sprintf("http://127.0.0.1:%d", nobody):                  exitError,
-		fmt.Sprintf("http://127.0.0.1:%d --retry-for 50ms", nobody): exitNotRight,
-		web + " --payload " + dir + "/none":                         exitError,
-		web + " --token-file " + dir + "/none":                      exitError,
-		web + " --ca-file " + bad:                                   exitError,
-		"localhost:3000":                                            exitError,
+		web + "/elsewhere": exitNotRight,
+		fmt.Sprintf("udp://127.0.0.1:%d", closedPort):                   exitNotRight,
+		fmt.Sprintf("http://127.0.0.1:%d", closedPort):                  exitError,
+		fmt.Sprintf("http://127.0.0.1:%d --retry-for 50ms", closedPort): exitNotRight,
+		web + " --payload " + dir + "/none":                             exitError,
+		web + " --token-file " + dir + "/none":                          exitError,
+		web + " --ca-file " + bad:                                       exitError,
+		"localhost:3000":                                                exitError,
 	} {
-		if _, status := sent(t, strings.Fields(args)...); status != want {
+		if _, status := runSend(t, strings.Fields(args)...); status != want {
 			t.Errorf("%s exits with %d, want %d", args, status, want)
 		}
 	}
@@ -385,7 +385,7 @@ func TestDocumentedSendsWork(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	// On a busy machine some may not be sent in time.
+	// On a busy machine some usages may not be sent in time.
 	script := `#!/bin/sh
 out=$("` + path + `" "$@")
 status=$?
@@ -419,7 +419,7 @@ exit $status
 	}
 }
 
-func TestSendExplainsEveryNameOfItsJSON(t *testing.T) {
+func TestSendHelpExplainsItsJSON(t *testing.T) {
 	help := sendCommand().Long
 	names := regexp.MustCompile(`"([a-z0-9_]+)":`)
 	text, err := json.Marshal(send.Summary{ID: "x", Latency: &send.Latency{}})

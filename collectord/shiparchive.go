@@ -16,14 +16,14 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// maxNamed is the maximum number of remaining objects in a report.
-const maxNamed = 10
+// maxNamedObjects is the maximum number of remaining objects in a report.
+const maxNamedObjects = 10
 
 // outcome is the result of ship.
 type outcome interface {
 	done() bool
 	text() string
-	left() string
+	remaining() string
 }
 
 // archiveResult is the result of ship --archive.
@@ -47,7 +47,7 @@ func (r *archiveResult) text() string {
 	return b.String()
 }
 
-func (r *archiveResult) left() string {
+func (r *archiveResult) remaining() string {
 	text := fmt.Sprintf("%s left in %s", plural(r.Left, "object"), r.Archive)
 	if r.Stopped != "" {
 		text += ": " + r.Stopped
@@ -58,17 +58,17 @@ func (r *archiveResult) left() string {
 	return text
 }
 
-func (r *archiveResult) leave(key string, err error) {
-	if r.Left++; len(r.LeftNames) < maxNamed {
+func (r *archiveResult) addLeft(key string, err error) {
+	if r.Left++; len(r.LeftNames) < maxNamedObjects {
 		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%s: %v", key, err))
 	}
 }
 
 func folderURL(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
 
-// objectsIn lists the keys in an archive folder. It stops after most keys, or lists all
-// if most is 0.
-func objectsIn(ctx context.Context, dir string, most int) (keys []string, err error) {
+// listObjects lists the keys in an archive folder. It stops after limit keys, or lists all
+// if limit is 0.
+func listObjects(ctx context.Context, dir string, limit int) (keys []string, err error) {
 	if _, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)}); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func objectsIn(ctx context.Context, dir string, most int) (keys []string, err er
 			return keys, fmt.Errorf("archive folder %s: %w", dir, err)
 		}
 		keys = append(keys, key)
-		if most > 0 && len(keys) >= most {
+		if limit > 0 && len(keys) >= limit {
 			break
 		}
 	}
@@ -102,8 +102,8 @@ func warnOfArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger)
 	if isSameFolder(cfg, dir) {
 		return
 	}
-	if left, _ := objectsIn(ctx, dir, 1); len(left) > 0 { // the process that wrote unreadable objects has reported them
-		logger.Warn("objects are left in the folder of an earlier destination: nobody ships them (collectord ship --archive "+dir+")",
+	if left, _ := listObjects(ctx, dir, 1); len(left) > 0 { // the process that wrote unreadable objects has reported them
+		logger.Warn("objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive "+dir+")",
 			"archive", dir, "destination", cfg.Shipper.Destination)
 	}
 }
@@ -117,7 +117,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	if isSameFolder(cfg, dir) {
 		return nil, fmt.Errorf("%s is where objects go now: set shipper.destination to where they are to be brought", dir)
 	}
-	keys, err := objectsIn(ctx, dir, 0)
+	keys, err := listObjects(ctx, dir, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -135,13 +135,13 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 
 	var stored []*bucket.Object
 	names := map[*bucket.Object]string{} // keys in the archive
-	again := retries{logger: logger, giveUpAfter: giveUpAfter, last: time.Now()}
+	retry := retries{logger: logger, giveUpAfter: giveUpAfter, last: time.Now()}
 	for i, key := range keys {
 		bar.set(int64(i), int64(len(keys)))
 		var o *bucket.Object
-		if err := again.try(ctx, key, func() (err error) { o, err = archive.Bring(calls, key); return err }); err != nil {
-			result.leave(key, err)
-			if result.Stopped = again.stopped(ctx); result.Stopped != "" {
+		if err := retry.try(ctx, key, func() (err error) { o, err = archive.Bring(calls, key); return err }); err != nil {
+			result.addLeft(key, err)
+			if result.Stopped = retry.stopped(ctx); result.Stopped != "" {
 				result.Left += len(keys) - i - 1
 				break
 			}
@@ -159,13 +159,13 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	}
 	for _, o := range stored {
 		key := names[o]
-		if err := again.try(ctx, key, func() error { return confirmedStill(calls, archive, cfg, o) }); err != nil {
-			result.leave(key, err)
-			result.Stopped = again.stopped(ctx)
+		if err := retry.try(ctx, key, func() error { return checkStillConfirmed(calls, archive, cfg, o) }); err != nil {
+			result.addLeft(key, err)
+			result.Stopped = retry.stopped(ctx)
 			continue
 		}
 		if err := archive.Remove(key); err != nil {
-			result.leave(key, err)
+			result.addLeft(key, err)
 			continue
 		}
 		if _, isNote := bucket.ParseLossKey(key); isNote {
@@ -179,13 +179,13 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	return result, nil
 }
 
-// confirmedStill returns nil if the archive copy of a confirmed object may be removed.
-func confirmedStill(ctx context.Context, archive *shipper.Archive, cfg *config.Config, o *bucket.Object) error {
+// checkStillConfirmed returns nil if the archive copy of a confirmed object may be removed.
+func checkStillConfirmed(ctx context.Context, archive *shipper.Archive, cfg *config.Config, o *bucket.Object) error {
 	if shipperLimits(cfg).Keep == 0 {
 		return nil
 	}
-	is, err := archive.IsStill(ctx, o)
-	if err == nil && !is {
+	still, err := archive.IsStill(ctx, o)
+	if err == nil && !still {
 		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", OwnTrouble: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
 	}
 	return err

@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// TestAChangeOfDestinationStrandsNothing changes it from the folder to a bucket: the start
-// says what is left, and ship --archive brings it over.
+// TestAChangeOfDestinationStrandsNothing changes the destination from a folder to a bucket.
+// The start logs what is left in the folder, and ship --archive copies it.
 func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "shutdown: {drain: 0}\n")
+	config, d := shipFourObjects(t, dir, "shutdown: {drain: 0}\n")
 	d.stop()
-	objects := archived(t, dir)
+	objects := archivedObjects(t, dir)
 	archive := filepath.Join(dir, "data", "archive")
 	want := map[string][]byte{}
 	for _, path := range objects {
@@ -27,14 +27,14 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		want["prod/"+strings.TrimPrefix(path, archive+"/")] = content
 	}
 	f, settings := fakeS3(t, dir)
-	edit(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
-	f.Put(keyOf(want), []byte("something else")) // has one of the names
+	replaceInFile(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
+	f.Put(keyOf(want), []byte("something else")) // under the key of an archived object
 
 	d = start(t, config, d.port, d.admin)
-	until(t, "the start says what is left", func() bool {
+	until(t, "the start logs what is left", func() bool {
 		return strings.Contains(d.log(), "objects are left in the folder of an earlier destination") && strings.Contains(d.log(), "collectord ship --archive "+archive)
 	})
-	// One can't be brought, and is left; whatever is not ours stays, too.
+	// One object can't be copied and stays. Foreign files stay, too.
 	damaged := objects[0]
 	whole, err := os.ReadFile(damaged)
 	if err != nil {
@@ -52,8 +52,8 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		!strings.Contains(stderr, filepath.Base(damaged)+": damaged after") {
 		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 	}
-	if left := archived(t, dir); len(left) != 1 || left[0] != damaged {
-		t.Errorf("left are %q", left)
+	if left := archivedObjects(t, dir); len(left) != 1 || left[0] != damaged {
+		t.Errorf("left in the folder: %q", left)
 	}
 	write(t, damaged, string(whole))
 	out, stderr, status = runCollectord(t, "ship", "--config", config, "--archive", archive)
@@ -67,12 +67,12 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		}
 		o := there[key]
 		if !bytes.Equal(o.Body, content) || o.Header.Get("X-Amz-Meta-Collectord-Sha256") == "" || o.Header.Get("X-Amz-Meta-Collectord-Records") != "10" {
-			t.Errorf("%s is not there as it was: %v", key, o.Header)
+			t.Errorf("%s differs from the archived object: %v", key, o.Header)
 		}
 	}
 	d.stop()
 	if out, _, _ := runCollectord(t, "audit", "--config", config, "--deep"); strings.Contains(out, "MISSING") || strings.Contains(out, "DOUBLED") {
-		t.Errorf("audit says %s", out)
+		t.Errorf("audit prints %s", out)
 	}
 	if out, _, _ := runCollectord(t, "cat", "--config", config); strings.Count(out, "\n") != 40 {
 		t.Errorf("%d usages can be read, want 40", strings.Count(out, "\n"))
@@ -81,14 +81,14 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(archive, "dt=*")); len(left) > 0 {
-		t.Errorf("left are %q", left)
+		t.Errorf("left in the folder: %q", left)
 	}
 	if out := must0(t, "ship", "--config", config, "--archive", archive); !strings.Contains(out, "brought 0 records") {
 		t.Errorf("ship once more: %s", out)
 	}
 }
 
-// keyOf is one of the keys, always the same.
+// keyOf returns one of the keys, always the same.
 func keyOf(all map[string][]byte) (last string) {
 	for key := range all {
 		last = max(last, key)

@@ -25,12 +25,12 @@ import (
 // waiting.
 const shipRetryMax = 10 * time.Second
 
-// lastHeartbeat is the time limit for writing the final heartbeat.
-const lastHeartbeat = 10 * time.Second
+// lastHeartbeatTimeout is the time limit for writing the final heartbeat.
+const lastHeartbeatTimeout = 10 * time.Second
 
-// usesOfShip lists the configuration keys of ship, which opens the log as the daemon
+// shipKeys lists the configuration keys of ship, which opens the log as the daemon
 // does.
-var usesOfShip = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:gochecknoglobals // a constant
+var shipKeys = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:gochecknoglobals // a constant
 
 func shipCommand() *cobra.Command {
 	var asJSON bool
@@ -68,18 +68,18 @@ can't be read stays there, and is named.`,
 	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
 	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := settings(cmd, usesOfShip...)
+		cfg, err := settings(cmd, shipKeys...)
 		if err != nil {
 			return err
 		}
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
-		owned := cfg.DataDir
+		writtenDir := cfg.DataDir
 		if archive != "" {
-			owned = archive
+			writtenDir = archive
 		}
-		if err := becomeOwner(owned); err != nil {
+		if err := becomeOwner(writtenDir); err != nil {
 			return err
 		}
 		if archive == "" {
@@ -87,22 +87,22 @@ can't be read stays there, and is named.`,
 				return err // no log: don't create one
 			}
 		}
-		v, err := newDaemonLogger(cfg.Log, standardError)
+		daemonLog, err := newDaemonLogger(cfg.Log, standardError)
 		if err != nil {
 			return err
 		}
-		debug.SetMemoryLimit(memoryOfShip)
+		debug.SetMemoryLimit(shipMemoryLimit)
 		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
 		var result outcome
 		if archive != "" {
-			result, err = shipArchive(ctx, cfg, v.Logger, archive, giveUpAfter, bar)
+			result, err = shipArchive(ctx, cfg, daemonLog.Logger, archive, giveUpAfter, bar)
 		} else {
-			result, err = shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+			result, err = shipEverything(ctx, cfg, daemonLog.Logger, giveUpAfter, bar)
 		}
 		bar.clear()
-		v.close() // the log lines come before the result
+		daemonLog.close() // the log lines come before the result
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ can't be read stays there, and is named.`,
 			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
 		if err == nil && !result.done() {
-			return notRightf("not everything is shipped: %s", result.left())
+			return notRightf("not everything is shipped: %s", result.remaining())
 		}
 		return err
 	}
@@ -156,7 +156,7 @@ func (r *shipResult) text() string {
 	return b.String()
 }
 
-func (r *shipResult) left() string {
+func (r *shipResult) remaining() string {
 	var parts []string
 	if r.LeftSegments > 0 {
 		parts = append(parts, fmt.Sprintf("%s with %s (%s)", plural(r.LeftSegments, "segment"), plural(int(r.LeftRecords), "record"), strings.Join(r.Left, ", ")))
@@ -185,7 +185,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // ship must not evict anything
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return nil, inUse(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
+		return nil, withInUseAdvice(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	if err := awaitStart(ctx, log, giveUpAfter); err != nil {
@@ -213,9 +213,9 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	}
 	result = &shipResult{Destination: store.String(), Folder: strings.HasPrefix(store.String(), "file://")}
 
-	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
+	shipCtx, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
-	go func() { defer close(ended); ship.Run(shipping) }()
+	go func() { defer close(ended); ship.Run(shipCtx) }()
 	if limits.Keep > 0 {
 		logger.Info("shipping, and looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", limits.Keep.String())
 	}
@@ -236,7 +236,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	result.LeftUnread = len(log.Unread())
 	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0 && result.LeftKept == 0 && result.Vanished == 0
 	if cfg.Shipper.Heartbeat > 0 {
-		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastHeartbeat)
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastHeartbeatTimeout)
 		defer stop()
 		ship.WriteHeartbeat(last, result.Done)
 	}
@@ -244,14 +244,14 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		aside, _ := look.PutAside() // what can't be listed is not counted
 		result.PutAside = len(aside)
 	}
-	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
+	result.QuarantineBytes = dirBytes(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }
 
 // awaitStart waits up to giveUpAfter until a failing disk lets the log start.
 func awaitStart(ctx context.Context, log *wal.Log, giveUpAfter time.Duration) error {
-	turn := time.NewTicker(50 * time.Millisecond)
-	defer turn.Stop()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
 	for began := time.Now(); !log.Started(); {
 		if giveUpAfter > 0 && time.Since(began) > giveUpAfter {
 			return fmt.Errorf("the log can't be started: %w", log.Full())
@@ -259,7 +259,7 @@ func awaitStart(ctx context.Context, log *wal.Log, giveUpAfter time.Duration) er
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("interrupted: the log can't be started: %w", log.Full())
-		case <-turn.C:
+		case <-poll.C:
 		}
 	}
 	return nil
@@ -275,8 +275,8 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 	var last mark
 	var total int64
 	failed, since := uint64(0), time.Now()
-	turn := time.NewTicker(50 * time.Millisecond)
-	defer turn.Stop()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
 	for {
 		stats := log.Stats() // before the list: lost segments move from the kept ones to the sealed ones
 		segments, _ := log.Sealed()
@@ -309,12 +309,12 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 		select {
 		case <-ctx.Done():
 			return "interrupted"
-		case <-turn.C:
+		case <-poll.C:
 		}
 	}
 }
 
-func bytesBelow(dir string) (n int64) {
+func dirBytes(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
 			return nil //nolint:nilerr // what can't be read is not counted

@@ -24,9 +24,9 @@ import (
 	"collectord/wal"
 )
 
-// FuzzShipped posts bodies in every form through a real server, log and shipper.
-// Whatever is accepted must be in an object, on a line that two parsers with
-// nothing in common read, and equal what was sent, digits included.
+// FuzzShipped posts bodies in every form through a real server, log and shipper. Each
+// accepted usage must be in an object, on a line that two independent parsers read, and
+// equal the sent one, digits included.
 func FuzzShipped(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1.50},{"b":`+"\r\n"+`[1e5,"\u00e9\ud83d\ude00"]},3,{"c":1,"c":1}]`), form)
@@ -98,7 +98,7 @@ func FuzzShipped(f *testing.F) {
 		case answer.ID != "":
 			want[answer.ID] = string(text)
 		default:
-			sent := values(t, text, lines)
+			sent := splitUsages(t, text, lines)
 			if len(sent) != len(answer.IDs) {
 				t.Fatalf("%d ids for %d usages", len(answer.IDs), len(sent))
 			}
@@ -108,7 +108,7 @@ func FuzzShipped(f *testing.F) {
 				}
 			}
 		}
-		within, done := context.WithTimeout(ctx, testLimit)
+		within, done := context.WithTimeout(ctx, testTimeout)
 		defer done()
 		if err := log.Seal(within); err != nil {
 			t.Fatal(err)
@@ -126,13 +126,13 @@ func FuzzShipped(f *testing.F) {
 			}
 			sent, ok := want[record.ID]
 			if !ok {
-				t.Fatalf("nobody sent %s", line)
+				t.Fatalf("stored, but never sent: %s", line)
 			}
 			delete(want, record.ID)
 			if string(record.Usage) != strings.NewReplacer("\r", "", "\n", "").Replace(strings.Trim(sent, " \t\r\n")) {
 				t.Fatalf("%q became %q", sent, record.Usage)
 			}
-			if got, want := numbersKept(t, record.Usage), numbersKept(t, []byte(sent)); !reflect.DeepEqual(got, want) {
+			if got, want := decodeNumbers(t, record.Usage), decodeNumbers(t, []byte(sent)); !reflect.DeepEqual(got, want) {
 				t.Fatalf("%q became %q", sent, record.Usage)
 			}
 			if !jsontext.Value(line).IsValid() {
@@ -145,8 +145,8 @@ func FuzzShipped(f *testing.F) {
 	})
 }
 
-// values are the usages of a batch, found by other means than the server's.
-func values(t *testing.T, text []byte, lines bool) (all []string) {
+// splitUsages splits a batch into usages with other code than the server's.
+func splitUsages(t *testing.T, text []byte, lines bool) (all []string) {
 	if lines {
 		for line := range strings.SplitSeq(string(text), "\n") {
 			if strings.Trim(line, " \t\r") != "" {
@@ -165,7 +165,7 @@ func values(t *testing.T, text []byte, lines bool) (all []string) {
 	return all
 }
 
-func numbersKept(t *testing.T, b []byte) (v any) {
+func decodeNumbers(t *testing.T, b []byte) (v any) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.UseNumber()
 	if err := d.Decode(&v); err != nil {

@@ -13,14 +13,14 @@ import (
 	"collectord/wal"
 )
 
-// allOf returns the maximum duration of a stop.
-func allOf(limits config.Shutdown) time.Duration {
+// stopLimit returns the maximum duration of a stop.
+func stopLimit(limits config.Shutdown) time.Duration {
 	return limits.Drain + limits.Requests + limits.Datagrams + limits.Seal + limits.Grace
 }
 
-// lostFrom returns a function that counts the accepted UDP usages that are missing from
+// newLossCounter returns a function that counts the accepted UDP usages that are missing from
 // the log since this call. HTTP clients get a response, so they need no count.
-func lostFrom(log *wal.Log) func() uint64 {
+func newLossCounter(log *wal.Log) func() uint64 {
 	count := func() (dropped, waiting uint64) {
 		udp := log.Ledger().BySource[wal.UDP]
 		for _, n := range udp.Dropped {
@@ -35,8 +35,8 @@ func lostFrom(log *wal.Log) func() uint64 {
 	}
 }
 
-// steps are the parts to stop, in that order.
-type steps struct {
+// stopOrder are the parts to stop, in that order.
+type stopOrder struct {
 	web          *httpserver.Server
 	udp          *udpserver.Server
 	log          *wal.Log
@@ -46,13 +46,13 @@ type steps struct {
 	shipped      <-chan struct{}
 }
 
-// endWithin is the time limit for a part that was asked to end.
-const endWithin = time.Second
+// partTimeout is the time limit for a part that was asked to end.
+const partTimeout = time.Second
 
 // shutDown stops the daemon without losing acknowledged usages, and without rejecting
 // what clients sent before the listeners closed. A step that fails leaves the log as
 // after a crash, and the next start recovers it.
-func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
+func shutDown(limits config.Shutdown, logger *slog.Logger, s stopOrder) {
 	within := func(d time.Duration, step func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
@@ -85,8 +85,8 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
 	s.stopShipping()
 	select {
 	case <-s.shipped:
-	case <-time.After(endWithin):
-		logger.Error("can't stop an upload: a disk does not answer (the next start ships the segment again)", "waited", endWithin.String())
+	case <-time.After(partTimeout):
+		logger.Error("can't stop an upload: a disk does not answer (the next start ships the segment again)", "waited", partTimeout.String())
 	}
 	if remaining > 0 {
 		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
@@ -101,7 +101,7 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
 	case <-time.After(limits.Seal):
 		logger.Error("can't close the log: its disk does not answer (the next start recovers it as after a crash)", "waited", limits.Seal.String())
 	}
-	if err := within(endWithin, s.adminServer.Shutdown); err != nil {
+	if err := within(partTimeout, s.adminServer.Shutdown); err != nil {
 		logger.Warn("can't close the admin server", "error", err)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"collectord/wal"
 )
 
-// hangingStore is a folder whose disk does not answer.
+// hangingStore is a folder whose disk hangs.
 type hangingStore struct {
 	bucket.Store
 	put, free chan struct{}
@@ -63,22 +63,22 @@ func TestAStopDoesNotWaitForAFolderThatHangs(t *testing.T) {
 	<-store.put
 	go func() {
 		defer close(ended)
-		shutDown(config.Shutdown{Seal: 5 * time.Second, Grace: time.Millisecond}, slog.New(slog.DiscardHandler), steps{
+		shutDown(config.Shutdown{Seal: 5 * time.Second, Grace: time.Millisecond}, slog.New(slog.DiscardHandler), stopOrder{
 			web: httpserver.New(log, httpserver.Options{}), udp: udp, log: log, ship: ship,
 			adminServer: admin.New(admin.Options{}), stopShipping: stopShipping, shipped: shipped,
 		})
 	}()
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
+	case <-time.After(testTimeout):
 		t.Error("the stop waits for the folder")
 	}
 	close(store.free)
 	<-shipped
 }
 
-// The disk is in trouble, and has not been tried again: what was acknowledged is in the
-// log all the same.
+// The disk has failed and was not tried again. All acknowledged usages are in the log
+// nevertheless.
 func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -91,17 +91,17 @@ func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	if err := os.Rename(wal, away); err != nil {
 		t.Fatal(err)
 	}
-	d.stop() // which fails unless the exit status is 0
+	d.stop() // fails unless the exit status is 0
 	if !strings.Contains(d.log(), "can't seal the active segment") {
-		t.Error("the disk was in no trouble")
+		t.Error("the disk did not fail")
 	}
-	if err := os.RemoveAll(wal); err != nil { // whatever was made in its place
+	if err := os.RemoveAll(wal); err != nil { // the daemon may have made a new one
 		t.Fatal(err)
 	}
 	if err := os.Rename(away, wal); err != nil {
 		t.Fatal(err)
 	}
 	d = start(t, config, port, adminPort)
-	until(t, "the usage is shipped", func() bool { return objects(t, dir) == 1 })
+	until(t, "the usage is shipped", func() bool { return countObjects(t, dir) == 1 })
 	d.stop()
 }

@@ -13,39 +13,39 @@ import (
 // never blocks on other work. So a second signal always ends the process, and so does a
 // stop that exceeds the limits of shutdown.*.
 type signals struct {
-	asked  chan os.Signal // all signals that request a stop
-	stop   chan os.Signal // the first of them, once an orderly stop is possible
-	seal   chan os.Signal
-	hangup chan os.Signal
+	stopRequests chan os.Signal // all signals that request a stop
+	stop         chan os.Signal // the first of them, once an orderly stop is possible
+	seal         chan os.Signal
+	hangup       chan os.Signal
 
-	serving atomic.Pointer[func() time.Duration] // the maximum duration of a stop; nil: no orderly stop is possible yet
-	ending  atomic.Pointer[ending]
-	exit    func(status int)
+	stopLimit atomic.Pointer[func() time.Duration] // the maximum duration of a stop; nil: no orderly stop is possible yet
+	last      atomic.Pointer[lastActions]
+	exit      func(status int)
 }
 
-// ending defines what to do before an immediate end of the process. Both functions may
+// lastActions defines what to do before an immediate end of the process. Both functions may
 // block.
-type ending struct {
+type lastActions struct {
 	log  func(why string)
 	lost func() bool // whether accepted usages are lost
 }
 
 const (
-	// lastWordsWithin limits the time for logging before an immediate end.
-	lastWordsWithin = 250 * time.Millisecond
-	// oneSignal is the time in which a repeated signal counts as the same one, because
+	// lastLogTimeout limits the time for logging before an immediate end.
+	lastLogTimeout = 250 * time.Millisecond
+	// sameSignalWithin is the time in which a repeated signal counts as the same one, because
 	// a terminal and a wrapper may both forward it.
-	oneSignal = 100 * time.Millisecond
+	sameSignalWithin = 100 * time.Millisecond
 )
 
 // catchSignals disables the default effect of signals. Call handle or release next.
 func catchSignals(exit func(status int)) *signals {
 	s := &signals{
-		asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1),
+		stopRequests: make(chan os.Signal, 4), stop: make(chan os.Signal, 1),
 		seal: make(chan os.Signal, 1), hangup: make(chan os.Signal, 1),
 		exit: exit,
 	}
-	signal.Notify(s.asked, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(s.stopRequests, syscall.SIGINT, syscall.SIGTERM)
 	signal.Notify(s.seal, syscall.SIGUSR1)
 	signal.Notify(s.hangup, syscall.SIGHUP)
 	return s
@@ -62,12 +62,12 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 // release restores the default effect of signals, for all commands but run. A signal
 // received before ends the process now.
 func (s *signals) release() {
-	for _, c := range []chan os.Signal{s.asked, s.seal, s.hangup} {
+	for _, c := range []chan os.Signal{s.stopRequests, s.seal, s.hangup} {
 		signal.Stop(c) // unlike signal.Reset, Stop waits for signals still being delivered to c
 	}
 	select {
-	case came := <-s.asked:
-		if number, ok := came.(syscall.Signal); ok {
+	case received := <-s.stopRequests:
+		if number, ok := received.(syscall.Signal); ok {
 			s.exit(128 + int(number))
 		}
 	default:
@@ -77,48 +77,48 @@ func (s *signals) release() {
 // handle runs in a goroutine. It ends the process on a second signal, when a stop takes
 // too long, or when no orderly stop is possible yet.
 func (s *signals) handle() {
-	first := <-s.asked
+	first := <-s.stopRequests
 	at := time.Now()
-	limit := s.serving.Load()
+	limit := s.stopLimit.Load()
 	if limit == nil {
-		s.leave("a signal came", 0)
+		s.exitNow("a signal came", 0)
 		return
 	}
 	s.stop <- first
-	over := time.After((*limit)())
+	overdue := time.After((*limit)())
 	for {
 		select {
-		case next := <-s.asked:
-			if next == first && time.Since(at) < oneSignal {
+		case next := <-s.stopRequests:
+			if next == first && time.Since(at) < sameSignalWithin {
 				continue
 			}
-			s.leave("a second signal came", exitError)
-		case <-over:
-			s.leave("the stop took longer than shutdown.* allows", 0)
+			s.exitNow("a second signal came", exitError)
+		case <-overdue:
+			s.exitNow("the stop took longer than shutdown.* allows", 0)
 		}
 		return
 	}
 }
 
-// atEnd sets what to do before an immediate end of the process.
-func (s *signals) atEnd(v *daemonLogger, state string, lost func() bool, attrs ...func() []any) {
-	s.ending.Store(&ending{lost: lost, log: func(why string) {
+// setLastActions sets what to do before an immediate end of the process.
+func (s *signals) setLastActions(daemonLog *daemonLogger, state string, lost func() bool, attrs ...func() []any) {
+	s.last.Store(&lastActions{lost: lost, log: func(why string) {
 		var all []any
 		for _, a := range attrs {
 			all = append(all, a()...)
 		}
-		v.Warn("stopping at once: "+why+" ("+state+")", all...)
-		v.queue.flush(lastWordsWithin)
+		daemonLog.Warn("stopping at once: "+why+" ("+state+")", all...)
+		daemonLog.queue.flush(lastLogTimeout)
 	}})
 }
 
-// leave ends the process at once. The exit status is exitError if usages are lost, or
+// exitNow ends the process at once. The exit status is exitError if usages are lost, or
 // may be.
-func (s *signals) leave(why string, status int) {
+func (s *signals) exitNow(why string, status int) {
 	lost, logged := make(chan bool, 1), make(chan struct{})
 	go func() {
 		defer close(logged)
-		e := s.ending.Load()
+		e := s.last.Load()
 		if e == nil {
 			lost <- false
 			return
@@ -128,7 +128,7 @@ func (s *signals) leave(why string, status int) {
 	}()
 	select {
 	case <-logged:
-	case <-time.After(lastWordsWithin):
+	case <-time.After(lastLogTimeout):
 	}
 	select {
 	case is := <-lost:

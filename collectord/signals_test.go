@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// handled are signals of a process that may take a minute to stop, and the status with
-// which it ended, once it has.
-func handled(lost bool) (s *signals, ended chan int) {
+// newTestSignals returns the signal handling of a process with a stop timeout of a minute,
+// and a channel for its exit status.
+func newTestSignals(lost bool) (s *signals, ended chan int) {
 	ended = make(chan int, 1)
-	s = &signals{asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
+	s = &signals{stopRequests: make(chan os.Signal, 4), stop: make(chan os.Signal, 1), exit: func(status int) { ended <- status }}
 	limit := func() time.Duration { return time.Minute }
-	s.serving.Store(&limit)
-	s.ending.Store(&ending{log: func(string) {}, lost: func() bool { return lost }})
+	s.stopLimit.Store(&limit)
+	s.last.Store(&lastActions{log: func(string) {}, lost: func() bool { return lost }})
 	return s, ended
 }
 
@@ -36,20 +36,20 @@ func TestTwoSignals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s, ended := handled(false)
+				s, ended := newTestSignals(false)
 				go s.handle()
-				s.asked <- syscall.SIGTERM
+				s.stopRequests <- syscall.SIGTERM
 				synctest.Wait()
 				if len(s.stop) != 1 {
 					t.Fatal("the first signal does not stop the daemon")
 				}
 				time.Sleep(c.after)
-				s.asked <- c.second
+				s.stopRequests <- c.second
 				synctest.Wait()
 				if ends := len(ended) == 1; ends != c.ends {
 					t.Errorf("the process ends: %t, want %t", ends, c.ends)
 				}
-				s.asked <- syscall.SIGINT // the bubble has to end
+				s.stopRequests <- syscall.SIGINT // so that the synctest bubble ends
 				synctest.Wait()
 				if status := <-ended; status != exitError {
 					t.Errorf("exit status %d", status)
@@ -62,9 +62,9 @@ func TestTwoSignals(t *testing.T) {
 func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 	for lost, want := range map[bool]int{false: 0, true: exitError} {
 		synctest.Test(t, func(t *testing.T) {
-			s, ended := handled(lost)
+			s, ended := newTestSignals(lost)
 			go s.handle()
-			s.asked <- syscall.SIGTERM
+			s.stopRequests <- syscall.SIGTERM
 			began := time.Now()
 			if status := <-ended; status != want || time.Since(began) != time.Minute {
 				t.Errorf("lost %t: it ended with %d after %v", lost, status, time.Since(began))
@@ -73,28 +73,28 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 	}
 }
 
-// What is to be logged at the end may block, and so may what tells what is lost.
-func TestAProcessThatEndsAtOnceWaitsForNothing(t *testing.T) {
+// Logging at the end may block, and so may the check for lost usages.
+func TestExitWithoutOutputWaitsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, ended := handled(false)
+		s, ended := newTestSignals(false)
 		free := make(chan struct{})
 		defer close(free)
-		s.ending.Store(&ending{log: func(string) {}, lost: func() bool { <-free; return false }})
-		s.serving.Store(nil)
+		s.last.Store(&lastActions{log: func(string) {}, lost: func() bool { <-free; return false }})
+		s.stopLimit.Store(nil)
 		go s.handle()
-		s.asked <- syscall.SIGTERM
+		s.stopRequests <- syscall.SIGTERM
 		began := time.Now()
-		if status := <-ended; status != exitError || time.Since(began) != lastWordsWithin {
+		if status := <-ended; status != exitError || time.Since(began) != lastLogTimeout {
 			t.Errorf("it ended with %d after %v", status, time.Since(began))
 		}
 	})
 }
 
-// A command that signals end is ended by one that came before that was known.
+// A signal that arrived before the command started ends it.
 func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	ended := make(chan int, 1)
 	s := catchSignals(func(status int) { ended <- status })
-	s.asked <- syscall.SIGTERM
+	s.stopRequests <- syscall.SIGTERM
 	s.release()
 	if status := <-ended; status != 128+int(syscall.SIGTERM) {
 		t.Errorf("exit status %d", status)
@@ -104,30 +104,30 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	}
 }
 
-// The command of the daemon ends even where it does not get as far as to start.
-func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
-	s, ended := handled(false)
-	s.serving.Store(nil)
-	s.asked <- syscall.SIGTERM
+// A signal ends the daemon's command even before the daemon has started.
+func TestASignalEndsTheRunCommandInEveryPhase(t *testing.T) {
+	s, ended := newTestSignals(false)
+	s.stopLimit.Store(nil)
+	s.stopRequests <- syscall.SIGTERM
 	if status := execute([]string{"run", "--no-such-flag"}, s); status != exitError {
 		t.Errorf("exit status %d", status)
 	}
 	select {
 	case <-ended:
-	case <-time.After(testLimit):
-		t.Error("nobody receives the signal")
+	case <-time.After(testTimeout):
+		t.Error("the signal is not received")
 	}
 }
 
-// TestASecondSignalEndsShip has nobody read what it prints.
+// TestASecondSignalEndsShip does not read ship's output to the end.
 func TestASecondSignalEndsShip(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	goodArchive(t, dir)
+	makeArchive(t, dir)
 	_, settings := fakeS3(t, dir)
 	config, _, _ := configure(t, dir, "shipper:\n  "+strings.Replace(settings, "keep: 200ms", "keep: 1h", 1)+"\n")
 	_, out := smallPipe(t)
-	fillUp(t, out)
+	fillPipe(t, out)
 	r, w := smallPipe(t)
 	cmd := command(t, "ship", "--config", config, "--archive", dir+"/data/archive")
 	cmd.Stdout, cmd.Stderr = out, w
@@ -137,7 +137,7 @@ func TestASecondSignalEndsShip(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
 	defer func() { _ = cmd.Process.Kill(); <-ended }()
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	for lines := bufio.NewReader(r); ; {
 		line, err := lines.ReadString('\n')
 		if err != nil {

@@ -28,8 +28,8 @@ type passedSocket struct {
 	dual bool // bound to [::], and accepts IPv4 also
 }
 
-// serves returns the addresses that the socket listens on.
-func (s *passedSocket) serves() []config.Address {
+// addresses returns the addresses that the socket listens on.
+func (s *passedSocket) addresses() []config.Address {
 	if !s.dual {
 		return []config.Address{s.addr}
 	}
@@ -49,8 +49,8 @@ func (s *passedSocket) String() string {
 // contains no address, because the kernel reports the bound address reliably.
 const storedPrefix = "collectord-"
 
-// stored reports whether a daemon stored the socket in the service manager.
-func (s *passedSocket) stored() bool {
+// isStored reports whether a daemon stored the socket in the service manager.
+func (s *passedSocket) isStored() bool {
 	number, ours := strings.CutPrefix(s.name, storedPrefix)
 	_, err := strconv.ParseUint(number, 10, 32)
 	return ours && err == nil
@@ -141,9 +141,9 @@ func boundTo(fd int) (a config.Address, dual bool, err error) {
 	return a, false, errors.New("it is no socket of a kind that is listened on here")
 }
 
-// plain converts a configured address to the form that boundTo returns: without the
+// normalized converts a configured address to the form that boundTo returns: without the
 // name of its entry, and with a numeric zone.
-func plain(a config.Address) config.Address {
+func normalized(a config.Address) config.Address {
 	a.Name = ""
 	if zone := a.IP.Addr().Zone(); zone != "" {
 		if i, err := net.InterfaceByName(zone); err == nil {
@@ -156,9 +156,9 @@ func plain(a config.Address) config.Address {
 // isStream reports whether the socket accepts connections rather than datagrams.
 func (s *passedSocket) isStream() bool { return s.addr.Network != "udp" }
 
-// reachable reports whether clients can still find the socket. A unix socket needs its
+// isReachable reports whether clients can still find the socket. A unix socket needs its
 // file.
-func (s *passedSocket) reachable() bool {
+func (s *passedSocket) isReachable() bool {
 	if s.addr.Network != "unix" {
 		return true
 	}
@@ -170,7 +170,7 @@ func (s *passedSocket) reachable() bool {
 // socket only, because a socket unit sets its own.
 func (s *passedSocket) listener(access socketAccess) (net.Listener, error) {
 	defer s.file.Close() // FileListener duplicates it
-	if s.addr.Network == "unix" && s.stored() {
+	if s.addr.Network == "unix" && s.isStored() {
 		if err := access.grant(s.addr.Path); err != nil {
 			return nil, fmt.Errorf("unix socket %s: %w", s.addr.Path, err)
 		}
@@ -189,28 +189,28 @@ func (s *passedSocket) packetConn() (*net.UDPConn, error) {
 
 // adoption records which passed sockets the daemon uses.
 type adoption struct {
-	sockets map[config.Address][]*passedSocket // by the first configured address that the socket serves
-	served  map[config.Address]int             // number of sockets that serve an address
-	ofUnit  map[config.Address]bool            // whether an address has sockets of a socket unit
+	sockets  map[config.Address][]*passedSocket // by the first configured address that the socket serves
+	served   map[config.Address]int             // number of sockets that serve an address
+	fromUnit map[config.Address]bool            // whether an address has sockets of a socket unit
 }
 
 // adopt selects the passed sockets that serve configured addresses. From the store it
-// takes at most wanted[address] sockets; from socket units it takes all. left contains
+// takes at most wanted[address] sockets; from socket units it takes all. unused contains
 // the others.
-func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.Logger) (a adoption, left []*passedSocket) {
+func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.Logger) (a adoption, unused []*passedSocket) {
 	a = adoption{map[config.Address][]*passedSocket{}, map[config.Address]int{}, map[config.Address]bool{}}
 	for _, s := range passed {
-		all := s.serves()
+		all := s.addresses()
 		configured := slices.DeleteFunc(slices.Clone(all), func(to config.Address) bool { return wanted[to] == 0 })
-		usable := len(configured) > 0 && s.reachable()
-		if s.stored() {
+		usable := len(configured) > 0 && s.isReachable()
+		if s.isStored() {
 			// A stored socket that serves more than is configured is not used: an
 			// earlier version stored a dual socket for 0.0.0.0.
 			enough := func(to config.Address) bool { return a.served[to] >= wanted[to] }
 			usable = usable && len(configured) == len(all) && !slices.ContainsFunc(all, enough)
 		}
 		if !usable {
-			left = append(left, s)
+			unused = append(unused, s)
 			continue
 		}
 		if len(configured) < len(all) {
@@ -222,16 +222,16 @@ func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.L
 		a.sockets[configured[0]] = append(a.sockets[configured[0]], s)
 		for _, to := range configured {
 			a.served[to]++
-			a.ofUnit[to] = a.ofUnit[to] || !s.stored()
+			a.fromUnit[to] = a.fromUnit[to] || !s.isStored()
 		}
 	}
-	return a, left
+	return a, unused
 }
 
-// of returns the adopted sockets for an entry of a list.
-func (a adoption) of(entry []config.Address) (all []*passedSocket) {
+// forEntry returns the adopted sockets for an entry of a list.
+func (a adoption) forEntry(entry []config.Address) (all []*passedSocket) {
 	for _, to := range entry {
-		all = append(all, a.sockets[plain(to)]...)
+		all = append(all, a.sockets[normalized(to)]...)
 	}
 	return all
 }
@@ -241,39 +241,39 @@ func (a adoption) of(entry []config.Address) (all []*passedSocket) {
 // service is stopped.
 type socketStore struct {
 	manager notifier
-	used    map[string]bool // names in the store
+	names   map[string]bool // names in the store
 	streams []string        // names of the stream sockets in the store
 	logger  *slog.Logger
 }
 
 func newSocketStore(manager notifier, passed []*passedSocket, logger *slog.Logger) *socketStore {
-	st := &socketStore{manager: manager, used: map[string]bool{}, logger: logger}
+	st := &socketStore{manager: manager, names: map[string]bool{}, logger: logger}
 	for _, s := range passed {
-		if s.stored() {
-			st.enter(s.name, s.isStream())
+		if s.isStored() {
+			st.record(s.name, s.isStream())
 		}
 	}
 	return st
 }
 
-func (st *socketStore) enter(name string, stream bool) {
-	st.used[name] = true
+func (st *socketStore) record(name string, stream bool) {
+	st.names[name] = true
 	if stream {
 		st.streams = append(st.streams, name)
 	}
 }
 
-// kept reports whether a store exists. $FDSTORE is its size; systemd before 254 does
+// exists reports whether a store exists. $FDSTORE is its size; systemd before 254 does
 // not set it.
-func (st *socketStore) kept() bool { return st.manager != "" && os.Getenv("FDSTORE") != "0" }
+func (st *socketStore) exists() bool { return st.manager != "" && os.Getenv("FDSTORE") != "0" }
 
-// keep stores a socket, and reports whether it was sent to the store.
-func (st *socketStore) keep(c syscall.Conn) bool {
-	if !st.kept() {
+// add stores a socket, and reports whether it was sent to the store.
+func (st *socketStore) add(c syscall.Conn) bool {
+	if !st.exists() {
 		return false
 	}
 	name := ""
-	for i := 0; name == "" || st.used[name]; i++ {
+	for i := 0; name == "" || st.names[name]; i++ {
 		name = storedPrefix + strconv.Itoa(i)
 	}
 	// FDPOLL=0 prevents the service manager from removing a socket on which it sees an
@@ -283,7 +283,7 @@ func (st *socketStore) keep(c syscall.Conn) bool {
 		return false
 	}
 	_, datagrams := c.(*net.UDPConn)
-	st.enter(name, !datagrams)
+	st.record(name, !datagrams)
 	return true
 }
 
@@ -291,7 +291,7 @@ func (st *socketStore) keep(c syscall.Conn) bool {
 func (st *socketStore) remove(name string) {
 	st.streams = slices.DeleteFunc(st.streams, func(s string) bool { return s == name })
 	if err := st.manager.send("FDSTOREREMOVE=1", "FDNAME="+name); err != nil {
-		st.logger.Warn("a socket may stay open that nobody uses", "trouble", "notify", "name", name, "error", err)
+		st.logger.Warn("a socket that no process uses may stay open", "trouble", "notify", "name", name, "error", err)
 	}
 }
 

@@ -23,17 +23,17 @@ import (
 	"collectord/collectord/udpserver"
 )
 
-// manager keeps sockets and passes them on as a service manager does.
+// manager stores sockets and passes them on, as a service manager does.
 type manager struct {
 	t      *testing.T
 	socket string
 	conn   *net.UnixConn
 
-	mu     sync.Mutex // guards what follows
-	store  map[string]*os.File
-	status string
-	signs  int      // of life
-	said   []string // all else that it was told
+	mu        sync.Mutex // guards what follows
+	store     map[string]*os.File
+	status    string
+	watchdogs int      // WATCHDOG=1 messages
+	messages  []string // all other messages
 }
 
 func startManager(t *testing.T, socket string) *manager {
@@ -48,7 +48,7 @@ func startManager(t *testing.T, socket string) *manager {
 	t.Cleanup(func() {
 		conn.Close()
 		<-ended
-		m.forget()
+		m.closeStore()
 	})
 	return m
 }
@@ -60,20 +60,20 @@ func (m *manager) listen() {
 		if err != nil {
 			return
 		}
-		m.hear(strings.Split(string(text[:n]), "\n"), rights[:nr])
+		m.receive(strings.Split(string(text[:n]), "\n"), rights[:nr])
 	}
 }
 
-func (m *manager) hear(said []string, rights []byte) {
+func (m *manager) receive(lines []string, rights []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name := ""
-	for _, s := range said {
+	for _, s := range lines {
 		if n, ok := strings.CutPrefix(s, "FDNAME="); ok {
 			name = n
 		}
 	}
-	switch said[0] {
+	switch lines[0] {
 	case "FDSTORE=1":
 		messages, err := unix.ParseSocketControlMessage(rights)
 		if err != nil || len(messages) != 1 {
@@ -88,37 +88,37 @@ func (m *manager) hear(said []string, rights []byte) {
 		m.store[name] = os.NewFile(uintptr(fds[0]), name)
 	case "FDSTOREREMOVE=1":
 		if m.store[name] == nil {
-			m.t.Errorf("%q is to be removed and not there", name)
+			m.t.Errorf("%q is removed but not stored", name)
 			return
 		}
 		m.store[name].Close()
 		delete(m.store, name)
 	default:
-		said = slices.DeleteFunc(said, func(s string) bool {
+		lines = slices.DeleteFunc(lines, func(s string) bool {
 			status, ok := strings.CutPrefix(s, "STATUS=")
 			if ok {
 				m.status = status
 			}
 			if s == "WATCHDOG=1" {
-				m.signs++
+				m.watchdogs++
 				ok = true
 			}
 			return ok
 		})
-		if len(said) > 0 {
-			m.said = append(m.said, strings.Join(said, "\n"))
+		if len(lines) > 0 {
+			m.messages = append(m.messages, strings.Join(lines, "\n"))
 		}
 	}
 }
 
-func (m *manager) heard() (status string, signs int) {
+func (m *manager) lastStatus() (status string, signs int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.status, m.signs
+	return m.status, m.watchdogs
 }
 
-// forget is what happens when a service is stopped.
-func (m *manager) forget() {
+// closeStore closes all stored sockets, as happens when a service is stopped.
+func (m *manager) closeStore() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, f := range m.store {
@@ -127,7 +127,7 @@ func (m *manager) forget() {
 	clear(m.store)
 }
 
-func (m *manager) kept() int {
+func (m *manager) storedCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.store)
@@ -136,14 +136,15 @@ func (m *manager) kept() int {
 // run starts the daemon.
 func (m *manager) run(units map[string]*os.File, config string, port, admin int) *daemon {
 	m.t.Helper()
-	return startAs(m.t, m.command(units, config), port, admin)
+	return startCommand(m.t, m.command(units, config), port, admin)
 }
 
-// command is the daemon with the sockets of units, by name, and those in the store.
+// command returns the command of a daemon that gets the sockets of units, by name, and the
+// stored ones.
 func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
 	m.t.Helper()
 	run := command(m.t, "run", "--config", config)
-	// Only the process that becomes the daemon knows its number.
+	// Only the process that executes the daemon knows its process id.
 	run.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, run.Path}, run.Args[1:]...)
 	run.Path = "/bin/sh"
 	m.mu.Lock()
@@ -160,9 +161,9 @@ func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
 	return run
 }
 
-// inKernel tells what the kernel holds in the UDP sockets of a port, in bytes,
-// and how many datagrams it had no room for.
-func inKernel(t *testing.T, port int) (queued, drops int) {
+// kernelQueue returns the bytes queued in the UDP sockets of a port, and the number of
+// datagrams that the kernel dropped.
+func kernelQueue(t *testing.T, port int) (queued, drops int) {
 	t.Helper()
 	table, err := os.ReadFile("/proc/thread-self/net/udp")
 	if err != nil {
@@ -184,9 +185,9 @@ func inKernel(t *testing.T, port int) (queued, drops int) {
 	return queued, drops
 }
 
-// sendOn sends numbered usages as datagrams until stopped, some thousand a second,
-// and returns how many the kernel took.
-func sendOn(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
+// sendUntil sends numbered usages as datagrams until stopped, some thousand a second. It
+// returns how many the kernel accepted.
+func sendUntil(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Error(err)
@@ -211,23 +212,24 @@ func sendOn(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 	}
 }
 
-func TestNothingIsRefusedThroughRestarts(t *testing.T) {
+func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	t.Parallel()
 	const restarts, clients, enough, drain = 8, 8, 400, 300 * time.Millisecond
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0, drain: 300ms}\nshipper: {level: fastest}\n")
-	edit(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than what comes in while nobody reads
+	replaceInFile(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than arrives while no process reads
 	d := m.run(nil, config, port, admin)
 	url := d.url()
 
 	acks := &acknowledged{ids: map[int]string{}}
 	stop, datagrams := make(chan struct{}), 0
 	var running sync.WaitGroup
-	// Requests of a client that paused for longer than the daemon drains, so that its
-	// connection was closed. The daemon has counted since the request before it at most.
+	// late counts requests of clients that paused for longer than the daemon drains, so
+	// that their connections were closed. The pause began at the request before at the
+	// latest.
 	var late atomic.Int64
 	for c := range clients {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testLimit}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testTimeout}
 		running.Go(func() {
 			defer client.CloseIdleConnections()
 			for i, before := c, time.Now(); ; i += clients {
@@ -248,7 +250,7 @@ func TestNothingIsRefusedThroughRestarts(t *testing.T) {
 			}
 		})
 	}
-	running.Go(func() { datagrams = sendOn(t, port, 1<<30, stop) })
+	running.Go(func() { datagrams = sendUntil(t, port, 1<<30, stop) })
 	for range restarts {
 		more := acks.count() + enough
 		until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
@@ -261,33 +263,33 @@ func TestNothingIsRefusedThroughRestarts(t *testing.T) {
 	running.Wait()
 	last := d.metrics()
 	d.stop()
-	queued, drops := inKernel(t, port)
+	queued, drops := kernelQueue(t, port)
 	if out, err := command(t, "ship", "--config", config).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 
 	records, _ := download(t, config)
-	udp := verify(t, acks, records)
-	if told := int(last["collectord_udp_kernel_drops_total"]); told != drops || queued != 0 || drops == 0 {
-		t.Errorf("the kernel dropped %d, the daemon told of %d; %d bytes are unread", drops, told, queued)
+	udp := verifyAcknowledged(t, acks, records)
+	if counted := int(last["collectord_udp_kernel_drops_total"]); counted != drops || queued != 0 || drops == 0 {
+		t.Errorf("the kernel dropped %d, the daemon counted %d; %d bytes are unread", drops, counted, queued)
 	}
 	if more := len(records) - udp - len(acks.ids); udp+drops != datagrams || more < 0 || more > int(late.Load()) {
 		t.Errorf("%d datagrams sent, %d stored, %d dropped by the kernel; %d usages acknowledged, %d stored", datagrams, udp, drops, len(acks.ids), len(records)-udp)
 	}
 	t.Logf("%d restarts: %d requests answered 201, %d came too late, none failed; %d datagrams sent, %d stored, %d dropped by the kernel", restarts, len(acks.ids), late.Load(), datagrams, udp, drops)
-	if n := m.kept(); n != 4 {
-		t.Errorf("%d sockets are kept", n)
+	if n := m.storedCount(); n != 4 {
+		t.Errorf("%d sockets are stored", n)
 	}
 }
 
-// A connection that the daemon had not taken yet waits for the next one, also if
-// nobody could say that there would be one.
+// A connection that the daemon did not accept yet waits for the next daemon, even if it
+// was unknown whether there would be one.
 func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 	d.kill()
 
 	const n = 50
@@ -309,28 +311,28 @@ func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	until(t, "the datagrams are read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == n })
 	d.stop()
 	records, _ := download(t, config)
-	if udp := verify(t, acks, records); udp != n || len(acks.ids) != n {
+	if udp := verifyAcknowledged(t, acks, records); udp != n || len(acks.ids) != n {
 		t.Errorf("%d of %d datagrams, %d of %d usages", udp, n, len(acks.ids), n)
 	}
 }
 
-func udpSockets() int { return udpserver.Options{}.SocketsOfAddress() }
+func udpSockets() int { return udpserver.Options{}.SocketsPerAddress() }
 
-// TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
-// the next. What came in where it is listened on no longer came in before that.
+// TestSocketsFollowTheConfiguration changes the listen addresses between two daemons. Data
+// that arrived at a removed address before the change is still read.
 func TestSocketsFollowTheConfiguration(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
 	other := freePorts(t, 1)[0]
-	edit(t, config, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("udp: {sockets: 3, listen: ['127.0.0.1:%d', '127.0.0.1:%d']", port, other))
-	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {listen: ['127.0.0.1:%d', 'unix:%s/a', 'unix:%[2]s/b', 'unix:%[2]s/c']", port, dir))
+	replaceInFile(t, config, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("udp: {sockets: 3, listen: ['127.0.0.1:%d', '127.0.0.1:%d']", port, other))
+	replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {listen: ['127.0.0.1:%d', 'unix:%s/a', 'unix:%[2]s/b', 'unix:%[2]s/c']", port, dir))
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.kept() == 5+6 })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 5+6 })
 	d.stop()
 
-	const senders = 30 // are spread over the sockets
+	const senders = 30 // distributed over the sockets
 	for i := range senders {
 		for _, p := range []int{port, other} {
 			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", p))
@@ -343,18 +345,18 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 			conn.Close()
 		}
 	}
-	edit(t, config, "udp: {sockets: 3", "udp: {sockets: 2")
-	edit(t, config, fmt.Sprintf(", '127.0.0.1:%d'", other), "")
-	edit(t, config, fmt.Sprintf("'unix:%s/c'", dir), fmt.Sprintf("'unix:%s/d'", dir))
-	edit(t, config, "http: {", "http: {socket_mode: 0606, ")
-	if err := os.Remove(dir + "/b"); err != nil { // its socket can't be reached any more
+	replaceInFile(t, config, "udp: {sockets: 3", "udp: {sockets: 2")
+	replaceInFile(t, config, fmt.Sprintf(", '127.0.0.1:%d'", other), "")
+	replaceInFile(t, config, fmt.Sprintf("'unix:%s/c'", dir), fmt.Sprintf("'unix:%s/d'", dir))
+	replaceInFile(t, config, "http: {", "http: {socket_mode: 0606, ")
+	if err := os.Remove(dir + "/b"); err != nil { // its socket is not reachable any more
 		t.Fatal(err)
 	}
 	d = m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.kept() == 5+2 })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 5+2 })
 	until(t, "the datagrams are read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 2*senders })
 	for _, name := range []string{"a", "b", "d"} {
-		if got := postAs(t, overUnix(t, dir+"/"+name), "http://x/api/usages", ""); got != http.StatusCreated {
+		if got := postAs(t, unixClient(t, dir+"/"+name), "http://x/api/usages", ""); got != http.StatusCreated {
 			t.Errorf("unix:%s answers %d", name, got)
 		}
 		if info, err := os.Stat(dir + "/" + name); err != nil || info.Mode().Perm() != 0o606 {
@@ -362,32 +364,32 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 		}
 	}
 	if !strings.Contains(d.log(), "passed_sockets=5") { // http, unix:a, admin and two for UDP
-		t.Error("the log does not say what was passed on")
+		t.Error("the log lacks the number of passed sockets")
 	}
 	if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: other}); err != nil {
-		t.Errorf("a port that is not configured any more is kept: %v", err)
+		t.Errorf("the socket of a removed port is still open: %v", err)
 	} else {
 		c.Close()
 	}
 	d.stop()
 }
 
-// A wildcard is in the way of an address with its port, and the other way round.
-func TestSocketsInTheWayAreGivenBackFirst(t *testing.T) {
+// A wildcard conflicts with a single address of the same port, in both directions.
+func TestConflictingSocketsAreClosedFirst(t *testing.T) {
 	for from, to := range map[string]string{"127.0.0.1": "0.0.0.0", "0.0.0.0": "127.0.0.1"} {
 		t.Run(from, func(t *testing.T) {
 			t.Parallel()
 			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 			listen := func(was, is string) {
-				edit(t, config, was, "http: {anonymous: true, listen: '"+is)
-				edit(t, config, strings.Replace(was, "http: {anonymous: true,", "udp: {allow: 127.0.0.0/8,", 1), "udp: {allow: 127.0.0.0/8, listen: '"+is)
+				replaceInFile(t, config, was, "http: {anonymous: true, listen: '"+is)
+				replaceInFile(t, config, strings.Replace(was, "http: {anonymous: true,", "udp: {allow: 127.0.0.0/8,", 1), "udp: {allow: 127.0.0.0/8, listen: '"+is)
 			}
-			edit(t, config, "http: {", "http: {anonymous: true, ")
-			edit(t, config, "udp: {", "udp: {allow: 127.0.0.0/8, ")
+			replaceInFile(t, config, "http: {", "http: {anonymous: true, ")
+			replaceInFile(t, config, "udp: {", "udp: {allow: 127.0.0.0/8, ")
 			listen("http: {anonymous: true, listen: '127.0.0.1", from)
 			d := m.run(nil, config, port, admin)
-			until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 			d.stop()
 			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err != nil {
@@ -399,25 +401,25 @@ func TestSocketsInTheWayAreGivenBackFirst(t *testing.T) {
 			conn.Close()
 			listen("http: {anonymous: true, listen: '"+from, to)
 			d = m.run(nil, config, port, admin)
-			until(t, "what was in the sockets is read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
+			until(t, "the queued datagram is read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
 			d.post(&acknowledged{ids: map[int]string{}}, 0, 10, 2, false)
 			d.send(10, 20)
-			until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+			until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 			d.stop()
 		})
 	}
 }
 
-// Clients of a daemon that can't start are refused: they might wait for ever.
-func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
+// Clients of a daemon that can't start are refused, since they might wait forever.
+func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
 	m.run(nil, config, port, admin).stop()
-	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 
-	// One fails for its data, and another before it comes to that.
+	// One start fails because of its data, another one before that.
 	lock, err := os.Open(dir + "/data/LOCK")
 	if err == nil {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
@@ -431,9 +433,9 @@ func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 		if out, err := run.CombinedOutput(); run.ProcessState.ExitCode() != 1 {
 			t.Fatalf("%v: %s", err, out)
 		}
-		until(t, "the sockets for connections are let go", func() bool { return m.kept() == udpSockets() })
-		// A socket on its way to the manager still listens.
-		until(t, "no connection is kept waiting", func() bool {
+		until(t, "the sockets for connections are removed", func() bool { return m.storedCount() == udpSockets() })
+		// A socket in a message to the manager still listens.
+		until(t, "no connection waits", func() bool {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {
 				c.Close()
@@ -452,17 +454,17 @@ func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 	taken.Close()
 	lock.Close()
 	d := m.run(nil, config, port, admin)
-	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 	d.stop()
 }
 
-// TestSocketsOfAUnitAreUsed is what an operator's own socket unit leads to.
+// TestSocketsOfAUnitAreUsed covers an operator's own socket unit.
 func TestSocketsOfAUnitAreUsed(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
-	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {socket_mode: 0600, listen: ['127.0.0.1:%d', 'unix:%s/http']", port, dir))
+	replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {socket_mode: 0600, listen: ['127.0.0.1:%d', 'unix:%s/http']", port, dir))
 	units := map[string]*os.File{}
 	passOn := func(name string, s interface{ File() (*os.File, error) }, err error) {
 		t.Helper()
@@ -488,14 +490,14 @@ func TestSocketsOfAUnitAreUsed(t *testing.T) {
 	passOn("a.socket", tcp, err)
 	stray, err := listen("tcp", "127.0.0.1:0")
 	passOn("stray.socket", stray, err)
-	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // and without SO_REUSEPORT
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // without SO_REUSEPORT
 	passOn("b.socket", udp, err)
 	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/http", Net: "unix"})
 	passOn("c.socket", local, err)
 	if err := os.Chmod(dir+"/http", 0o666); err != nil {
 		t.Fatal(err)
 	}
-	client, err := net.Dial("tcp", tcp.Addr().String()) // is no socket that is listened on
+	client, err := net.Dial("tcp", tcp.Addr().String()) // not a listening socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -511,13 +513,13 @@ func TestSocketsOfAUnitAreUsed(t *testing.T) {
 		acks := &acknowledged{ids: map[int]string{}}
 		d.post(acks, 0, 10, 2, false)
 		d.send(10, 20)
-		if got := postAs(t, overUnix(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
+		if got := postAs(t, unixClient(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
 			t.Errorf("the unix socket answers %d", got)
 		}
-		until(t, "the socket for admin is kept, and no other", func() bool { return m.kept() == 1 })
+		until(t, "only the admin socket is stored", func() bool { return m.storedCount() == 1 })
 		for _, want := range []string{"name=stray.socket", "name=connection", "name=file"} {
 			if !strings.Contains(d.log(), want) {
-				t.Errorf("the log does not tell of %s", want)
+				t.Errorf("the log lacks %s", want)
 			}
 		}
 		d.stop()

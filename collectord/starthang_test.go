@@ -15,15 +15,15 @@ import (
 	"time"
 )
 
-// TestTheDaemonServesWhileTheDiskOfItsStartHangs has the first call about a directory
-// take half a minute on each thread, of which wal.commit_timeout is a second.
+// TestTheDaemonServesWhileTheDiskOfItsStartHangs delays the first call on a directory by
+// half a minute on each thread. wal.commit_timeout is a second.
 func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 	needs(t, "strace")
 	const hang = 30 * time.Second
 	for _, c := range []struct {
 		name, path string
-		refuses    bool // usages, meanwhile
-		stop       bool // it is stopped meanwhile
+		refuses    bool // refuses usages meanwhile
+		stop       bool // the daemon is stopped meanwhile
 	}{
 		{"the log, until it is stopped", "wal", true, true},
 		{"the lock", "LOCK", true, false},
@@ -52,9 +52,9 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 				"-e", fmt.Sprintf("inject=openat:delay_enter=%d:when=1", hang.Microseconds()),
 			}
 			began := time.Now()
-			d = startAs(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
+			d = startCommand(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 			if took := time.Since(began); took > hang {
-				t.Fatalf("it serves after %v: nothing hung, or it waited", took)
+				t.Fatalf("it serves only after %v: no call hung, or the daemon waited for it", took)
 			}
 			get := func(url string) (status int, body string) {
 				answer, err := http.Get(url)
@@ -89,7 +89,7 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 				t.Errorf("it answers %d, and readyz is %d: %s", status, ready, why)
 			}
 			if !c.stop {
-				until(t, "it takes usages", func() bool { return post() == http.StatusCreated })
+				until(t, "it accepts usages", func() bool { return post() == http.StatusCreated })
 			}
 			asked := time.Now()
 			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
@@ -104,7 +104,7 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 			if took := time.Since(asked); took > hang/2 || c.stop && time.Since(began) > hang {
 				t.Errorf("the stop took %v", took)
 			}
-			<-d.exited // strace itself waits for the call
+			<-d.exited // strace waits for the call
 			d = start(t, config, port, admin)
 			if status := post(); status != http.StatusCreated {
 				t.Errorf("it answers %d after a restart", status)

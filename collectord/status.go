@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// Times between updates of the status line: statusInterval normally, and statusSoon
+// Times between updates of the status line: statusInterval normally, and statusDelay
 // after a trouble has begun or ended.
 const (
 	statusInterval = 10 * time.Second
-	statusSoon     = time.Second
+	statusDelay    = time.Second
 )
 
 // reporter sends the daemon's status line to the service manager, and watchdog signals
@@ -26,10 +26,10 @@ type reporter struct {
 	logger   *slog.Logger
 }
 
-// watchdogOf returns the watchdog timeout of the service manager
+// watchdogTimeout returns the watchdog timeout of the service manager
 // (sd_watchdog_enabled(3)), or 0 without a watchdog.
-func watchdogOf(pid int) time.Duration {
-	if of := os.Getenv("WATCHDOG_PID"); of != "" && of != strconv.Itoa(pid) {
+func watchdogTimeout(pid int) time.Duration {
+	if owner := os.Getenv("WATCHDOG_PID"); owner != "" && owner != strconv.Itoa(pid) {
 		return 0
 	}
 	micros, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
@@ -50,44 +50,44 @@ func (r *reporter) run(done <-chan struct{}) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var soon <-chan time.Time // collects changes into one report
+	var nextUpdate <-chan time.Time // collects changes into one report
 	reported, due := "", time.Time{}
 	for {
-		var tell []string
+		var assignments []string
 		if now := time.Now(); !now.Before(due) {
 			if line := r.line(); line != reported {
-				tell, reported = append(tell, "STATUS="+line), line
+				assignments, reported = append(assignments, "STATUS="+line), line
 			}
 			due = now.Add(statusInterval)
 		}
-		if r.watchdog > 0 && r.turning() {
-			tell = append(tell, "WATCHDOG=1")
+		if r.watchdog > 0 && r.isAlive() {
+			assignments = append(assignments, "WATCHDOG=1")
 		}
-		if err := r.tell(tell); err != nil {
+		if err := r.send(assignments); err != nil {
 			r.logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 		select {
 		case <-tick.C:
 		case <-r.changed:
-			if soon == nil {
-				soon = time.After(statusSoon)
+			if nextUpdate == nil {
+				nextUpdate = time.After(statusDelay)
 			}
-		case <-soon:
-			soon, due = nil, time.Time{}
+		case <-nextUpdate:
+			nextUpdate, due = nil, time.Time{}
 		case <-done:
 			return
 		}
 	}
 }
 
-func (r *reporter) tell(what []string) error {
+func (r *reporter) send(what []string) error {
 	if len(what) == 0 {
 		return nil
 	}
 	return r.manager.send(what...)
 }
 
-func (r *reporter) turning() bool {
+func (r *reporter) isAlive() bool {
 	err := r.alive()
 	if err != nil {
 		r.logger.Error("the watchdog gets no sign of life: the daemon will be restarted", "trouble", "watchdog", "error", err)

@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
+func TestTheDaemonNotifiesTheWatchdog(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	t.Setenv("WATCHDOG_USEC", "300000")
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := m.run(nil, config, port, admin)
-	until(t, "there are signs of life", func() bool { _, signs := m.heard(); return signs > 3 })
-	if status, _ := m.heard(); !strings.Contains(status, "usages/s") {
+	until(t, "watchdog messages arrive", func() bool { _, signs := m.lastStatus(); return signs > 3 })
+	if status, _ := m.lastStatus(); !strings.Contains(status, "usages/s") {
 		t.Errorf("status: %q", status)
 	}
 	d.stop()
 }
 
-func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
+func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	var stuck atomic.Bool
 	asked := make(chan struct{}, 100)
@@ -34,7 +34,7 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 		alive: func() error {
 			select {
 			case asked <- struct{}{}:
-			default: // the test has enough of them
+			default: // the test has received enough
 			}
 			if stuck.Load() {
 				return errors.New("the committer has been stuck")
@@ -48,14 +48,14 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 		t.Helper()
 		select {
 		case <-asked:
-		case <-time.After(testLimit):
-			t.Fatal("nobody asks whether the loops turn")
+		case <-time.After(testTimeout):
+			t.Fatal("the watchdog does not check the loops")
 		}
 	}
-	signs := func() int { _, n := m.heard(); return n }
-	until(t, "there are signs of life", func() bool { return signs() > 3 })
+	signs := func() int { _, n := m.lastStatus(); return n }
+	until(t, "watchdog messages arrive", func() bool { return signs() > 3 })
 	stuck.Store(true)
-	turn() // what was asked before it was stuck is answered by the second after it
+	turn() // a question from before the loop was stuck is answered by the second turn after it
 	for range cap(asked) {
 		select {
 		case <-asked:
@@ -69,15 +69,15 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 		turn()
 	}
 	if n := signs(); n != before {
-		t.Errorf("%d signs of life while a loop is stuck", n-before)
+		t.Errorf("%d watchdog messages while a loop is stuck", n-before)
 	}
 	stuck.Store(false)
-	until(t, "there are signs of life again", func() bool { return signs() > before })
+	until(t, "watchdog messages arrive again", func() bool { return signs() > before })
 	close(done)
 	<-ended
 }
 
-func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
+func TestTheWatchdogIsIgnoredForAnotherProcess(t *testing.T) {
 	const pid = 4711
 	for _, c := range []struct {
 		usec, pid string
@@ -94,7 +94,7 @@ func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
 	} {
 		t.Setenv("WATCHDOG_USEC", c.usec)
 		t.Setenv("WATCHDOG_PID", c.pid)
-		if got := watchdogOf(pid); got != c.want {
+		if got := watchdogTimeout(pid); got != c.want {
 			t.Errorf("WATCHDOG_USEC=%s WATCHDOG_PID=%s: %v, want %v", c.usec, c.pid, got, c.want)
 		}
 	}

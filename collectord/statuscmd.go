@@ -71,25 +71,25 @@ Rates are of the last minute, counts since the start of the daemon unless it say
 			err = out.Flush()
 		}
 		if err == nil && check {
-			err = exitOf(s.Verdict)
+			err = statusExit(s.Verdict)
 		}
 		return err
 	}
 	return c
 }
 
-// checkedStatus is an exit status whose error prints nothing more.
-type checkedStatus int
+// exitStatus is an exit status whose error prints nothing more.
+type exitStatus int
 
-func (checkedStatus) Error() string { return "" }
+func (exitStatus) Error() string { return "" }
 
-// exitOf returns the error that gives status --check its exit status.
-func exitOf(v admin.Verdict) error {
+// statusExit returns the error that gives status --check its exit status.
+func statusExit(v admin.Verdict) error {
 	switch v {
 	case admin.Fine:
 		return nil
 	case admin.Starting, admin.Warning:
-		return checkedStatus(exitError)
+		return exitStatus(exitError)
 	}
-	return checkedStatus(exitNotRight)
+	return exitStatus(exitNotRight)
 }

@@ -18,18 +18,18 @@ import (
 
 var pagePictures = flag.String("page-pictures", "", "write what Chromium shows of the status page to this directory")
 
-func pageOf(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
+func statusPageURL(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
 
-// scene is a state of the daemon, and what its page has to say of it.
+// scene is a state of the daemon with the expected page.
 type scene struct {
-	name    string
-	verdict string
-	says    []string                        // texts of the page
-	start   func(t *testing.T) (url string) // returns once the daemon is in the state
+	name      string
+	verdict   string
+	wantTexts []string                        // texts that the page contains
+	start     func(t *testing.T) (url string) // returns when the daemon is in the state
 }
 
-// aspects are how the page is looked at.
-var aspects = []struct {
+// viewports are the window sizes and colour schemes in which the page is checked.
+var viewports = []struct {
 	name     string
 	width    int
 	features []string
@@ -41,9 +41,9 @@ var aspects = []struct {
 	{"forced colors", 1200, []string{"forced-colors", "active", "prefers-color-scheme", "light"}},
 }
 
-// TestChromiumShowsTheStatusPage looks at the page of real daemons with a real browser: it
-// says what is wrong, fits a phone, can be read without its colours and with a screen
-// reader, asks nobody else for anything, and has no error.
+// TestChromiumShowsTheStatusPage checks the page of real daemons in a real browser. The page
+// shows what is wrong, fits a phone, is readable without colours and with a screen reader,
+// loads nothing from elsewhere, and has no error.
 func TestChromiumShowsTheStatusPage(t *testing.T) {
 	goWithout(t, notInstalled("chromium"))
 	b := startBrowser(t)
@@ -59,28 +59,28 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 			}
 			b.t = t
 			url := s.start(t)
-			for _, a := range aspects {
-				b.look(a.width, 1, a.features...)
+			for _, a := range viewports {
+				b.emulate(a.width, 1, a.features...)
 				b.visit(url)
-				b.isAnswered(s.verdict, s.says)
-				b.isQuiet(url)
-				b.fits(a.width)
-				b.isReadable()
+				b.checkVerdict(s.verdict, s.wantTexts)
+				b.checkNoErrors(url)
+				b.checkWidth(a.width)
+				b.checkContrast()
 				if *pagePictures != "" {
 					b.screenshot(filepath.Join(*pagePictures, strings.ReplaceAll(s.name+" "+a.name, " ", "-")+".png"))
 				}
 			}
-			b.isForScreenReaders(s.name != "starting")
+			b.checkAccessibility(s.name != "starting")
 			b.t = t
 		})
 	}
 }
 
-// startFine is a daemon whose usages are in a storage, and whose plots have begun.
+// startFine starts a daemon and waits until its usages are stored and its plots have data.
 func startFine(t *testing.T) (url string) {
 	d, _ := startWithStorage(t)
-	until(t, "something is drawn", func() bool { return !strings.Contains(d.ask("/"), "Nothing is known yet") })
-	return pageOf(d.admin)
+	until(t, "the plots have data", func() bool { return !strings.Contains(d.getAdmin("/"), "Nothing is known yet") })
+	return statusPageURL(d.admin)
 }
 
 func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
@@ -90,7 +90,7 @@ func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  retry_min: 100ms\n  "+settings)
 	d = start(t, config, port, admin)
 	d.post(&acknowledged{ids: map[int]string{}}, 0, 300, 10, false)
-	d.rejected("no JSON", http.StatusBadRequest)
+	d.postRejected("no JSON", http.StatusBadRequest)
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
 	return d, storage
 }
 
-// rejected posts something that is answered a status.
-func (d *daemon) rejected(body string, status int) {
+// postRejected posts a body and expects the status of a rejection.
+func (d *daemon) postRejected(body string, status int) {
 	d.t.Helper()
 	resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
 	if err != nil {
@@ -111,7 +111,7 @@ func (d *daemon) rejected(body string, status int) {
 	}
 }
 
-// startOutage is one whose storage was killed.
+// startOutage starts a daemon and kills its storage.
 func startOutage(t *testing.T) (url string) {
 	d, storage := startWithStorage(t)
 	if err := storage.Kill(); err != nil {
@@ -122,10 +122,10 @@ func startOutage(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	until(t, "shipping fails", func() bool { return d.metrics()[`collectord_shipper_failures_total{kind="network"}`] >= 1 })
-	return pageOf(d.admin)
+	return statusPageURL(d.admin)
 }
 
-// startFull is one whose log is full, since no storage listens.
+// startFull starts a daemon without a storage and fills its log.
 func startFull(t *testing.T) (url string) {
 	dir := t.TempDir()
 	nowhere := freePorts(t, 1)[0]
@@ -143,10 +143,10 @@ func startFull(t *testing.T) (url string) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	return pageOf(admin)
+	return statusPageURL(admin)
 }
 
-// startStarting is one whose disk hangs at the start.
+// startStarting starts a daemon whose disk hangs during the start.
 func startStarting(t *testing.T) (url string) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 1ms, grace: 0s}\n")
@@ -156,36 +156,37 @@ func startStarting(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	d := &daemon{t: t, port: port, admin: admin, cmd: exec.Command("strace", "-f", "-qq", "-o", filepath.Join(dir, "trace"),
-		"-P", filepath.Join(dir, "data", "wal"), "-e", "trace=openat", "-e", fmt.Sprintf("inject=openat:delay_enter=%d", testLimit.Microseconds()),
+		"-P", filepath.Join(dir, "data", "wal"), "-e", "trace=openat", "-e", fmt.Sprintf("inject=openat:delay_enter=%d", testTimeout.Microseconds()),
 		path, "run", "--config", config)}
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	d.begin(func() {})
-	t.Cleanup(func() { // strace alone would leave the daemon behind
+	d.startProcess(func() {})
+	t.Cleanup(func() { // the end of strace would not end the daemon
 		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
-		<-d.gone
-		until(t, "the daemon is gone", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
+		<-d.ended
+		until(t, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
 	})
 	until(t, "it serves its page", func() bool {
-		resp, err := http.Get(pageOf(admin))
+		resp, err := http.Get(statusPageURL(admin))
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return true
 	})
-	return pageOf(admin)
+	return statusPageURL(admin)
 }
 
-// TestChromiumRefreshesTheStatusPage waits for the page to load itself again, unless paused.
+// TestChromiumRefreshesTheStatusPage waits until the page reloads itself, which a paused
+// page does not.
 func TestChromiumRefreshesTheStatusPage(t *testing.T) {
 	goWithout(t, notInstalled("chromium"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	start(t, config, port, admin)
 	b := startBrowser(t)
-	b.visit(pageOf(admin))
-	b.loads(3)
-	b.isQuiet(pageOf(admin))
-	resp, err := http.Get(pageOf(admin) + "?paused")
+	b.visit(statusPageURL(admin))
+	b.waitLoaded(3)
+	b.checkNoErrors(statusPageURL(admin))
+	resp, err := http.Get(statusPageURL(admin) + "?paused")
 	if err != nil {
 		t.Fatal(err)
 	}

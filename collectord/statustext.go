@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"collectord/collectord/admin"
+	"collectord/collectord/units"
 )
 
 // writeStatus writes a Status as text: the verdict first, then the rows.
@@ -50,13 +51,13 @@ func (r *statusRows) row(title string, parts ...string) {
 	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
 	if len(parts) > 0 {
 		writef(r.table, "%s\t", title)
-		writef(r.table, "%s\n", joined(parts))
+		writef(r.table, "%s\n", commaList(parts))
 	}
 }
 
 // at formats a time and its age.
 func (r *statusRows) at(t time.Time) string {
-	return fmt.Sprintf("%s (%s ago)", t.Local().Format("2006-01-02 15:04:05"), admin.InWords(r.now.Sub(t)))
+	return fmt.Sprintf("%s (%s ago)", t.Local().Format("2006-01-02 15:04:05"), admin.ShortDuration(r.now.Sub(t)))
 }
 
 func (r *statusRows) daemon(s *admin.Status) {
@@ -68,7 +69,7 @@ func (r *statusRows) daemon(s *admin.Status) {
 	r.row("started", r.at(s.Since))
 	ready := "yes"
 	if len(s.Unready) > 0 {
-		ready = "no: " + joined(s.Unready)
+		ready = "no: " + commaList(s.Unready)
 	}
 	r.row("ready", ready)
 	if !s.Reload.At.IsZero() {
@@ -83,7 +84,7 @@ func (r *statusRows) daemon(s *admin.Status) {
 func (r *statusRows) traffic(s *admin.Status) {
 	for _, in := range s.Sources {
 		r.row("in by "+strings.ToUpper(in.Source), admin.Rate(in.PerSecond)+" usages/s", "now "+admin.Rate(in.Now),
-			counted("rejected", in.Rejected), counted("dropped", in.Dropped), numbered("kernel drops", in.KernelDrops))
+			countsText("rejected", in.Rejected), countsText("dropped", in.Dropped), countText("kernel drops", in.KernelDrops))
 	}
 	c := &s.Connections
 	tls := ""
@@ -94,23 +95,23 @@ func (r *statusRows) traffic(s *admin.Status) {
 	if c.CertificateExpires != nil {
 		expires = "certificate until " + c.CertificateExpires.Local().Format(time.DateOnly)
 	}
-	r.row("connections", fmt.Sprintf("%d of %d", c.Open, c.Max), tls, numbered("made room", c.MadeRoom), numbered("turned away", c.TurnedAway), expires)
+	r.row("connections", fmt.Sprintf("%d of %d", c.Open, c.Max), tls, countText("made room", c.ClosedForRoom), countText("turned away", c.Refused), expires)
 	r.clients(s)
-	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, size(int64(s.Commits.Bytes))),
-		took("commit", s.Commits.P50, s.Commits.P99), took("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), numbered("errors", s.Commits.Errors))
+	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, units.Bytes(int64(s.Commits.Bytes))),
+		quantilesText("commit", s.Commits.P50, s.Commits.P99), quantilesText("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), countText("errors", s.Commits.Errors))
 }
 
 // Maximum numbers of listed items in the text.
 const (
-	listedClients = 10
-	listedAside   = 10
+	maxListedClients = 10
+	maxListedAside   = 10
 )
 
 // clients lists the clients that have been silent longest.
 func (r *statusRows) clients(s *admin.Status) {
 	title := "clients"
 	for i, client := range s.Clients {
-		if i == listedClients {
+		if i == maxListedClients {
 			r.row("", fmt.Sprintf("%d more, seen later or never (--json)", s.ClientsKnown-i))
 			return
 		}
@@ -128,21 +129,21 @@ func (r *statusRows) log(s *admin.Status) {
 	if b.Usages == 0 {
 		r.row("backlog", "none: all is shipped")
 	} else {
-		r.row("backlog", fmt.Sprintf("%d usages", b.Usages), size(b.Bytes), "the oldest for "+admin.InWords(seconds(b.OldestSeconds)))
+		r.row("backlog", fmt.Sprintf("%d usages", b.Usages), units.Bytes(b.Bytes), "the oldest for "+admin.ShortDuration(toDuration(b.OldestSeconds)))
 	}
 	until := "not filling"
 	if b.SecondsUntilFull != nil {
-		if until = "full in " + admin.InWords(seconds(*b.SecondsUntilFull)); *b.SecondsUntilFull == 0 {
+		if until = "full in " + admin.ShortDuration(toDuration(*b.SecondsUntilFull)); *b.SecondsUntilFull == 0 {
 			until = "full"
 		}
 	}
 	f := &s.Fill
-	r.row("log", fmt.Sprintf("%d %% of %s used", 100*f.UsedBytes/max(1, f.MaxBytes), size(f.MaxBytes)), until, "segments "+size(f.LogBytes), sized("spool", f.SpoolBytes), sized("quarantine", f.QuarantineBytes))
+	r.row("log", fmt.Sprintf("%d %% of %s used", 100*f.UsedBytes/max(1, f.MaxBytes), units.Bytes(f.MaxBytes)), until, "segments "+units.Bytes(f.LogBytes), sizeText("spool", f.SpoolBytes), sizeText("quarantine", f.QuarantineBytes))
 	if f.FreeBytes != nil {
-		r.row("disk", size(*f.FreeBytes)+" free")
+		r.row("disk", units.Bytes(*f.FreeBytes)+" free")
 	}
 	if s.Kept.Segments > 0 || s.Kept.CutShort > 0 {
-		r.row("kept", plural(s.Kept.Segments, "segment"), size(s.Kept.Bytes), numbered("removed early", s.Kept.CutShort))
+		r.row("kept", plural(s.Kept.Segments, "segment"), units.Bytes(s.Kept.Bytes), countText("removed early", s.Kept.CutShort))
 	}
 }
 
@@ -163,13 +164,13 @@ func (r *statusRows) storage(s *admin.Status) {
 		r.row("what to do", d.Error.Advice)
 		next := "under way"
 		if d.NextAttempt != nil {
-			next = "in " + admin.InWords(d.NextAttempt.Sub(r.now))
+			next = "in " + admin.ShortDuration(d.NextAttempt.Sub(r.now))
 		}
 		r.row("next attempt", next)
 	}
 	u := &s.Uploads
-	r.row("uploads", fmt.Sprintf("%d objects", u.Objects), size(int64(min(u.Bytes, math.MaxInt64))), size(int64(u.BytesPerSecond))+"/s", fmt.Sprintf("%d in flight", u.InFlight),
-		took("each", u.P50, u.P99), counted("failed", u.Failures), numbered("shipped again", u.Reshipped), numbered("vanished", u.Vanished))
+	r.row("uploads", fmt.Sprintf("%d objects", u.Objects), units.Bytes(int64(min(u.Bytes, math.MaxInt64))), units.Bytes(int64(u.BytesPerSecond))+"/s", fmt.Sprintf("%d in flight", u.InFlight),
+		quantilesText("each", u.P50, u.P99), countsText("failed", u.Failures), countText("shipped again", u.Reshipped), countText("vanished", u.Vanished))
 }
 
 func (r *statusRows) troubles(s *admin.Status) {
@@ -185,10 +186,10 @@ func (r *statusRows) troubles(s *admin.Status) {
 		r.row("", failed)
 		r.row("", t.Advice)
 	}
-	for _, p := range s.PutAside[:min(len(s.PutAside), listedAside)] {
+	for _, p := range s.PutAside[:min(len(s.PutAside), maxListedAside)] {
 		r.row("put aside", p.Path, p.Reason)
 	}
-	if more := s.PutAsideKnown - listedAside; more > 0 {
+	if more := s.PutAsideKnown - maxListedAside; more > 0 {
 		r.row("", fmt.Sprintf("%d more (collectord wal ls)", more))
 	}
 }
@@ -198,19 +199,19 @@ func (r *statusRows) ledger(l *admin.LedgerStatus) {
 		title string
 		admin.SourceLedger
 	}{{"HTTP", l.HTTP}, {"UDP", l.UDP}} {
-		r.row("ledger "+in.title, fmt.Sprintf("received %d", in.Received), fmt.Sprintf("accepted %d", in.Accepted), counted("rejected", in.Rejected),
-			fmt.Sprintf("appended %d", in.Appended), numbered("repeated", in.Repeated), counted("dropped", in.Dropped), numbered("waiting", in.Waiting))
+		r.row("ledger "+in.title, fmt.Sprintf("received %d", in.Received), fmt.Sprintf("accepted %d", in.Accepted), countsText("rejected", in.Rejected),
+			fmt.Sprintf("appended %d", in.Appended), countText("repeated", in.Repeated), countsText("dropped", in.Dropped), countText("waiting", in.Waiting))
 	}
-	r.row("ledger", numbered("recovered", l.Recovered), fmt.Sprintf("pending %d", l.Pending), fmt.Sprintf("shipped %d", l.Shipped),
-		numbered("quarantined", l.Quarantined), numbered("evicted", l.Evicted))
+	r.row("ledger", countText("recovered", l.Recovered), fmt.Sprintf("pending %d", l.Pending), fmt.Sprintf("shipped %d", l.Shipped),
+		countText("quarantined", l.Quarantined), countText("evicted", l.Evicted))
 }
 
-func seconds(n float64) time.Duration {
+func toDuration(n float64) time.Duration {
 	return time.Duration(min(n, math.MaxInt32) * float64(time.Second))
 }
 
-// counted lists the counts that are not zero, or returns "" if there are none.
-func counted(title string, by map[string]uint64) string {
+// countsText lists the counts that are not zero, or returns "" if there are none.
+func countsText(title string, by map[string]uint64) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		if by[name] > 0 {
@@ -223,23 +224,23 @@ func counted(title string, by map[string]uint64) string {
 	return title + " " + strings.Join(parts, " and ")
 }
 
-// numbered formats a number, or returns "" for zero.
-func numbered(title string, n uint64) string {
+// countText formats a number, or returns "" for zero.
+func countText(title string, n uint64) string {
 	if n == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%s %d", title, n)
 }
 
-func sized(title string, n int64) string {
+func sizeText(title string, n int64) string {
 	if n == 0 {
 		return ""
 	}
-	return title + " " + size(n)
+	return title + " " + units.Bytes(n)
 }
 
-// took formats the median and the 99th percentile of a duration.
-func took(what string, p50, p99 *float64) string {
+// quantilesText formats the median and the 99th percentile of a duration.
+func quantilesText(what string, p50, p99 *float64) string {
 	if p50 == nil || p99 == nil {
 		return ""
 	}

@@ -13,7 +13,7 @@ const standardError = 2
 // non-blocking for traces of the Go runtime (of a panic, or of the watchdog's SIGABRT).
 // A process whose log has no reader must still be able to end. If duplication fails,
 // the log shares standard error.
-func ownStandardError() descriptor {
+func ownStandardError() fdWriter {
 	// Skip the numbers of passed sockets: a missing one could otherwise be confused
 	// with this descriptor.
 	passed, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")) // 0 if it is not a number
@@ -23,7 +23,7 @@ func ownStandardError() descriptor {
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(standardError, &st); err != nil {
-		return descriptor(fd)
+		return fdWriter(fd)
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
@@ -39,11 +39,11 @@ func ownStandardError() descriptor {
 		// Only processes of this service share the journal's socket.
 		_ = unix.SetNonblock(standardError, true)
 	}
-	return descriptor(fd)
+	return fdWriter(fd)
 }
 
 // isTerminal reports whether fd is a character device, such as a terminal.
-func isTerminal(fd descriptor) bool {
+func isTerminal(fd fdWriter) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(fd), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR
 }

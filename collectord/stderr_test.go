@@ -22,7 +22,7 @@ import (
 	"collectord/config"
 )
 
-// smallPipe is one that is soon full.
+// smallPipe returns a pipe with a small buffer.
 func smallPipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -36,9 +36,9 @@ func smallPipe(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// fillUp writes to a pipe until there is no room. The pipe is opened again for
-// that: whether a write waits belongs to what others share.
-func fillUp(t *testing.T, w *os.File) {
+// fillPipe writes to a pipe until it is full. It opens the pipe again, since O_NONBLOCK
+// belongs to the open file description, which other processes share.
+func fillPipe(t *testing.T, w *os.File) {
 	t.Helper()
 	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -56,14 +56,14 @@ func fillUp(t *testing.T, w *os.File) {
 	}
 }
 
-// startInto runs the daemon with a pipe for standard error, of which it reads
-// until the daemon says that it is running.
-func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
+// startWithStderr runs the daemon with a pipe as standard error. It reads the pipe until
+// the daemon logs that it is running.
+func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Stderr = w
-	d.begin(func() {})
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	d.startProcess(func() {})
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
@@ -76,31 +76,31 @@ func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *dae
 	}
 }
 
-// endsWithin is ten times what a daemon takes to end that waits for nothing but its log.
-const endsWithin = 10 * logPatience
+// exitTimeout is ten times the time for the end of a daemon that waits only for its log.
+const exitTimeout = 10 * logFlushTimeout
 
-// ends waits until the daemon has ended, and returns its exit status.
-func (d *daemon) ends(after string) int {
+// waitExit waits until the daemon has ended, and returns its exit status.
+func (d *daemon) waitExit(after string) int {
 	d.t.Helper()
 	select {
 	case <-d.exited:
 		return d.cmd.ProcessState.ExitCode()
-	case <-time.After(endsWithin):
-		d.t.Fatalf("the daemon still runs %v after %s", endsWithin, after)
+	case <-time.After(exitTimeout):
+		d.t.Fatalf("the daemon still runs %v after %s", exitTimeout, after)
 		return 0
 	}
 }
 
-// impatient is a client that does not wait for what may hang.
-func impatient(t *testing.T) *http.Client {
+// newTimeoutClient returns a client with a timeout.
+func newTimeoutClient(t *testing.T) *http.Client {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{}, Timeout: endsWithin}
+	c := &http.Client{Transport: &http.Transport{}, Timeout: exitTimeout}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
 
-// serves posts with a token and without, and scrapes.
-func (d *daemon) serves(client *http.Client, token string) {
+// checkServing posts with a token and without, and scrapes.
+func (d *daemon) checkServing(client *http.Client, token string) {
 	d.t.Helper()
 	if got := postAs(d.t, client, d.url(), token); got != http.StatusCreated {
 		d.t.Fatalf("a usage is answered %d", got)
@@ -118,8 +118,8 @@ func (d *daemon) serves(client *http.Client, token string) {
 	}
 }
 
-// objects counts what is in the archive.
-func objects(t *testing.T, dir string) (n int) {
+// countObjects counts the objects in the archive.
+func countObjects(t *testing.T, dir string) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(dir+"/data/archive", func(path string, _ os.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".ndjson.zst") {
@@ -136,49 +136,49 @@ func objects(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// chatty configures a daemon that needs a token and logs what it does.
-func chatty(t *testing.T, dir, more string) (config string, port, admin int, token string) {
+// configureDebug configures a daemon that needs a token and logs what it does.
+func configureDebug(t *testing.T, dir, more string) (config string, port, admin int, token string) {
 	t.Helper()
 	token, line := newToken(t, "ward-3")
 	write(t, dir+"/tokens", line+"\n")
 	config, port, admin = configure(t, dir, more)
-	edit(t, config, "log: {format: text}", "log: {format: text, level: debug}")
-	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	replaceInFile(t, config, "log: {format: text}", "log: {format: text, level: debug}")
+	replaceInFile(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	return config, port, admin, token
 }
 
-func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
+func TestAnUnreadLogPipeStopsNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
-	client := impatient(t)
-	fillUp(t, w)
-	before := objects(t, dir)
+	d := startWithStderr(t, r, w, config, port, admin)
+	client := newTimeoutClient(t)
+	fillPipe(t, w)
+	before := countObjects(t, dir)
 	until(t, "objects are stored", func() bool {
-		d.serves(client, token)
-		return objects(t, dir) > before+5
+		d.checkServing(client, token)
+		return countObjects(t, dir) > before+5
 	})
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends("SIGTERM"); status != 0 {
+	if status := d.waitExit("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
 
-// What makes room in a full log logs it.
-func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
+// Eviction from a full log writes log lines.
+func TestAnUnreadLogPipeDoesNotStopEviction(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	nowhere := fmt.Sprintf("shipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: x}}\n", freePorts(t, 1)[0])
-	config, port, admin, token := chatty(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0, when_full: drop_oldest}\nshutdown: {grace: 0s}\n"+nowhere)
-	edit(t, config, "data_dir", "# no credentials are needed to fail\ndata_dir")
+	config, port, admin, token := configureDebug(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0, when_full: drop_oldest}\nshutdown: {grace: 0s}\n"+nowhere)
+	replaceInFile(t, config, "data_dir", "# no credentials are needed to fail\ndata_dir")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
-	client := impatient(t)
-	fillUp(t, w)
+	d := startWithStderr(t, r, w, config, port, admin)
+	client := newTimeoutClient(t)
+	fillPipe(t, w)
 	usage := `{"a":"` + strings.Repeat("a", 500<<10) + `"}`
 	for i := range 30 {
 		request, err := http.NewRequest(http.MethodPost, d.url(), strings.NewReader(usage))
@@ -198,35 +198,35 @@ func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
 		}
 	}
 	until(t, "usages are evicted", func() bool { return d.metrics()["collectord_usages_evicted_total"] > 0 })
-	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several had to go
-	d.serves(client, token)
+	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several segments must be evicted
+	d.checkServing(client, token)
 }
 
-func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
+func TestALogReaderThatExitsIsSurvived(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	config, port, admin, token := configureDebug(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
 	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
+	d := startWithStderr(t, r, w, config, port, admin)
 	w.Close()
 	r.Close()
-	client := impatient(t)
-	until(t, "lines are lost", func() bool {
-		d.serves(client, token)
+	client := newTimeoutClient(t)
+	until(t, "log lines are dropped", func() bool {
+		d.checkServing(client, token)
 		return d.metrics()[`collectord_log_lines_dropped_total{reason="failed"}`] > 0
 	})
-	d.serves(client, token)
+	d.checkServing(client, token)
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends("SIGTERM"); status != 0 {
+	if status := d.waitExit("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
 
-// The Go runtime writes traces by itself; the watchdog's SIGABRT is for one. The
-// journal is a socket.
-func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
+// The Go runtime writes a stack trace after the watchdog's SIGABRT, directly to standard
+// error. The journal is a socket.
+func TestAnUnreadStackTraceDoesNotKeepTheProcess(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"pipe", "socket"} {
 		t.Run(kind, func(t *testing.T) {
@@ -234,11 +234,11 @@ func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 			r, w := smallPipe(t)
 			if kind == "socket" {
-				r, w = sockets(t)
+				r, w = socketPair(t)
 			}
-			d := startInto(t, r, w, config, port, admin)
+			d := startWithStderr(t, r, w, config, port, admin)
 			if kind == "pipe" {
-				fillUp(t, w)
+				fillPipe(t, w)
 			} else {
 				for err := error(nil); err == nil; {
 					err = unix.Sendto(int(w.Fd()), []byte("\n"), unix.MSG_DONTWAIT, nil)
@@ -247,15 +247,15 @@ func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 			if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
 				t.Fatal(err)
 			}
-			if status := d.ends("SIGABRT"); status == 0 {
+			if status := d.waitExit("SIGABRT"); status == 0 {
 				t.Error("exit status 0")
 			}
 		})
 	}
 }
 
-// sockets are connected to each other.
-func sockets(t *testing.T) (r, w *os.File) {
+// socketPair returns two connected sockets.
+func socketPair(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -269,7 +269,7 @@ func sockets(t *testing.T) (r, w *os.File) {
 	return r, w
 }
 
-// wrongConfiguration has more mistakes than a pipe holds.
+// wrongConfiguration writes a configuration whose mistakes do not fit into a pipe.
 func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	t.Helper()
 	const n = 400
@@ -282,8 +282,8 @@ func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	return path, n
 }
 
-// A reader that pauses for longer than logStalled counts as none, so that a machine that
-// stops for that long proves nothing.
+// A reader that pauses for longer than logStallTimeout counts as absent. A trial in which
+// the machine stalls for that long proves nothing.
 func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 	t.Parallel()
 	config, n := wrongConfiguration(t)
@@ -291,21 +291,21 @@ func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 		text, longest := readSlowly(t, config)
 		if got := strings.Count(text, "is not a key"); got == n && strings.HasSuffix(text, "\n") {
 			return
-		} else if longest < logStalled/2 {
+		} else if longest < logStallTimeout/2 {
 			t.Fatalf("%d of %d mistakes were printed", got, n)
 		}
 	}
 	t.Error("the machine is too slow for this test")
 }
 
-// readSlowly returns what a daemon prints of a wrong configuration, and its longest wait
-// for this reader.
+// readSlowly returns the mistakes that a daemon prints, and its longest wait for this
+// reader.
 func readSlowly(t *testing.T, config string) (printed string, longest time.Duration) {
 	t.Helper()
 	r, w := smallPipe(t)
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 	d.cmd.Stderr = w
-	d.begin(func() {})
+	d.startProcess(func() {})
 	w.Close()
 	var text bytes.Buffer
 	pause := 300 * time.Millisecond
@@ -321,7 +321,7 @@ func readSlowly(t *testing.T, config string) (printed string, longest time.Durat
 			t.Fatal(err)
 		}
 	}
-	if status := d.ends("its last line"); status != exitBadConfig {
+	if status := d.waitExit("its last line"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
 	return text.String(), longest
@@ -331,17 +331,17 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
 	_, w := smallPipe(t)
-	fillUp(t, w)
+	fillPipe(t, w)
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 	d.cmd.Stderr = w
-	d.begin(func() {})
-	if status := d.ends("its start"); status != exitBadConfig {
+	d.startProcess(func() {})
+	if status := d.waitExit("its start"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
 }
 
-// The exit status has to be right also where the text can't be written at all:
-// the service manager decides by it whether to try again.
+// The exit status has to be right even if the text can't be written, since the service
+// manager decides by it whether to restart.
 func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
@@ -355,16 +355,16 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	for name, stderr := range map[string]*os.File{"a full disk": full, "a pipe without a reader": gone} {
 		d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 		d.cmd.Stderr = stderr
-		d.begin(func() {})
-		if status := d.ends("its start"); status != exitBadConfig {
+		d.startProcess(func() {})
+		if status := d.waitExit("its start"); status != exitBadConfig {
 			t.Errorf("%s: exit status %d", name, status)
 		}
 	}
 }
 
-// holdUp has whoever opens a file wait: it has a lease (fcntl(2)). opened reports whether
-// somebody does.
-func holdUp(t *testing.T, path string) (opened func() bool) {
+// holdLease makes processes wait that open a file, with a lease (fcntl(2)). opened reports
+// whether a process waits.
+func holdLease(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -380,13 +380,12 @@ func holdUp(t *testing.T, path string) (opened func() bool) {
 	}
 }
 
-// A service manager that does not read what it is sent holds up the start, but
-// not the end.
+// A service manager that does not read its messages delays the start, but not the end.
 func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
-	edit(t, config, "udp: {", "udp: {sockets: 16, ")
+	replaceInFile(t, config, "udp: {", "udp: {sockets: 16, ")
 	stuck, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +394,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	if err := unix.Bind(stuck, &unix.SockaddrUnix{Name: dir + "/notify"}); err != nil {
 		t.Fatal(err)
 	}
-	for err == nil { // until its queue is full
+	for err == nil { // until the socket's queue is full
 		err = unix.Sendto(stuck, []byte("x"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: dir + "/notify"})
 	}
 	if !errors.Is(err, unix.EAGAIN) {
@@ -403,7 +402,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	}
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
-	d.begin(func() {})
+	d.startProcess(func() {})
 	until(t, "it listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
@@ -416,15 +415,15 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.ends("a second signal")
+	d.waitExit("a second signal")
 }
 
-func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
+func TestAHangingReloadDoesNotDelayAStop(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, port, admin, _ := chatty(t, dir, "wal: {min_free: 0}\n")
+	config, port, admin, _ := configureDebug(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
-	opened := holdUp(t, dir+"/tokens")
+	opened := holdLease(t, dir+"/tokens")
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -436,26 +435,26 @@ func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
 func pipedLogger(t *testing.T) (v *daemonLogger, r, w *os.File) {
 	t.Helper()
 	r, w = smallPipe(t)
-	v, err := newDaemonLogger(config.Log{Level: "info", Format: "json"}, descriptor(w.Fd()))
+	v, err := newDaemonLogger(config.Log{Level: "info", Format: "json"}, fdWriter(w.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v, r, w
 }
 
-// Whatever happens, a line is read once, in its order, or counted and reported.
+// Each line is either read once, in order, or counted and reported.
 func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	v, r, _ := pipedLogger(t)
-	const n = 20_000 // more than the queue holds
+	const n = 20_000 // more than fits into the queue
 	slow := 0
 	for i := range n {
 		began := time.Now()
 		v.Info("line", "i", i)
-		if time.Since(began) > logStalled {
+		if time.Since(began) > logStallTimeout {
 			slow++
 		}
 	}
-	if slow > 3 { // such a machine may stop now and then
+	if slow > 3 { // the machine may stall at times
 		t.Errorf("%d of %d lines waited", slow, n)
 	}
 	dropped := v.queue.snapshot().Full
@@ -464,13 +463,13 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	}
 	read, next, missing := 0, 0, 0
 	lines := bufio.NewScanner(r)
-	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	_ = r.SetReadDeadline(time.Now().Add(testTimeout))
 	for next < n && lines.Scan() {
 		var i int
 		text := lines.Text()
 		if _, rest, ok := strings.Cut(text, `"msg":"line","i":`); ok {
 			if _, err := fmt.Sscan(strings.TrimSuffix(rest, "}"), &i); err != nil || i != next {
-				t.Fatalf("%d is expected: %s", next, text)
+				t.Fatalf("want line %d, got %s", next, text)
 			}
 			next++
 			read++
@@ -492,7 +491,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	}
 }
 
-// The log's disk can be full for a while.
+// The disk of the log file may be full for a while.
 func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	out := &failingWriter{}
 	v, err := newDaemonLogger(config.Log{Level: "info", Format: "text"}, standardError)
@@ -502,16 +501,16 @@ func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	v.queue = newLogQueue(out, v.queue.report)
 	log := slog.New(slog.NewTextHandler(v.queue, nil))
 	log.Info("before")
-	v.queue.flush(logPatience)
-	out.fail(10) // in the middle of the next line
+	v.queue.flush(logFlushTimeout)
+	out.limitTo(10) // in the middle of the next line
 	log.Info("lost")
-	v.queue.flush(logPatience)
+	v.queue.flush(logFlushTimeout)
 	if got := v.queue.snapshot().Failed; got != 1 {
 		t.Errorf("%d lines are counted", got)
 	}
-	out.fail(-1)
+	out.limitTo(-1)
 	log.Info("after")
-	v.queue.flush(logPatience)
+	v.queue.flush(logFlushTimeout)
 	lines := strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
 	if len(lines) != 4 || !strings.Contains(lines[0], "msg=before") || strings.Contains(lines[1], "msg=") ||
 		!strings.Contains(lines[2], `they could not be written" lines=1`) || !strings.Contains(lines[3], "msg=after") {
@@ -519,28 +518,28 @@ func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	}
 }
 
-// failingWriter takes so many more bytes, and has no room for others.
+// failingWriter accepts a limited number of bytes, and fails after that.
 type failingWriter struct {
 	mu      sync.Mutex
 	written strings.Builder
 	limited bool
-	room    int
+	left    int
 }
 
-// fail leaves room for n bytes; less than 0 is no bound.
-func (f *failingWriter) fail(n int) {
+// limitTo sets the number of bytes that are still accepted. A negative n is no limit.
+func (f *failingWriter) limitTo(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.limited, f.room = n >= 0, n
+	f.limited, f.left = n >= 0, n
 }
 
 func (f *failingWriter) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.limited && len(b) > f.room {
-		f.written.Write(b[:f.room])
-		n := f.room
-		f.room = 0
+	if f.limited && len(b) > f.left {
+		f.written.Write(b[:f.left])
+		n := f.left
+		f.left = 0
 		return n, syscall.ENOSPC
 	}
 	return f.written.Write(b)

@@ -10,10 +10,10 @@ import (
 )
 
 // Delays before the check of the storage is repeated. The delay doubles up to
-// checkAgainAtMost.
+// recheckMax.
 const (
-	checkAgainAfter  = 10 * time.Second
-	checkAgainAtMost = time.Minute
+	recheckMin = 10 * time.Second
+	recheckMax = time.Minute
 )
 
 // checkStorage checks the storage until it passes, so that a wrong bucket or key is
@@ -21,7 +21,7 @@ const (
 // shipper.
 func checkStorage(ctx context.Context, store bucket.Store, stall time.Duration, logger *slog.Logger) {
 	failed := false
-	for wait := checkAgainAfter; ; wait = min(2*wait, checkAgainAtMost) {
+	for wait := recheckMin; ; wait = min(2*wait, recheckMax) {
 		steps := bucket.Examine(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stall}), store)
 		i := slices.IndexFunc(steps, func(s bucket.Step) bool { return s.Outcome == bucket.Failed })
 		switch {

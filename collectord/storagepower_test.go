@@ -26,12 +26,12 @@ var storageKeep = flag.Duration("storagekeep", 5*time.Minute, "shipper.keep whil
 
 var storageCuts = flag.String("storagecuts", "2s,35s,host", "how long after everything was confirmed the power of a storage is cut, host: that of the host, too; what is not named counts as documented")
 
-// A cut takes what this many usages, in objects of so many, left undone. Every other
-// object is too large to be read back without a reason.
+// Each power cut has this many usages, in objects of this many. Every other object is too
+// large to be read back without a reason.
 const usagesPerCut, objectsPerCut = 2_000, 20
 
-// startOfAMachine is how long a storage whose power was cut is away at least.
-const startOfAMachine = 15 * time.Second
+// rebootTime is the minimum time for which a storage is down after a power cut.
+const rebootTime = 15 * time.Second
 
 // powerCuts cuts the power of a storage, and of another of its kind for each way.
 func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
@@ -53,13 +53,13 @@ func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 	}
 }
 
-// powerCut cuts a storage's power a while after everything was confirmed, and returns
-// what is gone then, and what is missing after the host has looked again. A storage that
-// replaces a damaged object has nothing twice.
+// powerCut cuts a storage's power some time after everything was confirmed. It returns what
+// is lost then, and what is missing after the host has checked again. A storage that
+// replaces a damaged object has no usage twice.
 func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replaces bool) (cut storages.Cut) {
 	t.Helper()
 	needs(t, "mkfs.ext4", "mount", "umount", "losetup")
-	working <- struct{}{}
+	busySlots <- struct{}{}
 	disk := newExt4(t)
 	data := filepath.Join(disk.path, "storage")
 	if err := os.Mkdir(data, 0o750); err != nil {
@@ -67,35 +67,35 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	}
 	s := startStorage(t, k, data)
 	defer s.Kill()
-	must(t, "sync", "-f", disk.path) // not those of others, whose power is cut meanwhile
+	must(t, "sync", "-f", disk.path) // not the disks of parallel tests, whose power is cut meanwhile
 
 	dir := t.TempDir()
-	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipTo(t, dir, s)))
+	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipperSettings(t, dir, s)))
 	d := start(t, config, port, admin)
 	postObjects(t, d)
-	<-working
+	<-busySlots
 	<-time.After(wait)
 	disk.losePower()
 	s.Kill()
 	if host {
 		d.kill()
 	}
-	disk.down()
-	<-time.After(startOfAMachine)
-	disk.up()
-	cut.Gone, cut.Missing = startAgain(t, s)
-	present, damaged := intact(t, s)
+	disk.detach()
+	<-time.After(rebootTime)
+	disk.attach()
+	cut.Gone, cut.Missing = restartStorage(t, s)
+	present, damaged := readBucket(t, s)
 	gone := usagesPerCut - len(present)
 	t.Logf("power cut %v after everything was confirmed, of the host, too: %t: %d of %d usages are gone, %d objects damaged", wait, host, gone, usagesPerCut, damaged)
 	if damaged > 0 {
 		cut.Gone = fmt.Sprintf(" (%d objects damaged)", damaged)
 	}
-	cut.Gone = marked(gone) + cut.Gone
+	cut.Gone = boldCount(gone) + cut.Gone
 	if host {
 		d = start(t, config, port, admin)
 	}
-	untilLooked(t, d)
-	present, damaged = intact(t, s)
+	waitKeptChecked(t, d)
+	present, damaged = readBucket(t, s)
 	twice := 0
 	for _, times := range present {
 		if times > 1 {
@@ -124,11 +124,11 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	if damaged > 0 {
 		cut.Missing += fmt.Sprintf(" (%d damaged objects are left)", damaged)
 	}
-	cut.Missing = marked(missing) + cut.Missing
+	cut.Missing = boldCount(missing) + cut.Missing
 	return cut
 }
 
-// newExt4 is a disk whose image is a sparse file.
+// newExt4 mounts an ext4 file system whose image is a sparse file.
 func newExt4(t *testing.T) *disk {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "image")
@@ -142,7 +142,7 @@ func newExt4(t *testing.T) *disk {
 	return newDisk(t, "-o", "loop", image)
 }
 
-// postObjects posts usages, and has each batch confirmed before the next.
+// postObjects posts batches of usages. Each is confirmed before the next one is posted.
 func postObjects(t *testing.T, d *daemon) {
 	t.Helper()
 	random := rand.NewChaCha8([32]byte{})
@@ -159,10 +159,9 @@ func postObjects(t *testing.T, d *daemon) {
 	}
 }
 
-// startAgain starts a storage after a power cut, and returns what is to be said about it
-// in the cells of the table. One that does not start is replaced by an empty one, and one
-// that has lost its bucket gets it back.
-func startAgain(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
+// restartStorage starts a storage after a power cut, and returns remarks for the table. It
+// replaces a storage that does not start by an empty one, and makes a lost bucket again.
+func restartStorage(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	t.Helper()
 	if err := s.Start(); err != nil {
 		t.Logf("it does not start after the power cut: %v", err)
@@ -177,9 +176,9 @@ func startAgain(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	return about, aboutTheEnd
 }
 
-// untilLooked waits until the host has looked at all that it keeps, and again at what it
-// shipped again.
-func untilLooked(t *testing.T, d *daemon) {
+// waitKeptChecked waits until the host has checked all segments that it keeps, and again
+// those that it shipped again.
+func waitKeptChecked(t *testing.T, d *daemon) {
 	t.Helper()
 	for deadline := time.Now().Add(2**storageKeep + 20*time.Minute); time.Now().Before(deadline); <-time.After(time.Second) {
 		if m := d.metrics(); m["collectord_usages_pending"] == 0 && m["collectord_wal_kept_segments"] == 0 {
@@ -189,17 +188,17 @@ func untilLooked(t *testing.T, d *daemon) {
 	t.Errorf("the host keeps %.0f segments, and has %.0f usages to ship: %s", d.metrics()["collectord_wal_kept_segments"], d.metrics()["collectord_usages_pending"], d.log())
 }
 
-// marked is a number of usages as the table has it.
-func marked(n int) string {
+// boldCount formats a number of usages for the table.
+func boldCount(n int) string {
 	if n > 0 {
 		return "**" + thousands(n) + "**"
 	}
 	return "0"
 }
 
-// intact reads the whole bucket. A storage that lost its power may have lost the
-// bucket, or list what it can't return. It returns how often each usage is there.
-func intact(t *testing.T, s *storages.Server) (present map[int]int, damaged int) {
+// readBucket reads the whole bucket and returns how often each usage is stored. After a
+// power cut a storage may have lost the bucket, or list objects that it can't return.
+func readBucket(t *testing.T, s *storages.Server) (present map[int]int, damaged int) {
 	t.Helper()
 	present = map[int]int{}
 	var keys []string
@@ -232,7 +231,7 @@ func intact(t *testing.T, s *storages.Server) (present map[int]int, damaged int)
 	return present, damaged
 }
 
-// usagesIn are the numbers of the usages in an object that is whole.
+// usagesIn returns the numbers of the usages in an undamaged object.
 func usagesIn(a storages.Answer) (numbers []int, err error) {
 	if a.Status != http.StatusOK {
 		return nil, fmt.Errorf("status %d, %.200q", a.Status, a.Body)
@@ -259,7 +258,7 @@ func usagesIn(a storages.Answer) (numbers []int, err error) {
 	return numbers, nil
 }
 
-// eventually is until for what need not come true.
+// eventually is until for a condition that may stay false.
 func eventually(is func() bool) bool {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		if is() {

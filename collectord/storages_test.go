@@ -20,16 +20,16 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What storages do that people run. Run it with make stores, which prints the table
-// of docs/storages.md.
+// These tests check real storages. Run them with make stores, which prints the table of
+// docs/storages.md.
 
 var storageKills = flag.Int("storagekills", 6, "how often the daemon, the storage or both are killed, for each storage")
 
-// working holds one for each storage that is being asked, killed or filled. Waiting for
-// something to be written, or looked at, is all that is done by more of them at a time.
-var working = make(chan struct{}, 3)
+// busySlots limits how many storages are probed, killed or filled at the same time. Any
+// number of them can wait.
+var busySlots = make(chan struct{}, 3)
 
-// TestStorages asks each storage, kills it, and cuts its power.
+// TestStorages probes each storage, kills it, and cuts its power.
 func TestStorages(t *testing.T) {
 	all := storages.All()
 	rows := make([]storages.Row, len(all))
@@ -39,10 +39,10 @@ func TestStorages(t *testing.T) {
 				t.Parallel()
 				goWithout(t, k.Missing())
 				row := &rows[i]
-				working <- struct{}{}
-				*row = askStorage(t, k)
+				busySlots <- struct{}{}
+				*row = probeStorage(t, k)
 				t.Run("killed", func(t *testing.T) { row.Kills = killStorage(t, k) })
-				<-working
+				<-busySlots
 				powerCuts(t, k, row)
 			})
 		}
@@ -77,8 +77,8 @@ func startStorage(t *testing.T, k storages.Storage, dir string) *storages.Server
 	return s
 }
 
-// shipTo are a daemon's settings for a storage: those of docs/storages.md.
-func shipTo(t *testing.T, dir string, s *storages.Server) string {
+// shipperSettings returns a daemon's settings for a storage from docs/storages.md.
+func shipperSettings(t *testing.T, dir string, s *storages.Server) string {
 	t.Helper()
 	change := map[string]string{"http://storage.example:9000": s.Endpoint(), "us-east-1": documentedRegion(t, s.Name)}
 	credentials := filepath.Join(dir, "credentials")
@@ -87,19 +87,19 @@ func shipTo(t *testing.T, dir string, s *storages.Server) string {
 		t.Fatal(err)
 	}
 	change["/etc/collectord/credentials"] = "'" + credentials + "'"
-	_, text, ok := strings.Cut(fromStorages(t, "yaml", "destination: s3://usages/edge-1"), "shipper:\n")
+	_, text, ok := strings.Cut(storagesBlock(t, "yaml", "destination: s3://usages/edge-1"), "shipper:\n")
 	for from, to := range change {
 		ok = ok && strings.Count(text, from) == 1
 		text = strings.Replace(text, from, to, 1)
 	}
 	if !ok {
-		t.Fatalf("%s has other settings than this test knows: %s", docsStorages, text)
+		t.Fatalf("%s has settings that this test does not know: %s", docsStorages, text)
 	}
 	return text
 }
 
-// documentedRegion is the region of a storage in the second table of
-// docs/storages.md, whose rows are for all ways to set one up.
+// documentedRegion returns the region of a storage from the second table of
+// docs/storages.md.
 func documentedRegion(t *testing.T, name string) string {
 	t.Helper()
 	document, err := os.ReadFile(docsStorages)
@@ -114,7 +114,7 @@ func documentedRegion(t *testing.T, name string) string {
 	return string(m[1])
 }
 
-func askStorage(t *testing.T, k storages.Storage) storages.Row {
+func probeStorage(t *testing.T, k storages.Storage) storages.Row {
 	t.Helper()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
@@ -125,14 +125,14 @@ func askStorage(t *testing.T, k storages.Storage) storages.Row {
 	return row
 }
 
-// killStorage kills a daemon and its storage at random moments. In the end every
-// acknowledged usage is in the bucket, once.
+// killStorage kills a daemon and its storage at random times. At the end every acknowledged
+// usage must be in the bucket, once.
 func killStorage(t *testing.T, k storages.Storage) string {
 	t.Helper()
 	dir := t.TempDir()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 2m, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipTo(t, dir, s))
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 2m, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipperSettings(t, dir, s))
 	acks := &acknowledged{ids: map[int]string{}}
 	const each = 500
 	d := start(t, config, port, admin)
@@ -158,7 +158,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	d.post(acks, *storageKills*each, *storageKills*each+100, 8, false)
 	untilShipped(t, d)
 	d.stop()
-	verify(t, acks, catRecords(t, config))
+	verifyAcknowledged(t, acks, catRecords(t, config))
 	if out := must0(t, "audit", "--deep", "--from-start", "--config", config); !strings.HasPrefix(out, "RIGHT") {
 		t.Errorf("audit: %s", out)
 	}
@@ -176,8 +176,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	return "**everything**"
 }
 
-// untilShipped waits longer than until does: a storage that was just started may
-// take its time.
+// untilShipped waits longer than until, since a storage that was just started may be slow.
 func untilShipped(t *testing.T, d *daemon) {
 	t.Helper()
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
@@ -189,10 +188,10 @@ func untilShipped(t *testing.T, d *daemon) {
 		}
 		return
 	}
-	t.Fatalf("not all is shipped after 2 minutes")
+	t.Fatalf("not everything is shipped after 2 minutes")
 }
 
-// catRecords is what collectord cat prints.
+// catRecords returns the records that collectord cat prints.
 func catRecords(t *testing.T, config string) (records []storedRecord) {
 	t.Helper()
 	for line := range strings.Lines(must0(t, "cat", "--config", config)) {
@@ -207,9 +206,9 @@ func catRecords(t *testing.T, config string) (records []storedRecord) {
 
 const docsStorages = "../docs/storages.md"
 
-// compareWithDocs holds rows against the document's. What a power cut takes, and who
-// wins a race, is not the same each time: a row keeps what is documented unless it is
-// worse.
+// compareWithDocs compares rows with those of the document. The losses of a power cut and
+// the outcome of a race differ between runs, so a row keeps the documented value unless
+// the measured one is worse.
 func compareWithDocs(t *testing.T, rows []storages.Row) {
 	t.Helper()
 	text, err := os.ReadFile(docsStorages)

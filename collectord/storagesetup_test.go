@@ -17,11 +17,11 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What docs/storages.md tells people to set up is set up here as it is written.
+// These tests apply the setup instructions of docs/storages.md literally.
 
-// fromStorages is the only code block of a language in docs/storages.md that holds a
-// word.
-func fromStorages(t *testing.T, language, word string) string {
+// storagesBlock returns the only code block of a language in docs/storages.md that contains
+// a word.
+func storagesBlock(t *testing.T, language, word string) string {
 	t.Helper()
 	document, err := os.ReadFile(docsStorages)
 	if err != nil {
@@ -39,7 +39,7 @@ func fromStorages(t *testing.T, language, word string) string {
 	return found[0]
 }
 
-// storageNamed is one of those in docs/storages.md.
+// storageNamed returns a storage of docs/storages.md.
 func storageNamed(t *testing.T, name string) storages.Storage {
 	t.Helper()
 	all := storages.All()
@@ -49,7 +49,7 @@ func storageNamed(t *testing.T, name string) storages.Storage {
 }
 
 // TestWhatIsToBeSetOnAStorageIsNeeded starts storages without the settings in the second
-// table of docs/storages.md, and asks for what they are there for.
+// table of docs/storages.md, and checks that the features behind them are missing.
 func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 	document, err := os.ReadFile(docsStorages)
 	if err != nil {
@@ -94,18 +94,18 @@ func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 	}
 }
 
-// host is a daemon that ships with keys of its own.
+// host is a daemon with its own storage keys.
 type host struct {
 	*daemon
 	config string
 	client *storages.Client
 }
 
-// startHost starts edge-1 with keys that may do what a policy says.
+// startHost starts edge-1 with keys that have the rights of a policy.
 func startHost(t *testing.T, s *storages.Server, policy string) host {
 	t.Helper()
 	name, secret := "edge-1", "the-secret-of-edge-1"
-	if s.Name == "Garage" { // which takes no others
+	if s.Name == "Garage" { // it accepts no others
 		name, secret = "GK"+strings.Repeat("e1", 12), strings.Repeat("0123", 16)
 	}
 	policy = strings.Replace(policy, "SECRET", secret, 1)
@@ -115,30 +115,30 @@ func startHost(t *testing.T, s *storages.Server, policy string) host {
 	restricted := *s
 	restricted.Key, restricted.Secret = name, secret
 	dir := t.TempDir()
-	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  retry_min: 50ms\n  retry_max: 200ms\n"+shipTo(t, dir, &restricted))
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  retry_min: 50ms\n  retry_max: 200ms\n"+shipperSettings(t, dir, &restricted))
 	return host{start(t, config, port, admin), config, restricted.Client()}
 }
 
-// hostPolicy is the policy of IAM in docs/storages.md.
+// hostPolicy returns the IAM policy in docs/storages.md.
 func hostPolicy(t *testing.T) string {
 	t.Helper()
-	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); fromStorages(t, "sh", "mc admin") != want {
+	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); storagesBlock(t, "sh", "mc admin") != want {
 		t.Errorf("%s has other commands than\n%s", docsStorages, want)
 	}
-	return fromStorages(t, "json", "s3:prefix")
+	return storagesBlock(t, "json", "s3:prefix")
 }
 
-// try is what a thief tries.
-type try struct{ method, path, query, copied string }
+// theftAttempt is a request that a thief tries.
+type theftAttempt struct{ method, path, query, copied string }
 
 // TestAStolenHostReadsNoOtherHostsUsages ships, audits and reads with the policies in
-// docs/storages.md, and tries what a thief would with the same keys.
+// docs/storages.md. Then it tries a thief's requests with the same keys.
 func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
-	policy, identity := hostPolicy(t), fromStorages(t, "json", "Read:usages/edge-1/*")
+	policy, identity := hostPolicy(t), storagesBlock(t, "json", "Read:usages/edge-1/*")
 	for _, c := range []struct {
 		storage, policy string
-		bucket          bool // what is of others is in another
-		deletes         bool // who may put may delete
+		bucket          bool // other hosts have another bucket
+		deletes         bool // the permission to put includes the permission to delete
 	}{
 		{storage: "MinIO", policy: policy},
 		{storage: "versitygw", policy: policy},
@@ -164,14 +164,14 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 			h.post(acks, 0, 300, 8, false)
 			untilShipped(t, h.daemon)
 			h.kill()
-			verify(t, acks, catRecords(t, h.config))
+			verifyAcknowledged(t, acks, catRecords(t, h.config))
 			must0(t, "audit", "--deep", "--from-start", "--config", h.config)
 
 			keys, err := h.client.Keys("usages", "edge-1/dt=")
 			if err != nil || len(keys) == 0 {
 				t.Fatal(keys, err)
 			}
-			tries := []try{
+			tries := []theftAttempt{
 				{method: "GET", path: "/"},
 				{method: "GET", path: "/usages", query: "policy"},
 				{method: "PUT", path: "/usages", query: "policy"},
@@ -191,7 +191,7 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 				{method: "PUT", path: "/usages/edge-1/copied", copied: others + "/edge-2/dt=2026-11-23/hour=08/other.ndjson.zst"},
 			}
 			if !c.deletes {
-				tries = append(tries, try{method: "DELETE", path: "/usages/" + keys[0]})
+				tries = append(tries, theftAttempt{method: "DELETE", path: "/usages/" + keys[0]})
 			}
 			for _, try := range tries {
 				query, err := url.ParseQuery(try.query)
@@ -203,7 +203,7 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 					header.Set("X-Amz-Copy-Source", try.copied)
 				}
 				a, err := h.client.Do(try.method, try.path, query, header, nil)
-				// A list of buckets may be answered, and names none but one of its own.
+				// A list of buckets is allowed if it names only the host's own bucket.
 				names := strings.Count(string(a.Body), "<Name>")
 				if c.bucket {
 					names -= strings.Count(string(a.Body), "<Name>usages<")
@@ -217,8 +217,8 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 	}
 }
 
-// TestThePolicyOfAHostGrantsNothingMore takes each action out of the policy in
-// docs/storages.md, and sees what no longer works.
+// TestThePolicyOfAHostGrantsNothingMore removes each action from the policy in
+// docs/storages.md, and checks what stops working.
 func TestThePolicyOfAHostGrantsNothingMore(t *testing.T) {
 	policy := hostPolicy(t)
 	without := func(t *testing.T, action string) host {
@@ -251,21 +251,21 @@ func TestThePolicyOfAHostGrantsNothingMore(t *testing.T) {
 	}
 }
 
-// nginxLocation is the location of the nginx in docs/storages.md, in front of a
-// storage.
+// nginxLocation returns the nginx location in docs/storages.md, with a storage as its
+// upstream.
 func nginxLocation(t *testing.T, s *storages.Server) string {
 	t.Helper()
-	text := fromStorages(t, "nginx", "proxy_pass")
+	text := storagesBlock(t, "nginx", "proxy_pass")
 	_, location, ok := strings.Cut(text, "location / {")
 	location, _, closed := strings.Cut(location, "}")
 	if !ok || !closed || strings.Count(location, "http://127.0.0.1:9001") != 1 {
-		t.Fatalf("another nginx than this test knows: %s", text)
+		t.Fatalf("this test does not know the documented nginx configuration: %s", text)
 	}
 	return strings.Replace(location, "http://127.0.0.1:9001", s.Endpoint(), 1)
 }
 
-// TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO
-// through it, and then without one of its lines.
+// TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO through
+// the documented nginx, and through one without each of its lines.
 func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	s := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())
@@ -285,15 +285,15 @@ func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 					kept = append(kept, line)
 				}
 			}
-			through, log := nginxBefore(t, strings.Join(kept, ""))
+			through, log := startNginxWithLocation(t, strings.Join(kept, ""))
 			dir := t.TempDir()
-			settings := strings.Replace(shipTo(t, dir, s), s.Endpoint(), through, 1)
+			settings := strings.Replace(shipperSettings(t, dir, s), s.Endpoint(), through, 1)
 			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n"+settings)
 			d := start(t, config, port, admin)
 			const requests, each = 20, 8
 			d.postLarge(requests, each)
 			failures := fmt.Sprintf("collectord_shipper_failures_total{kind=%q}", c.failure)
-			until(t, "it is shipped, or refused", func() bool {
+			until(t, "the object is shipped or refused", func() bool {
 				m := d.metrics()
 				return c.failure != "" && m[failures] > 0 || m["collectord_usages_shipped_total"] == requests*each
 			})

@@ -14,29 +14,29 @@ import (
 	"time"
 )
 
-// strangers hold connections and are never authenticated. Whoever is cut off
-// connects again.
+// strangers hold connections and never authenticate. A stranger whose connection is closed
+// reconnects.
 type strangers struct {
 	d       *daemon
 	over    chan struct{}
 	running sync.WaitGroup
 }
 
-// strangersHold connects n strangers, of each kind as many.
-func strangersHold(d *daemon, n int, kinds []slowness) *strangers {
+// startStrangers connects n strangers, the same number of each kind.
+func startStrangers(d *daemon, n int, kinds []slowKind) *strangers {
 	s := &strangers{d: d, over: make(chan struct{})}
 	for i := range n {
 		s.running.Go(func() {
-			for s.once(kinds[i%len(kinds)]) {
+			for s.holdOnce(kinds[i%len(kinds)]) {
 			}
 		})
 	}
-	d.t.Cleanup(s.leave)
+	d.t.Cleanup(s.stop)
 	return s
 }
 
-// once holds a connection until it is cut off, and reports whether to go on.
-func (s *strangers) once(kind slowness) bool {
+// holdOnce holds a connection until it is closed, and reports whether to continue.
+func (s *strangers) holdOnce(kind slowKind) bool {
 	const pace = 500 * time.Millisecond
 	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port)); err == nil {
 		defer c.Close()
@@ -71,7 +71,7 @@ func (s *strangers) once(kind slowness) bool {
 	}
 }
 
-func (s *strangers) leave() {
+func (s *strangers) stop() {
 	select {
 	case <-s.over:
 	default:
@@ -80,9 +80,9 @@ func (s *strangers) leave() {
 	s.running.Wait()
 }
 
-func strangerKinds(header string) []slowness {
+func strangerKinds(header string) []slowKind {
 	head := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-	return []slowness{
+	return []slowKind{
 		{name: "nothing"},
 		{name: "half a header", first: head},
 		{name: "a header byte by byte", first: head, dribble: "X"},
@@ -92,24 +92,24 @@ func strangerKinds(header string) []slowness {
 	}
 }
 
-// TestClientsAreServedWhileStrangersHoldEverySlot has twice as many strangers hold
-// connections as http.max_connections allows. Each client is served, most of
-// them at the first attempt: one request, over a connection of its own, is answered 201.
-// A client that was there before keeps its connection.
+// TestClientsAreServedWhileStrangersHoldEverySlot has twice as many strangers as
+// http.max_connections. Each client is served, most of them at the first attempt: one
+// request over a new connection is answered with 201. A client that was connected before
+// keeps its connection.
 func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	const (
-		crowd   = 2000
-		clients = 100
-		most    = clients / 5 // need more than one attempt, since the machine may be busy
+		strangerCount = 2000
+		clients       = 100
+		maxRepeats    = clients / 5 // clients that may need more than one attempt, since the machine may be busy
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	ways := []string{"tokens"}
-	if *everySlowness {
+	if *allSlowKinds {
 		ways = append(ways, "anonymous", "TLS")
 	}
 	for _, name := range ways {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // it waits most of the time
+			t.Parallel() // the test mostly waits
 			began := time.Now()
 			dir := t.TempDir()
 			config, port, admin := configure(t, dir, "")
@@ -132,7 +132,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				transport = of.Clone
 				secure := of.TLSClientConfig.Clone()
 				secure.ServerName = "127.0.0.1"
-				kinds = []slowness{
+				kinds = []slowKind{
 					{name: "nothing"},
 					{name: "half a hello", first: hello + strings.Repeat("x", 2<<10)},
 					{name: "a hello byte by byte", first: hello, dribble: "x"},
@@ -140,7 +140,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 					{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: secure},
 				}
 			}
-			edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit)+more)
+			replaceInFile(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", maxCrowd)+more)
 			d := start(t, config, port, admin)
 			url := fmt.Sprintf("%s://127.0.0.1:%d/api/usages", scheme, port)
 
@@ -152,25 +152,25 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				dials.Add(1)
 				return dial(ctx, network, addr)
 			}
-			warm := &http.Client{Transport: steady, Timeout: testLimit}
+			warm := &http.Client{Transport: steady, Timeout: testTimeout}
 			defer warm.CloseIdleConnections()
 			var last atomic.Int64
-			var idled atomic.Bool // for so long that it may have made room: the machine was busy
+			var idled atomic.Bool // so long that its connection may be closed, on a busy machine
 			post := func() {
 				before := last.Swap(time.Now().UnixMilli())
 				got := postAs(t, warm, url, token)
 				if before > 0 && time.Now().UnixMilli()-before > 800 {
 					idled.Store(true)
 				}
-				// Its connection may be closed once it has been idle, and net/http does not
-				// repeat a request by itself.
+				// The connection may be closed after it was idle, and net/http does not repeat a
+				// request by itself.
 				if got != http.StatusCreated && (got != 0 || !idled.Load()) {
-					t.Errorf("the client that was there before: %d", got)
+					t.Errorf("the client that was connected before is answered %d", got)
 				}
 			}
 			post()
-			s := strangersHold(d, crowd, kinds)
-			until(t, "all places are taken", func() bool {
+			s := startStrangers(d, strangerCount, kinds)
+			until(t, "all connections are in use", func() bool {
 				post()
 				return d.connections() >= 1000
 			})
@@ -180,13 +180,13 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			for from := range 5 {
 				running.Go(func() {
 					for i := from; i < clients; i += 5 {
-						client := &http.Client{Transport: transport(), Timeout: testLimit}
+						client := &http.Client{Transport: transport(), Timeout: testTimeout}
 						began := time.Now()
 						for attempt := 1; postAs(t, client, url, token) != http.StatusCreated; attempt++ {
 							if attempt == 1 {
 								again.Add(1)
 							}
-							if time.Since(began) > testLimit {
+							if time.Since(began) > testTimeout {
 								t.Errorf("client %d was not served in %d attempts", i, attempt)
 								break
 							}
@@ -194,36 +194,36 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 						took[i] = time.Since(began)
 						client.CloseIdleConnections()
 						post()
-						<-time.After(50 * time.Millisecond) // the strangers come back
+						<-time.After(50 * time.Millisecond) // the strangers reconnect
 					}
 				})
 			}
 			running.Wait()
-			if n := again.Load(); n > most {
+			if n := again.Load(); n > maxRepeats {
 				t.Errorf("%d of %d clients were not served at the first attempt", n, clients)
 			}
 			m := d.metrics()
 			if dials.Load() != 1 && !idled.Load() {
-				t.Errorf("the client that was there before had to connect %d times", dials.Load())
+				t.Errorf("the client that was connected before connected %d times", dials.Load())
 			}
-			// Those that make room are open until the machine has the time to close them.
-			until(t, "few more connections are open than may be", func() bool { return d.metrics()["collectord_http_connections"] <= crowdLimit+128 })
+			// Connections chosen for closing stay open until the machine gets to close them.
+			until(t, "hardly more connections than the limit are open", func() bool { return d.metrics()["collectord_http_connections"] <= maxCrowd+128 })
 			made := 0.0
 			for name, n := range m {
 				if strings.HasPrefix(name, "collectord_http_connections_made_room_total") {
 					made += n
 				}
 			}
-			if made == 0 || m["collectord_http_connections_max"] != crowdLimit {
-				t.Errorf("%v connections made room, of at most %v", made, m["collectord_http_connections_max"])
+			if made == 0 || m["collectord_http_connections_max"] != maxCrowd {
+				t.Errorf("%v connections were closed for others, with a limit of %v", made, m["collectord_http_connections_max"])
 			}
 			d.untilLogged("http.max_connections is reached")
-			// One line, and a sum every 30 s. On a busy machine it may seem to be over in between.
+			// One line, and a summary every 30 s. On a busy machine the trouble may end in between.
 			lines := strings.Count(d.log(), "trouble=connections") - 2*strings.Count(d.log(), "no connection makes room")
-			if n, most := lines, 1+int(time.Since(began)/(30*time.Second)); n > most {
-				t.Errorf("%d lines about connections, at most %d are fine", n, most)
+			if n, limit := lines, 1+int(time.Since(began)/(30*time.Second)); n > limit {
+				t.Errorf("%d lines about connections, want at most %d", n, limit)
 			}
-			s.leave()
+			s.stop()
 			d.untilLogged("no connection makes room or is turned away any more")
 			post()
 			d.stop()

@@ -81,21 +81,21 @@ func errorText(err error) string {
 // control characters and bidi controls by JSON escapes, so that JSON keeps its value.
 // It retains an incomplete character until the next write.
 type visibleWriter struct {
-	out  io.Writer
-	held []byte
+	out     io.Writer
+	partial []byte
 }
 
 func (w *visibleWriter) Write(p []byte) (int, error) {
 	text := p
-	if len(w.held) > 0 {
-		text = append(w.held, p...)
+	if len(w.partial) > 0 {
+		text = append(w.partial, p...)
 	}
 	whole := len(text) - partialRune(text)
 	rest := slices.Clone(text[whole:])
 	if _, err := w.out.Write(visible(text[:whole])); err != nil {
 		return 0, err
 	}
-	w.held = rest
+	w.partial = rest
 	return len(p), nil
 }
 
@@ -134,9 +134,9 @@ func visible(text []byte) []byte {
 	return out
 }
 
-// recordsTo returns the writer for records: unchanged bytes, or visible text on a
+// recordWriter returns the writer for records: unchanged bytes, or visible text on a
 // terminal.
-func recordsTo(cmd *cobra.Command) io.Writer {
+func recordWriter(cmd *cobra.Command) io.Writer {
 	out := cmd.OutOrStdout()
 	if w, ok := out.(*visibleWriter); ok && !onTerminal(w.out) {
 		return w.out

@@ -11,13 +11,13 @@ import (
 	"unicode/utf8"
 )
 
-// stranger is what a hostile name or value may hold: it starts colours, ends lines,
-// changes the direction of text, and forges a verdict.
-const stranger = "a\x1b[31m\rb\x7f\u009b31m\u202e\u2066\x9b\nRIGHT: forged\n\tc"
+// hostileText is a hostile name or value. It starts colours, ends lines, changes the
+// direction of text, and forges a verdict.
+const hostileText = "a\x1b[31m\rb\x7f\u009b31m\u202e\u2066\x9b\nRIGHT: forged\n\tc"
 
-// uncontrolled reports what in a text would control a terminal, or be taken for a line
-// of collectord's.
-func uncontrolled(text string) error {
+// terminalHazard returns an error for a text that would control a terminal, or that looks
+// like a line of collectord's.
+func terminalHazard(text string) error {
 	for _, r := range text {
 		if r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return fmt.Errorf("there is %+q", r)
@@ -34,8 +34,8 @@ func uncontrolled(text string) error {
 
 func TestTextOfStrangersIsQuoted(t *testing.T) {
 	var out strings.Builder
-	writef(&out, "%s: %v of %d\n", stranger, errors.New(stranger), 7)
-	if err := uncontrolled(out.String()); err != nil || strings.Count(out.String(), "\n") != 1 || !strings.HasSuffix(out.String(), " of 7\n") {
+	writef(&out, "%s: %v of %d\n", hostileText, errors.New(hostileText), 7)
+	if err := terminalHazard(out.String()); err != nil || strings.Count(out.String(), "\n") != 1 || !strings.HasSuffix(out.String(), " of 7\n") {
 		t.Errorf("%v: %q", err, out.String())
 	}
 	out.Reset()
@@ -43,16 +43,16 @@ func TestTextOfStrangersIsQuoted(t *testing.T) {
 	if out.String() != "plain, with \"quotes\" and \\ ünïcode x\n" {
 		t.Errorf("%q", out.String())
 	}
-	text := errorText(errors.Join(errors.New(stranger), fmt.Errorf("%w, %w", errors.New("b"), errors.New("c"))))
-	if lines := strings.Split(text, "\n"); uncontrolled(text) != nil || len(lines) != 3 || lines[1] != "collectord: b, c" {
+	text := errorText(errors.Join(errors.New(hostileText), fmt.Errorf("%w, %w", errors.New("b"), errors.New("c"))))
+	if lines := strings.Split(text, "\n"); terminalHazard(text) != nil || len(lines) != 3 || lines[1] != "collectord: b, c" {
 		t.Errorf("%q", text)
 	}
 }
 
-func TestNothingControlsTheTerminalHoweverItIsWritten(t *testing.T) {
-	text := []byte("日本語 ö\t" + strings.ReplaceAll(stranger, "RIGHT", "x") + "\xf0\x9f\n")
+func TestEveryWriterQuotesControlCharacters(t *testing.T) {
+	text := []byte("日本語 ö\t" + strings.ReplaceAll(hostileText, "RIGHT", "x") + "\xf0\x9f\n")
 	var whole bytes.Buffer
-	if n, err := (&visibleWriter{out: &whole}).Write(text); n != len(text) || err != nil || uncontrolled(whole.String()) != nil || !strings.HasPrefix(whole.String(), "日本語 ö\t") {
+	if n, err := (&visibleWriter{out: &whole}).Write(text); n != len(text) || err != nil || terminalHazard(whole.String()) != nil || !strings.HasPrefix(whole.String(), "日本語 ö\t") {
 		t.Errorf("%d, %v: %q", n, err, whole.String())
 	}
 	for size := 1; size < len(text); size++ {
@@ -69,11 +69,11 @@ func TestNothingControlsTheTerminalHoweverItIsWritten(t *testing.T) {
 	}
 	// JSON stays the same value.
 	var out bytes.Buffer
-	value, got := strings.ToValidUTF8(stranger, "?"), ""
+	value, got := strings.ToValidUTF8(hostileText, "?"), ""
 	if err := json.NewEncoder(&visibleWriter{out: &out}).Encode(value); err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != value || uncontrolled(out.String()) != nil {
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != value || terminalHazard(out.String()) != nil {
 		t.Errorf("%v: %q", err, out.String())
 	}
 }

@@ -14,14 +14,14 @@ func tokenCommand() *cobra.Command {
 	c := &cobra.Command{Use: "token", Short: "Make bearer tokens for clients", GroupID: groupDaemon}
 	var rate int
 	var asJSON bool
-	fresh := &cobra.Command{
+	newCommand := &cobra.Command{
 		Use:   "new NAME",
 		Short: "Print a new token once, and the line for http.tokens_file that holds its hash",
 		Long: `Print a new bearer token, and below it the line for http.tokens_file that holds its hash. The token is not kept
 anywhere: give it to the client now. NAME is the client of its records in the bucket.`,
 		Example: `  collectord token new ward-3
   collectord token new ward-3 --rate 500 --json`,
-		Args: argsWanted(1, 1, "the name of a client"),
+		Args: requireArgs(1, 1, "the name of a client"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if !auth.ValidClient(name) {
@@ -40,8 +40,8 @@ anywhere: give it to the client now. NAME is the client of its records in the bu
 			return err
 		},
 	}
-	fresh.Flags().IntVar(&rate, "rate", 0, "usages a second that it may send; 0: no limit of its own")
-	fresh.Flags().BoolVar(&asJSON, "json", false, "one JSON object, for programs")
-	c.AddCommand(fresh)
+	newCommand.Flags().IntVar(&rate, "rate", 0, "usages a second that it may send; 0: no limit of its own")
+	newCommand.Flags().BoolVar(&asJSON, "json", false, "one JSON object, for programs")
+	c.AddCommand(newCommand)
 	return c
 }

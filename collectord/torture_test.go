@@ -31,7 +31,7 @@ import (
 
 var powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
 
-// needs fails the test where something is missing, unless that is allowed.
+// needs checks that the test runs as root and that the programs are installed.
 func needs(t *testing.T, programs ...string) {
 	t.Helper()
 	missing := ""
@@ -52,7 +52,7 @@ func needs(t *testing.T, programs ...string) {
 	goWithout(t, missing)
 }
 
-// notInstalled is the first of the programs that is not there.
+// notInstalled returns the first program that is not installed, or "".
 func notInstalled(programs ...string) string {
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
@@ -62,7 +62,8 @@ func notInstalled(programs ...string) string {
 	return ""
 }
 
-// goWithout fails the test for what is missing, unless that is allowed.
+// goWithout skips the test if a requirement is missing and ALLOW_MISSING=1 is set. Otherwise
+// a missing requirement fails it.
 func goWithout(t *testing.T, missing string) {
 	t.Helper()
 	switch {
@@ -70,7 +71,7 @@ func goWithout(t *testing.T, missing string) {
 	case os.Getenv("ALLOW_MISSING") == "1":
 		t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
 	default:
-		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to skip it", missing)
 	}
 }
 
@@ -81,28 +82,28 @@ func must(t *testing.T, name string, args ...string) {
 	}
 }
 
-// disk is a file system of its own.
+// disk is a file system made for one test.
 type disk struct {
 	t     *testing.T
 	mount []string // the command that mounts it
 	path  string
 
-	unjournaled bool // what nobody synced may be on it after a cut of its power
+	unjournaled bool // unsynced data may survive a power cut
 	cuts        int  // of its power
 }
 
-func (d *disk) up() {
+func (d *disk) attach() {
 	d.t.Helper()
 	must(d.t, "mount", append(d.mount, d.path)...)
 	if info, err := os.Stat(d.unsynced()); err == nil && info.Size() > 0 && !d.unjournaled {
-		d.t.Fatal("the disk has what nobody synced before its power was cut: this proves nothing")
+		d.t.Fatal("unsynced data survived the power cut: the test proves nothing")
 	}
 }
 
-// down unmounts the disk, and waits until the kernel has forgotten what it knows of its
-// image: as long as another mount namespace has a copy of the mount, it would return all
+// detach unmounts the disk and waits until the kernel has dropped the cache of its image.
+// While another mount namespace has a copy of the mount, the kernel would return all data
 // that was ever written.
-func (d *disk) down() {
+func (d *disk) detach() {
 	d.t.Helper()
 	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
 	if image := d.mount[len(d.mount)-1]; slices.Contains(d.mount, "loop") {
@@ -113,25 +114,25 @@ func (d *disk) down() {
 	}
 }
 
-// unsynced is a file whose byte a cut of the power takes. Each cut has its own: ext4 writes
-// back at once what replaces the content of a file (auto_da_alloc, ext4(5)).
+// unsynced is a file whose byte a power cut loses. Each cut has its own file, because ext4
+// writes replaced content back at once (auto_da_alloc, ext4(5)).
 func (d *disk) unsynced() string { return filepath.Join(d.path, fmt.Sprint("unsynced-", d.cuts)) }
 
-// newDisk mounts a disk in a directory of its own.
+// newDisk mounts a disk in a new directory.
 func newDisk(t *testing.T, mount ...string) *disk {
 	t.Helper()
 	d := &disk{t: t, mount: mount, path: filepath.Join(t.TempDir(), "disk")}
 	if err := os.Mkdir(d.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	d.up()
+	d.attach()
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.path).Run() })
 	return d
 }
 
-// onDisk mounts a disk and returns a daemon's directory whose data is on it and
-// whose archive is not.
-func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
+// newDataDisk mounts a disk. It returns a directory for a daemon with the data on the disk
+// and the archive elsewhere.
+func newDataDisk(t *testing.T, mount ...string) (d *disk, dir string) {
 	t.Helper()
 	d = newDisk(t, mount...)
 	dir = filepath.Dir(d.path)
@@ -171,9 +172,9 @@ func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 		interval       time.Duration // of wal.sync: interval
 	}{
 		"ext4": {create: []string{"mkfs.ext4", "-q"}},
-		// What was acknowledged more than an interval ago is safe.
+		// Usages acknowledged more than an interval ago are safe.
 		"ext4, wal.sync interval": {create: []string{"mkfs.ext4", "-q"}, interval: 20 * time.Millisecond},
-		// Without a journal it must be checked before it is used again.
+		// A file system without a journal must be checked before its next use.
 		"ext4 without a journal": {create: []string{"mkfs.ext4", "-q", "-O", "^has_journal"}, repair: []string{"e2fsck", "-fy"}},
 		"xfs":                    {create: []string{"mkfs.xfs", "-q"}},
 	} {
@@ -193,10 +194,10 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		t.Fatal(err)
 	}
 	must(t, create[0], append(create[1:], image)...)
-	disk, dir := onDisk(t, "-o", "loop", image)
+	disk, dir := newDataDisk(t, "-o", "loop", image)
 	disk.unjournaled = repair != nil
 	sync := "seal_after: 100ms"
-	if interval > 0 { // nothing else is to sync in time
+	if interval > 0 { // nothing else may sync before that
 		sync = "sync: interval, sync_interval: " + interval.String()
 	}
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, "+sync+"}\nshutdown: {grace: 2m}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
@@ -209,8 +210,8 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		posted := make(chan struct{})
 		go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 32, true) }()
 		until(t, "enough are acknowledged", func() bool { return acks.count() >= at })
-		// What is answered while the kernel shuts the file system down proves
-		// nothing: with the power gone no such answer would leave the host.
+		// Answers during the shutdown of the file system prove nothing: without power
+		// no such answer would leave the host.
 		before := acks.snapshot()
 		if interval > 0 {
 			<-time.After(5 * interval)
@@ -221,25 +222,25 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		acks.set(before)
 		select {
 		case err := <-d.exited:
-			t.Fatalf("round %d: the daemon ended when its disk went away: %v\n%s", round, err, d.log())
+			t.Fatalf("round %d: the daemon ended when its disk lost power: %v\n%s", round, err, d.log())
 		default:
 		}
 		d.kill()
-		disk.down()
-		if repair != nil { // which exits with 1 when it mended something
+		disk.detach()
+		if repair != nil { // it exits with 1 after a repair
 			out, err := exec.Command(repair[0], append(repair[1:], image)...).CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}
-		disk.up()
+		disk.attach()
 	}
 	d := start(t, config, port, admin)
 	d.post(acks, *powerRounds*n, *powerRounds*n+100, 8, false)
 	d.stop()
 	records, objects := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	t.Logf("%d power losses, %d acknowledged, %d records in %d objects; %d answers came during the losses",
 		*powerRounds, acks.count(), len(records), objects, late)
 }
@@ -256,7 +257,7 @@ func (a *acknowledged) set(ids map[int]string) {
 	a.ids = ids
 }
 
-// fill takes all room of the disk, to the last byte.
+// fill fills the disk to the last byte.
 func (d *disk) fill() {
 	ballast, err := os.OpenFile(filepath.Join(d.path, "ballast"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -283,7 +284,7 @@ func (d *disk) free() {
 
 func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 	needs(t, "mount", "umount")
-	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
@@ -294,8 +295,8 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 		d.post(acks, 2*round*n, (2*round+1)*n, 32, true)
 		<-full
 		big := bytes.Repeat([]byte("x"), 900<<10)
-		// Shipping makes room all the time, so that it takes many to fill it.
-		until(t, "the daemon says that it is full", func() bool {
+		// Shipping frees space all the time, so filling the log takes many usages.
+		until(t, "the daemon reports a full disk", func() bool {
 			var refused atomic.Int64
 			var clients sync.WaitGroup
 			for range 8 {
@@ -314,7 +315,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 			clients.Wait()
 			return refused.Load() > 0
 		})
-		if round == rounds-1 { // a start needs no room either
+		if round == rounds-1 { // a start needs no free space either
 			d.kill()
 			if err := os.RemoveAll(filepath.Join(dir, "data", "wal", "next")); err != nil {
 				t.Fatal(err)
@@ -322,15 +323,15 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 			disk.fill()
 			d = start(t, config, port, admin)
 			if !strings.Contains(d.log(), "the log can't be written") {
-				t.Error("the daemon does not say that it started on a full disk")
+				t.Error("the daemon does not log that it started on a full disk")
 			}
 		}
-		// Through the spool's reserve.
-		until(t, "what is in the log is shipped although the disk is full", func() bool {
+		// The spool's reserve makes that possible.
+		until(t, "the log is shipped although the disk is full", func() bool {
 			return d.metrics()["collectord_wal_sealed_segments"] == 0
 		})
 		disk.free()
-		until(t, "the daemon has taken up again", func() bool {
+		until(t, "the daemon accepts usages again", func() bool {
 			before := acks.count()
 			i := (2*round+1)*n + int(time.Now().UnixNano()%int64(n))
 			d.post(acks, i, i+1, 1, true)
@@ -345,28 +346,28 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 			kept = append(kept, r)
 		}
 	}
-	verify(t, acks, kept)
+	verifyAcknowledged(t, acks, kept)
 	t.Logf("filled and freed %d times, %d acknowledged, %d records", rounds, acks.count(), len(kept))
 }
 
-// TestFullDiskEvictsTheOldest fills the disk to the last byte while the storage
-// is away, and expects a daemon that may drop the oldest to go on.
+// TestFullDiskEvictsTheOldest fills the disk to the last byte while the storage is
+// unreachable. With wal.when_full: drop_oldest the daemon must continue.
 func TestFullDiskEvictsTheOldest(t *testing.T) {
 	needs(t, "mount", "umount")
-	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	const common = "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0, when_full: drop_oldest}\n"
-	nobody := freePorts(t, 1)[0]
+	closedPort := freePorts(t, 1)[0]
 	credentials := filepath.Join(dir, "credentials")
 	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	config, port, admin := configure(t, dir, common+fmt.Sprintf("shutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", nobody, credentials))
+	config, port, admin := configure(t, dir, common+fmt.Sprintf("shutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", closedPort, credentials))
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 1_000, 32, false)
 	disk.fill()
 	at := 1_000
-	until(t, "segments are evicted, and usages taken, although the disk is full", func() bool {
+	until(t, "segments are evicted and usages accepted although the disk is full", func() bool {
 		before := acks.count()
 		d.post(acks, at, at+1_000, 32, true)
 		at += 1_000
@@ -380,7 +381,7 @@ func TestFullDiskEvictsTheOldest(t *testing.T) {
 	d = start(t, config, port, admin)
 	d.stop()
 	records, _ := download(t, config)
-	stored, noted := ranges(t, dir+"/archive/dt=*/hour=*/*"), ranges(t, dir+"/archive/_collectord/lost/*")
+	stored, noted := seqRanges(t, dir+"/archive/dt=*/hour=*/*"), seqRanges(t, dir+"/archive/_collectord/lost/*")
 	var lost uint64
 	for _, r := range noted {
 		lost += r[1] - r[0] + 1
@@ -399,8 +400,8 @@ func TestFullDiskEvictsTheOldest(t *testing.T) {
 	t.Logf("%d acknowledged on a full disk, %d stored, %d evicted and noted in %d notes", acks.count(), len(records), lost, len(noted))
 }
 
-// ranges reads the first and last seqs that names of objects tell.
-func ranges(t *testing.T, glob string) (all [][2]uint64) {
+// seqRanges reads the first and last seqs from the names of objects.
+func seqRanges(t *testing.T, glob string) (all [][2]uint64) {
 	t.Helper()
 	names, err := filepath.Glob(glob)
 	if err != nil {
@@ -419,7 +420,7 @@ func ranges(t *testing.T, glob string) (all [][2]uint64) {
 	return all
 }
 
-// TestFailingCallsLoseNothing makes the n-th call of each kind fail, once.
+// TestFailingCallsLoseNothing makes the n-th system call of each kind fail, once.
 func TestFailingCallsLoseNothing(t *testing.T) {
 	needs(t, "strace")
 	const n = 300
@@ -430,9 +431,8 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			// For every call that such a run makes. Calls are counted for each thread, and
-			// which makes how many is not the same in each run: one in which nothing
-			// failed need not be the last.
+			// Each call of a run fails once. Calls are counted per thread, and the counts differ
+			// between runs: a run without a failure need not be the last.
 			survived, refused := 0, 0
 			for when, missed := 1, 0; missed < 5; when++ {
 				started, hit := failOnce(t, fmt.Sprintf("%s:when=%d", fault, when), n)
@@ -445,24 +445,23 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 					refused++
 				}
 			}
-			// Calls of a kind that need not succeed fail over and over, too.
+			// Optional calls of a kind also fail repeatedly.
 			if strings.HasPrefix(fault, "unlinkat") {
 				for _, when := range []string{"1+2", "2+2", "1+3", "2+3", "3+3"} {
 					failOnce(t, fault+":when="+when, n)
 				}
 			}
 			t.Logf("%d runs went on, %d refused to start", survived, refused)
-			// Directories are made at the start, and later by threads of which none need
-			// make as many.
+			// Directories are made at the start. Later, no thread may make as many.
 			if survived == 0 && !strings.HasPrefix(fault, "mkdirat") {
-				t.Error("no run went on")
+				t.Error("no run survived its fault")
 			}
 		})
 	}
 }
 
-// failOnce runs a daemon under a fault, then one without, and verifies what is
-// stored. It returns whether the daemon started, and whether it met the fault.
+// failOnce runs a daemon with a fault, then one without, and verifies the stored
+// records. It reports whether the daemon started, and whether the fault occurred.
 func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	t.Helper()
 	dir := t.TempDir()
@@ -474,7 +473,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 		t.Fatal(err)
 	}
 	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=" + name, "-e", "inject=" + inject}
-	if name == "write" { // of the first segment only, not of sockets
+	if name == "write" { // only of the first segment, not of sockets
 		args = append(args, "-P", filepath.Join(dir, "data", "wal", "00000000000000000001", "00000000000000000001"))
 	}
 	cmd := exec.Command("strace", append(args, path, "run", "--config", config)...)
@@ -493,7 +492,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 		}
 	}()
 	d := &daemon{t: t, port: port, admin: admin}
-	until(t, "the daemon runs, or says why not", func() bool {
+	until(t, "the daemon runs or logs why not", func() bool {
 		select {
 		case <-exited:
 			return true
@@ -521,32 +520,32 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 			t.Fatalf("%s: the daemon ended: %v\n%s", inject, err, log.String())
 		default:
 		}
-		// A call that failed is no loss: nothing may count as one.
+		// A failed call is no loss: no loss may be counted.
 		var m map[string]float64
 		until(t, inject+": everything is shipped", func() bool {
 			m = d.metrics()
 			return m["collectord_usages_pending"] == 0 && m["collectord_wal_loss_notes"] == 0
 		})
-		d.balances(m)
+		d.checkLedger(m)
 		if m["collectord_usages_quarantined_total"]+m["collectord_usages_evicted_total"] > 0 {
-			t.Errorf("%s: losses are counted, and there are none: %v", inject, m)
+			t.Errorf("%s: losses are counted without a loss: %v", inject, m)
 		}
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-exited
 	} else if !strings.Contains(log.String(), "collectord: ") {
-		t.Fatalf("%s: the daemon did not start and does not say why: %s", inject, log.String())
+		t.Fatalf("%s: the daemon did not start and does not log why: %s", inject, log.String())
 	}
 	after := start(t, config, port, admin)
 	after.post(acks, n+2_000_000, n+2_000_010, 2, false)
 	after.stop()
 	records, _ := download(t, config)
-	verify(t, acks, records)
+	verifyAcknowledged(t, acks, records)
 	for _, notes := range []string{dir + "/archive/_collectord/lost/*", dir + "/data/wal/lost/*-*"} {
-		if noted := ranges(t, notes); len(noted) > 0 {
-			t.Errorf("records are noted as lost, and none are: %v", noted)
+		if noted := seqRanges(t, notes); len(noted) > 0 {
+			t.Errorf("loss notes without a loss: %v", noted)
 		}
 	}
-	// Among others, it holds what each object claims to be confirmed against the bucket.
+	// The audit also compares each object's confirmed_below with the bucket.
 	if out, err := command(t, "audit", "--from-start", "--deep", "--config", config).CombinedOutput(); err != nil {
 		t.Errorf("audit: %v: %s", err, out)
 	}

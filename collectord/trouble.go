@@ -28,7 +28,7 @@ const summaryInterval = 30 * time.Second
 // and the summary contains their sums.
 type troubleHandler struct {
 	slog.Handler
-	known *troubles
+	troubles *troubles
 }
 
 // troubles are all troubles seen so far, one for each name.
@@ -41,18 +41,18 @@ type troubles struct {
 // trouble is the state of one trouble, from its first failure on. The mutex of troubles
 // guards it.
 type trouble struct {
-	kind  troubleKind
-	open  bool
-	told  bool        // a line was printed since it began
-	since time.Time   // when it began
-	count int         // failures since then
-	ended slog.Record // the record of an end that is not printed yet; no message: none
+	kind    troubleKind
+	open    bool
+	printed bool        // a line was printed since it began
+	since   time.Time   // when it began
+	count   int         // failures since then
+	ended   slog.Record // the record of an end that is not printed yet; no message: none
 
-	quiet  *time.Timer // runs during a quiet interval; nil otherwise
-	untold int         // failures since the last line
-	sums   map[string]int64
-	last   slog.Record  // the latest failure
-	to     slog.Handler // the handler for last
+	quietTimer *time.Timer // runs during a quiet interval; nil otherwise
+	unprinted  int         // failures since the last line
+	sums       map[string]int64
+	last       slog.Record  // the latest failure
+	handler    slog.Handler // the handler for last
 }
 
 func newTroubleHandler(to slog.Handler) *troubleHandler {
@@ -67,12 +67,12 @@ func (h *troubleHandler) Enabled(ctx context.Context, l slog.Level) bool {
 
 // WithAttrs implements slog.Handler. The new handler shares the troubles.
 func (h *troubleHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &troubleHandler{h.Handler.WithAttrs(attrs), h.known}
+	return &troubleHandler{h.Handler.WithAttrs(attrs), h.troubles}
 }
 
 // WithGroup implements slog.Handler. The new handler shares the troubles.
 func (h *troubleHandler) WithGroup(name string) slog.Handler {
-	return &troubleHandler{h.Handler.WithGroup(name), h.known}
+	return &troubleHandler{h.Handler.WithGroup(name), h.troubles}
 }
 
 // Handle implements slog.Handler. It prints a record now, with the next summary, or not
@@ -86,26 +86,26 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 		return name == ""
 	})
 	if name == "" {
-		return pass(ctx, h.Handler, r)
+		return forward(ctx, h.Handler, r)
 	}
-	h.known.mu.Lock()
-	defer h.known.mu.Unlock()
-	t := h.known.byName[name]
+	h.troubles.mu.Lock()
+	defer h.troubles.mu.Unlock()
+	t := h.troubles.byName[name]
 	if failed := r.Level >= slog.LevelWarn; failed != (t != nil && t.open) {
-		h.known.signal()
+		h.troubles.signal()
 	}
 	if t == nil {
 		t = &trouble{kind: kindOf(name), sums: map[string]int64{}}
-		h.known.byName[name] = t
+		h.troubles.byName[name] = t
 	}
 	if r.Level < slog.LevelWarn {
-		return t.over(ctx, r, h.Handler)
+		return t.end(ctx, r, h.Handler)
 	}
-	t.failed(r, h.Handler)
-	if t.quiet != nil {
+	t.addFailure(r, h.Handler)
+	if t.quietTimer != nil {
 		return nil
 	}
-	return h.known.tellLocked(ctx, t)
+	return h.troubles.printLocked(ctx, t)
 }
 
 func (k *troubles) signal() {
@@ -115,30 +115,30 @@ func (k *troubles) signal() {
 	}
 }
 
-func pass(ctx context.Context, to slog.Handler, r slog.Record) error {
+func forward(ctx context.Context, to slog.Handler, r slog.Record) error {
 	if !to.Enabled(ctx, r.Level) {
 		return nil
 	}
 	return to.Handle(ctx, r)
 }
 
-func (t *trouble) failed(r slog.Record, to slog.Handler) {
+func (t *trouble) addFailure(r slog.Record, to slog.Handler) {
 	if !t.open && t.ended.Message == "" || t.isOld(r.Time) {
-		t.told, t.since, t.count = false, r.Time, 0
+		t.printed, t.since, t.count = false, r.Time, 0
 	}
 	t.open, t.ended = true, slog.Record{}
 	t.count++
-	t.untold++
-	t.last, t.to = r.Clone(), to
+	t.unprinted++
+	t.last, t.handler = r.Clone(), to
 	r.Attrs(func(a slog.Attr) bool {
-		if n, ok := whole(a.Value); ok {
+		if n, ok := integer(a.Value); ok {
 			t.sums[a.Key] += n
 		}
 		return true
 	})
 }
 
-func whole(v slog.Value) (n int64, ok bool) {
+func integer(v slog.Value) (n int64, ok bool) {
 	switch v.Kind() {
 	case slog.KindInt64:
 		return v.Int64(), true
@@ -148,79 +148,79 @@ func whole(v slog.Value) (n int64, ok bool) {
 	return 0, false
 }
 
-// over records the end of a trouble. It prints the end, unless the beginning is still
+// end records the end of a trouble. It prints the end, unless the beginning is still
 // unprinted.
-func (t *trouble) over(ctx context.Context, r slog.Record, to slog.Handler) error {
+func (t *trouble) end(ctx context.Context, r slog.Record, to slog.Handler) error {
 	if !t.open {
-		return pass(ctx, to, r)
+		return forward(ctx, to, r)
 	}
 	t.open = false
-	if !t.told {
+	if !t.printed {
 		t.ended = r.Clone()
 		return nil
 	}
-	t.forget() // the line of the end includes them
-	return t.tellEnd(ctx, r, to)
+	t.resetCounts() // the line of the end includes them
+	return t.printEnd(ctx, r, to)
 }
 
-func (t *trouble) tellEnd(ctx context.Context, r slog.Record, to slog.Handler) error {
+func (t *trouble) printEnd(ctx context.Context, r slog.Record, to slog.Handler) error {
 	r = r.Clone()
 	r.AddAttrs(slog.Int("times", t.count), slog.String("lasted", r.Time.Sub(t.since).Round(time.Millisecond).String()))
-	return pass(ctx, to, r)
+	return forward(ctx, to, r)
 }
 
-func (t *trouble) forget() {
-	t.untold = 0
+func (t *trouble) resetCounts() {
+	t.unprinted = 0
 	clear(t.sums)
 }
 
-// tellLocked prints the unprinted failures, and starts a quiet interval. The mutex must
+// printLocked prints the unprinted failures, and starts a quiet interval. The mutex must
 // be held.
-func (k *troubles) tellLocked(ctx context.Context, t *trouble) error {
+func (k *troubles) printLocked(ctx context.Context, t *trouble) error {
 	line := slog.NewRecord(time.Now(), t.last.Level, t.last.Message, t.last.PC)
 	t.last.Attrs(func(a slog.Attr) bool {
-		if _, ok := whole(a.Value); ok {
+		if _, ok := integer(a.Value); ok {
 			a.Value = slog.Int64Value(t.sums[a.Key])
 		}
 		line.AddAttrs(a)
 		return true
 	})
-	if t.untold > 1 {
-		line.AddAttrs(slog.Int("times", t.untold))
+	if t.unprinted > 1 {
+		line.AddAttrs(slog.Int("times", t.unprinted))
 	}
-	t.forget()
-	t.told = true
-	t.quiet = time.AfterFunc(summaryInterval, func() {
+	t.resetCounts()
+	t.printed = true
+	t.quietTimer = time.AfterFunc(summaryInterval, func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		_ = k.sumUpLocked(t) // the log itself fails, so the error can't be reported
+		_ = k.summarizeLocked(t) // the log itself fails, so the error can't be reported
 	})
-	err := pass(ctx, t.to, line)
+	err := forward(ctx, t.handler, line)
 	if t.ended.Message != "" {
-		err = t.tellEnd(ctx, t.ended, t.to)
+		err = t.printEnd(ctx, t.ended, t.handler)
 		t.ended = slog.Record{}
 	}
 	return err
 }
 
-// sumUpLocked ends a quiet interval, and prints a summary if there were failures. The
+// summarizeLocked ends a quiet interval, and prints a summary if there were failures. The
 // mutex must be held.
-func (k *troubles) sumUpLocked(t *trouble) error {
-	t.quiet = nil
-	if t.untold == 0 {
+func (k *troubles) summarizeLocked(t *trouble) error {
+	t.quietTimer = nil
+	if t.unprinted == 0 {
 		return nil
 	}
-	return k.tellLocked(context.Background(), t)
+	return k.printLocked(context.Background(), t)
 }
 
 // flush prints the unprinted failures and ends before the process exits.
 func (h *troubleHandler) flush() {
-	h.known.mu.Lock()
-	defer h.known.mu.Unlock()
-	for _, t := range h.known.byName {
-		if t.quiet != nil {
-			t.quiet.Stop()
+	h.troubles.mu.Lock()
+	defer h.troubles.mu.Unlock()
+	for _, t := range h.troubles.byName {
+		if t.quietTimer != nil {
+			t.quietTimer.Stop()
 		}
-		_ = h.known.sumUpLocked(t) // as in tellLocked
+		_ = h.troubles.summarizeLocked(t) // as in printLocked
 	}
 }

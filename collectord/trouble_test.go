@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// quietLog is a logger whose lines are kept without their time.
-func quietLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func() []string) {
+// newTestLog returns a logger that records its lines without their time.
+func newTestLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func() []string) {
 	text := &lockedText{}
 	h = newTroubleHandler(slog.NewTextHandler(text, &slog.HandlerOptions{
 		Level: level,
@@ -32,7 +32,7 @@ func quietLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines func
 	}
 }
 
-// lockedText is written to by timers, too.
+// lockedText is a buffer with a mutex, since timers write to it, too.
 type lockedText struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -58,9 +58,9 @@ func expectLines(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
+func TestARepeatedFailureIsLoggedOnceThenSummarizedThenEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelInfo)
+		log, _, lines := newTestLog(slog.LevelInfo)
 		fail := func(n int) {
 			for range n {
 				log.Error("can't ship", "trouble", "shipping", "error", errors.New("away"), "records", 10)
@@ -69,13 +69,13 @@ func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
 		}
 		fail(1)
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=10`)
-		<-time.After(time.Second / 2) // between the seconds, on which the summaries come
+		<-time.After(time.Second / 2) // the summaries are written on full seconds
 		fail(28)
 		log.Info("something else")
 		expectLines(t, lines(), `level=INFO msg="something else"`)
 		fail(2) // the first summary is due after 30 s
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=290 times=29`)
-		<-time.After(time.Minute) // what happened after the first summary is not kept back for ever
+		<-time.After(time.Minute) // failures after the first summary are also summarized
 		expectLines(t, lines(), `level=ERROR msg="can't ship" trouble=shipping error=away records=10`)
 		log.Info("shipping again", "trouble", "shipping")
 		expectLines(t, lines(), `level=INFO msg="shipping again" trouble=shipping times=31 lasted=1m31.5s`)
@@ -83,14 +83,14 @@ func TestAFailureThatRepeatsIsToldOnceThenSummedUpThenOver(t *testing.T) {
 		expectLines(t, lines())
 		fail(1)
 		if got := lines(); len(got) != 1 {
-			t.Errorf("a new outage is told by %q", got)
+			t.Errorf("a new outage is logged as %q", got)
 		}
 	})
 }
 
-func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
+func TestAFlappingTroubleIsRateLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelInfo)
+		log, _, lines := newTestLog(slog.LevelInfo)
 		for range 1000 {
 			log.Warn("can't read", "trouble", "udp_read")
 			log.Info("read again", "trouble", "udp_read")
@@ -104,9 +104,9 @@ func TestATroubleThatComesAndGoesIsThinnedToo(t *testing.T) {
 	})
 }
 
-func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
+func TestTroublesAreLimitedSeparatelyAndFlushedAtExit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, h, lines := quietLog(slog.LevelInfo)
+		log, h, lines := newTestLog(slog.LevelInfo)
 		other := log.With("part", "x").WithGroup("g")
 		for range 3 {
 			log.Error("a", "trouble", "a")
@@ -123,9 +123,9 @@ func TestTroublesDoNotHideEachOtherAndNothingIsHeldBackAtExit(t *testing.T) {
 	})
 }
 
-func TestAnEndThatTheLevelHidesIsNotedAllTheSame(t *testing.T) {
+func TestAHiddenTroubleEndIsRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, _, lines := quietLog(slog.LevelError)
+		log, _, lines := newTestLog(slog.LevelError)
 		log.Error("a", "trouble", "a")
 		log.Info("over", "trouble", "a")
 		<-time.After(time.Minute)

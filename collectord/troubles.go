@@ -66,15 +66,15 @@ func (t *trouble) isOld(now time.Time) bool {
 	return t.kind.isMomentary() && now.Sub(t.last.Time) > momentaryFor
 }
 
-// open returns the open troubles, sorted by their beginning, the oldest first.
-func (h *troubleHandler) open() []admin.Trouble {
+// openTroubles returns the open troubles, sorted by their beginning, the oldest first.
+func (h *troubleHandler) openTroubles() []admin.Trouble {
 	now := time.Now()
-	h.known.mu.Lock()
-	defer h.known.mu.Unlock()
+	h.troubles.mu.Lock()
+	defer h.troubles.mu.Unlock()
 	var all []admin.Trouble
-	for name, t := range h.known.byName {
+	for name, t := range h.troubles.byName {
 		if t.open && !t.isOld(now) {
-			all = append(all, t.listed(name))
+			all = append(all, t.status(name))
 		}
 	}
 	slices.SortFunc(all, func(a, b admin.Trouble) int {
@@ -83,23 +83,23 @@ func (h *troubleHandler) open() []admin.Trouble {
 	return all
 }
 
-// isOpen reports for each possible trouble whether it is open.
-func (h *troubleHandler) isOpen() map[string]bool {
-	is := map[string]bool{}
+// states reports for each possible trouble whether it is open.
+func (h *troubleHandler) states() map[string]bool {
+	byName := map[string]bool{}
 	for name := range troubleKinds {
-		is[name] = false
+		byName[name] = false
 	}
 	for _, reason := range append(usage.Codes(), udpserver.ReasonNotAllowed, udpserver.ReasonTruncated) {
-		is["udp_"+reason] = false
+		byName["udp_"+reason] = false
 	}
-	for _, t := range h.open() {
-		is[t.Name] = true
+	for _, t := range h.openTroubles() {
+		byName[t.Name] = true
 	}
-	return is
+	return byName
 }
 
-// listed returns the trouble in the form of the status.
-func (t *trouble) listed(name string) admin.Trouble {
+// status returns the trouble in the form of the status.
+func (t *trouble) status(name string) admin.Trouble {
 	l := admin.Trouble{
 		Name: name, Verdict: admin.Warning, Since: t.since, Last: t.last.Time, Times: t.count, Momentary: t.kind.isMomentary(),
 	}

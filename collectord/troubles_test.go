@@ -27,9 +27,9 @@ func namesOfTroubles(all []admin.Trouble) (names []string) {
 	return names
 }
 
-func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
+func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, h, lines := quietLog(slog.LevelError)
+		log, h, lines := newTestLog(slog.LevelError)
 		began := time.Now()
 		fail := func() {
 			log.With("part", "x").Error("can't ship: everything is kept and tried again", "trouble", "shipping", "segment", 7,
@@ -46,7 +46,7 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 			{Name: "handshake", Verdict: admin.Fine, Message: "TLS handshakes fail", Since: time.Now(), Last: time.Now(), Times: 1, Momentary: true},
 			{Name: "heartbeat", Verdict: admin.Warning, Message: "no heartbeat was written", Error: "a text", Advice: "see to it", Since: time.Now(), Last: time.Now(), Times: 1},
 		}
-		got := h.open()
+		got := h.openTroubles()
 		for i := range got {
 			got[i].Since, got[i].Last = got[i].Since.Round(0), got[i].Last.Round(0)
 		}
@@ -56,32 +56,33 @@ func TestOpenTroublesAreListedUntilTheyAreOver(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("listed\n%+v\nwant\n%+v", got, want)
 		}
-		if is := h.isOpen(); !is["shipping"] || is["full"] || len(is) < len(troubleKinds) {
+		if is := h.states(); !is["shipping"] || is["full"] || len(is) < len(troubleKinds) {
 			t.Errorf("%v", is)
 		}
-		// What comes and goes while it is quiet is listed as it is now.
+		// A flapping trouble with few log lines is listed with its current state.
 		log.Info("shipping again", "trouble", "shipping")
-		if names := namesOfTroubles(h.open()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
 			t.Errorf("after the end: %q", names)
 		}
 		<-time.After(momentaryFor + time.Second)
-		if names := namesOfTroubles(h.open()); !slices.Equal(names, []string{"heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"heartbeat"}) {
 			t.Errorf("after %v: %q", momentaryFor, names)
 		}
 		log.Warn("TLS handshakes fail", "trouble", "handshake")
-		if all := h.open(); len(all) != 2 || all[1].Times != 1 || !all[1].Since.Equal(time.Now()) {
+		if all := h.openTroubles(); len(all) != 2 || all[1].Times != 1 || !all[1].Since.Equal(time.Now()) {
 			t.Errorf("once more: %+v", all)
 		}
 		lines()
 	})
 }
 
-// TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver and not by each failure.
-func TestWhoeverReportsTroublesIsWokenWhenOneBeginsOrIsOver(t *testing.T) {
-	log, h, _ := quietLog(slog.LevelError)
+// TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds also checks that other failures do not
+// wake it.
+func TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds(t *testing.T) {
+	log, h, _ := newTestLog(slog.LevelError)
 	woken := func() bool {
 		select {
-		case <-h.known.changed:
+		case <-h.troubles.changed:
 			return true
 		default:
 			return false
@@ -122,8 +123,8 @@ func TestAdviceIsWhatAMessageEndsWith(t *testing.T) {
 	}
 }
 
-// TestKindsOfTroublesAreThoseOfTheSource: what no line ends would be listed for ever, and
-// what is not known would be missing in the metrics until it happens.
+// TestKindsOfTroublesAreThoseOfTheSource checks troubleKinds. A trouble that no line ends
+// would be listed forever. An unlisted one would be missing in the metrics until it occurs.
 func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	begins, ends := loggedTroubles(t)
 	// shiparchive.go is a command's.
@@ -143,8 +144,8 @@ func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	}
 }
 
-// loggedTroubles counts the calls that log each trouble, and those that log its end. Names
-// that are made at run time are those of the calls named here.
+// loggedTroubles counts the calls that log each trouble, and those that log its end. It
+// lists the names that are made at run time.
 func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 	t.Helper()
 	begins = map[string]int{"udp_overloaded": 1, "last look": 1, "lost by the storage": 1, "vanished": 1} // udpserver/watch.go, shipper/look.go
@@ -208,7 +209,7 @@ func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 	return begins, ends
 }
 
-// literal is the text of an expression of literals and constants.
+// literal returns the text of an expression of literals and constants.
 func literal(e ast.Expr, constants map[string]string) (text string, ok bool) {
 	switch e := e.(type) {
 	case *ast.BasicLit:

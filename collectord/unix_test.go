@@ -16,8 +16,8 @@ import (
 	"testing"
 )
 
-// overUnix is a client that speaks to a unix socket.
-func overUnix(t *testing.T, path string) *http.Client {
+// unixClient returns an HTTP client for a unix socket.
+func unixClient(t *testing.T, path string) *http.Client {
 	t.Helper()
 	c := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
 	t.Cleanup(c.CloseIdleConnections)
@@ -27,10 +27,10 @@ func overUnix(t *testing.T, path string) *http.Client {
 func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, "http: {listen: ", fmt.Sprintf("http: {socket_mode: 0620, socket_group: %d, listen: [unix:%s/http, unix:%[2]s/more, ", os.Getegid(), dir))
-	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nudp", port), fmt.Sprintf("'127.0.0.1:%d']}\nudp", port))
-	edit(t, config, "admin: {listen: ", "admin: {listen: [unix:"+dir+"/admin, ")
-	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nlog", admin), fmt.Sprintf("'127.0.0.1:%d']}\nlog", admin))
+	replaceInFile(t, config, "http: {listen: ", fmt.Sprintf("http: {socket_mode: 0620, socket_group: %d, listen: [unix:%s/http, unix:%[2]s/more, ", os.Getegid(), dir))
+	replaceInFile(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nudp", port), fmt.Sprintf("'127.0.0.1:%d']}\nudp", port))
+	replaceInFile(t, config, "admin: {listen: ", "admin: {listen: [unix:"+dir+"/admin, ")
+	replaceInFile(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nlog", admin), fmt.Sprintf("'127.0.0.1:%d']}\nlog", admin))
 	d := start(t, config, port, admin)
 	for name, mode := range map[string]fs.FileMode{"http": 0o620, "more": 0o620, "admin": 0o600} {
 		info, err := os.Stat(filepath.Join(dir, name))
@@ -38,19 +38,19 @@ func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info.Mode(), err)
 		}
 	}
-	if got := postAs(t, overUnix(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
+	if got := postAs(t, unixClient(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
 		t.Errorf("answered %d", got)
 	}
 	d.stop()
 	for _, name := range []string{"http", "more", "admin"} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left behind: %v", name, err)
+			t.Errorf("%s still exists: %v", name, err)
 		}
 	}
 }
 
-// root can give a socket to a group that it is not in, others to one of theirs.
-func TestASocketIsGivenToItsGroup(t *testing.T) {
+// root can give a socket to any group, other users only to their own groups.
+func TestAUnixSocketBelongsToItsGroup(t *testing.T) {
 	group := 12345
 	if os.Geteuid() != 0 {
 		groups, err := os.Getgroups()
@@ -70,13 +70,13 @@ func TestASocketIsGivenToItsGroup(t *testing.T) {
 	}
 }
 
-// The socket of a daemon that was killed is replaced; one in use is not, and
-// neither is a file that is no socket.
+// The daemon replaces the socket of a killed daemon. It replaces no socket in use and no
+// other file.
 func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	socket := dir + "/http"
 	config, port, admin := configure(t, dir, "")
-	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: 'unix:"+socket+"'")
+	replaceInFile(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: 'unix:"+socket+"'")
 	d := start(t, config, port, admin)
 	another, _, _ := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(another)
@@ -95,9 +95,9 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 		}
 	}
 	refused(exitError, "another process listens on it")
-	client := overUnix(t, socket)
+	client := unixClient(t, socket)
 	if got := postAs(t, client, "http://x/api/usages", ""); got != http.StatusCreated {
-		t.Errorf("the first is no longer reached: %d", got)
+		t.Errorf("the first daemon is no longer reached: %d", got)
 	}
 	d.kill()
 	d = start(t, config, port, admin)
@@ -115,13 +115,13 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 		}
 		refused(exitBadConfig, "that is not a socket")
 		if _, err := os.Lstat(socket); err != nil {
-			t.Errorf("%s is gone: %v", name, err)
+			t.Errorf("%s was removed: %v", name, err)
 		}
 		os.Remove(socket)
 	}
 }
 
-// A socket whose owner is too busy to answer is in use.
+// A socket whose owner is too busy to accept is in use.
 func TestABusySocketIsInUse(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -132,7 +132,7 @@ func TestABusySocketIsInUse(t *testing.T) {
 	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("unix", path) // nobody accepts it, and there is no room for more
+	c, err := net.Dial("unix", path) // it fills the listen queue and is never accepted
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestABusySocketIsInUse(t *testing.T) {
 	}
 }
 
-// Of those who find the same abandoned socket at the same time, one gets it, and
+// Several daemons find the same abandoned socket at the same time. Exactly one gets it, and
 // is reached.
 func TestOneOfManyTakesAnAbandonedSocket(t *testing.T) {
 	path := t.TempDir() + "/socket"
@@ -171,7 +171,7 @@ func TestOneOfManyTakesAnAbandonedSocket(t *testing.T) {
 		}
 		wg.Wait()
 		if len(won) != 1 {
-			t.Fatalf("%d took it", len(won))
+			t.Fatalf("%d daemons got the socket", len(won))
 		}
 		c, err := net.Dial("unix", path)
 		if err != nil {

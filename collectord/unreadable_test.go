@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// straced runs the daemon under strace, which makes reading some files of its log
-// fail with EIO, and waits until it is running. end ends it as SIGTERM does.
-func straced(t *testing.T, dir, config string, port, admin int, files ...string) (d *daemon, end func()) {
+// startStraced runs the daemon under strace and waits until it is running. Reading some
+// files of the log fails with EIO. end stops the daemon with SIGTERM.
+func startStraced(t *testing.T, dir, config string, port, admin int, files ...string) (d *daemon, end func()) {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -26,7 +26,7 @@ func straced(t *testing.T, dir, config string, port, admin int, files ...string)
 	for _, f := range files {
 		args = append(args, "-P", filepath.Join(dir, "data", "wal", f))
 	}
-	d = startAs(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
+	d = startCommand(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 	return d, func() {
 		t.Helper()
 		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
@@ -42,13 +42,13 @@ func straced(t *testing.T, dir, config string, port, admin int, files ...string)
 		}
 		trace, err := os.ReadFile(filepath.Join(dir, "trace"))
 		if err != nil || !bytes.Contains(trace, []byte("(INJECTED)")) {
-			t.Errorf("nothing failed, so this proves nothing: %v", err)
+			t.Errorf("no read failed, so the test proves nothing: %v", err)
 		}
 	}
 }
 
-// TestUnreadableFilesAreReadAgainAfterARestart makes one file of the log after
-// another unreadable for one run of the daemon, and for two.
+// TestUnreadableFilesAreReadAgainAfterARestart makes each file of the log unreadable for one
+// run of the daemon, and for two.
 func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	needs(t, "strace")
 	const n, file = 300, "00000000000000000001"
@@ -56,7 +56,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	sealed := fmt.Sprintf("%020d-%020d", 1, n)
 	for _, r := range []struct {
 		name, file string
-		line       string // that is in the log of the first run
+		line       string // expected in the log of the first run
 		second     string // file that is unreadable in the second run
 		lost       bool
 	}{
@@ -75,8 +75,8 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.post(acks, 0, n, 4, false)
 			d.kill()
 
-			d, end := straced(t, dir, config, port, admin, r.file)
-			until(t, "it takes usages: a start that fails is done again", func() bool {
+			d, end := startStraced(t, dir, config, port, admin, r.file)
+			until(t, "it accepts usages: a failed start is repeated", func() bool {
 				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 				if err == nil {
 					resp.Body.Close()
@@ -84,10 +84,10 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				return err == nil && resp.StatusCode == http.StatusOK
 			})
 			d.post(acks, n, n+10, 2, false)
-			until(t, "the log says what can't be read: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
+			until(t, "the daemon logs the unreadable file: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
 			end()
-			if notes := ranges(t, dir+"/archive/_collectord/lost/*"); len(notes) > 0 {
-				t.Errorf("noted as lost before a restart has read it again: %v", notes)
+			if notes := seqRanges(t, dir+"/archive/_collectord/lost/*"); len(notes) > 0 {
+				t.Errorf("loss notes before a restart has tried again: %v", notes)
 			}
 
 			if strings.HasSuffix(r.name, "segment") || r.lost {
@@ -97,13 +97,13 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 						t.Fatal(err)
 					}
 					if m, err := store.Stat(t.Context(), key); err != nil || m.ConfirmedBelow > 1 {
-						t.Errorf("%s claims that all seqs below %d are stored or noted: %v", key, m.ConfirmedBelow, err)
+						t.Errorf("%s has confirmed_below %d: %v", key, m.ConfirmedBelow, err)
 					}
 				}
 			}
 
 			if r.second != "" {
-				d, end = straced(t, dir, config, port, admin, r.second)
+				d, end = startStraced(t, dir, config, port, admin, r.second)
 				until(t, "the loss is noted", func() bool { return strings.Contains(d.log(), "after a restart either") })
 				d.post(acks, n+10, n+20, 2, false)
 				end()
@@ -113,7 +113,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				d.stop()
 			}
 			if r.lost {
-				if notes := ranges(t, dir+"/archive/_collectord/lost/*"); fmt.Sprint(notes) != fmt.Sprintf("[[1 %d]]", n) {
+				if notes := seqRanges(t, dir+"/archive/_collectord/lost/*"); fmt.Sprint(notes) != fmt.Sprintf("[[1 %d]]", n) {
 					t.Errorf("noted as lost: %v", notes)
 				}
 				for i := range n {
@@ -121,7 +121,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				}
 			}
 			records, _ := download(t, config)
-			verify(t, acks, records)
+			verifyAcknowledged(t, acks, records)
 			if out, stderr, status := runCollectord(t, "audit", "--config", config, "--deep", "--from-start"); status != 0 {
 				t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 			}

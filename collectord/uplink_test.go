@@ -23,10 +23,10 @@ import (
 
 var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute of stall_timeout of the slow uplink; 1, as in make torture: as they are, 11 minutes")
 
-// TestASlowUplinkShipsAtTheFirstAttempt ships 10 MB through a link of 16 KB/s in
-// both directions, with the default timeouts where -uplinkscale is 1.
+// TestASlowUplinkShipsAtTheFirstAttempt ships 10 MB over a link of 16 KB/s in both
+// directions, with the default timeouts if -uplinkscale is 1.
 func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	needs(t, "ip", "tc")
 	const rate = 16_000
 	size := 10_000_000 / *uplinkScale
@@ -71,7 +71,7 @@ func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
 	}
 	noise := rand.NewChaCha8([32]byte{})
 	records := 0
-	for written := 0; written < size; written += 750 { // of base64, zstd takes a quarter away
+	for written := 0; written < size; written += 750 { // zstd compresses base64 by a quarter
 		raw := make([]byte, 750)
 		noise.Read(raw)
 		if err := log.Append(t.Context(), wal.Record{Usage: fmt.Appendf(nil, `{"noise":%q}`, base64.StdEncoding.EncodeToString(raw))}); err != nil {

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-// versionBefore builds the program of the newest tag, or, before the first one, of the
-// commit before this one.
+// versionBefore builds the program of the newest tag, or of the previous commit if there
+// is no tag.
 func versionBefore(t *testing.T) (path, name string) {
 	t.Helper()
 	git := func(args ...string) string {
@@ -46,9 +46,9 @@ func versionBefore(t *testing.T) (path, name string) {
 	return filepath.Join(dir, "before"), name
 }
 
-// TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone is an upgrade that is undone: the
-// daemon before runs on the data_dir of this one, and this one after it.
-func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
+// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt undoes an upgrade: the version before
+// runs on the data_dir of this version, and then this version again.
+func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	needs(t, "git", "tar")
 	before, name := versionBefore(t)
 	dir := t.TempDir()
@@ -61,16 +61,16 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
 	d.post(acks, 100, 200, 4, false)
 	d.kill()
 
-	edit(t, config, "file:///dev/null/away", "file://"+dir+"/data/archive")
-	state := treeOf(t, filepath.Join(dir, "data"))
+	replaceInFile(t, config, "file:///dev/null/away", "file://"+dir+"/data/archive")
+	state := readTree(t, filepath.Join(dir, "data"))
 	old := exec.Command(before, "run", "--config", config)
-	out, err := runUntil(t, old, func() bool { return objects(t, dir) >= 2 })
+	out, err := runUntil(t, old, func() bool { return countObjects(t, dir) >= 2 })
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == exitBadConfig {
-		if now := treeOf(t, filepath.Join(dir, "data")); now != state || !strings.Contains(out, "later version") {
-			t.Errorf("%s does not leave what this version wrote alone, or does not say so:\n%s", name, out)
+		if now := readTree(t, filepath.Join(dir, "data")); now != state || !strings.Contains(out, "later version") {
+			t.Errorf("%s changes the files of this version, or does not report that it refuses them:\n%s", name, out)
 		}
-		t.Logf("%s leaves it alone: %s", name, out)
+		t.Logf("%s refuses it: %s", name, out)
 	} else if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, out)
 	} else {
@@ -83,14 +83,14 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrLeavesItAlone(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "all is shipped", func() bool { return objects(t, dir) >= 3 })
+	until(t, "all is shipped", func() bool { return countObjects(t, dir) >= 3 })
 	d.stop()
 	if n := strings.Count(must0(t, "cat", "--config", config), "\n"); n != 201 {
 		t.Errorf("%d usages are in the archive, want 201", n)
 	}
 }
 
-// runUntil runs a daemon until that is so, or it ends by itself.
+// runUntil runs a daemon until a condition holds or the daemon ends by itself.
 func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err error) {
 	t.Helper()
 	var text strings.Builder
@@ -118,8 +118,8 @@ func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err erro
 	return text.String(), err
 }
 
-// treeOf is every name in a directory with what it holds.
-func treeOf(t *testing.T, dir string) (all string) {
+// readTree returns the content of each file below a directory by its name.
+func readTree(t *testing.T, dir string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {

@@ -23,7 +23,7 @@ read: see to its owner, its mode or the disk, and restart the daemon, which read
 It may be used while the daemon is running.`,
 		Example:           "  collectord wal acknowledge",
 		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: asideNames,
+		ValidArgsFunction: completeAside,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := settings(cmd, "data_dir")
 			if err != nil {
@@ -44,8 +44,8 @@ It may be used while the daemon is running.`,
 	}
 }
 
-// asideNames completes the name of something put aside.
-func asideNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+// completeAside completes the name of something put aside.
+func completeAside(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
 			all, _ := log.PutAside() // without the list there are no completions

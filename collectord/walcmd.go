@@ -34,11 +34,11 @@ at once, while no daemon is running.`,
 		GroupID: groupHost,
 	}
 	config.AddFlags(c.PersistentFlags(), "data_dir")
-	sub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error, uses ...string) {
+	addSub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error, moreKeys ...string) {
 		s := &cobra.Command{Use: use, Short: short, Example: example}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
-			cfg, err := settings(cmd, append(uses, "data_dir")...)
+			cfg, err := settings(cmd, append(moreKeys, "data_dir")...)
 			if err != nil {
 				return err
 			}
@@ -49,12 +49,12 @@ at once, while no daemon is running.`,
 		}
 		c.AddCommand(s)
 	}
-	sub("ls", "List the segments, and what was put aside", "  collectord wal ls --json", walLs, "shipper.keep", "shipper.destination")
-	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", `  collectord wal verify
+	addSub("ls", "List the segments, and what was put aside", "  collectord wal ls --json", walLs, "shipper.keep", "shipper.destination")
+	addSub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", `  collectord wal verify
   collectord wal verify --json | grep '"ok":false'`, walVerify)
-	sub("cat", "Print the records that check out, one JSON object a line", "  collectord wal cat >records.ndjson", walCat)
+	addSub("cat", "Print the records that check out, one JSON object a line", "  collectord wal cat >records.ndjson", walCat)
 	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
-	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", `  systemctl stop collectord
+	addSub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", `  systemctl stop collectord
   collectord wal repair`, walRepair, "node", "wal")
 	return c
 }
@@ -79,7 +79,7 @@ type segmentLine struct {
 	Reason  string      `json:"reason,omitempty"`
 }
 
-func lineOf(e wal.Entry) segmentLine {
+func newSegmentLine(e wal.Entry) segmentLine {
 	l := segmentLine{Segment: e.Name, State: string(e.State), FirstSeq: e.FirstSeq, LastSeq: e.LastSeq, Bytes: e.Bytes}
 	if e.LastSeq > 0 {
 		l.Records = e.LastSeq - e.FirstSeq + 1
@@ -102,7 +102,7 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	if asJSON {
 		out := json.NewEncoder(cmd.OutOrStdout())
 		for _, e := range entries {
-			if err := out.Encode(lineOf(e)); err != nil {
+			if err := out.Encode(newSegmentLine(e)); err != nil {
 				return err
 			}
 		}
@@ -113,7 +113,7 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	var records uint64
 	var bytes int64
 	for _, e := range entries {
-		l := lineOf(e)
+		l := newSegmentLine(e)
 		count, modified := "-", "-"
 		if e.LastSeq > 0 {
 			count = fmt.Sprint(l.Records)
@@ -143,29 +143,29 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 }
 
 func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
-	bad := 0
+	damaged := 0
 	encoder := json.NewEncoder(cmd.OutOrStdout())
 	err := examineAll(cmd, cfg.DataDir, nil, func(e wal.Entry, r *wal.Report) error {
 		if !r.OK() {
-			bad++
+			damaged++
 		}
 		if asJSON {
-			return encoder.Encode(verified(e, r))
+			return encoder.Encode(verifyLine(e, r))
 		}
-		_, err := io.WriteString(cmd.OutOrStdout(), verdict(e, r))
+		_, err := io.WriteString(cmd.OutOrStdout(), verifyText(e, r))
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	if bad > 0 {
-		return notRightf("the log is damaged: %s; the daemon saves what checks out when it ships that, collectord wal repair at once, while no daemon runs", plural(bad, "segment"))
+	if damaged > 0 {
+		return notRightf("the log is damaged: %s; the daemon saves what checks out when it ships that, collectord wal repair at once, while no daemon runs", plural(damaged, "segment"))
 	}
 	return nil
 }
 
-func verified(e wal.Entry, r *wal.Report) segmentLine {
-	l := lineOf(e)
+func verifyLine(e wal.Entry, r *wal.Report) segmentLine {
+	l := newSegmentLine(e)
 	ok := r.OK()
 	l.OK, l.Records = &ok, r.Records
 	l.LastSeq = r.LastSeq
@@ -184,8 +184,8 @@ func verified(e wal.Entry, r *wal.Report) segmentLine {
 	return l
 }
 
-// verdict returns the text of verify for a segment.
-func verdict(e wal.Entry, r *wal.Report) string {
+// verifyText returns the text of verify for a segment.
+func verifyText(e wal.Entry, r *wal.Report) string {
 	var b strings.Builder
 	if r.OK() {
 		writef(&b, "ok       %s  %d records\n", e.Name, r.Records)
@@ -202,8 +202,8 @@ func verdict(e wal.Entry, r *wal.Report) string {
 }
 
 func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
-	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
-	bad := 0
+	out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)
+	damaged := 0
 	var line []byte
 	err := examineAll(cmd, cfg.DataDir, func(r *wal.Record) (err error) {
 		if line, err = shipper.AppendLine(line[:0], r); err == nil {
@@ -212,15 +212,15 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 		return err
 	}, func(_ wal.Entry, r *wal.Report) error {
 		if !r.OK() {
-			bad++
+			damaged++
 		}
 		return nil
 	})
 	if err = errors.Join(err, out.Flush()); err != nil {
 		return err
 	}
-	if bad > 0 {
-		return notRightf("the log is damaged: in %s records are missing; collectord wal verify names them", plural(bad, "segment"))
+	if damaged > 0 {
+		return notRightf("the log is damaged: in %s records are missing; collectord wal verify names them", plural(damaged, "segment"))
 	}
 	return nil
 }
@@ -281,9 +281,9 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // a repair must not evict anything
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return inUse(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
+		return withInUseAdvice(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
 	}
-	if err = awaitStart(cmd.Context(), log, repairPatience); err == nil {
+	if err = awaitStart(cmd.Context(), log, repairTimeout); err == nil {
 		err = repair(cmd, log, logger)
 	}
 	return errors.Join(err, log.Close())
@@ -336,11 +336,11 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 // inspect opens the log in a data directory for reading.
 func inspect(dataDir string) (*wal.Inspector, error) {
 	log, err := wal.Inspect(dataDir)
-	return log, noLog(err)
+	return log, withLogAdvice(err)
 }
 
-// noLog adds advice to the error of a log that can't be opened.
-func noLog(err error) error {
+// withLogAdvice adds advice to the error of a log that can't be opened.
+func withLogAdvice(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%w (name the daemon's directory with --data-dir, or its configuration with --config)", err)
@@ -350,19 +350,19 @@ func noLog(err error) error {
 	return err
 }
 
-// inUse adds advice to the error of a log that another process uses.
-func inUse(err error, advice string) error {
+// withInUseAdvice adds advice to the error of a log that another process uses.
+func withInUseAdvice(err error, advice string) error {
 	if held := (*wal.InUseError)(nil); errors.As(err, &held) {
 		return fmt.Errorf("%w: %s", err, advice)
 	}
 	return err
 }
 
-// repairPatience is how long repair waits for a failing disk.
-const repairPatience = 10 * time.Second
+// repairTimeout is how long repair waits for a failing disk.
+const repairTimeout = 10 * time.Second
 
-// salvageWait is the delay before repair reads again what the disk did not return.
-const salvageWait = time.Second
+// salvageRetryDelay is the delay before repair reads again what the disk did not return.
+const salvageRetryDelay = time.Second
 
 // salvage salvages a segment. It repeats reads that the disk fails, until the log gives
 // up on them.
@@ -372,6 +372,6 @@ func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
 		if unread := (*wal.UnreadableError)(nil); !errors.As(err, &unread) {
 			return changed, err
 		}
-		<-time.After(salvageWait)
+		<-time.After(salvageRetryDelay)
 	}
 }

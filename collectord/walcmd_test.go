@@ -26,8 +26,8 @@ func runWal(t *testing.T, config string, args ...string) (stdout, stderr string,
 	return out.String(), errOut.String(), status
 }
 
-// wantStatus runs a wal command and returns its lines.
-func wantStatus(t *testing.T, want int, config string, args ...string) (lines []string) {
+// mustRunWal runs a wal command and returns its lines.
+func mustRunWal(t *testing.T, want int, config string, args ...string) (lines []string) {
 	t.Helper()
 	stdout, stderr, status := runWal(t, config, args...)
 	if status != want {
@@ -41,16 +41,16 @@ func wantStatus(t *testing.T, want int, config string, args ...string) (lines []
 
 func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
 	dir := t.TempDir()
-	// The storage is away: everything stays in the log.
+	// The storage is unavailable, so everything stays in the log.
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\nshipper: {destination: 's3://usages/p', s3: {endpoint: 'http://127.0.0.1:9', region: us-east-1}}\n")
 	d := start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 400, 8, false)
 
-	if lines := wantStatus(t, 0, config, "cat"); len(lines) != 400 || !strings.HasPrefix(lines[0], `{"id":"`) {
+	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 400 || !strings.HasPrefix(lines[0], `{"id":"`) {
 		t.Errorf("cat of a live log prints %d lines", len(lines))
 	}
-	lines := wantStatus(t, 0, config, "verify", "--json")
+	lines := mustRunWal(t, 0, config, "verify", "--json")
 	var active segmentLine
 	if err := json.Unmarshal([]byte(lines[0]), &active); err != nil || len(lines) != 1 || active.State != "active" ||
 		active.Records != 400 || !*active.OK || active.Node != "edge-1" {
@@ -60,12 +60,12 @@ func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
 		t.Errorf("repair of a live log exits with %d: %s", status, stderr)
 	}
 	d.kill()
-	if lines := wantStatus(t, 0, config, "cat"); len(lines) != 400 {
-		t.Errorf("cat of what a kill left prints %d lines", len(lines))
+	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 400 {
+		t.Errorf("cat of the log of a killed daemon prints %d lines", len(lines))
 	}
-	wantStatus(t, 0, config, "repair")
+	mustRunWal(t, 0, config, "repair")
 	sealed := filepath.Join(dir, "data", "wal", "00000000000000000001-00000000000000000400", "00000000000000000001")
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); !strings.Contains(out, "sealed") || !strings.Contains(out, " 400 ") {
+	if out := strings.Join(mustRunWal(t, 0, config, "ls"), "\n"); !strings.Contains(out, "sealed") || !strings.Contains(out, " 400 ") {
 		t.Errorf("ls after repair: %s", out)
 	}
 
@@ -92,8 +92,8 @@ func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
 	if n := strings.Count(out, "\n"); status != 2 || n == 0 || uint64(n) != line.Records {
 		t.Errorf("cat of a damaged log exits with %d and prints %d lines, %d records check out", status, n, line.Records)
 	}
-	wantStatus(t, 0, config, "repair")
-	if got := wantStatus(t, 0, config, "cat"); uint64(len(got)) != line.Records {
+	mustRunWal(t, 0, config, "repair")
+	if got := mustRunWal(t, 0, config, "cat"); uint64(len(got)) != line.Records {
 		t.Errorf("%d records after repair, want %d", len(got), line.Records)
 	}
 	if report, _ := filepath.Glob(filepath.Join(dir, "data", "wal", "quarantine", "*.txt")); len(report) != 1 {
@@ -109,6 +109,6 @@ func TestWalCommandsWhereThereIsNoLog(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(config), "data")); err == nil {
-		t.Error("looking at a log that is not there has made one")
+		t.Error("a command that only reads made a log")
 	}
 }

@@ -21,12 +21,12 @@ SEGMENT is a name that collectord wal ls prints, the name of something in the qu
 file, which may be a copy. A name that tells a range of records restricts what is printed to that range; to see all
 that a file holds, copy it to another name.
 
-What could not be printed is told on standard error, by sequence numbers and by bytes of the file. The exit status is
+What could not be printed is listed on standard error, by sequence numbers and by bytes of the file. The exit status is
 2 then.`,
 		Example: `  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson
   collectord wal export ./copy-of-a-segment`,
-		Args:              argsWanted(1, 1, "the name of a segment"),
-		ValidArgsFunction: segmentNames,
+		Args:              requireArgs(1, 1, "the name of a segment"),
+		ValidArgsFunction: completeSegment,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := settings(cmd, "data_dir")
 			if err != nil {
@@ -37,8 +37,8 @@ What could not be printed is told on standard error, by sequence numbers and by 
 	}
 }
 
-// segmentNames completes the name of a segment or a file.
-func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+// completeSegment completes the name of a segment or a file.
+func completeSegment(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
 			entries, _ := log.Entries() // without the list there are no completions
@@ -53,19 +53,19 @@ func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ c
 func walExport(cmd *cobra.Command, dataDir, name string) error {
 	log, entry, err := wal.Find(dataDir, name)
 	if err != nil {
-		return noLog(err)
+		return withLogAdvice(err)
 	}
-	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
-	missing := func(format string, args ...any) {
+	out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)
+	reportMissing := func(format string, args ...any) {
 		writef(cmd.ErrOrStderr(), "not exported: "+format+"\n", args...)
 	}
 	var line []byte
 	var unprintable, exported int
 	report, err := log.Export(entry, func(r *wal.Record) error {
-		var unfit error
-		if line, unfit = shipper.AppendLine(line[:0], r); unfit != nil {
+		var lineErr error
+		if line, lineErr = shipper.AppendLine(line[:0], r); lineErr != nil {
 			unprintable++
-			missing("seq %d: %v", r.Seq, unfit)
+			reportMissing("seq %d: %v", r.Seq, lineErr)
 			return nil
 		}
 		exported++
@@ -83,10 +83,10 @@ func walExport(cmd *cobra.Command, dataDir, name string) error {
 		return nil
 	}
 	for _, g := range report.Lost {
-		missing("seq %d to %d", g.First, g.Last)
+		reportMissing("seq %d to %d", g.First, g.Last)
 	}
 	for _, d := range report.Damaged {
-		missing("bytes %d to %d", d.From, d.To-1)
+		reportMissing("bytes %d to %d", d.From, d.To-1)
 	}
 	if report.Reason == nil {
 		report.Reason = errors.New("records are missing")

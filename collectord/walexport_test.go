@@ -44,19 +44,19 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 		}
 		return all
 	}
-	export := func(segment, want string, status int, said ...string) {
+	export := func(segment, want string, status int, wantStderr ...string) {
 		t.Helper()
 		out, stderr, got := runWal(t, config, "export", segment)
 		if numbers(out) != want || got != status {
 			t.Errorf("export %s exits with %d and prints %q: %s", segment, got, numbers(out), stderr)
 		}
-		for _, s := range said {
+		for _, s := range wantStderr {
 			if !strings.Contains(stderr, s) {
-				t.Errorf("export %s does not say %q: %s", segment, s, stderr)
+				t.Errorf("export %s does not print %q: %s", segment, s, stderr)
 			}
 		}
 		if status == 0 && stderr != "" {
-			t.Errorf("export %s says %s", segment, stderr)
+			t.Errorf("export %s prints %s on standard error", segment, stderr)
 		}
 	}
 	export(name(1, 3), "123", 0)
@@ -74,13 +74,14 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	export(name(4, 6), "46", 2, "not exported: seq 5 to 5\n", "not exported: bytes ", "exported 2 records")
-	// A copy that nothing else is known of.
+	// A copy of a segment outside any log.
 	other := filepath.Join(t.TempDir(), "from another host")
 	if err := os.WriteFile(other, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	export(other, "46", 2, "not exported: seq 5 to 5\n")
-	// What is left of a damaged segment is in other segments; its bytes are in the quarantine.
+	// The readable records of a damaged segment are in other segments. Its bytes are in the
+	// quarantine.
 	segments, _ := log.Sealed()
 	if changed, err := log.Salvage(segments[1]); err != nil || !changed {
 		t.Fatal(changed, err)
@@ -94,6 +95,6 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 	export(filepath.Base(kept[0]), "", 2, "not exported: bytes 0 to ")
 
 	if _, stderr, status := runWal(t, config, "export"); status != 1 || !strings.Contains(stderr, "takes the name of a segment") {
-		t.Errorf("export of nothing exits with %d: %s", status, stderr)
+		t.Errorf("export of a missing segment exits with %d: %s", status, stderr)
 	}
 }

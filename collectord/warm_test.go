@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestAThousandWarmConnectionsNeedFewCollections: the soft limit of memory leaves
-// the garbage collector room above what a thousand served connections hold. Below
-// that it ran 200 times a second.
+// TestAThousandWarmConnectionsNeedFewCollections checks that the soft memory limit is
+// sufficiently above the memory of a thousand served connections. With a lower limit the
+// garbage collector ran 200 times a second.
 func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 	const (
 		connections = 1000
@@ -21,7 +21,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 		requests    = connections * posts * rounds
 	)
 	config, port, admin := configure(t, t.TempDir(), "")
-	edit(t, config, "http: {", "http: {header_timeout: 1m, ") // for whoever waits until all are connected
+	replaceInFile(t, config, "http: {", "http: {header_timeout: 1m, ") // for clients that wait until all are connected
 	d := start(t, config, port, admin)
 	body := usageText(1, "http")
 	request := fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
@@ -63,7 +63,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 	collections := func() float64 { return d.metrics()["go_gc_duration_seconds_count"] }
 	round(1)
 	before := collections()
-	for range rounds { // memory that is served from grows for a while
+	for range rounds { // the daemon's memory grows for a while
 		round(posts)
 	}
 	n := collections() - before
@@ -72,7 +72,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 		t.Errorf("%v collections for %d requests", n, requests)
 	}
 	if peak := d.memory().peak; peak > 96<<20 {
-		t.Errorf("the daemon took %d MiB at most", peak>>20)
+		t.Errorf("the daemon's peak is %d MiB", peak>>20)
 	}
 	d.stop()
 }

@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// maxSegmentWear is what a segment of one usage may have the daemon write, from the
-// zeros of its file to the object in the folder.
+// maxSegmentWear bounds the bytes that the daemon writes for a segment of one usage, from
+// the zeros of its file to the object in the folder.
 const maxSegmentWear = 200 << 10
 
-// TestASegmentOfOneUsageWearsTheDiskLittle reads what the kernel counts for the daemon,
-// whose log, spool and archive are on a disk of their own.
+// TestASegmentOfOneUsageWearsTheDiskLittle reads the kernel's count of written bytes. The
+// daemon's log, spool and archive are on a separate disk.
 func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 	for name, options := range map[string][]string{"ext4": nil, "ext4 without a journal": {"-O", "^has_journal"}} {
 		t.Run(name, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "image")
 			must(t, "truncate", "-s", "1G", image)
 			must(t, "mkfs.ext4", append(options, "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)...)
-			disk, dir := onDisk(t, "-o", "loop", image)
+			disk, dir := newDataDisk(t, "-o", "loop", image)
 			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 'file://"+disk.path+"/archive'}\n")
 			d := start(t, config, port, admin)
 			shipped := 0.0
@@ -43,7 +43,7 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 					until(t, "the segment is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == shipped })
 				}
 			}
-			segments(3) // the first makes directories, too
+			segments(3) // the first ones also make directories
 			const n = 20
 			before, device := d.written(), disk.written(t)
 			segments(n)
@@ -58,7 +58,7 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 	}
 }
 
-// written is how many bytes the daemon had written to a disk.
+// written returns the bytes that the daemon has written to disks.
 func (d *daemon) written() (n int64) {
 	d.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", d.cmd.Process.Pid))
@@ -72,7 +72,7 @@ func (d *daemon) written() (n int64) {
 	return n
 }
 
-// written is how many bytes the device below a file system has written.
+// written returns the bytes that the device below the file system has written.
 func (d *disk) written(t *testing.T) int64 {
 	t.Helper()
 	var st syscall.Stat_t

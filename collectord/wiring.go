@@ -55,7 +55,7 @@ func walLimits(cfg *config.Config) wal.Limits {
 	}
 }
 
-func httpLimits(cfg *config.Config, files descriptors) httpserver.Limits {
+func httpLimits(cfg *config.Config, fds descriptorUse) httpserver.Limits {
 	l := httpserver.Limits{
 		MaxRecord:      int(cfg.HTTP.MaxRecord),
 		MaxConnections: cfg.HTTP.MaxConnections, MaxTLSConnections: cfg.HTTP.MaxTLSConnections,
@@ -67,7 +67,7 @@ func httpLimits(cfg *config.Config, files descriptors) httpserver.Limits {
 		Rate:          float64(cfg.HTTP.Rate),
 		Burst:         cfg.HTTP.Burst,
 	}
-	files.bound(&l, cfg)
+	fds.limitConnections(&l, cfg)
 	return l
 }
 
@@ -88,10 +88,10 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 	}
 }
 
-func httpOptions(cfg *config.Config, files descriptors, who auth.Policy, logger *slog.Logger) httpserver.Options {
+func httpOptions(cfg *config.Config, fds descriptorUse, policy auth.Policy, logger *slog.Logger) httpserver.Options {
 	return httpserver.Options{
-		Limits:            httpLimits(cfg, files),
-		Policy:            who,
+		Limits:            httpLimits(cfg, fds),
+		Policy:            policy,
 		MaxHeader:         int(cfg.HTTP.MaxHeader),
 		MaxBody:           int(cfg.HTTP.MaxBody),
 		MaxDecoded:        int(cfg.HTTP.MaxDecoded),
@@ -133,7 +133,7 @@ func bucketFolder(cfg *config.Config) string {
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {
 	d := destination(cfg, logger)
 	logID, _ := log.Identity()
-	d.Owner = idOf(logID)
+	d.Owner = logIDText(logID)
 	return bucket.Open(d)
 }
 
@@ -173,23 +173,23 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		Ledger: log.Ledger(),
 		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
-			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			Requests: web.Requests(), Seconds: web.Latencies(), Connections: web.Connections(),
 			TLSConnections: web.TLSConnections(), MaxTLSConnections: web.MaxTLSConnections(),
-			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
+			MaxConnections: web.MaxConnections(), ClosedForRoom: web.ClosedForRoom(), Refused: web.TurnedAway(),
 			ReadsDelayed: web.ReadsDelayed(), LoopTurns: web.LoopTurns(),
-			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Policy()),
+			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: certificateExpiry(web.Policy()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Clients: web.Clients(),
 		Reload:  reload.snapshot(),
-		LogID:   idOf(logID),
+		LogID:   logIDText(logID),
 	}
 }
 
-// idOf formats a log id as in the names of objects. It returns "" for 0, which means
+// logIDText formats a log id as in the names of objects. It returns "" for 0, which means
 // that the log has not started.
-func idOf(logID uint64) string {
+func logIDText(logID uint64) string {
 	if logID == 0 {
 		return ""
 	}

@@ -63,9 +63,9 @@ func (a Address) overlaps(b Address) bool {
 	return a.IP.Port() == b.IP.Port() && a.IP.Port() != 0 && x.Is4() == y.Is4() && (x == y || x.IsUnspecified() || y.IsUnspecified())
 }
 
-// findOverlaps reports addresses that can't both be bound. The kernel's error "address
+// checkOverlaps reports addresses that can't both be bound. The kernel's error "address
 // already in use" does not show that this program itself uses the address.
-func (c *Config) findOverlaps(mistake func(key, reason string)) {
+func (c *Config) checkOverlaps(mistake func(key, reason string)) {
 	type listed struct {
 		key string
 		Address
@@ -86,9 +86,9 @@ func (c *Config) findOverlaps(mistake func(key, reason string)) {
 	}
 }
 
-// onlyIPv6 warns of [::] without an IPv4 wildcard beside it, because other programs take
-// [::] for both families.
-func (c *Config) onlyIPv6() (warnings []string) {
+// ipv6OnlyWarnings warns of [::] without an IPv4 wildcard beside it, because other
+// programs take [::] for both families.
+func (c *Config) ipv6OnlyWarnings() (warnings []string) {
 	for _, list := range []struct {
 		key string
 		all []Address

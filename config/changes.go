@@ -28,7 +28,7 @@ func (c *Config) Reloaded(next *Config) (*Config, []Change, error) {
 	var mistakes Mistakes
 	merged := build(raw, func(key, reason string) {
 		mistakes = append(mistakes, Mistake{key, "together with what needs a restart", reason})
-	}, func(keys ...string) bool { return !slices.ContainsFunc(keys, mistakes.about) })
+	}, func(keys ...string) bool { return !slices.ContainsFunc(keys, mistakes.concern) })
 	if len(mistakes) > 0 {
 		return nil, changes, mistakes
 	}

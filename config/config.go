@@ -144,7 +144,7 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 // build parses and checks the effective values. It replaces a wrong value by its default;
 // of a list it keeps the valid parts. mistake records a mistake. sound reports whether no
 // mistake was found in any of the keys.
-func build(raw map[string]string, mistake func(key, reason string), sound func(keys ...string) bool) *Config {
+func build(raw map[string]string, mistake func(key, reason string), isValid func(keys ...string) bool) *Config {
 	c := &Config{raw: raw}
 	for _, k := range keys {
 		err := errNotUTF8
@@ -154,7 +154,7 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 		if err == nil {
 			continue
 		}
-		for _, err := range parts(err) {
+		for _, err := range splitErrors(err) {
 			reason := withoutCredentials(fmt.Sprintf("%q %v", raw[k.Name], err))
 			if errors.Is(err, errCredential) {
 				reason = err.Error()
@@ -165,19 +165,19 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 			_ = k.value.set(c, k.Default) // never fails
 		}
 	}
-	c.finish(mistake, sound)
+	c.complete(mistake, isValid)
 	return c
 }
 
-// parts returns the errors that were joined to err. A wrapped error counts as one
+// splitErrors returns the errors that were joined to err. A wrapped error counts as one
 // mistake.
-func parts(err error) (all []error) {
+func splitErrors(err error) (all []error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return []error{err}
 	}
 	for _, part := range joined.Unwrap() {
-		all = append(all, parts(part)...)
+		all = append(all, splitErrors(part)...)
 	}
 	return all
 }
@@ -189,13 +189,13 @@ const (
 )
 
 var (
-	errNotUTF8  = errors.New("is not UTF-8")
-	notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+	errNotUTF8     = errors.New("is not UTF-8")
+	invalidInNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 )
 
-// finish fills in what depends on the host, and checks combinations of values. It skips a
+// complete fills in what depends on the host, and checks combinations of values. It skips a
 // combination with a wrong value, because that value is already a mistake.
-func (c *Config) finish(mistake func(key, reason string), sound func(keys ...string) bool) {
+func (c *Config) complete(mistake func(key, reason string), isValid func(keys ...string) bool) {
 	if c.Node == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -210,7 +210,7 @@ func (c *Config) finish(mistake func(key, reason string), sound func(keys ...str
 	if c.Shipper.Destination == "" {
 		c.Shipper.Destination = (&url.URL{Scheme: "file", Path: filepath.Join(c.DataDir, "archive")}).String()
 	}
-	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" && sound("shipper.s3.endpoint", "shipper.s3.region") {
+	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" && isValid("shipper.s3.endpoint", "shipper.s3.region") {
 		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
 	}
 	if c.WAL.SealSmallAfter == 0 {
@@ -219,18 +219,18 @@ func (c *Config) finish(mistake func(key, reason string), sound func(keys ...str
 			c.WAL.SealSmallAfter = defaultSealSmallAfter
 		}
 	}
-	ordered := func(lesser, greater string, a, b time.Duration) {
-		if a > b && sound(lesser, greater) {
+	checkOrder := func(lesser, greater string, a, b time.Duration) {
+		if a > b && isValid(lesser, greater) {
 			mistake(lesser, fmt.Sprintf("is more than %s (%s)", greater, durationText(b)))
 		}
 	}
-	ordered("wal.probe_min", "wal.probe_max", c.WAL.ProbeMin, c.WAL.ProbeMax)
-	ordered("shipper.retry_min", "shipper.retry_max", c.Shipper.RetryMin, c.Shipper.RetryMax)
-	ordered("shipper.retry_max", "shipper.retry_max_permanent", c.Shipper.RetryMax, c.Shipper.RetryMaxPermanent)
-	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded && sound("http.max_record", "http.max_decoded") {
+	checkOrder("wal.probe_min", "wal.probe_max", c.WAL.ProbeMin, c.WAL.ProbeMax)
+	checkOrder("shipper.retry_min", "shipper.retry_max", c.Shipper.RetryMin, c.Shipper.RetryMax)
+	checkOrder("shipper.retry_max", "shipper.retry_max_permanent", c.Shipper.RetryMax, c.Shipper.RetryMaxPermanent)
+	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded && isValid("http.max_record", "http.max_decoded") {
 		mistake("http.max_record", "is more than http.max_decoded")
 	}
-	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) && sound("http.max_in_flight", "http.max_body", "http.max_decoded") {
+	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) && isValid("http.max_in_flight", "http.max_body", "http.max_decoded") {
 		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
 	}
 	for _, pair := range [][3]string{
@@ -238,33 +238,33 @@ func (c *Config) finish(mistake func(key, reason string), sound func(keys ...str
 		{"http.tls.key", c.HTTP.TLS.Cert, "http.tls.cert"},
 		{"http.tls.cert", c.HTTP.TLS.ClientCA, "http.tls.client_ca"},
 	} {
-		if c.raw[pair[0]] == "" && pair[1] != "" && sound(pair[0]) {
+		if c.raw[pair[0]] == "" && pair[1] != "" && isValid(pair[0]) {
 			mistake(pair[2], fmt.Sprintf("needs %s, which is empty", pair[0]))
 		}
 	}
-	c.findOpen(mistake, sound)
-	c.findOverlaps(mistake)
+	c.checkExposed(mistake, isValid)
+	c.checkOverlaps(mistake)
 }
 
 // nodeOf turns the name of a host into a valid name of a node.
 func nodeOf(host string) string {
-	host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
+	host = strings.Trim(invalidInNames.ReplaceAllString(host, "-"), "-")
 	if host = host[:min(len(host), 63)]; strings.Trim(host, ".") == "" {
 		return "localhost"
 	}
 	return host
 }
 
-// findOpen reports listeners that other hosts can reach and that accept every sender.
-func (c *Config) findOpen(mistake func(key, reason string), sound func(keys ...string) bool) {
-	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && sound("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
+// checkExposed reports listeners that other hosts can reach and that accept every sender.
+func (c *Config) checkExposed(mistake func(key, reason string), isValid func(keys ...string) bool) {
+	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && isValid("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
 		for _, entry := range Entries(c.HTTP.Listen) {
 			if a := entry[0]; !a.local() {
-				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
+				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: require authentication with http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
 			}
 		}
 	}
-	if len(c.UDP.Allow) == 0 && sound("udp.allow") {
+	if len(c.UDP.Allow) == 0 && isValid("udp.allow") {
 		for _, entry := range Entries(c.UDP.Listen) {
 			if a := entry[0]; !a.local() {
 				mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a.entry()))

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func fileWith(t *testing.T, content string) string {
+func writeConfig(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "collectord.yaml")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -29,7 +29,7 @@ func load(t *testing.T, content string, flags ...string) (*Config, error) {
 	if err := set.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := Load(Source{Path: fileWith(t, content), Flags: set})
+	c, _, err := Load(Source{Path: writeConfig(t, content), Flags: set})
 	return c, err
 }
 
@@ -42,7 +42,7 @@ func mustLoad(t *testing.T, content string, flags ...string) *Config {
 	return c
 }
 
-func TestAllMistakesAreToldAtOnceWithLineAndNearestKey(t *testing.T) {
+func TestAllMistakesAreReportedAtOnceWithLineAndNearestKey(t *testing.T) {
 	t.Setenv("COLLECTORD_UDP_SOCKETS", "many")
 	_, err := load(t, `
 http:
@@ -72,7 +72,7 @@ node: ~
 		`log.level (--log-level): "loud" is not one of`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s", want)
+			t.Errorf("not reported: %s", want)
 		}
 	}
 	if len(m) != 9 {
@@ -80,14 +80,14 @@ node: ~
 	}
 }
 
-func TestWhatIsNotMeantIsAMistake(t *testing.T) {
+func TestSettingsThatAreHardlyIntendedAreMistakes(t *testing.T) {
 	for text, wrong := range map[string]string{
 		"http: {listen: '0.0.0.0:3000'}":                                  "http.listen",
 		"http: {listen: [localhost:3000, '[::]:3000']}":                   "http.listen",
 		"http: {listen: '0.0.0.0:3000', anonymous: true}":                 "",
 		"http: {listen: 'unix:/run/x.sock'}":                              "",
 		"http: {listen: '0.0.0.0:3000', tokens_file: /t}":                 "",
-		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":           "say who may in http.tokens_file or http.tls.client_ca",
+		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":           "require authentication with http.tokens_file or http.tls.client_ca",
 		"http: {listen: '[::]:1', tls: {cert: c, key: k, client_ca: a}}":  "",
 		"http: {tls: {cert: /c}}":                                         "http.tls.cert (",
 		"http: {tls: {key: /k}}":                                          "http.tls.key (",
@@ -144,7 +144,8 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 	}
 }
 
-// What is wrong in a list does not keep its other parts, and other keys, from being checked.
+// A wrong part of a list does not prevent the check of its other parts and of other
+// keys.
 func TestAMistakeHidesNoOther(t *testing.T) {
 	_, err := load(t, "http: {listen: ['h:1', '0.0.0.0:1', '[::]:x'], max_body: 1}\nudp: {listen: '0.0.0.0:2', allow: ''}\nshipper: {retry_min: 2m}\nwal: {probe_min: soon}\n")
 	for _, want := range []string{
@@ -152,7 +153,7 @@ func TestAMistakeHidesNoOther(t *testing.T) {
 		`http.max_body (`, "0.0.0.0:2 can be reached from other hosts", "is more than shipper.retry_max", "wal.probe_min (",
 	} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
-			t.Errorf("not told, or twice: %s:\n%v", want, err)
+			t.Errorf("not reported exactly once: %s:\n%v", want, err)
 		}
 	}
 	if m := Mistakes(nil); !errors.As(err, &m) || len(m) != 7 {
@@ -180,9 +181,10 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// A network of IPv4 in IPv6 is that of IPv4, since senders are.
-func TestNetworksThatCanMatchNobodyAreTold(t *testing.T) {
-	for text, want := range map[string]struct{ allow, told string }{
+// A network of IPv4-mapped addresses becomes an IPv4 network, because the addresses of
+// senders are IPv4.
+func TestNetworksThatMatchNoSenderAreWarnings(t *testing.T) {
+	for text, want := range map[string]struct{ allow, warning string }{
 		"listen: '127.0.0.1:1', allow: '::ffff:127.0.0.1/128'":      {"[127.0.0.1/32]", ""},
 		"listen: '127.0.0.1:1', allow: '::ffff:10.1.2.3/104'":       {"[10.0.0.0/8]", ""},
 		"listen: '127.0.0.1:1', allow: '::ffff:0:0/96'":             {"[0.0.0.0/0]", ""},
@@ -195,29 +197,29 @@ func TestNetworksThatCanMatchNobodyAreTold(t *testing.T) {
 		"listen: 'localhost:1', allow: '0.0.0.0/32'":                {"[0.0.0.0/32]", "no datagram comes from such an address"},
 		"listen: 'localhost:1', allow: '0.0.0.0/0,::/0,10.1.2.3/8'": {"[0.0.0.0/0 ::/0 10.0.0.0/8]", ""},
 	} {
-		c, warnings, err := Load(Source{Path: fileWith(t, "udp: {"+text+"}")})
-		if err != nil || fmt.Sprint(c.UDP.Allow) != want.allow || (want.told == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), want.told) {
+		c, warnings, err := Load(Source{Path: writeConfig(t, "udp: {"+text+"}")})
+		if err != nil || fmt.Sprint(c.UDP.Allow) != want.allow || (want.warning == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), want.warning) {
 			t.Errorf("%s: %v, %q", text, err, warnings)
 		}
 	}
 }
 
-// Whoever needs only some keys is warned of wrong values of the others, and stopped by all
-// that may be meant for his.
+// A command that uses only some keys warns of wrong values of the others. An error that
+// may concern its own keys stops it.
 func TestUnusedKeysMayBeWrong(t *testing.T) {
 	for text, wrong := range map[string]bool{
 		"http: {max_body: x}": false, "http: 7": false, "http: {max_body: ~}": false, "http: {max_body: &a 1MiB}": false, "http: {listen: '0.0.0.0:1'}": false,
 		"node: a\nnode: b": false, "htp: {}": true, "http: {max_bodi: 1MiB}": true, "a: {": true, "wal: 7": true, "wal: {probe_min: 1h}": true, "data_dir: ~": true,
 		"shipper: {level: x}": false, "shipper: 7": true, "shipper: {s3: {region: '!'}}": true, "shipper: {s3: 7}": true, "a: 1\n---\nb: 2": true,
 	} {
-		c, warnings, err := Load(Source{Path: fileWith(t, text), Uses: []string{"data_dir", "wal", "shipper.s3"}})
+		c, warnings, err := Load(Source{Path: writeConfig(t, text), Uses: []string{"data_dir", "wal", "shipper.s3"}})
 		if (err != nil) != wrong || !wrong && (len(warnings) != 1 || c.HTTP.MaxBody != 4<<20 || c.Shipper.Level != "default") {
 			t.Errorf("%s: %v, %q", text, err, warnings)
 		}
 	}
 }
 
-// Whoever has only variables to set is told of those.
+// A user who sets only variables, as in a container, gets errors that name variables.
 func TestMistakesOfVariablesNameVariables(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_LISTEN", "0.0.0.0:3000")
 	t.Setenv("COLLECTORD_UDP_LISTEN", "0.0.0.0:3000")
@@ -232,7 +234,7 @@ func TestMistakesOfVariablesNameVariables(t *testing.T) {
 		"line 1): is more than wal.probe_max (30s)",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s:\n%v", want, err)
+			t.Errorf("not reported: %s:\n%v", want, err)
 		}
 	}
 }
@@ -251,8 +253,8 @@ func TestLocalhostIsBothLoopbacks(t *testing.T) {
 	}
 }
 
-// A family of its own for each address that is written out: what stands for both
-// may lack one.
+// An address that is written out has one family. A name that stands for both families
+// may lack one on a host.
 func TestAddressesAreOfOneFamily(t *testing.T) {
 	for text, want := range map[string]string{
 		"localhost:1":            "127.0.0.1:1/localhost:1 [::1]:1/localhost:1",
@@ -289,7 +291,7 @@ func TestAnIPv6WildcardAloneIsAWarning(t *testing.T) {
 		"udp: {allow: '::/0', listen: '[::]:1'}":                   "udp.listen [::]:1 is IPv6 only",
 		"admin: {listen: '[::]:1'}":                                "admin.listen [::]:1 is IPv6 only",
 	} {
-		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
 		if err != nil || (len(warnings) > 0) != (want != "") || len(warnings) > 1 || !strings.HasPrefix(strings.Join(warnings, ""), want) {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
@@ -309,7 +311,7 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP", "wiped")
 	t.Setenv("COLLECTORD_HTTP_MAX_CONECTIONS", "8")
 	t.Setenv(TokenVariable, "cd_x")
-	c, warnings, err := Load(Source{Path: fileWith(t, "http: {max_connections: 7}")})
+	c, warnings, err := Load(Source{Path: writeConfig(t, "http: {max_connections: 7}")})
 	if err != nil || len(warnings) != 3 || c.HTTP.MaxConnections != 7 || !strings.Contains(strings.Join(warnings, "\n"), "the nearest is COLLECTORD_HTTP_MAX_CONNECTIONS") {
 		t.Errorf("%v, %v", warnings, err)
 	}
@@ -332,20 +334,20 @@ func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k, client_ca: /a}}":         0,
 		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                          0,
 	} {
-		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
 		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 takes tokens that can be read") {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
 	}
 }
 
-// A name without a slash is a credential where there are any, and a path is one
-// everywhere.
-func TestANameIsACredentialWhereSystemdHasPutSome(t *testing.T) {
+// A name without a slash is a credential if systemd passed credentials. A path is
+// always a path.
+func TestANameIsACredentialIfSystemdPassedCredentials(t *testing.T) {
 	const text = "http: {tokens_file: tokens, tls: {cert: ./cert.pem, key: /etc/key.pem}}\nshipper: {s3: {credentials_file: s3}}"
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	if c := mustLoad(t, text); c.HTTP.TokensFile != "tokens" || c.Shipper.S3.CAFile != "" {
-		t.Errorf("without: %+v", c.HTTP)
+		t.Errorf("without credentials: %+v", c.HTTP)
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/collectord.service")
 	c := mustLoad(t, text)
@@ -358,7 +360,7 @@ func TestANameIsACredentialWhereSystemdHasPutSome(t *testing.T) {
 	}
 }
 
-// Whoever sets the one age that there was gets what he asks for.
+// seal_after alone sets the age of all segments, as it did before there were two ages.
 func TestSealAfterAloneSetsTheAgeOfSmallSegmentsToo(t *testing.T) {
 	for settings, want := range map[string][2]time.Duration{
 		"":                             {time.Minute, 5 * time.Minute},
@@ -381,7 +383,7 @@ func TestSealAfterAloneSetsTheAgeOfSmallSegmentsToo(t *testing.T) {
 	}
 }
 
-// Whatever size is asked for, segments fit the log: wal lowers it.
+// Every segment size is valid: package wal lowers the size to fit the log.
 func TestNoSegmentSizeIsTooLargeForTheLog(t *testing.T) {
 	for _, settings := range []string{"wal: {max_bytes: 4MiB}", "wal: {max_bytes: 5MiB, segment_size: 256MiB}", "wal: {segment_size: 1MiB}"} {
 		mustLoad(t, settings)

@@ -14,9 +14,9 @@ const prefixMarks = "!'()*-./=_"
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
 
 // destination is file:///path or s3://bucket/prefix.
-func destination(to func(*Config) *string) value {
+func destination(field func(*Config) *string) value {
 	return value{kind: "a URL", set: func(c *Config, s string) error {
-		*to(c) = s
+		*field(c) = s
 		return checkDestination(s)
 	}}
 }

@@ -55,8 +55,8 @@ func TestAMistakeInTheDestinationIsNamed(t *testing.T) {
 	}
 }
 
-// The default is where data_dir says, whatever is in its name.
-func TestTheFolderInADataDirOfAnyNameIsInIt(t *testing.T) {
+// The default destination is in data_dir, whatever characters its name contains.
+func TestTheDefaultDestinationIsInADataDirOfAnyName(t *testing.T) {
 	for _, dir := range []string{"/a#b", "/a?b", "/50%", "/a b", "/ü"} {
 		c := mustLoad(t, "data_dir: '"+dir+"'")
 		u, err := url.Parse(c.Shipper.Destination)

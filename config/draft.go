@@ -16,18 +16,18 @@ func Read(src Source) *Draft {
 	l := &loader{source: src, origin: map[string]string{}}
 	d := &Draft{loader: l}
 	if settings := l.readFile(); settings != nil {
-		d.Warnings = l.noteEnviron()
+		d.Warnings = l.readEnviron()
 		raw, err := l.merge(settings)
 		if err != nil { // a bug in this program
 			l.fileMistake("", 0, err.Error())
 		}
-		d.Config = build(raw, l.mistake, l.sound)
+		d.Config = build(raw, l.mistake, l.isValid)
 		if src.Uses == nil {
 			d.Warnings = append(d.Warnings, d.Config.warnings()...)
 		}
 	}
 	for _, m := range l.mistakes {
-		if l.needs(m) {
+		if l.isRelevant(m) {
 			d.Mistakes = append(d.Mistakes, m)
 		} else {
 			d.Warnings = append(d.Warnings, m.String()+" (not needed here: its default is used)")
@@ -36,8 +36,8 @@ func Read(src Source) *Draft {
 	return d
 }
 
-// Sound reports whether no mistake was found in any of the keys.
-func (d *Draft) Sound(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.about) }
+// Valid reports whether no mistake was found in any of the keys.
+func (d *Draft) Valid(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.concern) }
 
 // Mistake adds a mistake in the value of a key.
 func (d *Draft) Mistake(key, reason string) {

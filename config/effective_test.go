@@ -20,7 +20,7 @@ func (c *Config) Print() []byte {
 func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_RATE", "7")
 	t.Setenv("COLLECTORD_WAL_SEAL_AFTER", "9s")
-	path := fileWith(t, "http:\n  rate: 5\n  burst: 8\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
+	path := writeConfig(t, "http:\n  rate: 5\n  burst: 8\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AddFlags(flags)
 	if err := flags.Parse([]string{"--seal-after", "3s", "--data-dir", "x y"}); err != nil {
@@ -59,21 +59,21 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	if !strings.Contains(string(e.YAML()), "\n  rate: 7 # COLLECTORD_HTTP_RATE\n") || got["node"].Value == "" {
 		t.Errorf("printed:\n%s", e.YAML())
 	}
-	// The output is a configuration that has the same effect.
+	// The output is a configuration with the same effect.
 	os.Unsetenv("COLLECTORD_HTTP_RATE")
 	os.Unsetenv("COLLECTORD_WAL_SEAL_AFTER")
-	again, err := LoadEffective(Source{Path: fileWith(t, string(e.YAML()))})
+	again, err := LoadEffective(Source{Path: writeConfig(t, string(e.YAML()))})
 	if err != nil {
 		t.Fatalf("%v, printed:\n%s", err, e.YAML())
 	}
 	for key, s := range again.all {
 		if s.Value != e.all[key].Value {
-			t.Errorf("printed, %s is %q, and was %q", key, s.Value, e.all[key].Value)
+			t.Errorf("%s is %q after printing, want %q", key, s.Value, e.all[key].Value)
 		}
 	}
 }
 
-// A name of a file can hold anything.
+// The name of a file can contain any characters.
 func TestAnOriginDoesNotEndItsComment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a\nnode: evil")
 	if err := os.WriteFile(path, []byte("node: edge-1\n"), 0o600); err != nil {

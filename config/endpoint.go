@@ -18,9 +18,9 @@ var userOfURL = regexp.MustCompile(`://.*@`)
 func withoutCredentials(text string) string { return userOfURL.ReplaceAllString(text, "://…@") }
 
 // endpoint is the URL of a storage, or host[:port] for HTTPS.
-func endpoint(to func(*Config) *string) value {
+func endpoint(field func(*Config) *string) value {
 	return value{kind: "a URL", set: func(c *Config, s string) error {
-		*to(c) = s
+		*field(c) = s
 		return checkEndpoint(s)
 	}}
 }

@@ -95,7 +95,7 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 			l.fileMistake(key, name.Line, "is not a key: a key is a plain word below its section")
 			continue
 		}
-		k, isKey := find(key)
+		k, isKey := findKey(key)
 		isSection := slices.ContainsFunc(keys, func(k Key) bool { return strings.HasPrefix(k.Name, key+".") })
 		if _, twice := settings[name.Value]; twice {
 			l.fileMistake(key, name.Line, "is set twice")
@@ -113,7 +113,7 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 				l.origin[key] = fmt.Sprintf("%s line %d", l.path, value.Line)
 			}
 		default:
-			l.fileMistake(key, name.Line, "is not a key; the nearest is "+nearest(key, names))
+			l.fileMistake(key, name.Line, "is not a key; the nearest is "+nearest(key, keysAndSections))
 		}
 	}
 }

@@ -23,7 +23,7 @@ func EnvOf(name string) string { return Key{Name: name}.Env() }
 
 // DefaultOf returns the default of a key, as the file would contain it.
 func DefaultOf(name string) string {
-	k, _ := find(name)
+	k, _ := findKey(name)
 	return k.Default
 }
 

@@ -24,9 +24,9 @@ func loadBytes(t *testing.T, content string) (*Config, error) {
 	return c, err
 }
 
-// Whatever a file holds: it is an error, or everything in it is in effect.
+// Any content of a file is an error, or all of it takes effect.
 func FuzzFile(f *testing.F) {
-	f.Add(example(f))
+	f.Add(exampleFile(f))
 	f.Add("http: {listen: [a, b]}\n")
 	f.Add("http: &h {listen: [localhost:1, 'localhost:2']}\nudp: *h\n")
 	f.Add("a: &x [*x]\n")
@@ -45,11 +45,11 @@ func FuzzFile(f *testing.F) {
 			}
 			return
 		}
-		// A second reading, which knows nothing of the first: all leaves are keys,
-		// and no other value is in effect than the one that is written.
+		// An independent parser checks the result: all leaves are keys, and only
+		// written values are in effect.
 		var root yaml.Node
 		if err := yaml.Unmarshal([]byte(content), &root); err != nil {
-			t.Fatalf("loaded, but is no YAML: %v", err)
+			t.Fatalf("loaded, but not valid YAML: %v", err)
 		}
 		var leaves func(name string, n *yaml.Node)
 		leaves = func(name string, n *yaml.Node) {
@@ -75,11 +75,11 @@ func FuzzFile(f *testing.F) {
 		for _, n := range root.Content {
 			leaves("", n)
 		}
-		printsTheSame(t, c)
+		checkPrintedLoadsEqual(t, c)
 	})
 }
 
-// Whatever the value of a key: it is an error that names the key, or in effect.
+// Any value of a key is an error that names the key, or it takes effect.
 func FuzzValue(f *testing.F) {
 	for i, k := range Keys() {
 		f.Add(i, k.Default)
@@ -104,7 +104,7 @@ func FuzzValue(f *testing.F) {
 		}
 		value, err := yaml.Marshal(s)
 		if err != nil || strings.Contains(strings.TrimRight(string(value), "\n"), "\n") {
-			return // the values of this test are on one line
+			return // this test uses only values on one line
 		}
 		c, err := loadBytes(t, text.String()+" "+string(value))
 		switch {
@@ -113,13 +113,14 @@ func FuzzValue(f *testing.F) {
 		case err == nil && c.raw[k.Name] != s:
 			t.Errorf("%s is %q, the file says %q", k.Name, c.raw[k.Name], s)
 		case err == nil:
-			printsTheSame(t, c)
+			checkPrintedLoadsEqual(t, c)
 		}
 	})
 }
 
-// printsTheSame asserts that what is printed is what is in effect.
-func printsTheSame(t *testing.T, c *Config) {
+// checkPrintedLoadsEqual asserts that the printed configuration equals the one in
+// effect.
+func checkPrintedLoadsEqual(t *testing.T, c *Config) {
 	t.Helper()
 	again, err := loadBytes(t, string(c.Print()))
 	if err != nil || !reflect.DeepEqual(c, again) {

@@ -37,7 +37,7 @@ const (
 // Keys returns the table of all settings, in the order of the example file.
 func Keys() []Key { return slices.Clone(keys) }
 
-func find(name string) (Key, bool) {
+func findKey(name string) (Key, bool) {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {
 		return Key{}, false
@@ -87,7 +87,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, origins(func(c *Config) *[]string { return &c.HTTP.Origins }),
 	},
 	{
-		"http.hosts", "", "Names or addresses that the Host header may hold on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: for example the name that a\nproxy on this host passes on.",
+		"http.hosts", "", "Names or addresses that the Host header may contain on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: for example the name that a\nproxy on this host passes on.",
 		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
 	},
 	{
@@ -95,7 +95,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, reference(func(c *Config) *string { return &c.HTTP.ProblemBase }),
 	},
 	{
-		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Users who may write to a socket may send.",
+		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Users with write permission can send.",
 		"", restart, mode(func(c *Config) *fs.FileMode { return &c.HTTP.SocketMode }),
 	},
 	{
@@ -279,7 +279,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMax }),
 	},
 	{
-		"shipper.retry_max_permanent", "5m", "Greatest value of that limit while uploads fail for a reason that somebody has to correct, such as\nmissing permissions.",
+		"shipper.retry_max_permanent", "5m", "Greatest value of that limit while uploads fail for a reason that an operator has to correct, such as\nmissing permissions.",
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{

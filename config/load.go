@@ -32,8 +32,8 @@ func (m Mistakes) Error() string {
 
 func (m Mistake) String() string { return fmt.Sprintf("%s (%s): %s", m.Key, m.Origin, m.Reason) }
 
-// about reports whether a mistake concerns the key, or a section that contains the key.
-func (m Mistakes) about(key string) bool {
+// concern reports whether a mistake concerns the key, or a section that contains the key.
+func (m Mistakes) concern(key string) bool {
 	return slices.ContainsFunc(m, func(m Mistake) bool { return isWithin(key, m.Key) })
 }
 
@@ -64,7 +64,7 @@ func (l *loader) mistake(key, reason string) {
 func (l *loader) newMistake(key, reason string) Mistake {
 	origin := l.originOf(key)
 	if strings.HasPrefix(origin, envPrefix) {
-		reason = inVariables(reason)
+		reason = nameVariables(reason)
 	}
 	return Mistake{key, origin, reason}
 }
@@ -72,12 +72,12 @@ func (l *loader) newMistake(key, reason string) Mistake {
 // flagPrefix begins the origin of a value that a flag has set.
 const flagPrefix = "--"
 
-func (l *loader) sound(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.about) }
+func (l *loader) isValid(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.concern) }
 
-// needs reports whether a mistake concerns a command that uses only some keys. An unknown
-// key concerns it, because a needed key may have been meant. A flag concerns it, because
-// the user has set it for this command.
-func (l *loader) needs(m Mistake) bool {
+// isRelevant reports whether a mistake concerns a command that uses only some keys. An
+// unknown key concerns it, because a needed key may have been meant. A flag concerns
+// it, because the user has set it for this command.
+func (l *loader) isRelevant(m Mistake) bool {
 	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
 	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {
 		return isWithin(m.Key, used) || isWithin(used, m.Key)
@@ -87,9 +87,9 @@ func (l *loader) needs(m Mistake) bool {
 // isWithin reports whether key is section, or is in that section.
 func isWithin(key, section string) bool { return key == section || strings.HasPrefix(key, section+".") }
 
-// inVariables replaces the keys in a reason by their variables, because a container may
+// nameVariables replaces the keys in a reason by their variables, because a container may
 // have nothing else to set.
-func inVariables(reason string) string {
+func nameVariables(reason string) string {
 	var pairs []string
 	// A longer name precedes its prefixes, and a name with a value precedes the bare
 	// name.
@@ -102,7 +102,7 @@ func inVariables(reason string) string {
 }
 
 func (l *loader) flag(key string) *pflag.Flag {
-	k, ok := find(key)
+	k, ok := findKey(key)
 	if l.source.Flags == nil || !ok || k.Flag == "" {
 		return nil
 	}
@@ -131,9 +131,9 @@ func (l *loader) merge(settings map[string]any) (raw map[string]string, err erro
 // TokenVariable is the name of the variable with a client's token. It sets no key.
 const TokenVariable = envPrefix + "TOKEN"
 
-// noteEnviron records which variables set keys. It warns of variables that have the
+// readEnviron records which variables set keys. It warns of variables that have the
 // prefix and set no key.
-func (l *loader) noteEnviron() (warnings []string) {
+func (l *loader) readEnviron() (warnings []string) {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, envPrefix) || name == TokenVariable {
@@ -151,17 +151,17 @@ func (l *loader) noteEnviron() (warnings []string) {
 
 // nearest returns the name that is spelled like s with the fewest edits.
 func nearest(s string, names iter.Seq[string]) (best string) {
-	least := -1
+	fewest := -1
 	for name := range names {
-		if d := distance(s, name); least < 0 || d < least {
-			best, least = name, d
+		if d := distance(s, name); fewest < 0 || d < fewest {
+			best, fewest = name, d
 		}
 	}
 	return best
 }
 
-// names yields the names of all keys and sections.
-func names(yield func(string) bool) {
+// keysAndSections yields the names of all keys and sections.
+func keysAndSections(yield func(string) bool) {
 	for _, k := range keys {
 		for i, c := range k.Name {
 			if c == '.' && !yield(k.Name[:i]) {

@@ -42,7 +42,7 @@ change at once; for the others the log names what needs a restart.
 			section = s
 			fmt.Fprintf(&b, ".SH %s\n", strings.ToUpper(roff(section)))
 		}
-		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n.br\n%s; default %s.", roff(k.Name), sentences(k.Doc), upperFirst(roff(k.Kind())), roff(quote(k.Default)))
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n.br\n%s; default %s.", roff(k.Name), roffText(k.Doc), upperFirst(roff(k.Kind())), roff(quote(k.Default)))
 		if k.Live {
 			b.WriteString(" \\fILive.\\fR")
 		}
@@ -65,8 +65,8 @@ func sectionOf(key string) string {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// sentences escapes a text for roff. No line of the result begins like a roff request.
-func sentences(doc string) string {
+// roffText escapes a text for roff. No line of the result begins like a roff request.
+func roffText(doc string) string {
 	lines := strings.Split(roff(doc), "\n")
 	for i, l := range lines {
 		if strings.HasPrefix(l, ".") || strings.HasPrefix(l, "'") {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// markdownIntro is what docs/configuration.md says before the keys.
+// markdownIntro is the part of docs/configuration.md before the keys.
 const markdownIntro = `# Configuration
 
 <!-- Generated from the table of keys by: go test ./config -update -->
@@ -46,12 +46,12 @@ and so does the content of the files that the live keys name. The others need a 
 under ` + "`needs_restart`" + `. ` + "`collectord_config_last_reload_successful`" + ` is 0 after a reload that failed.
 `
 
-const markdownProofs = `
+const markdownTests = `
 [same]: ../collectord/operator_validation_test.go "TestCheckAndRunFindTheSameMistakes, TestCheckIsAsTheDaemonsUser"
 [unused]: ../collectord/operator_forensics_test.go "TestUnusedKeysAreNotNeeded"
 `
 
-// markdown is docs/configuration.md.
+// markdown returns the content of docs/configuration.md.
 func markdown() string {
 	var b strings.Builder
 	b.WriteString(markdownIntro)
@@ -81,11 +81,11 @@ func markdown() string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString(markdownProofs)
+	b.WriteString(markdownTests)
 	return b.String()
 }
 
-// prose marks as code what Markdown would read as its own.
+// prose formats as code the text that Markdown would interpret.
 func prose(doc string) string {
 	text := regexp.MustCompile(`\bhttps?://\S*\w|\b[a-z0-9]+(?:_[a-z0-9]+)+\b|\b(?:http|udp|wal|shipper|shutdown|admin|log|net)(?:\.[a-z0-9_]+)+`).
 		ReplaceAllStringFunc(strings.ReplaceAll(doc, "\n", " "), func(s string) string { return "`" + s + "`" })
@@ -93,10 +93,10 @@ func prose(doc string) string {
 }
 
 func TestTheReferenceOfAllKeysIsUpToDate(t *testing.T) {
-	checkedIn(t, "../docs/configuration.md", []byte(markdown()))
+	compareGenerated(t, "../docs/configuration.md", []byte(markdown()))
 	for _, k := range Keys() {
 		if !strings.Contains(markdown(), "\n### `"+k.Name+"`\n") || !strings.Contains(markdown(), "`"+k.Env()+"`") {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 }

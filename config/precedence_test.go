@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// samples are valid values of each key: for the file, the environment and the
-// flag. Each differs from the one before it, the first from the default.
+// samples are valid values of each key, for the file, the environment and the flag.
+// Each differs from the previous one, and the first differs from the default.
 var samples = map[string][3]string{
 	"node": {"a", "b", "c"}, "data_dir": {"/a", "/b", "/c"},
 	"http.listen": {"127.0.0.1:1", "[::1]:2", "unix:/x"}, "http.anonymous": {"true", "false", "true"},
@@ -47,7 +47,7 @@ var samples = map[string][3]string{
 	"log.level": {"debug", "warn", "error"}, "log.format": {"text", "json", "text"},
 }
 
-// yamlFor writes one key as a file.
+// yamlFor returns a file that sets one key.
 func yamlFor(key, value string) string {
 	var b strings.Builder
 	parts := strings.Split(key, ".")
@@ -62,7 +62,7 @@ func yamlFor(key, value string) string {
 }
 
 func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
-	t.Setenv("COLLECTORD_SHIPPER_S3_ENDPOINT", "http://x:1") // an s3 destination needs to know where
+	t.Setenv("COLLECTORD_SHIPPER_S3_ENDPOINT", "http://x:1") // an s3 destination needs an endpoint
 	for _, k := range Keys() {
 		sample, ok := samples[k.Name]
 		if !ok {
@@ -70,7 +70,7 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 			continue
 		}
 		if sample[0] == k.Default || sample[1] == sample[0] || sample[2] == sample[1] {
-			t.Errorf("the samples for %s prove nothing", k.Name)
+			t.Errorf("the samples for %s do not differ from the default or from each other", k.Name)
 		}
 		t.Run(k.Name, func(t *testing.T) {
 			if k.Name == "shipper.s3.endpoint" {
@@ -81,8 +81,8 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 				t.Errorf("default is %q, want %q", last.raw[k.Name], k.Default)
 			}
 			for _, companion := range []string{"http.tls.cert", "http.tls.key"} {
-				if strings.HasPrefix(k.Name, "http.tls.") && k.Name != companion { // one of them alone is a mistake
-					other, _ := find(companion)
+				if strings.HasPrefix(k.Name, "http.tls.") && k.Name != companion { // either of them alone is a mistake
+					other, _ := findKey(companion)
 					t.Setenv(other.Env(), "/x")
 				}
 			}
@@ -112,8 +112,8 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 	}
 }
 
-// differences names the fields in which two configurations differ, as keys
-// without underscores.
+// differences returns the fields in which two configurations differ, as keys without
+// underscores.
 func differences(a, b *Config) (fields []string) {
 	var walk func(name string, a, b reflect.Value)
 	walk = func(name string, a, b reflect.Value) {
@@ -147,8 +147,8 @@ func TestEveryKeyHasItsOwnVariableAndFlag(t *testing.T) {
 	}
 }
 
-// A variable named like a section is no key's: with it, a lookup that builds
-// names of variables would lose the section.
+// No key has the name of a section. Otherwise a lookup that builds the names of
+// variables would lose the section.
 func TestNoKeyIsASection(t *testing.T) {
 	for _, a := range Keys() {
 		for _, b := range Keys() {
@@ -159,7 +159,7 @@ func TestNoKeyIsASection(t *testing.T) {
 	}
 }
 
-func TestReloadTakesLiveKeysAndNamesTheOthers(t *testing.T) {
+func TestReloadAppliesLiveKeysAndReturnsTheOthers(t *testing.T) {
 	running := mustLoad(t, "node: a\nwal: {segment_size: 4MiB, max_bytes: 16MiB}\n")
 	next := mustLoad(t, "node: b\nwal: {segment_size: 4MiB, max_bytes: 32MiB}\n")
 	got, changes, err := running.Reloaded(next)

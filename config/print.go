@@ -84,9 +84,9 @@ func write(b *strings.Builder, explain bool, value func(Key) (text, comment stri
 	}
 }
 
-// plain matches what YAML reads as text without quotes, except for the words that quote
+// unquoted matches what YAML reads as text without quotes, except for the words that quote
 // lists.
-var plain = regexp.MustCompile(`^[A-Za-z0-9./][A-Za-z0-9./_-]*$`)
+var unquoted = regexp.MustCompile(`^[A-Za-z0-9./][A-Za-z0-9./_-]*$`)
 
 // quote formats a value so that YAML reads it back as the same text. Some YAML readers
 // take the listed words for booleans or null.
@@ -94,7 +94,7 @@ func quote(s string) string {
 	switch strings.ToLower(s) {
 	case "on", "off", "yes", "no", "null":
 	default:
-		if plain.MatchString(s) {
+		if unquoted.MatchString(s) {
 			return s
 		}
 	}

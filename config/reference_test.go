@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write the files made from the table of keys")
 
-// checkedIn compares a file with what the table of keys makes of it.
-func checkedIn(t *testing.T, path string, want []byte) {
+// compareGenerated compares a file with the one generated from the table of keys.
+func compareGenerated(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
 		if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -24,15 +24,15 @@ func checkedIn(t *testing.T, path string, want []byte) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the table of keys says (go test ./config -update mends it): %v", path, err)
+		t.Errorf("%s differs from the table of keys (run go test ./config -update): %v", path, err)
 	}
 }
 
-func TestManualPageIsUpToDateAndTellsOfEveryKey(t *testing.T) {
-	checkedIn(t, "../packaging/man/collectord.yaml.5", Man())
+func TestTheManualPageIsUpToDateAndDocumentsEveryKey(t *testing.T) {
+	compareGenerated(t, "../packaging/man/collectord.yaml.5", Man())
 	for _, k := range Keys() {
 		if !bytes.Contains(Man(), []byte("\n.B "+k.Name+"\n")) || !bytes.Contains(Man(), []byte(k.Env())) {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 	for line := range strings.Lines(string(Man())) {
@@ -45,11 +45,11 @@ func TestManualPageIsUpToDateAndTellsOfEveryKey(t *testing.T) {
 }
 
 func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
-	example := example(t)
-	checkedIn(t, "../packaging/collectord.yaml", []byte(example))
-	plain := mustLoad(t, "")
-	if got := mustLoad(t, example); !reflect.DeepEqual(got, plain) {
-		t.Error("the example, all commented out, changes a default")
+	example := exampleFile(t)
+	compareGenerated(t, "../packaging/collectord.yaml", []byte(example))
+	defaults := mustLoad(t, "")
+	if got := mustLoad(t, example); !reflect.DeepEqual(got, defaults) {
+		t.Error("the example, which is all commented out, changes a default")
 	}
 	var bare strings.Builder // every key uncommented must be valid, too
 	for line := range strings.Lines(example) {
@@ -58,19 +58,19 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 		}
 		bare.WriteString(line)
 	}
-	if got := mustLoad(t, bare.String()); !reflect.DeepEqual(got, plain) {
+	if got := mustLoad(t, bare.String()); !reflect.DeepEqual(got, defaults) {
 		t.Errorf("the example, uncommented, differs from the defaults:\n%s", bare.String())
 	}
 	for _, k := range Keys() {
 		parts := strings.Split(k.Name, ".")
 		if !strings.Contains(bare.String(), parts[len(parts)-1]+": ") {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 }
 
-// example is the example file, with what flags set.
-func example(t testing.TB, set ...string) string {
+// exampleFile returns the example file with the given flags set.
+func exampleFile(t testing.TB, set ...string) string {
 	t.Helper()
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AddFlags(flags)
@@ -84,15 +84,15 @@ func example(t testing.TB, set ...string) string {
 	return string(text)
 }
 
-// The packages install what this makes.
+// The packages install a file that is generated this way.
 func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
-	plain := mustLoad(t, "")
-	text := example(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")
+	defaults := mustLoad(t, "")
+	text := exampleFile(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")
 	got := mustLoad(t, text)
 	if got.DataDir != "/var/lib/collectord" || got.Shutdown.Grace != 0 {
 		t.Errorf("data_dir %s, shutdown.grace %v", got.DataDir, got.Shutdown.Grace)
 	}
-	_, changes, err := plain.Reloaded(got)
+	_, changes, err := defaults.Reloaded(got)
 	if err != nil {
 		t.Error(err)
 	}
@@ -108,7 +108,7 @@ func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
 	for _, k := range Keys() {
 		parts := strings.Split(k.Name, ".")
 		if !regexp.MustCompile(`(?m)^ *(# )?` + parts[len(parts)-1] + `: `).MatchString(text) {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -117,6 +117,6 @@ func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Example(flags); err == nil || !strings.Contains(err.Error(), "--shutdown-grace") {
-		t.Errorf("an example with a value that is none: %v", err)
+		t.Errorf("an example with an invalid value: %v", err)
 	}
 }

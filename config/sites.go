@@ -16,9 +16,9 @@ var errOrigin = errors.New(`is not an origin as browsers send it: write https://
 
 // origins is a list of origins as browsers send them in the header Origin (RFC 6454,
 // section 6.1).
-func origins(to func(*Config) *[]string) value {
+func origins(field func(*Config) *[]string) value {
 	return value{kind: "a list of origins", list: true, set: func(c *Config, s string) (err error) {
-		*to(c), err = eachPart(s, func(part string) (string, error) {
+		*field(c), err = parseParts(s, func(part string) (string, error) {
 			if !isOrigin(part) {
 				return "", errOrigin
 			}
@@ -49,9 +49,9 @@ func isOrigin(s string) bool {
 	return err == nil && (name == host || "["+name+"]" == host)
 }
 
-func hosts(to func(*Config) *[]string) value {
+func hosts(field func(*Config) *[]string) value {
 	return value{kind: "a list of names and addresses", list: true, set: func(c *Config, s string) (err error) {
-		*to(c), err = eachPart(s, parseHost)
+		*field(c), err = parseParts(s, parseHost)
 		return err
 	}}
 }

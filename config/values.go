@@ -41,25 +41,25 @@ func checkPath(s string) error {
 	return nil
 }
 
-func path(to func(*Config) *string) value {
+func path(field func(*Config) *string) value {
 	return value{kind: "a path", set: func(c *Config, s string) error {
-		*to(c) = s
+		*field(c) = s
 		return checkPath(s)
 	}}
 }
 
 // file is a path, or the name of a systemd credential. systemd.exec(5) puts credentials
 // in a directory of their own and sets its path in CREDENTIALS_DIRECTORY.
-func file(to func(*Config) *string) value {
+func file(field func(*Config) *string) value {
 	return value{kind: "a path, or the name of a credential", set: func(c *Config, s string) error {
-		*to(c) = s
+		*field(c) = s
 		if s == "" {
 			return nil
 		}
 		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && !strings.ContainsRune(s, '/') {
-			*to(c) = filepath.Join(dir, s)
+			*field(c) = filepath.Join(dir, s)
 		}
-		return errors.Join(checkPath(s), checkFile(*to(c)))
+		return errors.Join(checkPath(s), checkFile(*field(c)))
 	}}
 }
 
@@ -85,10 +85,10 @@ func checkFile(path string) error {
 }
 
 // reference is a URI reference (RFC 3986, section 4.1) to which a fragment can be added.
-func reference(to func(*Config) *string) value {
+func reference(field func(*Config) *string) value {
 	const maxLength = 200 // every error response contains it
 	return value{kind: "a URL or a path", set: func(c *Config, s string) error {
-		*to(c) = s
+		*field(c) = s
 		u, err := url.Parse(s)
 		switch {
 		case err != nil || s == "" || strings.ContainsAny(s, " \"<>\\^`{|}") || u.String() != s:
@@ -106,37 +106,37 @@ func reference(to func(*Config) *string) value {
 	}}
 }
 
-func mode(to func(*Config) *fs.FileMode) value {
+func mode(field func(*Config) *fs.FileMode) value {
 	return value{kind: "permissions in octal", set: func(c *Config, s string) error {
 		n, err := strconv.ParseUint(s, 8, 32)
 		if err != nil || n > 0o777 {
 			return errors.New("is not permissions in octal, such as 0660")
 		}
-		*to(c) = fs.FileMode(n)
+		*field(c) = fs.FileMode(n)
 		return nil
 	}}
 }
 
-func group(to func(*Config) *int) value {
+func group(field func(*Config) *int) value {
 	return value{kind: "a group", set: func(c *Config, s string) error {
-		*to(c) = -1
+		*field(c) = -1
 		if s == "" {
 			return nil
 		}
 		if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-			*to(c) = int(n)
+			*field(c) = int(n)
 			return nil
 		}
 		g, err := user.LookupGroup(s)
 		if err != nil {
 			return errors.New("is not a group of this host")
 		}
-		*to(c), err = strconv.Atoi(g.Gid)
+		*field(c), err = strconv.Atoi(g.Gid)
 		return err
 	}}
 }
 
-func node(to func(*Config) *string) value {
+func node(field func(*Config) *string) value {
 	name := regexp.MustCompile(`^[A-Za-z0-9._-]{0,63}$`)
 	return value{kind: "a name", set: func(c *Config, s string) error {
 		if !name.MatchString(s) {
@@ -145,70 +145,70 @@ func node(to func(*Config) *string) value {
 		if s == "." || s == ".." {
 			return errors.New("is not a name: it stands for a directory")
 		}
-		*to(c) = s
+		*field(c) = s
 		return nil
 	}}
 }
 
-func choice(to func(*Config) *string, choices ...string) value {
+func choice(field func(*Config) *string, choices ...string) value {
 	all := strings.Join(choices, ", ")
 	return value{kind: "one of " + all, choices: choices, set: func(c *Config, s string) error {
 		if !slices.Contains(choices, s) {
 			return errors.New("is not one of " + all)
 		}
-		*to(c) = s
+		*field(c) = s
 		return nil
 	}}
 }
 
-func yesNo(to func(*Config) *bool) value {
+func yesNo(field func(*Config) *bool) value {
 	return value{kind: "true or false", choices: []string{"true", "false"}, set: func(c *Config, s string) error {
 		if s != "true" && s != "false" {
 			return errors.New("is neither true nor false")
 		}
-		*to(c) = s == "true"
+		*field(c) = s == "true"
 		return nil
 	}}
 }
 
-func count(least, most int, to func(*Config) *int) value {
-	span := fmt.Sprintf("%d to %d", least, most)
+func count(lowest, highest int, field func(*Config) *int) value {
+	span := fmt.Sprintf("%d to %d", lowest, highest)
 	return value{kind: "a whole number from " + span, limit: true, set: func(c *Config, s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil {
 			return errors.New("is not a whole number")
 		}
-		if n < least || n > most {
+		if n < lowest || n > highest {
 			return errors.New("is not from " + span)
 		}
-		*to(c) = n
+		*field(c) = n
 		return nil
 	}}
 }
 
-func duration(least, most time.Duration, to func(*Config) *time.Duration) value {
-	span := durationText(least) + " to " + durationText(most)
+func duration(lowest, highest time.Duration, field func(*Config) *time.Duration) value {
+	span := durationText(lowest) + " to " + durationText(highest)
 	return value{kind: "a duration from " + span, limit: true, set: func(c *Config, s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil {
 			return errors.New("is not a duration such as 500ms, 5s, 2m or 1h")
 		}
-		if d < least || d > most {
+		if d < lowest || d > highest {
 			return errors.New("is not from " + span)
 		}
-		*to(c) = d
+		*field(c) = d
 		return nil
 	}}
 }
 
 // durationOr is a duration, or empty for 0.
-func durationOr(least, most time.Duration, to func(*Config) *time.Duration) value {
-	v := duration(least, most, to)
+func durationOr(lowest, highest time.Duration, field func(*Config) *time.Duration) value {
+	v := duration(lowest, highest, field)
 	v.kind += ", or empty"
 	set := v.set
 	v.set = func(c *Config, s string) error {
 		if s == "" {
-			*to(c) = 0
+			*field(c) = 0
 			return nil
 		}
 		return set(c, s)
@@ -266,47 +266,47 @@ func sizeText(n int64) string {
 	return "0"
 }
 
-func size(least, most int64, to func(*Config) *int64) value {
-	span := sizeText(least) + " to " + sizeText(most)
+func size(lowest, highest int64, field func(*Config) *int64) value {
+	span := sizeText(lowest) + " to " + sizeText(highest)
 	return value{kind: "a size from " + span, limit: true, set: func(c *Config, s string) error {
 		n, ok := parseSize(s)
 		if !ok {
 			return errors.New("is not a size such as 65536, 512KiB, 8MiB or 4GiB")
 		}
-		if n < least || n > most {
+		if n < lowest || n > highest {
 			return errors.New("is not from " + span)
 		}
-		*to(c) = n
+		*field(c) = n
 		return nil
 	}}
 }
 
 // rate is a size per second. The unit of time is required, so that a rate in bits or per
 // minute is not mistaken for bytes per second.
-func rate(least, most int64, to func(*Config) *int64) value {
-	span := sizeText(least) + "/s to " + sizeText(most) + "/s"
+func rate(lowest, highest int64, field func(*Config) *int64) value {
+	span := sizeText(lowest) + "/s to " + sizeText(highest) + "/s"
 	return value{kind: "a rate from " + span, limit: true, set: func(c *Config, s string) error {
 		amount, found := strings.CutSuffix(s, "/s")
 		n, ok := parseSize(amount)
 		if !ok || !found {
 			return errors.New("is not a rate such as 512B/s, 64KiB/s or 1MiB/s")
 		}
-		if n < least || n > most {
+		if n < lowest || n > highest {
 			return errors.New("is not from " + span)
 		}
-		*to(c) = n
+		*field(c) = n
 		return nil
 	}}
 }
 
 // rateOrNone is a rate, or 0 for no limit.
-func rateOrNone(least, most int64, to func(*Config) *int64) value {
-	v := rate(least, most, to)
+func rateOrNone(lowest, highest int64, field func(*Config) *int64) value {
+	v := rate(lowest, highest, field)
 	bounded := v.set
 	v.kind = "0, or " + v.kind
 	v.set = func(c *Config, s string) error {
 		if s == "0" {
-			*to(c) = 0
+			*field(c) = 0
 			return nil
 		}
 		return bounded(c, s)
@@ -315,31 +315,31 @@ func rateOrNone(least, most int64, to func(*Config) *int64) value {
 }
 
 // word is a text that an HTTP header can contain.
-func word(to func(*Config) *string) value {
+func word(field func(*Config) *string) value {
 	form := regexp.MustCompile(`^[A-Za-z0-9_-]{0,64}$`)
 	return value{kind: "a word", set: func(c *Config, s string) error {
 		if !form.MatchString(s) {
 			return errors.New("may hold letters, digits, underscores and hyphens, at most 64")
 		}
-		*to(c) = s
+		*field(c) = s
 		return nil
 	}}
 }
 
-func sse(to func(*Config) *string) value {
+func sse(field func(*Config) *string) value {
 	form := regexp.MustCompile(`^(|s3|kms|kms:[!-~]{1,256})$`)
 	return value{kind: "s3, kms or kms:KEY", set: func(c *Config, s string) error {
 		if !form.MatchString(s) {
 			return errors.New("is neither s3, kms nor kms:KEY")
 		}
-		*to(c) = s
+		*field(c) = s
 		return nil
 	}}
 }
 
-func networks(to func(*Config) *[]netip.Prefix) value {
+func networks(field func(*Config) *[]netip.Prefix) value {
 	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) (err error) {
-		*to(c), err = eachPart(s, parseNetwork)
+		*field(c), err = parseParts(s, parseNetwork)
 		return err
 	}}
 }
@@ -357,13 +357,13 @@ func parseNetwork(s string) (p netip.Prefix, err error) {
 	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked(), nil
 }
 
-// eachPart parses the parts of a list. It returns the valid parts, and an error that
+// parseParts parses the parts of a list. It returns the valid parts, and an error that
 // names the others.
-func eachPart[T any](list string, parse func(part string) (T, error)) (all []T, err error) {
+func parseParts[T any](list string, parse func(part string) (T, error)) (all []T, err error) {
 	for _, part := range splitList(list) {
 		one, wrong := parse(part)
 		if wrong != nil {
-			err = errors.Join(err, badPart(part, list, wrong))
+			err = errors.Join(err, partError(part, list, wrong))
 			continue
 		}
 		all = append(all, one)
@@ -371,8 +371,8 @@ func eachPart[T any](list string, parse func(part string) (T, error)) (all []T, 
 	return all, err
 }
 
-// badPart adds to err which part of the list is wrong.
-func badPart(part, list string, err error) error {
+// partError adds to err which part of the list is wrong.
+func partError(part, list string, err error) error {
 	if part == list {
 		return err
 	}
@@ -393,17 +393,17 @@ func splitList(s string) (parts []string) {
 
 var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, :3000 (IPv4 and IPv6), or off")
 
-func addresses(network string, to func(*Config) *[]Address) value {
+func addresses(network string, field func(*Config) *[]Address) value {
 	return value{kind: "a list of addresses, or off", list: true, set: func(c *Config, s string) error {
-		*to(c) = nil
+		*field(c) = nil
 		if s == "off" {
 			return nil
 		}
 		if s == "" {
 			return errListen
 		}
-		lists, err := eachPart(s, func(part string) ([]Address, error) { return parseAddress(part, network) })
-		*to(c) = slices.Concat(lists...)
+		lists, err := parseParts(s, func(part string) ([]Address, error) { return parseAddress(part, network) })
+		*field(c) = slices.Concat(lists...)
 		return err
 	}}
 }

@@ -20,21 +20,21 @@ func (c *Config) warnings() (all []string) {
 	if e := c.Shipper.S3.Endpoint; strings.HasPrefix(c.Shipper.Destination, "s3://") && isPlaintext(e) {
 		all = append(all, fmt.Sprintf("shipper.s3.endpoint %s is not encrypted: usages can be read and changed on their way (write https://)", e))
 	}
-	return slices.Concat(all, c.onlyIPv6(), c.neverAllowed())
+	return slices.Concat(all, c.ipv6OnlyWarnings(), c.unmatchedNetworks())
 }
 
-// neverAllowed warns of networks from which no datagram can come: networks of a family
+// unmatchedNetworks warns of networks from which no datagram can come: networks of a family
 // that no address of udp.listen has, and networks without a valid sender address.
-func (c *Config) neverAllowed() (warnings []string) {
-	heard := func(network netip.Prefix) bool {
+func (c *Config) unmatchedNetworks() (warnings []string) {
+	hasListener := func(network netip.Prefix) bool {
 		return slices.ContainsFunc(c.UDP.Listen, func(a Address) bool { return a.IP.Addr().Is4() == network.Addr().Is4() })
 	}
-	everybody := slices.ContainsFunc(c.UDP.Allow, func(network netip.Prefix) bool { return network.Bits() == 0 && heard(network) })
+	everybody := slices.ContainsFunc(c.UDP.Allow, func(network netip.Prefix) bool { return network.Bits() == 0 && hasListener(network) })
 	for _, network := range c.UDP.Allow {
 		first := network.Addr()
 		switch {
 		case everybody && network.Bits() == 0: // if one of 0.0.0.0/0 and ::/0 has a listener, the other is harmless
-		case len(c.UDP.Listen) > 0 && !heard(network):
+		case len(c.UDP.Listen) > 0 && !hasListener(network):
 			family := map[bool]string{true: "IPv4", false: "IPv6"}[first.Is4()]
 			warnings = append(warnings, fmt.Sprintf("udp.allow %s matches no sender: udp.listen has no %s address", network, family))
 		case first.IsMulticast(), first.IsUnspecified() && network.IsSingleIP():

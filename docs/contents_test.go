@@ -11,17 +11,17 @@ import (
 
 func TestDocumentsAreShort(t *testing.T) {
 	for _, d := range documents(t) {
-		most := 300
+		maxLines := 300
 		switch lines := strings.Count(d.text, "\n"); {
 		case strings.Contains(d.text, "<!-- Generated"):
-		case d.path == "README.md" && lines > 150, lines > most:
+		case d.path == "README.md" && lines > 150, lines > maxLines:
 			t.Errorf("%s has %d lines", d.path, lines)
 		}
 	}
 }
 
-// TestReadersFindTheirWay checks that what somebody new looks for is at most three clicks
-// away from the README: that many links lead to the page that has it.
+// TestReadersFindTheirWay checks that a new user finds each subject within three clicks: at
+// most three links lead from the README to its page.
 func TestReadersFindTheirWay(t *testing.T) {
 	all := documents(t)
 	clicks := map[string]int{"README.md": 0}
@@ -119,9 +119,9 @@ func TestTheKindsOfFailuresAreDocumented(t *testing.T) {
 	}
 }
 
-// TestTheFiguresOfTheReadmeAreThoseOfTheBenchmarks looks for each of them in
+// TestReadmeFiguresAreThoseOfTheBenchmarks looks for each of them in
 // docs/benchmarks.md.
-func TestTheFiguresOfTheReadmeAreThoseOfTheBenchmarks(t *testing.T) {
+func TestReadmeFiguresAreThoseOfTheBenchmarks(t *testing.T) {
 	all := documents(t)
 	_, figures, _ := strings.Cut(all["README.md"].text, "\n## Figures\n")
 	figures, _, _ = strings.Cut(figures, "\n## ")

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// document is README.md or a page of docs/.
+// document is README.md or a page in docs/.
 type document struct {
 	path     string // from the root of the tree
 	text     string
@@ -38,7 +38,7 @@ var (
 	unslugged  = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
 )
 
-// documents are README.md and all pages of docs/.
+// documents reads README.md and all pages in docs/.
 func documents(t *testing.T) map[string]*document {
 	t.Helper()
 	pages, err := filepath.Glob("*.md")
@@ -86,7 +86,7 @@ func readDocument(t *testing.T, name, text string) *document {
 	return d
 }
 
-// slug is the anchor that a heading gets.
+// slug returns the anchor of a heading.
 func slug(heading string) string {
 	return strings.ReplaceAll(unslugged.ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
 }
@@ -104,8 +104,8 @@ func (d *document) resolve(target string) (file, anchor string) {
 	return path.Join(path.Dir(d.path), file), anchor
 }
 
-// eachFile calls a function with each file of the tree, by its path from the root. Files
-// that git does not keep are left out.
+// eachFile calls a function with the path of each file of the tree. It skips files that git
+// does not track.
 func eachFile(t *testing.T, call func(name string)) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(file string, e fs.DirEntry, err error) error {

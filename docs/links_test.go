@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestEachLinkOfTheDocumentsLeadsSomewhere(t *testing.T) {
+func TestEveryLinkOfTheDocumentsHasATarget(t *testing.T) {
 	all := documents(t)
 	for _, d := range all {
 		for _, l := range d.links {
@@ -117,8 +117,8 @@ func TestDocumentsNameFilesThatExist(t *testing.T) {
 	}
 }
 
-// TestHintsNamePagesThatExist looks in everything that users read, such as hints and
-// example files, for pages such as docs/storages.md, Permissions: the page has that heading.
+// TestHintsNamePagesThatExist finds references such as docs/storages.md, Permissions in all
+// texts for users, such as hints and example files. The page must have that heading.
 func TestHintsNamePagesThatExist(t *testing.T) {
 	all := documents(t)
 	hint := regexp.MustCompile(`\bdocs/[\w-]+\.md(?:, ([A-Z][a-z]*(?: [a-z]+)*))?`)

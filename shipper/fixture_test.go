@@ -28,7 +28,7 @@ const testLimit = 2 * time.Minute
 
 func openLog(t *testing.T, dir string) *wal.Log {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)

@@ -64,7 +64,7 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 		"two, and some calls fail":       {uploaded: []int{1, 3}, behaviour: someFail(), want: "1-10 true, 21-30 true, 41-50 true"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			testrun.ClearOfTheHour()
+			testrun.WaitPastHourEnd()
 			f, store := newFake(t)
 			dir := t.TempDir()
 			options := wal.Options{Node: "edge-1", SegmentSize: 16 << 10}

@@ -49,7 +49,7 @@ func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
 }
 
 func testStorm(t *testing.T, conditions, segments int) {
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	f, store := newFake(t)
 	l, err := wal.Open(t.TempDir(), wal.Options{Node: "edge-1"})
 	if err != nil {

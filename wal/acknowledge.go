@@ -42,7 +42,7 @@ func (i *Inspector) PutAside() (all []Aside, err error) {
 			ok = true
 		}
 		if !ok {
-			b.leave(filepath.Join(i.dir, e.Name()), errNotPart)
+			b.listLeft(filepath.Join(i.dir, e.Name()), errNotPart)
 		}
 	}
 	b.refreshAside()

@@ -11,11 +11,12 @@ import (
 	"collectord/wal"
 )
 
-// TestWhatIsAcknowledgedIsKeptAndNoLongerCounted acknowledges beside a running log.
-func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
+// TestAcknowledgedEntriesAreKeptAndNoLongerCounted acknowledges entries while a log is
+// open.
+func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
-	unsealed(t, data)
+	makeOpenLog(t, data)
 	in := func(name string) string { return filepath.Join(data, "wal", name) }
 	err := errors.Join(os.RemoveAll(in("next")), os.WriteFile(in("next"), []byte("next"), 0o600), os.RemoveAll(in("LOG")), os.Mkdir(in("LOG"), 0o700),
 		os.WriteFile(in("notes.txt"), []byte("notes"), 0o600), os.WriteFile(in("00000000000000000003-00000000000000000004/00000000000000000001"), []byte("torn"), 0o600))
@@ -27,13 +28,13 @@ func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shipAll(t, l) // with a salvage, whose bytes go to the quarantine
-	aside := func(want int) {
+	shipAll(t, l) // it salvages a segment, and the damaged bytes go to the quarantine
+	wantPutAside := func(want int) {
 		t.Helper()
 		deadline := time.Now().Add(testLimit)
 		for l.Stats().PutAside != want || len(l.PutAside()) != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d things are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())
+				t.Fatalf("%d entries are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())
 			}
 			<-time.After(10 * time.Millisecond)
 		}
@@ -44,19 +45,19 @@ func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
 			t.Errorf("acknowledged %q, %v", done, err)
 		}
 	}
-	aside(4)
+	wantPutAside(4)
 	kept := filesBelow(t, data)
 	i := slices.IndexFunc(l.PutAside(), func(a wal.Aside) bool { return filepath.Base(a.Path) != "notes.txt" })
 	acknowledge(1, l.PutAside()[i].Path)
-	aside(3)
+	wantPutAside(3)
 	acknowledge(1, "notes.txt")
-	aside(2)
+	wantPutAside(2)
 	acknowledge(2)
-	aside(0)
+	wantPutAside(0)
 	acknowledge(0)
 	for what, path := range kept {
 		if filesBelow(t, data)[what] == "" {
-			t.Errorf("%s is gone", path)
+			t.Errorf("%s is missing", path)
 		}
 	}
 	for _, name := range []string{"../x", "x", "..", ".", "quarantine", "wal/quarantine/acknowledged"} {
@@ -71,5 +72,5 @@ func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	aside(2) // another file, and one of another name
+	wantPutAside(2) // the file at the acknowledged path is another one, and the acknowledged one has another name
 }

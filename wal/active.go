@@ -12,22 +12,22 @@ import (
 // by another goroutine.
 type active struct {
 	*segment.Writer
-	dir     string
-	first   uint64    // seq of the first record; 0 until the segment is active
-	count   uint64    // number of acknowledged records
-	firstAt int64     // ReceivedAt of the first record
-	since   time.Time // when the commit of the first record began, on the monotonic clock
-	fillTo  int64     // file size in bytes up to which zeros were requested
-	failed  bool      // a write or sync failed, so the file is cut to acked before it is sealed
-	acked   int64     // file size in bytes up to the last acknowledged record
-	unsaved bool      // some records are written but not synced yet; with SyncInterval they are acknowledged
+	dir           string
+	first         uint64    // seq of the first record; 0 until the segment is active
+	count         uint64    // number of acknowledged records
+	firstAt       int64     // ReceivedAt of the first record
+	since         time.Time // when the commit of the first record began, on the monotonic clock
+	fillRequested int64     // file size in bytes up to which zeros were requested
+	failed        bool      // a write or sync failed, so the file is cut to ackedBytes before it is sealed
+	ackedBytes    int64     // file size in bytes up to the last acknowledged record
+	unsynced      bool      // some records are written but not synced yet; with SyncInterval they are acknowledged
 }
 
 // createActive creates a segment that has only a header, with zeros and reserved space
 // ahead. It is durable under the name dir.
-func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
+func (b *base) createActive(dir string, prealloc segment.Prealloc) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
-	w, err := segment.Create(b.disk, dir, header, ahead, b.opts.newWriter)
+	w, err := segment.Create(b.disk, dir, header, prealloc, b.opts.newWriter)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 // reportCopies logs, at most once, that segments are smaller than configured because
 // the log library keeps a copy of them in memory.
 func (b *base) reportCopies(w *segment.Writer) {
-	if w.Copies() && w.Limit(b.sealing().size) < b.sealing().size {
+	if w.KeepsCopies() && w.Limit(b.sealing().size) < b.sealing().size {
 		b.copiesReported.Do(func() {
 			b.opts.Logger.Warn("segments are sealed at a smaller size than configured: the log library of this build keeps a copy of them in memory (install a released build)",
 				"bytes", w.Limit(b.sealing().size), "configured", b.opts.SegmentSize)
@@ -49,7 +49,7 @@ func (b *base) reportCopies(w *segment.Writer) {
 // sync makes everything written durable. After an error the caller must abandon the
 // segment.
 func (a *active) sync() error {
-	a.unsaved = false // also after an error, since no sync is retried
+	a.unsynced = false // also after an error, since no sync is retried
 	return a.Sync()
 }
 
@@ -59,7 +59,7 @@ func (a *active) trim() error {
 	if !a.failed {
 		return a.Trim()
 	}
-	return a.CutTo(a.acked)
+	return a.CutTo(a.ackedBytes)
 }
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }

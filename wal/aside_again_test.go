@@ -23,9 +23,9 @@ func (m mountedQuarantine) Rename(from, to string) error {
 	return m.FS.Rename(from, to)
 }
 
-// TestWhatCanNotBeMovedToTheQuarantineIsRenamedOnce also holds that it keeps nothing
-// else from being put in order.
-func TestWhatCanNotBeMovedToTheQuarantineIsRenamedOnce(t *testing.T) {
+// TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce also asserts that such
+// entries do not prevent the rest of the recovery.
+func TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	dir := filepath.Join(data, "wal")
 	empty := segment.ActiveName(10)
@@ -34,12 +34,12 @@ func TestWhatCanNotBeMovedToTheQuarantineIsRenamedOnce(t *testing.T) {
 	}
 	places := []string{filepath.Join(lostName, "x"), segment.SealedName(1, 2) + goneSuffix}
 	for _, place := range places {
-		putInTheWay(t, filepath.Join(dir, place))
+		putForeignFile(t, filepath.Join(dir, place))
 	}
 	var before []string
 	for start := range 3 {
-		l := open(t, data, Options{files: mountedQuarantine{vfs.OS{}}})
-		for range 3 { // each reads the notes
+		l := openLog(t, data, Options{files: mountedQuarantine{vfs.OS{}}})
+		for range 3 { // each call reads the notes
 			if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 				t.Errorf("start %d: notes %v, %v", start, notes, err)
 			}

@@ -15,15 +15,15 @@ import (
 // with a mutex and the atomic ones change. The fields opts and disk and the paths never
 // change.
 type base struct {
-	opts    Options // passed to Open, with defaults
-	disk    vfs.Disk
-	calls   *vfs.Calls // the calls of disk that are under way, to name one that hangs
-	dataDir string
-	dir     string // dataDir/wal
-	logID   uint64
-	unnamed bool // LOG could not be written, so only segment headers contain the log id
-	runID   uint64
-	closing chan struct{} // closed by Close
+	opts            Options // passed to Open, with defaults
+	disk            vfs.Disk
+	calls           *vfs.Calls // the calls of disk that are under way, to name one that hangs
+	dataDir         string
+	dir             string // dataDir/wal
+	logID           uint64
+	identityUnsaved bool // LOG could not be written, so only segment headers contain the log id
+	runID           uint64
+	closing         chan struct{} // closed by Close
 
 	tolerance tolerance // of the present attempt to start; skipAny afterwards
 	aside     aside
@@ -36,8 +36,8 @@ type base struct {
 	findings   map[Finding]uint64
 }
 
-// found counts a finding and logs it.
-func (b *base) found(f Finding, level slog.Level, message string, args ...any) {
+// reportFinding counts a finding and logs it.
+func (b *base) reportFinding(f Finding, level slog.Level, message string, args ...any) {
 	b.findingsMu.Lock()
 	b.findings[f]++
 	b.findingsMu.Unlock()

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// BenchmarkAppend is for profiles; make bench measures beside the bare disk.
+// BenchmarkAppend is for profiles. To compare the log with the bare disk, use make
+// bench.
 func BenchmarkAppend(b *testing.B) {
 	for _, appenders := range []int{1, 16, 64, 256, 1000} {
 		b.Run(fmt.Sprint(appenders), func(b *testing.B) {

@@ -20,49 +20,50 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// recorder lists the calls of a log that change a disk, by name and the last part of
-// the path.
-type recorder struct {
-	mu    sync.Mutex // guards what follows
-	calls []string
-	fails []string // the next calls that fail, in this order
+// callRecorder records the calls of a log that change a disk, by operation and last
+// element of the path.
+type callRecorder struct {
+	mu       sync.Mutex // guards the fields below
+	calls    []string
+	failNext []string // calls to fail, in this order
 }
 
-func (r *recorder) disk() vfs.FS {
+func (r *callRecorder) disk() vfs.FS {
 	return errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		call := op + " " + filepath.Base(path)
-		if op == "fsync" && filepath.Base(path) == segment.FileName { // and of what
+		if op == "fsync" && filepath.Base(path) == segment.FileName { // name the segment instead of its file
 			call = op + " " + filepath.Base(filepath.Dir(path))
 		}
 		r.calls = append(r.calls, call)
-		if len(r.fails) > 0 && r.fails[0] == call {
-			r.fails = r.fails[1:]
+		if len(r.failNext) > 0 && r.failNext[0] == call {
+			r.failNext = r.failNext[1:]
 			return syscall.EIO
 		}
 		return nil
 	}}
 }
 
-// open opens a log, and has the list begin once that makes no calls of its own.
-func (r *recorder) open(t *testing.T, dir string) *Log {
+// open opens a log, waits until it makes no calls of its own, and then clears the list.
+func (r *callRecorder) open(t *testing.T, dir string) *Log {
 	t.Helper()
-	l := open(t, dir, Options{files: r.disk()})
+	l := openLog(t, dir, Options{files: r.disk()})
 	until(t, "a segment is prepared", func() bool { return len(l.roller.rolls.next) == 1 })
-	r.begin()
+	r.reset()
 	return l
 }
 
-// begin begins another list. These calls fail once each, one after the other.
-func (r *recorder) begin(fails ...string) {
+// reset clears the list. Each of the given calls then fails once, one after the other.
+func (r *callRecorder) reset(fails ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.calls, r.fails = nil, fails
+	r.calls, r.failNext = nil, fails
 }
 
-// check fails the test unless these calls came in this order, maybe with others.
-func (r *recorder) check(t *testing.T, want ...string) {
+// wantCalls fails the test unless the given calls came in this order. Other calls may
+// come between them.
+func (r *callRecorder) wantCalls(t *testing.T, want ...string) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,64 +78,66 @@ func (r *recorder) check(t *testing.T, want ...string) {
 	}
 }
 
-// TestALeftoverIsDurableBeforeItIsSealed is of what a kill left in memory only.
+// TestALeftoverIsDurableBeforeItIsSealed: a killed process may have left records only
+// in memory.
 func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
-	dir, _ := unsealedDir(t, 9)
-	var r recorder
-	open(t, dir, Options{files: r.disk()})
-	r.check(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
+	dir, _ := openSegmentDir(t, 9)
+	var r callRecorder
+	openLog(t, dir, Options{files: r.disk()})
+	r.wantCalls(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
 }
 
-// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable is of a start that finds nothing else
-// that tells the next seq.
+// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable: without the name of a removed
+// segment, a start would not know the next seq.
 func TestARemovedNameIsDeletedOnceTheActiveOneIsDurable(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	gone := filepath.Dir(file) + goneSuffix
 	if err := os.Rename(filepath.Dir(file), gone); err != nil {
 		t.Fatal(err)
 	}
-	var r recorder
-	open(t, dir, Options{files: r.disk()})
-	r.check(t, "rename "+nextName, "fsync wal", "rmdir "+filepath.Base(gone))
+	var r callRecorder
+	openLog(t, dir, Options{files: r.disk()})
+	r.wantCalls(t, "rename "+nextName, "fsync wal", "rmdir "+filepath.Base(gone))
 }
 
-// TestASegmentWithAnothersContentKeepsItsSeqsInACrash is of an unsealed segment that a disk
-// made a copy of one that was shipped: a start that ends early must not free its seqs.
+// TestASegmentWithAnothersContentKeepsItsSeqsInACrash: the disk replaced the content of
+// an unsealed segment by that of a shipped one. An interrupted start must not free the
+// seqs of its name.
 func TestASegmentWithAnothersContentKeepsItsSeqsInACrash(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	log := filepath.Dir(filepath.Dir(file))
-	wrong := segment.ActiveName(11) // one digit
+	wrong := segment.ActiveName(11) // it differs in one digit
 	if err := errors.Join(os.RemoveAll(filepath.Join(log, segment.ActiveName(10))), os.Rename(filepath.Dir(file), filepath.Join(log, wrong))); err != nil {
 		t.Fatal(err)
 	}
-	var r recorder
-	l := open(t, dir, Options{files: r.disk()})
-	r.check(t, "mkdir "+wrong+goneSuffix, "fsync wal", "rename "+wrong, "rename "+nextName, "fsync wal", "rmdir "+wrong+goneSuffix)
+	var r callRecorder
+	l := openLog(t, dir, Options{files: r.disk()})
+	r.wantCalls(t, "mkdir "+wrong+goneSuffix, "fsync wal", "rename "+wrong, "rename "+nextName, "fsync wal", "rmdir "+wrong+goneSuffix)
 	if next := l.queue.nextSeq; next != 11 {
 		t.Errorf("next seq %d", next)
 	}
 }
 
-// TestALossIsNotedOnceItsDecisionIsDurable has neither the name that decides it made
-// durable, nor the rename undone.
+// TestALossIsNotedOnceItsDecisionIsDurable makes both the sync of the rename and its
+// undo fail.
 func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
-	var r recorder
+	var r callRecorder
 	l := r.open(t, dir)
 	all, _ := l.Sealed()
 	evicted := all[0].String() + evictedSuffix
-	r.begin("fsync wal", "rename "+evicted)
+	r.reset("fsync wal", "rename "+evicted)
 	if err := all[0].evict(); err != nil {
 		t.Fatal(err)
 	}
-	r.check(t, "rename "+all[0].String(), "fsync wal", "rename "+evicted, "fsync wal", "write "+all[0].String())
+	r.wantCalls(t, "rename "+all[0].String(), "fsync wal", "rename "+evicted, "fsync wal", "write "+all[0].String())
 }
 
-// TestANewestNameIsDeletedOnceTheNextIsDurable is of a removal that is tried again when
-// another segment has become the active one.
+// TestANewestNameIsDeletedOnceTheNextIsDurable retries a removal after another segment
+// has become active.
 func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
-	var r recorder
+	var r callRecorder
 	l := r.open(t, dir)
 	all, _ := l.Sealed()
 	d := all[0].removal("")
@@ -142,18 +145,18 @@ func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
 	if err := l.disk.RenameDurably(all[0].dir, d.dir); err != nil {
 		t.Fatal(err)
 	}
-	r.begin()
+	r.reset()
 	if err := l.shelf.deleteGone(d); err != nil {
 		t.Fatal(err)
 	}
-	r.check(t, "fsync wal", "unlink", "rmdir "+filepath.Base(d.dir))
+	r.wantCalls(t, "fsync wal", "unlink", "rmdir "+filepath.Base(d.dir))
 }
 
-// TestATombstoneIsDeletedOnceTheActiveNameIsDurable is of names that told the next seq until
-// another segment became the active one.
+// TestATombstoneIsDeletedOnceTheActiveNameIsDurable: until then its name gives the next
+// seq.
 func TestATombstoneIsDeletedOnceTheActiveNameIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
-	var r recorder
+	var r callRecorder
 	l := r.open(t, dir)
 	gone := filepath.Join(l.dir, segment.SealedName(20, 29)+goneSuffix)
 	if err := l.disk.MkdirDurably(gone); err != nil {
@@ -162,39 +165,40 @@ func TestATombstoneIsDeletedOnceTheActiveNameIsDurable(t *testing.T) {
 	l.shelf.lock()
 	l.shelf.addTombstoneLocked(gone)
 	l.shelf.unlock()
-	r.begin()
+	r.reset()
 	if !l.shelf.deleteTombstones() {
-		t.Fatal("it is to be tried again")
+		t.Fatal("deleteTombstones wants a retry")
 	}
-	r.check(t, "fsync wal", "rmdir "+filepath.Base(gone))
+	r.wantCalls(t, "fsync wal", "rmdir "+filepath.Base(gone))
 }
 
-func TestPiecesOfAnAttemptThatFailedAreDeletedFirst(t *testing.T) {
+func TestPiecesOfAFailedAttemptAreDeletedFirst(t *testing.T) {
 	for name, then := range map[string]func(s *Segment) error{
 		"before the loss is decided": func(s *Segment) error { return s.evict() },
 		"before others are made":     func(s *Segment) error { return s.Split() },
 	} {
 		dir, file := sealedDir(t, 9)
-		var r recorder
+		var r callRecorder
 		l := r.open(t, dir)
 		piece := filepath.Join(l.dir, segment.SealedName(2, 3))
 		if err := os.CopyFS(piece, os.DirFS(filepath.Dir(file))); err != nil {
 			t.Fatal(err)
 		}
 		all, _ := l.Sealed()
-		all[0].made = []string{piece}
+		all[0].unfinishedPieces = []string{piece}
 		if err := then(all[0]); err != nil {
 			t.Fatal(err)
 		}
 		t.Log(name)
-		r.check(t, "rename "+filepath.Base(piece), "rmdir "+filepath.Base(piece)+goneSuffix, "rename "+all[0].String())
+		r.wantCalls(t, "rename "+filepath.Base(piece), "rmdir "+filepath.Base(piece)+goneSuffix, "rename "+all[0].String())
 	}
 }
 
-// TestAFileIsDeletedOnceItsNameSaysSo has what each attempt may have left.
-func TestAFileIsDeletedOnceItsNameSaysSo(t *testing.T) {
+// TestAFileIsDeletedOnceItsGoneNameIsDurable begins with each state that an earlier
+// attempt may have left.
+func TestAFileIsDeletedOnceItsGoneNameIsDurable(t *testing.T) {
 	dir, file := sealedDir(t, 9)
-	var r recorder
+	var r callRecorder
 	l := r.open(t, dir)
 	name := segment.SealedName(20, 29)
 	for _, left := range []struct {
@@ -210,60 +214,60 @@ func TestAFileIsDeletedOnceItsNameSaysSo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		r.begin()
-		if err := l.deleteExamined(name); err != nil {
+		r.reset()
+		if err := l.deleteRedundant(name); err != nil {
 			t.Error(err)
 		}
-		r.check(t, left.want...)
+		r.wantCalls(t, left.want...)
 	}
 }
 
 func TestQuarantinedBytesKeepTheirZerosAndAreDurable(t *testing.T) {
-	var r recorder
+	var r callRecorder
 	l := r.open(t, t.TempDir())
-	b := append([]byte(inTheWay), make([]byte, 2*chunkSize)...)
+	b := append([]byte(foreignContent), make([]byte, 2*chunkSize)...)
 	if err := l.quarantineBytes("x", "x", bytes.NewReader(b), segment.ByteRange{To: int64(len(b))}, errInTheWay); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(l.dir, quarantineName, "x.bin")); err != nil || !bytes.Equal(got, b) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
-	r.check(t, "write x.bin", "fsync x.bin", "fsync quarantine")
+	r.wantCalls(t, "write x.bin", "fsync x.bin", "fsync quarantine")
 }
 
 func TestALinkIsDurableBeforeItHasItsName(t *testing.T) {
 	dir, file := sealedDir(t, 9)
-	var r recorder
+	var r callRecorder
 	l := r.open(t, dir)
 	name := unreadName(3, 4)
-	putInTheWay(t, filepath.Join(l.dir, salvageName, name, segment.FileName)) // of an attempt that failed
-	r.begin()
+	putForeignFile(t, filepath.Join(l.dir, salvageName, name, segment.FileName)) // left by a failed attempt
+	r.reset()
 	if err := l.link(file, filepath.Join(l.dir, name)); err != nil {
 		t.Fatal(err)
 	}
-	r.check(t, "link", "fsync "+name, "rename "+name, "fsync wal", "rmdir "+salvageName)
+	r.wantCalls(t, "link", "fsync "+name, "rename "+name, "fsync wal", "rmdir "+salvageName)
 }
 
-func TestWhatTheDiskDoesNotGiveIsQuarantinedOnceItsLastNameIsDurable(t *testing.T) {
-	var r recorder
+func TestAnUnreadableFileIsQuarantinedOnceItsLastNameIsDurable(t *testing.T) {
+	var r callRecorder
 	l := r.open(t, t.TempDir())
-	d := &removal{place: filepath.Join(l.dir, segment.SealedName(3, 4)), report: "report\n"}
-	d.dir = d.place + lostSuffix
-	putInTheWay(t, filepath.Join(d.dir, segment.FileName))
-	name := filepath.Base(d.place)
-	r.begin()
+	d := &removal{basePath: filepath.Join(l.dir, segment.SealedName(3, 4)), report: "report\n"}
+	d.dir = d.basePath + lostSuffix
+	putForeignFile(t, filepath.Join(d.dir, segment.FileName))
+	name := filepath.Base(d.basePath)
+	r.reset()
 	if err := l.shelf.quarantineUnread(d); err != nil {
 		t.Fatal(err)
 	}
-	r.check(t, "mkdir "+name+goneSuffix, "fsync wal", "rename "+name+lostSuffix)
-	checkQuarantined(t, l, []byte(inTheWay))
+	r.wantCalls(t, "mkdir "+name+goneSuffix, "fsync wal", "rename "+name+lostSuffix)
+	checkQuarantined(t, l, []byte(foreignContent))
 }
 
-// TestAMoveOfFilesIsOneChangeInACrash is of a disk that does not rename a directory that
-// was there before. What undoes the move after a crash or a kill may be interrupted, too.
+// TestAMoveOfFilesIsOneChangeInACrash simulates a file system that does not rename
+// older directories. It also interrupts the undoing of a move.
 func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 	for seed := range uint64(100) {
-		to := []string{"/b", "/q/b"}[seed%2] // the second is renamed to by no directory, and its files come one by one
+		to := []string{"/b", "/q/b"}[seed%2] // no directory can be renamed to the second, so its files are moved one by one
 		random := rand.New(rand.NewPCG(seed, 0))
 		d := simdisk.New(simulatedRoom, random.IntN)
 		disk := vfs.Disk{FS: d}
@@ -271,7 +275,7 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"x", "y"} {
-			if err := disk.WriteFileDurably("/a/"+name, []byte(inTheWay+name)); err != nil {
+			if err := disk.WriteFileDurably("/a/"+name, []byte(foreignContent+name)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -281,8 +285,8 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			}
 			return f
 		})
-		var left []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash(), d.Keep()) })
+		var crashes []*simdisk.Disk
+		d.SetChanged(func(simdisk.Call) { crashes = append(crashes, d.Crash(), d.Kill()) })
 		if err := disk.Rename("/a", to); err != nil {
 			t.Error(err)
 		}
@@ -291,27 +295,27 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		for _, after := range slices.Clone(left) {
-			after.SetChanged(func(simdisk.Call) { left = append(left, after.Crash()) })
+		for _, after := range slices.Clone(crashes) {
+			after.SetChanged(func(simdisk.Call) { crashes = append(crashes, after.Crash()) })
 			undo(after)
 			after.SetChanged(nil)
 		}
-		for n, after := range append(left, d) {
+		for n, after := range append(crashes, d) {
 			undo(after)
 			if to != "/b" {
-				if !holds(after, "/", []byte(inTheWay+"x")) || !holds(after, "/", []byte(inTheWay+"y")) {
-					t.Errorf("seed %d: after crash %d of %d there is\n%s", seed, n, len(left), listing(after, "/"))
+				if !diskContains(after, "/", []byte(foreignContent+"x")) || !diskContains(after, "/", []byte(foreignContent+"y")) {
+					t.Errorf("seed %d: after crash %d of %d the disk has\n%s", seed, n, len(crashes), listing(after, "/"))
 				}
 			} else if got := listing(after, "/"); got != "/a\n/a/x, 17 bytes\n/a/y, 17 bytes\n/q\n" && got != "/b\n/b/x, 17 bytes\n/b/y, 17 bytes\n/q\n" {
-				t.Errorf("seed %d: after crash %d of %d there is\n%s", seed, n, len(left), got)
+				t.Errorf("seed %d: after crash %d of %d the disk has\n%s", seed, n, len(crashes), got)
 			}
 		}
 	}
 }
 
-func TestWhatWasNotSyncedYetIsSyncedBeforeItIsSealed(t *testing.T) {
+func TestUnsyncedRecordsAreSyncedBeforeTheyAreSealed(t *testing.T) {
 	var synced atomic.Int32
-	l := open(t, t.TempDir(), Options{Sync: SyncInterval, SyncInterval: time.Hour}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{Sync: SyncInterval, SyncInterval: time.Hour}.WithDatasync(func(f vfs.File) error {
 		synced.Add(1)
 		return f.Datasync()
 	}))

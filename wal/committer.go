@@ -24,13 +24,13 @@ type committer struct {
 	shelf    *shelf
 	rolls    *rolls
 	diskWait diskWait
-	durable  chan *commit  // commits for wakeAppenders
-	fills    chan fillJob  // jobs for writeZeros; buffers one
+	toWake   chan *commit  // commits for wakeAppenders
+	fillJobs chan fillJob  // jobs for writeZeros; buffers one
 	stopped  chan struct{} // closed once run has returned
 	metrics  *metrics
 
 	segment  *active // the active segment; nil while the log is unavailable
-	attempt  uint64  // number of failures so far; a segment prepared before the last failure is not used
+	failures uint64  // number of failures so far; a segment prepared before the last failure is not used
 	hour     int64   // UTC hour of the active segment's records, in hours since 1970
 	lastSync time.Time
 }
@@ -38,15 +38,15 @@ type committer struct {
 // run writes commits and rolls segments until the log is closed and the queue is empty.
 func (k *committer) run() {
 	defer close(k.rolls.retired)
-	defer close(k.durable)
-	defer close(k.fills)
+	defer close(k.toWake)
+	defer close(k.fillJobs)
 	defer close(k.stopped)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	closing := k.closing
-	defer k.heartbeat.stop(committing)
+	defer k.heartbeat.stop(loopCommitter)
 	for {
-		k.heartbeat.beat(committing)
+		k.heartbeat.beat(loopCommitter)
 		wait := min(k.housekeep(), heartbeatInterval)
 		if k.segment != nil || closing == nil { // staged UDP records wait while the log is unavailable
 			k.gather()
@@ -77,19 +77,19 @@ func (k *committer) run() {
 	}
 }
 
-// gather yields the processor at most gatherRounds times, and stops once gatherEnough
+// gather yields the processor at most gatherMaxRounds times, and stops once gatherTarget
 // records wait. A larger commit saves little beyond that, and the disk would idle
 // (measured).
 const (
-	gatherRounds = 4
-	gatherEnough = 64
+	gatherMaxRounds = 4
+	gatherTarget    = 64
 )
 
 // gather lets appenders that are ready to run join the next commit, as long as more of
 // them arrive. A sync costs the same for one record as for many. A lone appender is not
 // delayed, since gather only yields the processor.
 func (k *committer) gather() {
-	for n, round := k.queue.waiting(), 0; n > 0 && n < gatherEnough && round < gatherRounds; round++ {
+	for n, round := k.queue.waiting(), 0; n > 0 && n < gatherTarget && round < gatherMaxRounds; round++ {
 		runtime.Gosched()
 		more := k.queue.waiting()
 		if more == n {
@@ -103,7 +103,7 @@ func (k *committer) gather() {
 // to seal. It returns how long to wait before the next call.
 func (k *committer) housekeep() time.Duration {
 	wait := time.Hour
-	if a := k.segment; a != nil && a.unsaved {
+	if a := k.segment; a != nil && a.unsynced {
 		wait = k.opts.SyncInterval - time.Since(k.lastSync)
 		if wait <= 0 {
 			if err := k.syncInterval(a); err != nil {
@@ -115,7 +115,7 @@ func (k *committer) housekeep() time.Duration {
 	}
 	if due := k.queue.dueSeals(false); len(due) > 0 {
 		if a := k.segment; a != nil && a.count > 0 {
-			k.rollWatched(sealRequest)
+			k.rollWatched(sealedByRequest)
 		}
 		k.diskWait.begin(nil) // the roller may be slow to receive
 		k.rolls.retired <- retired{seals: due}
@@ -132,15 +132,15 @@ func (k *committer) housekeep() time.Duration {
 	}
 	limits := k.sealing()
 	if a.Bytes() >= a.Limit(limits.size) {
-		k.rollWatched(sealSize)
+		k.rollWatched(sealedBySize)
 		return wait
 	}
-	left := limits.age(a.Bytes()) - time.Since(a.since)
-	if left <= 0 {
-		k.rollWatched(sealAge)
+	remaining := limits.age(a.Bytes()) - time.Since(a.since)
+	if remaining <= 0 {
+		k.rollWatched(sealedByAge)
 		return wait
 	}
-	return min(wait, left)
+	return min(wait, remaining)
 }
 
 // syncInterval makes durable what was written since the last sync.
@@ -168,7 +168,7 @@ func (k *committer) commit(c *commit) {
 	}
 	k.diskWait.begin(c)
 	if a := k.segment; a != nil && a.count > 0 && c.hour() != k.hour {
-		k.roll(sealHour)
+		k.roll(sealedByHour)
 	}
 	a := k.segment
 	if a == nil || k.diskWait.isAbandoned() {
@@ -183,7 +183,7 @@ func (k *committer) commit(c *commit) {
 	k.metrics.commit.ObserveTime(time.Since(began))
 	if k.diskWait.end() { // abandoned: its appenders have their error already
 		k.queue.recycle(c)
-		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
+		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errAbandoned, err)))
 		return
 	}
 	if err != nil {
@@ -200,18 +200,18 @@ func (k *committer) commit(c *commit) {
 		}
 	}
 	a.count += uint64(c.count)
-	a.acked = a.Bytes()
+	a.ackedBytes = a.Bytes()
 	k.metrics.records.Observe(uint64(c.count))
 	k.metrics.bytes.Observe(uint64(frameSize(c.buf)))
 	k.queue.stored(c)
 	k.queue.recycle(c)
 	k.shelf.committed(a)
-	if c.blocked < wakeMany {
+	if c.blockedAppenders < wakeAsyncMin {
 		c.finish()
 	} else {
-		k.durable <- c
+		k.toWake <- c
 	}
-	k.fillOn(a)
+	k.requestFill(a)
 }
 
 // write writes a commit's frame. With SyncAlways it also syncs it.
@@ -220,7 +220,7 @@ func (k *committer) write(a *active, c *commit) error {
 	if err := a.Append(c.buf); err != nil {
 		return err
 	}
-	a.unsaved = true
+	a.unsynced = true
 	if k.opts.Sync != SyncAlways {
 		return nil
 	}
@@ -230,17 +230,17 @@ func (k *committer) write(a *active, c *commit) error {
 	return err
 }
 
-// errTooLate means that the watch goroutine has aborted the commit.
-var errTooLate = errors.New("the commit was abandoned")
+// errAbandoned means that the watch goroutine has aborted the commit.
+var errAbandoned = errors.New("the commit was abandoned")
 
-// wakeMany is the number of blocked appenders from which on another goroutine wakes
+// wakeAsyncMin is the number of blocked appenders from which on another goroutine wakes
 // them, since waking a thousand takes about as long as a sync.
-const wakeMany = 16
+const wakeAsyncMin = 16
 
 // wakeAppenders is the goroutine that wakes the appenders of commits with at least
-// wakeMany of them.
+// wakeAsyncMin of them.
 func (k *committer) wakeAppenders() {
-	for c := range k.durable {
+	for c := range k.toWake {
 		c.finish()
 	}
 }

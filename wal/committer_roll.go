@@ -18,11 +18,11 @@ func (k *committer) fail(err error) {
 		a.failed = true
 	}
 	k.segment = nil
-	k.attempt++
-	k.shelf.failed(a)
+	k.failures++
+	k.shelf.commitFailed(a)
 	k.queue.abortPending(err, k.queue.fail(err))
 	k.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", err)
-	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
+	k.rolls.retired <- retired{segment: a, failed: true, failures: k.failures}
 }
 
 // rollWatched is roll for a caller that has not begun a wait for the disk.
@@ -51,7 +51,7 @@ func (k *committer) roll(reason string) {
 	select {
 	case p = <-k.rolls.next:
 	default:
-		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
+		if reason == sealedBySize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
 			return // a larger segment is better than a wait
 		}
 		select {
@@ -66,18 +66,18 @@ func (k *committer) roll(reason string) {
 		return
 	}
 	k.shelf.countSeal(reason)
-	k.rolls.retired <- retired{segment: old, attempt: k.attempt}
+	k.rolls.retired <- retired{segment: old, failures: k.failures}
 }
 
 // adopt activates a segment that the roller prepared at the start or after a failure.
 func (k *committer) adopt(p prepared) {
-	if p.attempt != k.attempt {
+	if p.failures != k.failures {
 		p.segment.Abandon() // prepared before the failure; the roller prepares another
 		return
 	}
 	if k.activate(p) {
 		k.opts.Logger.Info("the log can be written again", "trouble", "commit")
-		k.rolls.retired <- retired{adopted: true, attempt: p.attempt}
+		k.rolls.retired <- retired{adopted: true, failures: p.failures}
 	}
 }
 
@@ -117,7 +117,7 @@ func (k *committer) activate(p prepared) bool {
 // stays, since its name gives the next start the next seq.
 func (k *committer) finish() {
 	if k.segment != nil && k.segment.count > 0 {
-		k.rollWatched(sealShutdown)
+		k.rollWatched(sealedByShutdown)
 	}
 	k.rolls.retired <- retired{seals: k.queue.dueSeals(true)}
 	if k.segment != nil {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SegmentSize: 16 << 10})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 16 << 10})
 	const appenders, each = 50, 40
 	var wg sync.WaitGroup
 	for a := range appenders {
@@ -41,20 +41,20 @@ func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
 	}
 	for i := range appenders * each {
 		if seen[string(usage(i))] != 1 {
-			t.Fatalf("usage %d is there %d times", i, seen[string(usage(i))])
+			t.Fatalf("usage %d is in the log %d times, want once", i, seen[string(usage(i))])
 		}
 	}
 	if n := l.Stats().CommitRecords.Count(); n >= appenders*each {
 		t.Errorf("%d commits for %d appends: none was shared", n, appenders*each)
 	}
 	if segments, _ := l.Sealed(); len(segments) < 2 {
-		t.Errorf("%d segments, the size bound did not seal any", len(segments))
+		t.Errorf("%d segments: none was sealed by size", len(segments))
 	}
 }
 
-func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
+func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 	var failing atomic.Bool
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		ProbeMin: time.Microsecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if failing.Load() {
@@ -66,26 +66,26 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	failing.Store(true)
-	const storm = 16 // after each the disk is left alone for twice as long
-	for failed := 0; failed < storm; {
+	const failures = 16 // the delay before a retry doubles after each
+	for failed := 0; failed < failures; {
 		switch err := l.Append(context.Background(), Record{Usage: usage(9)}); {
 		case errors.Is(err, ErrCommitFailed):
 			failed++
-		case errors.Is(err, ErrUnavailable): // until the next segment is there
+		case errors.Is(err, ErrUnavailable): // until the next segment is prepared
 			runtime.Gosched()
 		default:
-			t.Fatalf("append on a disk that fails: %v", err)
+			t.Fatalf("append on a failing disk: %v", err)
 		}
 	}
 	names, err := os.ReadDir(l.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(names) > 6 { // LOG, lost, the sealed one, next, active, and a name that is kept
-		t.Errorf("%d failures left %v", storm, names)
+	if len(names) > 6 { // LOG, lost, the sealed and the active segment, next, and a tombstone
+		t.Errorf("%d failures left %v", failures, names)
 	}
 	failing.Store(false)
-	until(t, "the log takes records again", func() bool {
+	until(t, "the log accepts records again", func() bool {
 		return l.Append(context.Background(), Record{Usage: usage(3)}) == nil
 	})
 	if aside := l.PutAside(); len(aside) > 0 {
@@ -97,7 +97,7 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 		t.Errorf("records %v", got)
 	}
 	checkLedger(t, l)
-	until(t, "the names that were kept are gone", func() bool {
+	until(t, "the tombstones are deleted", func() bool {
 		gone, _ := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
 		return len(gone) == 0
 	})
@@ -105,12 +105,12 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 
 func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
+	l := openLog(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
 	for i := range 100 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustClose(t, l)
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	if n := len(readAll(t, l)); n != 100 {
 		t.Errorf("%d records, want 100", n)
 	}
@@ -118,15 +118,15 @@ func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 
 func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var closes atomic.Bool
-		l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
-			if closes.Swap(false) {
+		var closeFile atomic.Bool
+		l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+			if closeFile.Swap(false) {
 				return errors.Join(f.Close(), f.Datasync())
 			}
 			return f.Datasync()
 		}))
 		mustAppend(t, l, Record{Usage: usage(1)})
-		closes.Store(true)
+		closeFile.Store(true)
 		err := l.Append(context.Background(), Record{Usage: usage(2)})
 		if !errors.Is(err, ErrCommitFailed) {
 			t.Fatalf("append to a closed file: %v", err)
@@ -137,7 +137,7 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 		if err := l.Full(); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("full: %v", err)
 		}
-		until(t, "recovery", func() bool { return l.Full() == nil })
+		until(t, "the log recovers", func() bool { return l.Full() == nil })
 		mustAppend(t, l, Record{Usage: usage(4)})
 		mustSeal(t, l)
 		got := readAll(t, l)
@@ -155,11 +155,11 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 	})
 }
 
-func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
+func TestAHangingSyncIsAbandonedAndTheLogRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		var hanging atomic.Bool
-		l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
+		l := openLog(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
 			if hanging.Load() {
 				<-hang
 				return nil
@@ -170,13 +170,13 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 		hanging.Store(true)
 		lost := make(chan error, 2)
 		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
-		until(t, "the hanging commit", func() bool {
+		until(t, "a commit hangs", func() bool {
 			return l.committer.diskWait.isBusy()
 		})
 		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 		for range 2 {
 			if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
-				t.Fatalf("append on a disk that hangs: %v", err)
+				t.Fatalf("append on a hanging disk: %v", err)
 			}
 		}
 		if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
@@ -185,7 +185,7 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 		checkLedger(t, l)
 		hanging.Store(false)
 		close(hang)
-		until(t, "recovery", func() bool { return l.Full() == nil })
+		until(t, "the log recovers", func() bool { return l.Full() == nil })
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
 		got := readAll(t, l)

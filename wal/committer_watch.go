@@ -75,13 +75,13 @@ func (k *committer) watch() {
 			records = c.count
 			k.queue.abort(err, c)
 		}
-		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "call", k.call(), "error", err)
+		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "call", k.describeHang(), "error", err)
 	}
 }
 
-// call names the call that the disk does not answer.
-func (k *committer) call() string {
-	if hung := k.hanging(); hung != nil {
+// describeHang names the call that the disk does not answer.
+func (k *committer) describeHang() string {
+	if hung := k.checkHang(); hung != nil {
 		return hung.call.String()
 	}
 	return "none of this log"

@@ -14,22 +14,22 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestNoAppendOutlivesTheCommitTimeout has one call after the other hang.
+// TestNoAppendOutlivesTheCommitTimeout makes one call after the other hang.
 func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 	const limit = 10 * time.Second
 	for name, c := range map[string]struct {
-		op   string // that hangs, as errorfs names it; or datasync, statfs
-		path string // ends so
+		op   string // operations that hang, as errorfs names them, or datasync or statfs
+		path string // suffix of the path
 		sync Sync
 		roll bool // a segment is due to be sealed
 	}{
-		"the sync of a commit":                           {op: "datasync"},
-		"the sync of interval":                           {op: "datasync", sync: SyncInterval},
-		"a sync, and statfs":                             {op: "datasync statfs"},
-		"a rename":                                       {op: "rename", path: nextName, roll: true},
-		"the roller, that makes a directory":             {op: "mkdir", path: nextName, roll: true},
-		"the roller, that syncs a directory":             {op: "fsync", roll: true},
-		"the roller and statfs and the sync of a commit": {op: "fsync datasync statfs", roll: true},
+		"the sync of a commit":           {op: "datasync"},
+		"the sync of an interval":        {op: "datasync", sync: SyncInterval},
+		"a sync, and statfs":             {op: "datasync statfs"},
+		"a rename":                       {op: "rename", path: nextName, roll: true},
+		"a mkdir of the roller":          {op: "mkdir", path: nextName, roll: true},
+		"a directory sync of the roller": {op: "fsync", roll: true},
+		"a directory sync of the roller, statfs, and the sync of a commit": {op: "fsync datasync statfs", roll: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,11 +45,11 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 					WithDatasync(func(f vfs.File) error { hang("datasync", c.path); return f.Datasync() }).
 					WithFree(func(string) (int64, error) { hang("statfs", c.path); return 1 << 40, nil }).
 					WithDisk(func(op, path string) error { hang(op, path); return nil })
-				l := open(t, memoryDir(t), o)
+				l := openLog(t, memoryDir(t), o)
 				mustAppend(t, l, Record{Usage: usage(0)})
 				synctest.Wait()
 				hanging.Store(true)
-				if c.roll { // what hangs is the roller at first, and then the committer behind it
+				if c.roll { // first the roller hangs, then the committer that waits for it
 					go func() { _ = l.Seal(context.Background()) }()
 					synctest.Wait()
 				}
@@ -66,7 +66,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 					if time.Since(from) > time.Minute {
-						t.Fatal("appends succeed for a minute, and nothing hangs")
+						t.Fatal("appends succeed for a minute although calls hang")
 					}
 				}
 				if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
@@ -86,11 +86,11 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 	}
 }
 
-// TestSealDoesNotWaitForAnEmptyQueue seals beside appenders that never pause.
+// TestSealDoesNotWaitForAnEmptyQueue seals while appenders run without a pause.
 func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const fsync = 10 * time.Millisecond
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(vfs.File) error { time.Sleep(fsync); return nil }))
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(vfs.File) error { time.Sleep(fsync); return nil }))
 		var all sync.WaitGroup
 		ctx, stop := context.WithCancel(context.Background())
 		for range 8 {
@@ -129,13 +129,13 @@ func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	})
 }
 
-// A log that can't be written answers requests to seal with an error, also while
-// records wait.
+// A log that is not writable answers requests to seal with an error, even while records
+// wait.
 func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
 		var l *Log
-		l = open(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
+		l = openLog(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
 			if fails.Swap(false) {
 				l.Enqueue(Record{Usage: usage(1), Source: UDP})
 				return errors.New("failed")
@@ -154,14 +154,14 @@ func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 }
 
 func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	for i := range 2 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		mustSeal(t, l)
 	}
 	segments, _ := l.Sealed()
 	if !segments[0].Hold() || segments[0].Hold() {
-		t.Error("a segment is held by one, and by one only")
+		t.Error("a segment must be held exactly once")
 	}
 	if err := segments[0].evict(); err != nil {
 		t.Fatal(err)
@@ -178,23 +178,23 @@ func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	}
 }
 
-// reentrant is a log handler that uses the log.
-type reentrant struct {
+// reentrantHandler is a log handler that calls the log.
+type reentrantHandler struct {
 	slog.Handler
 	log atomic.Pointer[Log]
 }
 
-func (r *reentrant) Enabled(context.Context, slog.Level) bool { return true }
-func (r *reentrant) WithAttrs([]slog.Attr) slog.Handler       { return r }
-func (r *reentrant) Handle(context.Context, slog.Record) error {
+func (r *reentrantHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (r *reentrantHandler) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *reentrantHandler) Handle(context.Context, slog.Record) error {
 	if l := r.log.Load(); l != nil {
-		use(l)
+		callMethods(l)
 	}
 	return nil
 }
 
-// use calls methods that take every mutex that callers can take.
-func use(l *Log) {
+// callMethods calls methods that together lock every mutex a caller can lock.
+func callMethods(l *Log) {
 	l.Stats()
 	l.Ledger()
 	l.Full()
@@ -205,9 +205,9 @@ func use(l *Log) {
 
 // TestNeitherALoggerNorACallerIsCalledWithAMutexHeld hangs if one is.
 func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
-	logger := &reentrant{}
+	logger := &reentrantHandler{}
 	var fails atomic.Bool
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		Logger: slog.New(logger), SegmentSize: 16 << 10, MaxBytes: 256 << 10, WhenFull: DropOldest, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if fails.Swap(false) {
@@ -216,14 +216,14 @@ func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
 		return f.Datasync()
 	}))
 	logger.log.Store(l)
-	for i := range 300 { // until it is full, and evicts
+	for i := range 300 { // until the log is full and evicts
 		if i%50 == 49 {
 			fails.Store(true)
 		}
 		_ = l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
-			use(l)
+			callMethods(l)
 			yield(&Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 4000) + `"}`)})
-			use(l)
+			callMethods(l)
 		})
 		if i%20 == 19 {
 			_ = l.Seal(context.Background())

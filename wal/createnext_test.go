@@ -16,7 +16,7 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-func TestTheNextSegmentTakesThePlaceOfOneThatWasLeft(t *testing.T) {
+func TestThePreparedSegmentReplacesALeftover(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
 	l := newLog((&life{t: t, disk: d}).options(d).withDefaults(), simulatedDir)
 	if err := l.disk.MkdirDurably(l.dir); err != nil {
@@ -29,9 +29,9 @@ func TestTheNextSegmentTakesThePlaceOfOneThatWasLeft(t *testing.T) {
 	}
 }
 
-// TestASegmentThatFindsNoRoomLeavesNothing fails where what there is of the next segment
-// takes the room that shipping waits for.
-func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
+// TestASegmentThatDoesNotFitTheDiskLeavesNothing: the remains of a prepared segment
+// would take the space that shipping needs.
+func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
 	s := &life{t: t, seed: 1, disk: d}
 	l := newLog(s.options(d).withDefaults(), simulatedDir)
@@ -44,16 +44,16 @@ func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
 		t.Fatalf("a segment on a full disk: %v", err)
 	}
 	if _, err := d.Stat(next); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is there still (%v)", next, err)
+		t.Errorf("%s still exists (%v)", next, err)
 	}
 }
 
-// TestANameBehindASealedSegmentIsDurableBeforeItsRecords is of the segment that follows a
-// failure. Without its name nothing would tell which records a crash took from its
+// TestANameAfterASealedSegmentIsDurableBeforeItsRecords tests the segment that follows
+// a failure. Without its name, nothing shows which records a crash took from its
 // beginning.
-func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
+func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
+		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves only durable data
 		stop := make(chan struct{})
 		var syncs, prepared atomic.Int32
 		d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
@@ -63,22 +63,22 @@ func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 					f.Err = syscall.EIO
 				}
 			case c.Op == simdisk.Mkdir && syncs.Load() > 1 && filepath.Base(c.Path) == nextName:
-				if prepared.Add(1) == 2 { // it would make the name durable, too
+				if prepared.Add(1) == 2 { // it would also make the name durable
 					<-stop
 				}
 			}
 			return f
 		})
-		l := open(t, simulatedDir, (&life{t: t, disk: d}).options(d))
+		l := openLog(t, simulatedDir, (&life{t: t, disk: d}).options(d))
 		synctest.Wait() // until a segment is prepared
 		mustAppend(t, l, Record{Usage: usage(1)})
 		for l.Append(context.Background(), Record{Usage: usage(2)}) != nil {
 			time.Sleep(time.Second)
 		}
-		left := d.End((*simdisk.Disk).Crash)
+		left := d.Detach((*simdisk.Disk).Crash)
 		close(stop)
 		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs.Load() != 3 || err != nil {
-			t.Errorf("after %d syncs and a crash there is\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
+			t.Errorf("after %d syncs and a crash the disk has\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
 		}
 		mustClose(t, l)
 	})

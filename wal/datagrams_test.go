@@ -16,21 +16,21 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord sends numbered
-// datagrams as fast as it can, over the turn of an hour, while a sync of the disk
-// takes two seconds, or longer if nothing is lost by then. Some are lost: each is one
-// that the kernel or the log counted, and the rest is in the log, once and in order.
-func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T) {
+// TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly sends numbered datagrams at
+// full speed across the turn of an hour, while a sync takes two seconds, or longer
+// until some are lost. The kernel or the log must have counted each lost datagram. The
+// others are in the log, once and in order.
+func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 	t.Parallel()
 	const stall = 2 * time.Second
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hour := time.Now().Truncate(time.Hour).Add(time.Hour)
 	var syncs atomic.Int64
-	var began atomic.Pointer[time.Time] // the stall
-	lost, over := make(chan struct{}), make(chan struct{})
-	lose := sync.OnceFunc(func() { close(lost) })
+	var began atomic.Pointer[time.Time] // when the stall began
+	someLost, stallEnded := make(chan struct{}), make(chan struct{})
+	endStall := sync.OnceFunc(func() { close(someLost) })
 	log, err := wal.Open(t.TempDir(), wal.Options{SegmentSize: 4 << 20, QueueBytes: 2 << 20, CommitTimeout: testLimit, Logger: logger}.
-		WithClock(func() time.Time { // the hour turns while the disk stalls
+		WithClock(func() time.Time { // the hour changes during the stall
 			if at := began.Load(); at != nil {
 				return hour.Add(time.Since(*at) - stall/2)
 			}
@@ -41,8 +41,8 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 				now := time.Now()
 				began.Store(&now)
 				<-time.After(stall)
-				<-lost
-				close(over)
+				<-someLost
+				close(stallEnded)
 			}
 			return f.Datasync()
 		}))
@@ -54,7 +54,7 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := udpserver.New(log, conns, o)
+	server, err := udpserver.New(log, conns, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,12 +63,12 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	door.Start()
+	server.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 
 	start, sent, body := time.Now(), uint64(0), []byte(nil)
-	defer lose()
+	defer endStall()
 	for end := (time.Time{}); end.IsZero() || time.Now().Before(end); sent++ {
 		body = fmt.Appendf(body[:0], `{"n":%d,"timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol"}`, sent)
 		if _, err := conn.Write(body); err != nil {
@@ -78,31 +78,31 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 			t.Fatal("no datagram is lost")
 		}
 		if sent%1000 == 0 && log.Ledger().BySource[wal.UDP].Rejected[wal.ReasonOverloaded] > 0 {
-			lose()
+			endStall()
 		}
 		select {
-		case <-over:
+		case <-stallEnded:
 			if end.IsZero() {
 				end = time.Now().Add(stall / 5)
 			}
 		default:
 		}
 	}
-	if err := door.Drain(ctx); err != nil {
+	if err := server.Drain(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := log.Seal(ctx); err != nil {
 		t.Fatal(err)
 	}
-	read, _ := door.Datagrams()
-	kernel := door.KernelDrops()
+	read, _ := server.Datagrams()
+	kernel := server.KernelDrops()
 	g := log.Ledger().BySource[wal.UDP]
 	overloaded := g.Rejected[wal.ReasonOverloaded]
 	if sent != read+kernel || read != g.Received || g.Received != g.Accepted+overloaded || g.Accepted != g.Appended || g.Waiting != 0 {
 		t.Errorf("%d sent, %d read, %d dropped by the kernel; %+v", sent, read, kernel, g)
 	}
 	if overloaded == 0 {
-		t.Error("the stall cost nothing, so this proves nothing")
+		t.Error("the stall lost no record, so the test proves nothing")
 	}
 
 	sealed, _ := log.Sealed()
@@ -126,7 +126,7 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 		hours[own] = true
 	}
 	if records != g.Appended || len(hours) != 2 {
-		t.Errorf("%d records of %d hours in the log, %d appended", records, len(hours), g.Appended)
+		t.Errorf("%d records of %d hours in the log, want %d of 2 hours", records, len(hours), g.Appended)
 	}
 	t.Logf("%d sent: %d dropped by the kernel, %d refused by a full queue, %d in the log, in %d segments", sent, kernel, overloaded, records, len(sealed))
 	if err := log.Close(); err != nil {

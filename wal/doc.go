@@ -73,7 +73,7 @@
 //     writes zeros behind them before a segment is active; one goroutine does so while
 //     it is active. The roller cuts the file at the last record. The start does so for a
 //     segment that a crash left open. Nothing is added to a segment of an earlier run.
-//   - Records of Enqueue, for which no client waits, wait up to stagedWait for others to
+//   - Records of Enqueue, for which no client waits, wait up to maxStagedWait for others to
 //     share a commit with, if the disk keeps up. Nothing else waits for them: an append
 //     takes them along, and Seal and Close commit them at once.
 //   - After a failed write or sync no other record is written to that segment. It ends

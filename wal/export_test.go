@@ -13,8 +13,8 @@ func (o Options) WithClock(clock func() time.Time) Options {
 	return o
 }
 
-// between returns the file system that stands between the log and the operating system.
-func (o Options) between() errorfs.FS {
+// errorFS returns the file system between the log and the operating system.
+func (o Options) errorFS() errorfs.FS {
 	if e, ok := o.files.(errorfs.FS); ok {
 		return e
 	}
@@ -23,7 +23,7 @@ func (o Options) between() errorfs.FS {
 
 // WithDatasync replaces fdatasync(2).
 func (o Options) WithDatasync(datasync func(vfs.File) error) Options {
-	e := o.between()
+	e := o.errorFS()
 	e.Datasync = datasync
 	o.files = e
 	return o
@@ -31,7 +31,7 @@ func (o Options) WithDatasync(datasync func(vfs.File) error) Options {
 
 // WithReads replaces ReadAt of the log's files.
 func (o Options) WithReads(read func(file vfs.File, p []byte, off int64) (int, error)) Options {
-	e := o.between()
+	e := o.errorFS()
 	e.ReadAt = read
 	o.files = e
 	return o
@@ -39,16 +39,16 @@ func (o Options) WithReads(read func(file vfs.File, p []byte, off int64) (int, e
 
 // WithFree replaces statfs(2).
 func (o Options) WithFree(free func(dir string) (int64, error)) Options {
-	e := o.between()
+	e := o.errorFS()
 	e.FreeBytes = free
 	o.files = e
 	return o
 }
 
-// WithDisk calls before ahead of each call that changes the log directory, and returns
-// its error instead of making the call.
+// WithDisk calls before ahead of each call that changes the log directory. If before
+// returns an error, the call returns it and has no effect.
 func (o Options) WithDisk(before func(op, path string) error) Options {
-	e := o.between()
+	e := o.errorFS()
 	e.Before = before
 	o.files = e
 	return o

@@ -26,8 +26,8 @@ func TestGoldenLossNote(t *testing.T) {
 		Node: "edge-1", LogID: 0x0123456789abcdef, Run: 0xfedcba9876543210, FirstSeq: 17, LastSeq: 40,
 		Reason: LossEvicted, At: time.UnixMicro(1_790_000_000_000_000).UTC(), Hours: []int64{497222, 497223},
 	}
-	if got := string(note.encode()); got != golden || note.file() != name {
-		t.Errorf("encoded %q as %s, want %q as %s", got, note.file(), golden, name)
+	if got := string(note.encode()); got != golden || note.fileName() != name {
+		t.Errorf("encoded %q as %s, want %q as %s", got, note.fileName(), golden, name)
 	}
 	if got, err := decodeLossNote([]byte(golden)); err != nil || !reflect.DeepEqual(got, note) {
 		t.Errorf("decoded %+v, %v", got, err)

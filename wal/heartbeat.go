@@ -10,23 +10,23 @@ import (
 // heartbeat records when each of the log's loops began its last round. An idle loop
 // begins one every heartbeatInterval.
 type heartbeat struct {
-	epoch time.Time           // origin of the times below, on the monotonic clock
-	last  [loops]atomic.Int64 // ns since the epoch; 0 for a loop that does not run
+	epoch time.Time               // origin of the times below, on the monotonic clock
+	last  [loopCount]atomic.Int64 // ns since the epoch; 0 for a loop that does not run
 }
 
 const heartbeatInterval = 10 * time.Second
 
 // Loops that Alive watches.
 const (
-	committing = iota
-	rolling
-	watching
-	loops
+	loopCommitter = iota
+	loopRoller
+	loopShelf
+	loopCount
 )
 
-// turnMin is the shortest time after which a loop counts as stuck: enough to write and
-// sync the zeros of the largest segment on a slow disk.
-const turnMin = 2 * time.Minute
+// stuckAfterMin is the shortest time after which a loop counts as stuck: enough to
+// write and sync the zeros of the largest segment on a slow disk.
+const stuckAfterMin = 2 * time.Minute
 
 func newHeartbeat() *heartbeat { return &heartbeat{epoch: time.Now()} }
 
@@ -38,9 +38,9 @@ func (h *heartbeat) stop(loop int) { h.last[loop].Store(0) }
 // disk that returns errors do not stop a loop. A disk that does not answer at all does:
 // Alive reports it after twice CommitTimeout, but not before two minutes.
 func (l *Log) Alive() error {
-	limit := max(2*l.limits.Load().CommitTimeout, turnMin)
+	limit := max(2*l.limits.Load().CommitTimeout, stuckAfterMin)
 	var errs []error
-	for loop, name := range [loops]string{"committer", "roller", "watcher of the bounds"} {
+	for loop, name := range [loopCount]string{"committer", "roller", "watcher of the bounds"} {
 		last := l.heartbeat.last[loop].Load()
 		if late := time.Since(l.heartbeat.epoch) - time.Duration(last); last != 0 && late > limit {
 			errs = append(errs, fmt.Errorf("the log's %s has been stuck for %v", name, late.Round(time.Second)))

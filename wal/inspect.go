@@ -123,10 +123,10 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 
 func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	path := cmp.Or(e.file, filepath.Join(i.dir, e.Name, segment.FileName))
-	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), Others: e.others}
+	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), AllowOthers: e.hasOthers}
 	w, err = want.Scan(i.disk, path)
 	if err == nil && w.Missing && e.file == "" {
-		if path = i.follow(e); path == "" {
+		if path = i.currentPath(e); path == "" {
 			return &Report{Vanished: true}, w, nil
 		}
 		w, err = want.Scan(i.disk, path)
@@ -148,15 +148,15 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 		r.Lost = w.Gaps(first, last)
 	}
 	if e.LastSeq == 0 {
-		if err := i.forgiveTail(w, r); err != nil {
+		if err := i.ignoreUnfinishedTail(w, r); err != nil {
 			return nil, nil, err
 		}
 	}
 	return r, w, nil
 }
 
-// follow returns the present path of a segment's file, or "" if the segment is gone.
-func (i *Inspector) follow(e Entry) string {
+// currentPath returns the present path of a segment's file, or "" if the segment is gone.
+func (i *Inspector) currentPath(e Entry) string {
 	entries, err := i.Entries()
 	if err != nil {
 		return ""
@@ -170,10 +170,11 @@ func (i *Inspector) follow(e Entry) string {
 	return ""
 }
 
-// forgiveTail clears the report of damage behind the last good frame of an unsealed
-// segment if those bytes are zeros, or may be a commit under way on a live log.
-func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
-	if w.Begin == 0 && !i.live { // the header was durable before the segment had its name
+// ignoreUnfinishedTail clears the report of damage behind the last good frame of an
+// unsealed segment if those bytes are zeros, or may be a commit under way on a live
+// log.
+func (i *Inspector) ignoreUnfinishedTail(w *segment.Scan, r *Report) error {
+	if w.HeaderEnd == 0 && !i.live { // the header was durable before the segment had its name
 		return nil
 	}
 	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {
@@ -186,7 +187,7 @@ func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
 			return err
 		}
 		defer end()
-		kept, err := withoutZeros(in, segment.ByteRange{From: w.Damaged[0].From, To: w.Size})
+		kept, err := sizeWithoutZeros(in, segment.ByteRange{From: w.Damaged[0].From, To: w.Size})
 		if err != nil {
 			return err
 		}

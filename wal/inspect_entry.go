@@ -31,8 +31,8 @@ type Entry struct {
 	Bytes    int64     // size of the file; set by Entries if it can be read
 	Modified time.Time // of the file; set by Entries if it can be read
 
-	file   string // path, set by Find; if empty, the file is in the directory with that name
-	others bool   // its file also contains records of other segments
+	file      string // path, set by Find; if empty, the file is in the directory with that name
+	hasOthers bool   // its file also contains records of other segments
 }
 
 // Entries lists the segments by seq. The entry named next is the last.
@@ -71,8 +71,8 @@ func entryOf(name string) (e Entry, ok bool) {
 		return e, false
 	}
 	e = Entry{Name: name, FirstSeq: first, LastSeq: last}
-	_, e.others = cutUnread(ending)
-	e.others = e.others || ending == lostSuffix
+	_, e.hasOthers = cutUnread(ending)
+	e.hasOthers = e.hasOthers || ending == lostSuffix
 	switch {
 	case ending == unreadSuffix, ending == tailSuffix:
 		e.State = StateUnread

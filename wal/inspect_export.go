@@ -12,16 +12,16 @@ import (
 // the disk returns other bytes than a moment before, Export reads the segment again, a
 // few times, and records may come out of order. The report lists what was not exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {
-	var done []segment.Piece
-	for again := range readAttempts {
+	var exported []segment.Piece
+	for attempt := range readAttempts {
 		r, err = i.Examine(e, func(rec *Record) error {
-			if again > 0 && slices.ContainsFunc(done, func(p segment.Piece) bool { return p.First <= rec.Seq && rec.Seq <= p.Last }) {
+			if attempt > 0 && slices.ContainsFunc(exported, func(p segment.Piece) bool { return p.First <= rec.Seq && rec.Seq <= p.Last }) {
 				return nil
 			}
-			if n := len(done) - 1; n >= 0 && done[n].Last+1 == rec.Seq {
-				done[n].Last = rec.Seq
+			if n := len(exported) - 1; n >= 0 && exported[n].Last+1 == rec.Seq {
+				exported[n].Last = rec.Seq
 			} else {
-				done = append(done, segment.Piece{SeqRange: SeqRange{First: rec.Seq, Last: rec.Seq}})
+				exported = append(exported, segment.Piece{SeqRange: SeqRange{First: rec.Seq, Last: rec.Seq}})
 			}
 			return each(rec)
 		})
@@ -29,12 +29,12 @@ func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err er
 			return r, err
 		}
 	}
-	slices.SortFunc(done, func(a, b segment.Piece) int { return cmp.Compare(a.First, b.First) })
+	slices.SortFunc(exported, func(a, b segment.Piece) int { return cmp.Compare(a.First, b.First) })
 	first, last := e.FirstSeq, cmp.Or(e.LastSeq, r.LastSeq)
-	if first == 0 && len(done) > 0 {
-		first = done[0].First
+	if first == 0 && len(exported) > 0 {
+		first = exported[0].First
 	}
-	r.Lost, r.Reason = segment.Gaps(first, last, done), err
+	r.Lost, r.Reason = segment.Gaps(first, last, exported), err
 	return r, nil
 }
 

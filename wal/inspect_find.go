@@ -24,7 +24,7 @@ func Find(dataDir, name string) (*Inspector, Entry, error) {
 		for _, parent := range []string{dir, filepath.Join(dir, quarantineName), filepath.Join(dir, quarantineName, acknowledgedName)} {
 			place := filepath.Join(parent, name)
 			if _, err := os.Lstat(place); err == nil {
-				return find(dataDir, place)
+				return entryForPath(dataDir, place)
 			}
 		}
 	}
@@ -32,16 +32,16 @@ func Find(dataDir, name string) (*Inspector, Entry, error) {
 	if err != nil {
 		return nil, Entry{}, err
 	}
-	i, e, err := find(dataDirOf(place), place)
+	i, e, err := entryForPath(dataDirOf(place), place)
 	if errors.Is(err, fs.ErrNotExist) && isName {
 		err = fmt.Errorf("there is no segment %q in %s or its quarantine, and no file of that name", name, dir)
 	}
 	return i, e, err
 }
 
-// find returns an entry for the directory or file at place, which may be part of the
-// log in dataDir.
-func find(dataDir, place string) (*Inspector, Entry, error) {
+// entryForPath returns an entry for the directory or file at place, which may be part
+// of the log in dataDir.
+func entryForPath(dataDir, place string) (*Inspector, Entry, error) {
 	path, err := filepath.EvalSymlinks(place)
 	if err != nil {
 		return nil, Entry{}, err

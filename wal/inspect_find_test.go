@@ -26,7 +26,7 @@ func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	}
 	r, err = i.Export(e, func(rec *Record) error {
 		if !bytes.Equal(rec.Usage, usage(int(rec.Seq-1))) {
-			t.Errorf("%s: seq %d holds %s", name, rec.Seq, rec.Usage)
+			t.Errorf("%s: seq %d has the wrong usage %s", name, rec.Seq, rec.Usage)
 		}
 		seqs = append(seqs, rec.Seq)
 		return nil
@@ -37,7 +37,7 @@ func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	return seqs, r
 }
 
-// fingerprint changes if anything below dir does.
+// fingerprint returns a hash that changes if anything below dir does.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	h := sha256.New()
@@ -63,10 +63,9 @@ func fingerprint(t *testing.T, dir string) string {
 	return string(h.Sum(nil))
 }
 
-// TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed gives a segment of the
-// records 1 to 6 every name that a directory of the log can have, and damages it in
-// every way.
-func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
+// TestExportReturnsEveryIntactRecordUnderAnyName gives a segment with the records 1 to
+// 6 every name that a directory of the log can have, and damages it in every way.
+func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 	source, file := sealedDir(t, 6)
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -78,9 +77,9 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealed, seqs := segment.SealedName(1, 6), []uint64{1, 2, 3, 4, 5, 6}
-	names := map[string][]uint64{ // which records are meant
+	names := map[string][]uint64{ // seqs of the name
 		sealed: seqs, segment.ActiveName(1): seqs, nextName: seqs,
-		segment.SealedName(2, 4): {2, 3, 4}, // others are not its own
+		segment.SealedName(2, 4): {2, 3, 4}, // the other records are not its own
 		sealed + renamingSuffix:  seqs, sealed + vfs.MovingSuffix: seqs, sealed + evictedSuffix: seqs, sealed + damagedSuffix: seqs, sealed + goneSuffix: seqs,
 		segment.SealedName(3, 3) + unreadSuffix:                 {3},
 		segment.SealedName(5, 9) + tailSuffix:                   {5, 6},
@@ -95,7 +94,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 		"anything else":                                                             seqs,
 	}
 	damages := map[string]struct {
-		file    func(b []byte) []byte // nil: there is none
+		file    func(b []byte) []byte // nil for no file
 		lost    []uint64
 		isFine  bool
 		isEmpty bool
@@ -111,7 +110,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 		"an empty file":         {func([]byte) []byte { return nil }, seqs, false, true},
 		"no file":               {nil, seqs, false, true},
 	}
-	for name, meant := range names {
+	for name, ownSeqs := range names {
 		for damage, d := range damages {
 			dir := memoryDir(t)
 			at := filepath.Join(dir, "wal", name)
@@ -121,7 +120,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 				path = at
 			}
 			if isFile && d.file == nil {
-				continue // there is nothing
+				continue // there is no file to export
 			}
 			must := func(err error) {
 				t.Helper()
@@ -136,7 +135,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 			}
 			before := fingerprint(t, dir)
 			var want []uint64
-			for _, seq := range meant {
+			for _, seq := range ownSeqs {
 				if !slices.Contains(d.lost, seq) {
 					want = append(want, seq)
 				}
@@ -154,16 +153,17 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: exported %v, want %v", what, got, want)
 				}
-				// Seqs that a name tells of and no file has are missing, also with a sound file.
-				others := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
-				if fine := (d.isFine || others && damage == "frames in no order") && meant[len(meant)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
-					t.Errorf("%s: it is fine: %t, report %+v", what, r.OK(), r)
+				// Seqs of a name that are in no file are missing, even if the file is
+				// undamaged.
+				hasOthers := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
+				if fine := (d.isFine || hasOthers && damage == "frames in no order") && ownSeqs[len(ownSeqs)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
+					t.Errorf("%s: want OK %t, report %+v", what, r.OK(), r)
 				}
 				if uint64(len(got)) != r.Records {
 					t.Errorf("%s: exported %d records, of %d", what, len(got), r.Records)
 				}
-				if tells := meant[0] != 1 || strings.Contains(name, sealed) && !isFile; tells && !r.OK() {
-					for _, seq := range meant {
+				if givesRange := ownSeqs[0] != 1 || strings.Contains(name, sealed) && !isFile; givesRange && !r.OK() {
+					for _, seq := range ownSeqs {
 						if lost := slices.ContainsFunc(r.Lost, func(g SeqRange) bool { return g.First <= seq && seq <= g.Last }); lost == slices.Contains(got, seq) {
 							t.Errorf("%s: %d is lost: %t, of %v", what, seq, lost, r.Lost)
 						}
@@ -185,13 +185,13 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 				}
 			}
 			if fingerprint(t, dir) != before {
-				t.Errorf("%s with %s: something was changed", name, damage)
+				t.Errorf("%s with %s: the export changed the directory", name, damage)
 			}
 		}
 	}
 }
 
-func TestASegmentThatIsNowhereIsNotFound(t *testing.T) {
+func TestAMissingSegmentIsNotFound(t *testing.T) {
 	dir, file := sealedDir(t, 1)
 	for _, name := range []string{segment.SealedName(7, 9), "no/such/path"} {
 		if _, e, err := Find(dir, name); err == nil {
@@ -206,13 +206,13 @@ func TestASegmentThatIsNowhereIsNotFound(t *testing.T) {
 	}
 }
 
-func TestASegmentIsFoundBehindALink(t *testing.T) {
+func TestASegmentIsFoundThroughALink(t *testing.T) {
 	elsewhere, file := sealedDir(t, 3)
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(elsewhere, "wal"), filepath.Join(dir, "wal")); err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(elsewhere, "wal", segment.SealedName(2, 3)) // which the log does not follow
+	link := filepath.Join(elsewhere, "wal", segment.SealedName(2, 3)) // the log does not follow it
 	if err := os.Symlink(filepath.Dir(file), link); err != nil {
 		t.Fatal(err)
 	}
@@ -223,17 +223,17 @@ func TestASegmentIsFoundBehindALink(t *testing.T) {
 	}
 }
 
-// A disk that returns other bytes the next time must not end the export, nor may those
-// bytes be printed.
-func TestExportGoesOnWhereTheDiskChangesItsMind(t *testing.T) {
+// A disk that returns other bytes at the next read must not end the export. These bytes
+// must not be exported.
+func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 	for name, c := range map[string]struct {
-		from, to int // reads of the second record that are changed
+		from, to int // first and last read of the second record that is changed
 		want     []uint64
 	}{
-		"once":            {2, 2, []uint64{1, 3, 2}},
-		"for good":        {2, 1000, []uint64{1, 3}},
-		"always":          {1, 1000, []uint64{1, 3}},
-		"each other time": {-2, 1000, []uint64{1, 3}},
+		"once":             {2, 2, []uint64{1, 3, 2}},
+		"for good":         {2, 1000, []uint64{1, 3}},
+		"always":           {1, 1000, []uint64{1, 3}},
+		"every other time": {-2, 1000, []uint64{1, 3}},
 	} {
 		dir, file := sealedDir(t, 3)
 		at, reads := frameEnds(t, file)[1]+60, 0
@@ -255,7 +255,7 @@ func TestExportGoesOnWhereTheDiskChangesItsMind(t *testing.T) {
 		r, err := i.Export(e, func(rec *Record) error {
 			got = append(got, rec.Seq)
 			if !bytes.Equal(rec.Usage, usage(int(rec.Seq-1))) {
-				t.Errorf("%s: seq %d holds %s", name, rec.Seq, rec.Usage)
+				t.Errorf("%s: seq %d has the wrong usage %s", name, rec.Seq, rec.Usage)
 			}
 			return nil
 		})

@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestALogBeingWrittenIsNeverTakenForDamaged looks at a log from outside while
-// segments fill, are sealed and vanish.
-func TestALogBeingWrittenIsNeverTakenForDamaged(t *testing.T) {
+// TestALogBeingWrittenNeverCountsAsDamaged inspects a log while segments are filled,
+// sealed and removed.
+func TestALogBeingWrittenNeverCountsAsDamaged(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{SegmentSize: 16 << 10})
+	l := openLog(t, dir, Options{SegmentSize: 16 << 10})
 	stop := make(chan struct{})
 	var done sync.WaitGroup
 	defer done.Wait()
@@ -69,7 +69,7 @@ func TestALogBeingWrittenIsNeverTakenForDamaged(t *testing.T) {
 			case r.Vanished:
 				vanished++
 			case !r.OK():
-				t.Fatalf("%s is taken for damaged: %v %v %v", e.Name, r.Reason, r.Damaged, r.Lost)
+				t.Fatalf("%s counts as damaged: %v %v %v", e.Name, r.Reason, r.Damaged, r.Lost)
 			}
 			records += n
 		}

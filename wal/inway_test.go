@@ -16,17 +16,17 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-const inTheWay = "of somebody else"
+const foreignContent = "of somebody else"
 
-// putInTheWay makes a file that is nobody's, with its directory.
-func putInTheWay(t *testing.T, path string) {
+// putForeignFile creates a file that no log wrote, and its directory.
+func putForeignFile(t *testing.T, path string) {
 	t.Helper()
-	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(inTheWay), 0o640)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(foreignContent), 0o640)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// checkQuarantined looks for a file with such a content in the quarantine.
+// checkQuarantined fails the test unless a file in the quarantine contains content.
 func checkQuarantined(t *testing.T, l *Log, content []byte) {
 	t.Helper()
 	found := false
@@ -38,50 +38,50 @@ func checkQuarantined(t *testing.T, l *Log, content []byte) {
 		return err
 	})
 	if err != nil || !found {
-		t.Errorf("what was in the way is not in the quarantine (%v)", err)
+		t.Errorf("the foreign content is not in the quarantine (%v)", err)
 	}
 }
 
-func TestWhatIsInTheWayOfAStartGoesToTheQuarantine(t *testing.T) {
+func TestEntriesInTheWayOfAStartAreQuarantined(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, dir string){
-		"of an earlier attempt to put it aside": func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "x"+asideMark+"0")) },
-		"the same in the data directory":        func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "..", "x"+asideMark+"0")) },
+		"left by an earlier attempt to put it aside": func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "x"+asideMark+"0")) },
+		"the same in the data directory":             func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "..", "x"+asideMark+"0")) },
 		"in the place of the active segment": func(t *testing.T, dir string) {
 			active := filepath.Join(dir, segment.ActiveName(10))
 			if err := os.Rename(active, active+goneSuffix); err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, active)
+			putForeignFile(t, active)
 		},
 		"in the place of the reserve": func(t *testing.T, dir string) {
 			reserve := filepath.Join(dir, lostName, reserveName)
 			if err := os.Remove(reserve); err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, filepath.Join(reserve, "x"))
+			putForeignFile(t, filepath.Join(reserve, "x"))
 		},
-		"beside the reserve":        func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, lostName, "x.tmp", "x")) },
-		"in the place of the spool": func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "..", spoolName)) },
+		"beside the reserve":        func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, lostName, "x.tmp", "x")) },
+		"in the place of the spool": func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "..", spoolName)) },
 		"in the place of a segment that has a wrong name": func(t *testing.T, dir string) {
 			name := filepath.Join(dir, segment.SealedName(1, 9))
 			if err := os.Rename(name, filepath.Join(dir, segment.SealedName(2, 9))); err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, name)
+			putForeignFile(t, name)
 		},
 		"in the place of a removed segment": func(t *testing.T, dir string) {
-			putInTheWay(t, filepath.Join(dir, segment.SealedName(1, 9)+goneSuffix, "x"))
+			putForeignFile(t, filepath.Join(dir, segment.SealedName(1, 9)+goneSuffix, "x"))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, _ := sealedDir(t, 9)
 			put(t, filepath.Join(data, "wal"))
-			l := open(t, data, Options{})
+			l := openLog(t, data, Options{})
 			if _, err := l.Losses(); err != nil {
 				t.Error(err)
 			}
 			mustAppend(t, l, Record{Usage: usage(9)})
-			checkQuarantined(t, l, []byte(inTheWay))
+			checkQuarantined(t, l, []byte(foreignContent))
 			if info, err := os.Stat(filepath.Join(l.dir, lostName, reserveName)); err != nil || info.Size() != reserveSize {
 				t.Errorf("the reserve: %v, %v", info, err)
 			}
@@ -92,57 +92,57 @@ func TestWhatIsInTheWayOfAStartGoesToTheQuarantine(t *testing.T) {
 	}
 }
 
-// TestANextSegmentThatCanNotBeOpenedMakesWay is of one that belongs to another user,
-// say, and of one that the disk does not give.
-func TestANextSegmentThatCanNotBeOpenedMakesWay(t *testing.T) {
+// TestAnUnreadablePreparedSegmentIsQuarantined tests a file of another user, and one
+// that the disk can't read.
+func TestAnUnreadablePreparedSegmentIsQuarantined(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EIO} {
 		data, _ := sealedDir(t, 9)
-		putInTheWay(t, filepath.Join(data, "wal", nextName, segment.FileName))
-		l := open(t, data, Options{files: unopenable{vfs.OS{}, errno}})
+		putForeignFile(t, filepath.Join(data, "wal", nextName, segment.FileName))
+		l := openLog(t, data, Options{files: unopenableFS{vfs.OS{}, errno}})
 		mustAppend(t, l, Record{Usage: usage(9)})
-		checkQuarantined(t, l, []byte(inTheWay))
+		checkQuarantined(t, l, []byte(foreignContent))
 	}
 }
 
-// unopenable does not open what is in the way.
-type unopenable struct {
+// unopenableFS can't open foreign files.
+type unopenableFS struct {
 	vfs.FS
 	errno syscall.Errno
 }
 
-func (u unopenable) Open(path string) (vfs.File, error) {
-	if b, err := os.ReadFile(path); err == nil && string(b) == inTheWay {
+func (u unopenableFS) Open(path string) (vfs.File, error) {
+	if b, err := os.ReadFile(path); err == nil && string(b) == foreignContent {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: u.errno}
 	}
 	return u.FS.Open(path)
 }
 
-func TestWhatIsInTheWayOfARemovalGoesToTheQuarantine(t *testing.T) {
+func TestEntriesInTheWayOfARemovalAreQuarantined(t *testing.T) {
 	data, _ := sealedDir(t, 9)
-	l := open(t, data, Options{})
+	l := openLog(t, data, Options{})
 	all, _ := l.Sealed()
-	putInTheWay(t, filepath.Join(l.dir, all[0].String()+goneSuffix))
+	putForeignFile(t, filepath.Join(l.dir, all[0].String()+goneSuffix))
 	if err := all[0].Remove(); err != nil {
 		t.Error(err)
 	}
-	checkQuarantined(t, l, []byte(inTheWay))
+	checkQuarantined(t, l, []byte(foreignContent))
 	if left, err := filepath.Glob(filepath.Join(l.dir, all[0].String()+"*")); err != nil || len(left) > 0 {
-		t.Errorf("%v is there still (%v)", left, err)
+		t.Errorf("%v still exists (%v)", left, err)
 	}
 }
 
-// TestWhatIsInTheWayOfASalvageIsKept damages the last of nine records: the piece holds
+// TestEntriesInTheWayOfASalvageAreKept damages the last of nine records. The piece has
 // the first eight.
-func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
+func TestEntriesInTheWayOfASalvageAreKept(t *testing.T) {
 	piece := segment.SealedName(1, 8)
 	for name, put := range map[string]func(t *testing.T, dir string) (kept []byte){
 		"in the place of its directory": func(t *testing.T, dir string) []byte {
-			putInTheWay(t, filepath.Join(dir, salvageName))
-			return []byte(inTheWay)
+			putForeignFile(t, filepath.Join(dir, salvageName))
+			return []byte(foreignContent)
 		},
-		"no segment": func(t *testing.T, dir string) []byte {
-			putInTheWay(t, filepath.Join(dir, piece, "x"))
-			return []byte(inTheWay)
+		"a directory without a segment": func(t *testing.T, dir string) []byte {
+			putForeignFile(t, filepath.Join(dir, piece, "x"))
+			return []byte(foreignContent)
 		},
 		"another segment": func(t *testing.T, dir string) []byte {
 			_, other := sealedDir(t, 8)
@@ -150,7 +150,7 @@ func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, filepath.Join(dir, piece, segment.FileName))
+			putForeignFile(t, filepath.Join(dir, piece, segment.FileName))
 			if err := os.WriteFile(filepath.Join(dir, piece, segment.FileName), b, 0o640); err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +161,7 @@ func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, filepath.Join(dir, piece, segment.FileName))
+			putForeignFile(t, filepath.Join(dir, piece, segment.FileName))
 			if err := os.WriteFile(filepath.Join(dir, piece, segment.FileName), b[:len(b)-200], 0o640); err != nil {
 				t.Fatal(err)
 			}
@@ -170,7 +170,7 @@ func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			data, file := sealedDir(t, 9)
-			l := open(t, data, Options{})
+			l := openLog(t, data, Options{})
 			b, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
@@ -190,27 +190,27 @@ func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
 			left, err := os.ReadDir(l.dir)
 			for _, e := range left {
 				if e.Name() == salvageName || strings.HasSuffix(e.Name(), goneSuffix) {
-					t.Errorf("%s is there still (%v)", e.Name(), err)
+					t.Errorf("%s still exists (%v)", e.Name(), err)
 				}
 			}
 		})
 	}
 }
 
-func TestWhatIsInTheWayOfTheActiveSegmentGoesToTheQuarantine(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestEntriesInTheWayOfTheActiveSegmentAreQuarantined(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	dir := filepath.Join(l.dir, segment.ActiveName(5))
-	putInTheWay(t, filepath.Join(dir, "x"))
+	putForeignFile(t, filepath.Join(dir, "x"))
 	if err := l.shelf.clearActive(dir); err != nil {
 		t.Fatal(err)
 	}
-	checkQuarantined(t, l, []byte(inTheWay))
+	checkQuarantined(t, l, []byte(foreignContent))
 	if _, err := os.Stat(dir + goneSuffix); err != nil {
-		t.Errorf("nothing tells the next seq: %v", err)
+		t.Errorf("no name gives the next seq: %v", err)
 	}
 }
 
-func TestOfTwoSegmentsWithTheSameRecordsTheSmallerGoesToTheQuarantine(t *testing.T) {
+func TestOfTwoSegmentsWithTheSameRecordsTheSmallerIsQuarantined(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	_, other := sealedDir(t, 8)
 	b, err := os.ReadFile(other)
@@ -220,29 +220,29 @@ func TestOfTwoSegmentsWithTheSameRecordsTheSmallerGoesToTheQuarantine(t *testing
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, data, Options{})
+	l := openLog(t, data, Options{})
 	checkQuarantined(t, l, b)
 	if got := usagesOf(t, l); len(got) != 9 {
 		t.Errorf("usages %v", got)
 	}
 }
 
-// TestAMoveToTheQuarantineIsDurableOnBothSides is of file systems for which that is
-// more than one change.
+// TestAMoveToTheQuarantineIsDurableOnBothSides: on some file systems a move between
+// directories is more than one change.
 func TestAMoveToTheQuarantineIsDurableOnBothSides(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	var (
 		mu    sync.Mutex
 		calls []string
 	)
-	l := open(t, data, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+	l := openLog(t, data, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
 		mu.Lock()
 		defer mu.Unlock()
 		calls = append(calls, op+" "+filepath.Base(path))
 		return nil
 	}}})
 	mustClose(t, l)
-	putInTheWay(t, filepath.Join(l.dir, "x"))
+	putForeignFile(t, filepath.Join(l.dir, "x"))
 	calls = nil
 	if err := l.quarantineDir("x"); err != nil {
 		t.Fatal(err)

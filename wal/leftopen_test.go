@@ -16,9 +16,9 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-// unsealedDir is sealedDir whose segment is not sealed yet, and another one of the same
-// run goes on behind it.
-func unsealedDir(t *testing.T, n int) (dir, file string) {
+// openSegmentDir is sealedDir with an unsealed segment. Another segment of the same run
+// continues it.
+func openSegmentDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
 	dir, file = sealedDir(t, n)
 	unsealed := filepath.Join(dir, "wal", segment.ActiveName(1))
@@ -28,12 +28,12 @@ func unsealedDir(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(unsealed, segment.FileName)
 }
 
-func TestALeftoverWithoutAnyBytesIsNotedAsMissing(t *testing.T) {
-	dir, file := unsealedDir(t, 9)
+func TestAnEmptyOpenSegmentIsNotedAsMissing(t *testing.T) {
+	dir, file := openSegmentDir(t, 9)
 	if err := os.Truncate(file, 0); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	notes, err := l.Losses()
 	if err != nil || len(notes) != 1 || notes[0].FirstSeq != 1 || notes[0].LastSeq != 9 || notes[0].Reason != LossMissing {
 		t.Errorf("notes %v, %v", notes, err)
@@ -42,53 +42,53 @@ func TestALeftoverWithoutAnyBytesIsNotedAsMissing(t *testing.T) {
 	checkLedger(t, l)
 }
 
-func TestWhatFollowsTheRecordsOfALeftoverIsCutOff(t *testing.T) {
-	dir, file := unsealedDir(t, 9)
+func TestBytesAfterTheRecordsOfAnOpenSegmentAreCutOff(t *testing.T) {
+	dir, file := openSegmentDir(t, 9)
 	b, err := os.ReadFile(file)
 	if err == nil {
-		err = os.WriteFile(file, append(b, inTheWay...), 0o640)
+		err = os.WriteFile(file, append(b, foreignContent...), 0o640)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	if info, err := os.Stat(filepath.Join(l.dir, segment.SealedName(1, 9), segment.FileName)); err != nil || info.Size() != int64(len(b)) {
 		t.Errorf("%v, %v, want %d bytes", info, err, len(b))
 	}
-	checkQuarantined(t, l, []byte(inTheWay))
+	checkQuarantined(t, l, []byte(foreignContent))
 }
 
-// TestRecordsAboveANameAreKept has a name without the last records, and nothing goes
-// on behind it.
-func TestRecordsAboveANameAreKept(t *testing.T) {
+// TestRecordsAboveTheSeqsOfANameAreKept: the name lacks the last records, and no other
+// segment continues them.
+func TestRecordsAboveTheSeqsOfANameAreKept(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	log := filepath.Join(dir, "wal")
 	if err := errors.Join(os.Rename(filepath.Dir(file), filepath.Join(log, segment.SealedName(1, 7))), os.RemoveAll(filepath.Join(log, segment.ActiveName(10)))); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	checkQuarantined(t, l, usage(7))
 	checkQuarantined(t, l, usage(8))
 }
 
-func TestANameThatAnInterruptedSalvageGaveAFileIsDeleted(t *testing.T) {
+func TestALinkOfAnInterruptedSalvageIsDeleted(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	link := filepath.Join(dir, "wal", unreadName(3, 4))
 	if err := errors.Join(os.Mkdir(link, 0o750), os.Link(file, filepath.Join(link, segment.FileName))); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is there still (%v)", err)
+		t.Errorf("it still exists (%v)", err)
 	}
 	if got := usagesOf(t, l); len(got) != 9 || len(l.Unread()) > 0 {
 		t.Errorf("usages %v, unread %v", got, l.Unread())
 	}
 }
 
-func TestNamesOfAnAttemptThatFailedAreDeletedBeforeTheNext(t *testing.T) {
+func TestLinksOfAFailedAttemptAreDeletedBeforeTheNext(t *testing.T) {
 	dir, file := sealedDir(t, 9)
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	link := filepath.Join(l.dir, unreadName(3, 4))
 	if err := l.link(file, link); err != nil {
 		t.Fatal(err)
@@ -98,15 +98,15 @@ func TestNamesOfAnAttemptThatFailedAreDeletedBeforeTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is there still (%v)", err)
+		t.Errorf("it still exists (%v)", err)
 	}
 }
 
-// TestWithoutHardLinksOneGapStandsForAll has the second link fail.
-func TestWithoutHardLinksOneGapStandsForAll(t *testing.T) {
+// TestWithoutHardLinksOneGapReplacesAll makes the second link fail.
+func TestWithoutHardLinksOneGapReplacesAll(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	links := 0
-	l := open(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, _ string) error {
+	l := openLog(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, _ string) error {
 		if op == "link" {
 			if links++; links == 2 {
 				return syscall.EPERM
@@ -120,23 +120,23 @@ func TestWithoutHardLinksOneGapStandsForAll(t *testing.T) {
 	}
 	for _, pattern := range []string{"*" + unreadSuffix, salvageName} {
 		if left, err := filepath.Glob(filepath.Join(l.dir, pattern)); err != nil || len(left) > 0 {
-			t.Errorf("%v is there still (%v)", left, err)
+			t.Errorf("%v still exists (%v)", left, err)
 		}
 	}
 }
 
-// TestWhatASalvageSavedIsNotUnreadAnyMore has all of a range saved, and a part of one
-// whose rest has a name already.
-func TestWhatASalvageSavedIsNotUnreadAnyMore(t *testing.T) {
+// TestSalvagedRecordsAreNoLongerUnread tests a range that was salvaged as a whole, and
+// one whose unsalvaged part already has a name.
+func TestSalvagedRecordsAreNoLongerUnread(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	all, part, rest := filepath.Join(dir, "wal", unreadName(1, 9)), filepath.Join(dir, "wal", unreadName(5, 20)), filepath.Join(dir, "wal", unreadName(10, 20))
-	putInTheWay(t, filepath.Join(all, segment.FileName))
-	putInTheWay(t, filepath.Join(part, segment.FileName))
+	putForeignFile(t, filepath.Join(all, segment.FileName))
+	putForeignFile(t, filepath.Join(part, segment.FileName))
 	if err := errors.Join(os.Mkdir(rest, 0o750), os.Link(filepath.Join(part, segment.FileName), filepath.Join(rest, segment.FileName))); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
-	checkQuarantined(t, l, []byte(inTheWay))
+	l := openLog(t, dir, Options{})
+	checkQuarantined(t, l, []byte(foreignContent))
 	for path, want := range map[string]bool{all: false, part: false, rest: true, filepath.Dir(file): true} {
 		if _, err := os.Stat(path); (err == nil) != want {
 			t.Errorf("%s: %v", filepath.Base(path), err)
@@ -144,10 +144,10 @@ func TestWhatASalvageSavedIsNotUnreadAnyMore(t *testing.T) {
 	}
 }
 
-func TestABuriedSegmentKeepsItsNameAndTakesNoRoom(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestATombstoneKeepsItsNameAndTakesNoSpace(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	dir := filepath.Join(l.dir, segment.ActiveName(20))
-	putInTheWay(t, filepath.Join(dir, segment.FileName))
+	putForeignFile(t, filepath.Join(dir, segment.FileName))
 	if err := l.shelf.makeTombstone(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -156,15 +156,16 @@ func TestABuriedSegmentKeepsItsNameAndTakesNoRoom(t *testing.T) {
 	}
 }
 
-// TestATombstoneKeepsAHeaderThatAloneTellsTheLogID also has it take no more room.
-func TestATombstoneKeepsAHeaderThatAloneTellsTheLogID(t *testing.T) {
+// TestATombstoneKeepsTheOnlyHeaderWithTheLogID also asserts that the file has no more
+// than the header.
+func TestATombstoneKeepsTheOnlyHeaderWithTheLogID(t *testing.T) {
 	dir, file := sealedDir(t, 30)
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	want, err := segment.ReadHeader(l.disk, file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.unnamed = true
+	l.identityUnsaved = true
 	if err := l.emptyTombstone(filepath.Dir(file)); err != nil {
 		t.Fatal(err)
 	}
@@ -177,11 +178,11 @@ func TestATombstoneKeepsAHeaderThatAloneTellsTheLogID(t *testing.T) {
 	}
 }
 
-// TestALeftoverThatTheDiskDoesNotGiveIsNotLost has no page of a segment that another
-// one goes on behind.
-func TestALeftoverThatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
-	dir, _ := unsealedDir(t, 9)
-	l := open(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
+// TestAnUnreadableOpenSegmentIsNotLost: no page of the segment can be read, and another
+// segment continues it.
+func TestAnUnreadableOpenSegmentIsNotLost(t *testing.T) {
+	dir, _ := openSegmentDir(t, 9)
+	l := openLog(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
 		if name := filepath.Base(filepath.Dir(f.Name())); strings.HasPrefix(name, segment.ActiveName(1)) {
 			return 0, syscall.EIO
 		}
@@ -200,15 +201,15 @@ func TestALeftoverThatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
 	}
 }
 
-// TestANextSegmentThatCanNotBeDeletedMakesWay is of a disk that does not let go of one.
-func TestANextSegmentThatCanNotBeDeletedMakesWay(t *testing.T) {
+// TestAnUndeletablePreparedSegmentIsQuarantined makes the deletion fail.
+func TestAnUndeletablePreparedSegmentIsQuarantined(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
 	next := filepath.Join(dir, "wal", nextName)
 	if err := os.MkdirAll(next, 0o750); err != nil {
 		t.Fatal(err)
 	}
 	var failed atomic.Int32
-	l := open(t, dir, Options{ProbeMin: time.Millisecond, files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+	l := openLog(t, dir, Options{ProbeMin: time.Millisecond, files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
 		if op == "rmdir" && path == next && failed.Add(1) <= 2*startsBeforeSkipping {
 			return syscall.EBUSY
 		}
@@ -223,7 +224,7 @@ func TestANextSegmentThatCanNotBeDeletedMakesWay(t *testing.T) {
 
 func TestLaterVersionsAreReportedByTheInspector(t *testing.T) {
 	dir, file := sealedDir(t, 3)
-	makeLater(t, file)
+	setLaterVersion(t, file)
 	i, err := Inspect(dir)
 	if err != nil {
 		t.Fatal(err)

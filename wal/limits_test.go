@@ -15,7 +15,7 @@ import (
 )
 
 func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 20, SealAfter: time.Hour})
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 64 << 20, SealAfter: time.Hour})
 	mustAppend(t, l, Record{Usage: usage(1)})
 
 	l.SetLimits(Limits{MaxBytes: 1, SealAfter: time.Hour})
@@ -23,7 +23,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 		t.Errorf("beyond a lowered bound: %v", err)
 	}
 	if got := l.Stats().MaxBytes; got != 1 {
-		t.Errorf("the bound is told as %d bytes", got)
+		t.Errorf("MaxBytes is %d, want 1", got)
 	}
 	l.SetLimits(Limits{MaxBytes: 64 << 20, SealAfter: time.Hour})
 	mustAppend(t, l, Record{Usage: usage(3)})
@@ -33,7 +33,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 	select {
 	case <-more:
 	case <-time.After(testLimit):
-		t.Error("a segment older than wal.seal_after now is not sealed")
+		t.Error("a segment older than the new wal.seal_after is not sealed")
 	}
 
 	l.SetLimits(Limits{MaxBytes: 64 << 20, QueueBytes: 1})
@@ -45,7 +45,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 
 // Run with -race.
 func TestLimitsMayChangeUnderLoad(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	wg.Go(func() {
@@ -67,12 +67,12 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// Every trouble that is logged is also logged as over.
-func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
-	heard := &troubleRecorder{level: map[string]slog.Level{}}
+// Each line about a trouble is followed by one about its end.
+func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
+	troubles := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}
-	l := open(t, t.TempDir(), Options{
-		Logger: slog.New(heard), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
+	l := openLog(t, t.TempDir(), Options{
+		Logger: slog.New(troubles), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if fails.Load() {
 			return syscall.EIO
@@ -85,20 +85,20 @@ func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails.Store(false)
-	until(t, "the log takes records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
+	until(t, "the log accepts records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
 	l.SetLimits(Limits{MaxBytes: 1})
 	l.SetLimits(Limits{})
-	for name, level := range heard.last() {
+	for name, level := range troubles.last() {
 		if level != slog.LevelInfo {
-			t.Errorf("nothing says that %s is over", name)
+			t.Errorf("the last line about %s is not the Info line that it ended", name)
 		}
 	}
-	if heard := heard.last(); len(heard) < 2 {
-		t.Errorf("heard only of %v", heard)
+	if troubles := troubles.last(); len(troubles) < 2 {
+		t.Errorf("only these troubles were logged: %v", troubles)
 	}
 }
 
-// troubleRecorder notes the level of the last line of each trouble.
+// troubleRecorder keeps the level of the last line of each trouble.
 type troubleRecorder struct {
 	slog.Handler
 	mu    sync.Mutex

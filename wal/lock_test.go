@@ -10,13 +10,13 @@ import (
 	"collectord/wal"
 )
 
-// TestALockOfAnotherUser has a process of another user meet a lock that it can't open,
-// while it is held, and then.
+// TestALockOfAnotherUser starts a process of another user on a lock file that it can't
+// open, first while the lock is held, then after its release.
 func TestALockOfAnotherUser(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		held := os.Getenv("COLLECTORD_TEST_HELD") != ""
 		if i, err := wal.Inspect(data); err != nil || i.Live() != held {
-			t.Errorf("looked at from outside: %v, live %t", err, i.Live())
+			t.Errorf("inspected: %v, live %t", err, i.Live())
 		}
 		l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
 		if held {
@@ -28,7 +28,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 		if err != nil {
 			t.Fatalf("start: %v", err)
 		}
-		appendSoon(t, l, `{"n":7}`)
+		appendOnceWritable(t, l, `{"n":7}`)
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
@@ -45,23 +45,23 @@ func TestALockOfAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if os.Geteuid() == 0 {
-		if err := errors.Join(giveAway(base), os.Chown(lock, 0, 0)); err != nil {
+		if err := errors.Join(chownToNobody(base), os.Chown(lock, 0, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("COLLECTORD_TEST_HELD", "yes")
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 	if aside, _ := filepath.Glob(lock + ".aside-*"); len(aside) > 0 || !exists(lock) {
-		t.Errorf("a lock that is held was moved to %q", aside)
+		t.Errorf("a held lock was moved to %q", aside)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
 	t.Setenv("COLLECTORD_TEST_HELD", "")
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }
 
-func TestADataDirectoryThatCanNotBeWrittenToSaysWhatToDo(t *testing.T) {
+func TestTheErrorForAnUnwritableDataDirectorySaysWhatToDo(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		if _, err := wal.Open(data, wal.Options{}); err == nil || !strings.Contains(err.Error(), "the user who runs this must be able to write to "+data) {
 			t.Errorf("start: %v", err)
@@ -74,5 +74,5 @@ func TestADataDirectoryThatCanNotBeWrittenToSaysWhatToDo(t *testing.T) {
 	if err := os.Mkdir(data, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }

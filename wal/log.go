@@ -46,7 +46,7 @@ type Log struct {
 
 	// Results of a start. Only the start uses them, except for tornBytes.
 	leftovers []string // directories of unsealed segments without records
-	gone      []string // directories whose names end in .gone
+	goneNames []string // directories whose names end in .gone
 	tornBytes atomic.Uint64
 
 	starting     starting

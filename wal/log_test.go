@@ -16,8 +16,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
-	l := open(t, t.TempDir(), Options{Node: "edge-1"})
+func TestRecordsAreReadAsTheyWereAppended(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{Node: "edge-1"})
 	before := time.Now().UnixMicro()
 	recs := []Record{
 		{Usage: usage(1)},
@@ -46,10 +46,10 @@ func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
 		}
 	}
 	if got[2].ID != (ID{6: 0x80, 15: 9}) {
-		t.Errorf("an id that was given was replaced by %s", got[2].ID)
+		t.Errorf("the caller's id was replaced by %s", got[2].ID)
 	}
 	if got[4].Source != UDP || got[0].Source != HTTP {
-		t.Error("the source was not kept")
+		t.Error("a record came back with another source")
 	}
 	segments, _ := l.Sealed()
 	h, err := segments[0].Header()
@@ -62,12 +62,12 @@ func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
+func TestAReopenedLogContinuesItsSeqs(t *testing.T) {
 	dir := t.TempDir()
 	total := 0
 	var logID uint64
 	for round := range 4 {
-		l := open(t, dir, Options{})
+		l := openLog(t, dir, Options{})
 		id, _ := l.Identity()
 		if round > 0 && id != logID {
 			t.Fatalf("log id changed from %x to %x", logID, id)
@@ -82,25 +82,25 @@ func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
 		}
 		mustClose(t, l)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	got := readAll(t, l)
 	if len(got) != total {
 		t.Fatalf("%d records, want %d", len(got), total)
 	}
 	for i, r := range got {
 		if r.Seq != uint64(i+1) || !bytes.Equal(r.Usage, usage(i)) {
-			t.Errorf("record %d is %d: %s", i, r.Seq, r.Usage)
+			t.Errorf("record %d has seq %d: %s", i, r.Seq, r.Usage)
 		}
 	}
 }
 
 func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
 	mustSeal(t, l)
 	segments, _ := l.Sealed()
-	for range 2 { // removal may be repeated
+	for range 2 { // a repeated removal does nothing
 		if err := segments[0].Remove(); err != nil {
 			t.Fatal(err)
 		}
@@ -110,10 +110,10 @@ func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 	}
 	mustClose(t, l)
 	for range 3 {
-		l = open(t, dir, Options{})
+		l = openLog(t, dir, Options{})
 		mustClose(t, l)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(3)})
 	mustSeal(t, l)
 	segments, _ = l.Sealed()
@@ -123,7 +123,7 @@ func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 }
 
 func TestSegmentIsSealedByAge(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SealAfter: 20 * time.Millisecond})
+	l := openLog(t, t.TempDir(), Options{SealAfter: 20 * time.Millisecond})
 	_, more := l.Sealed()
 	mustAppend(t, l, Record{Usage: usage(1)})
 	<-more
@@ -133,7 +133,7 @@ func TestSegmentIsSealedByAge(t *testing.T) {
 }
 
 func TestEmptySegmentIsNeverSealed(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	mustSeal(t, l)
 	if segments, _ := l.Sealed(); len(segments) != 0 {
 		t.Errorf("sealed %v", segments)
@@ -142,12 +142,12 @@ func TestEmptySegmentIsNeverSealed(t *testing.T) {
 
 func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	_, err := Open(dir, Options{})
 	if err == nil || !strings.Contains(err.Error(), "in use by another collectord") ||
 		!strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
-		t.Fatalf("error %v does not say who holds the directory", err)
+		t.Fatalf("error %v does not name the process that locked the directory", err)
 	}
 	mustAppend(t, l, Record{Usage: usage(2)})
 	mustSeal(t, l)
@@ -157,7 +157,7 @@ func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
 }
 
 func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
-	l := open(t, t.TempDir(), Options{QueueBytes: 1000})
+	l := openLog(t, t.TempDir(), Options{QueueBytes: 1000})
 	recs := slices.Repeat([]Record{{Usage: bytes.Repeat([]byte("x"), 70), Source: UDP}}, 20)
 	if n := l.Enqueue(recs...); n != 10 {
 		t.Errorf("a queue of 1000 bytes took %d records of 100", n)
@@ -169,7 +169,7 @@ func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
 }
 
 func TestClosedLogRefuses(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	l.Enqueue(Record{Usage: usage(2), Source: UDP})
 	mustClose(t, l)
@@ -189,7 +189,7 @@ func TestClockMayJump(t *testing.T) {
 	var clock atomic.Int64 // microseconds
 	start := time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)
 	clock.Store(start.UnixMicro())
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		SealAfter: time.Hour, // by the monotonic clock
 		clock:     func() time.Time { return time.UnixMicro(clock.Load()) },
 	})
@@ -206,14 +206,14 @@ func TestClockMayJump(t *testing.T) {
 		l.Enqueue(Record{Source: UDP, Usage: usage(n)})
 		mustAppend(t, l, Record{Usage: usage(n + 1)}, Record{Usage: usage(n + 2)})
 		n += 3
-		if jump == 24*time.Hour { // an age is no matter of the wall clock
+		if jump == 24*time.Hour { // the age does not depend on the wall clock
 			l.SetLimits(Limits{SealAfter: time.Millisecond})
 			until(t, "the segment is sealed by age", func() bool { return l.Stats().Seals["age"] == 1 })
 			l.SetLimits(Limits{SealAfter: time.Hour})
 		}
 	}
 	mustSeal(t, l)
-	if got := readAll(t, l); len(got) != n { // which checks that ids rise
+	if got := readAll(t, l); len(got) != n { // readAll checks that ids rise
 		t.Errorf("%d records, want %d", len(got), n)
 	}
 	segments, _ := l.Sealed()
@@ -221,21 +221,21 @@ func TestClockMayJump(t *testing.T) {
 		first := s.FirstReceivedAt()
 		for r, err := range s.Records() {
 			if err != nil || hourOf(r.ReceivedAt) != hourOf(first) {
-				t.Errorf("segment %s holds records of %v and %v (%v)", s, time.UnixMicro(first).UTC(), time.UnixMicro(r.ReceivedAt).UTC(), err)
+				t.Errorf("segment %s has records of %v and %v (%v)", s, time.UnixMicro(first).UTC(), time.UnixMicro(r.ReceivedAt).UTC(), err)
 			}
 		}
 	}
-	// One of the changes of hour met a segment that its age had sealed already.
+	// At one change of hour the segment had already been sealed by age.
 	if got := l.Stats().Seals["hour"]; got != uint64(hours-1) {
 		t.Errorf("%d segments sealed by the hour, want %d", got, hours-1)
 	}
 	checkLedger(t, l)
 }
 
-func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
+func TestHTTPRecordsPrecedeUDPRecordsInACommit(t *testing.T) {
 	busy, hang := make(chan struct{}), make(chan struct{})
 	var hangs atomic.Bool
-	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
 		if hangs.Swap(false) {
 			close(busy)
 			<-hang
@@ -246,7 +246,7 @@ func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
 	hangs.Store(true)
 	var done sync.WaitGroup
 	done.Go(func() { mustAppend(t, l, Record{Usage: usage(1)}) })
-	<-busy // what comes now shares the commit after
+	<-busy // later records share the next commit
 	for i := range 3 {
 		l.Enqueue(Record{Usage: usage(4 + i), Source: UDP})
 	}

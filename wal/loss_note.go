@@ -40,13 +40,13 @@ type LossNote struct {
 // maxHours is the max number of hours of a note, so that the note fits the reserve.
 const maxHours = 100
 
-// lossOf returns a loss note of this log, without a run.
-func (b *base) lossOf(r SeqRange, reason string) LossNote {
+// newLossNote returns a loss note of this log, without a run.
+func (b *base) newLossNote(r SeqRange, reason string) LossNote {
 	return LossNote{Node: b.opts.Node, LogID: b.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
-// file returns the note's file name.
-func (n LossNote) file() string {
+// fileName returns the note's file name.
+func (n LossNote) fileName() string {
 	return fmt.Sprintf("%s-%016x", segment.SealedName(n.FirstSeq, n.LastSeq), n.Run)
 }
 

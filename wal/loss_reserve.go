@@ -18,30 +18,30 @@ const (
 
 // writeNote writes the file of a note durably. On a full disk it uses the reserve.
 func writeNote(d vfs.Disk, dir string, n LossNote) error {
-	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	full := d.WriteFileDurably(path, n.encode())
-	if errors.Is(full, fs.ErrNotExist) { // the start could not create the directory
-		full = d.MkdirDurably(dir)
-		if full == nil {
-			full = d.WriteFileDurably(path, n.encode())
+	path, reserve := filepath.Join(dir, n.fileName()), filepath.Join(dir, reserveName)
+	writeErr := d.WriteFileDurably(path, n.encode())
+	if errors.Is(writeErr, fs.ErrNotExist) { // the start could not create the directory
+		writeErr = d.MkdirDurably(dir)
+		if writeErr == nil {
+			writeErr = d.WriteFileDurably(path, n.encode())
 		}
 	}
-	if full == nil {
-		stockReserve(d, reserve)
+	if writeErr == nil {
+		ensureReserve(d, reserve)
 		return nil
 	}
-	if !vfs.IsFull(full) {
-		return full
+	if !vfs.IsFull(writeErr) {
+		return writeErr
 	}
 	file, err := d.OpenWritable(reserve)
 	if err != nil {
-		return errors.Join(full, err)
+		return errors.Join(writeErr, err)
 	}
 	content := n.encode()
 	_, err = file.WriteAt(content, 0)
 	err = vfs.Finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
 	if err != nil {
-		return errors.Join(full, err)
+		return errors.Join(writeErr, err)
 	}
 	return d.RenameDurably(reserve, path)
 }
@@ -51,19 +51,19 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 // could take the freed space. It writes to the file only once the new name is durable:
 // otherwise a crash would leave a damaged note.
 func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
-	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
+	path, reserve := filepath.Join(dir, n.fileName()), filepath.Join(dir, reserveName)
 	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
 		if _, err := renameOrUndo(d, path, reserve); err != nil {
 			return err
 		}
-		stockReserve(d, reserve)
+		ensureReserve(d, reserve)
 		return nil
 	}
 	return d.Remove(path)
 }
 
-// stockReserve creates the reserve if the disk has enough space.
-func stockReserve(d vfs.Disk, path string) {
+// ensureReserve creates the reserve if the disk has enough space.
+func ensureReserve(d vfs.Disk, path string) {
 	if info, err := d.Stat(path); err == nil && info.Size() == reserveSize {
 		return
 	}

@@ -21,17 +21,17 @@ type losses struct {
 	*base
 	waiting atomic.Int64 // number of notes to upload; at least 1 if the directory could not be read
 
-	mu      sync.Mutex          // guards the notes' directory and the fields below
-	last    LossNote            // the note written last, which the next one may extend
-	unread  map[string]SeqRange // seqs in the names of the notes that the disk can't read, by file name
-	foreign []string            // names of the entries that are left in place: notes of later versions, and what is not a file
+	mu          sync.Mutex          // guards the notes' directory and the fields below
+	last        LossNote            // the note written last, which the next one may extend
+	unread      map[string]SeqRange // seqs in the names of the notes that the disk can't read, by file name
+	leftInPlace []string            // names of the entries that are left in place: notes of later versions, and what is not a file
 }
 
 // reset discards the results of a failed start.
 func (l *losses) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last, l.unread, l.foreign = LossNote{}, nil, nil
+	l.last, l.unread, l.leftInPlace = LossNote{}, nil, nil
 	l.waiting.Store(0)
 }
 
@@ -46,7 +46,7 @@ func (l *losses) note(n LossNote) error {
 	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason &&
 		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
 	if extends {
-		if _, err := l.disk.Stat(filepath.Join(dir, old.file())); err != nil {
+		if _, err := l.disk.Stat(filepath.Join(dir, old.fileName())); err != nil {
 			extends = false // uploaded and deleted meanwhile
 		} else {
 			n.FirstSeq, n.Hours = old.FirstSeq, hours
@@ -67,18 +67,18 @@ func (l *losses) note(n LossNote) error {
 	return nil
 }
 
-// lossesAtOnce is the max number of notes that list returns.
-const lossesAtOnce = 256
+// maxListedLosses is the max number of notes that list returns.
+const maxListedLosses = 256
 
 // list reads the first loss notes, by seq, as Losses documents.
 func (l *losses) list() (notes []LossNote, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all, err := l.eachNote(func(n LossNote) bool {
+	complete, err := l.eachNote(func(n LossNote) bool {
 		notes = append(notes, n)
-		return len(notes) < lossesAtOnce
+		return len(notes) < maxListedLosses
 	})
-	if err == nil && all {
+	if err == nil && complete {
 		l.waiting.Store(int64(len(notes)))
 	}
 	return notes, err
@@ -97,9 +97,9 @@ func (l *losses) count(each func(LossNote)) error {
 	return err
 }
 
-// eachNote calls each for every note, by name, until each returns false. all is false
+// eachNote calls each for every note, by name, until each returns false. complete is false
 // if it did.
-func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
+func (l *losses) eachNote(each func(LossNote) bool) (complete bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
 	if errors.Is(err, fs.ErrNotExist) { // a start could not create it, so there are no notes
@@ -116,25 +116,25 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 				return false, err
 			}
 		}
-		if scratch || isAside(e.Name()) || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left in place before
+		if scratch || isAside(e.Name()) || slices.Contains(l.leftInPlace, e.Name()) { // the reserve, an interrupted write, or left in place before
 			continue
 		}
-		n, kept, err := l.readNote(path, e)
+		n, valid, err := l.readNote(path, e)
 		if err != nil {
 			return false, err
 		}
-		if kept && !each(n) {
+		if valid && !each(n) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-// readNote reads a note. kept is false if the entry is not a valid note; it is then
+// readNote reads a note. valid is false if the entry is not a valid note; it is then
 // left in place or put aside.
-func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
+func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, valid bool, err error) {
 	if !e.Type().IsRegular() {
-		l.foreign = append(l.foreign, e.Name())
+		l.leftInPlace = append(l.leftInPlace, e.Name())
 		l.leaveStray(filepath.Join(lostName, e.Name()))
 		return n, false, nil
 	}
@@ -147,15 +147,15 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, er
 	n, err = decodeLossNote(b)
 	switch {
 	case errors.Is(err, ErrVersion):
-		l.foreign = append(l.foreign, e.Name())
-		l.found(FoundLaterVersion, slog.LevelError, "left a loss note in its place: a later version wrote it", "path", path)
+		l.leftInPlace = append(l.leftInPlace, e.Name())
+		l.reportFinding(FoundLaterVersion, slog.LevelError, "left a loss note in its place: a later version wrote it", "path", path)
 		return n, false, nil
 	case err != nil:
-		l.found(FoundUnreadableNote, slog.LevelError, "put aside a loss note: it is damaged", "path", path, "error", err)
+		l.reportFinding(FoundUnreadableNote, slog.LevelError, "put aside a loss note: it is damaged", "path", path, "error", err)
 		return n, false, l.putAside(path, err)
-	case e.Name() != n.file():
-		kept, err = l.renameNote(path, n)
-		return n, kept, err
+	case e.Name() != n.fileName():
+		valid, err = l.renameNote(path, n)
+		return n, valid, err
 	}
 	return n, true, nil
 }
@@ -177,26 +177,26 @@ func (l *losses) leaveNote(path string, err error) {
 		l.unread = map[string]SeqRange{}
 	}
 	l.unread[name] = r
-	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
+	l.reportFinding(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
 }
 
 // renameNote renames a note so that LossStored finds it. If another note has that name,
 // it puts this one aside.
-func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
-	to := filepath.Join(l.dir, lostName, n.file())
+func (l *losses) renameNote(path string, n LossNote) (valid bool, err error) {
+	to := filepath.Join(l.dir, lostName, n.fileName())
 	if _, err := l.disk.Stat(to); err == nil {
 		return false, l.putAside(path, errors.New("another note has its name"))
 	}
-	l.found(FoundMisnamed, slog.LevelWarn, "renamed a loss note: its name did not match its content", "path", path, "to", n.file())
+	l.reportFinding(FoundMisnamed, slog.LevelWarn, "renamed a loss note: its name did not match its content", "path", path, "to", n.fileName())
 	return true, l.disk.RenameDurably(path, to)
 }
 
-// stored deletes a note that the storage has confirmed. It ignores one that is already
-// deleted.
-func (l *losses) stored(n LossNote) error {
+// deleteStored deletes a note that the storage has confirmed. It ignores one that is
+// already deleted.
+func (l *losses) deleteStored(n LossNote) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err := l.disk.Remove(filepath.Join(l.dir, lostName, n.file()))
+	err := l.disk.Remove(filepath.Join(l.dir, lostName, n.fileName()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -249,4 +249,4 @@ func (l *Log) Losses() ([]LossNote, error) {
 
 // LossStored deletes a note that the storage has confirmed. A repeated call does
 // nothing.
-func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }
+func (l *Log) LossStored(n LossNote) error { return l.losses.deleteStored(n) }

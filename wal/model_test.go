@@ -20,7 +20,8 @@ var (
 	modelSteps = flag.Int("steps", 400, "steps of the model check")
 )
 
-// model is what a log must hold: the usages by seq, and which were shipped.
+// model contains the expected content of a log: the usages by seq, and which were
+// shipped.
 type model struct {
 	t       *testing.T
 	rand    *rand.Rand
@@ -31,7 +32,7 @@ type model struct {
 	sent    int
 }
 
-// TestAgainstAModel does at random what a daemon, a shipper and crashes do, and
+// TestAgainstAModel performs random actions of a daemon, a shipper and crashes, and
 // compares the log with a slice.
 func TestAgainstAModel(t *testing.T) {
 	t.Parallel()
@@ -68,7 +69,7 @@ func TestAgainstAModel(t *testing.T) {
 }
 
 func (m *model) open() {
-	m.log = open(m.t, m.dir, Options{SegmentSize: 8 << 10})
+	m.log = openLog(m.t, m.dir, Options{SegmentSize: 8 << 10})
 	checkLedger(m.t, m.log)
 }
 
@@ -98,7 +99,7 @@ func (m *model) enqueue() {
 	if n := m.log.Enqueue(recs...); n != len(recs) {
 		m.t.Errorf("enqueued %d of %d", n, len(recs))
 	}
-	until(m.t, "commit of the queue", func() bool { return m.log.Ledger().BySource[UDP].Waiting == 0 })
+	until(m.t, "the queue is committed", func() bool { return m.log.Ledger().BySource[UDP].Waiting == 0 })
 	for _, r := range recs {
 		m.usages = append(m.usages, r.Usage)
 	}
@@ -118,18 +119,18 @@ func (m *model) remove() {
 	}
 }
 
-// crash continues with a copy of the directory as kill -9 leaves it, now and then with
-// a part of another commit.
+// crash continues with a copy of the directory as kill -9 leaves it, sometimes with a
+// part of another commit.
 func (m *model) crash() {
 	copied := ""
-	until(m.t, "a copy between two renames", func() bool {
+	until(m.t, "a copy succeeds between two renames", func() bool {
 		copied = memoryDir(m.t)
 		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
 	})
 	m.log.shelf.lock()
 	active := m.log.shelf.active
 	m.log.shelf.unlock()
-	name, end := segment.ActiveName(active.next-active.count), active.bytes
+	name, end := segment.ActiveName(active.nextSeq-active.count), active.bytes
 	if m.rand.IntN(2) == 0 {
 		path := filepath.Join(copied, "wal", name, segment.FileName)
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -165,11 +166,11 @@ func (m *model) check() {
 				m.t.Fatal(err)
 			}
 			if seen[r.Seq] || m.removed[r.Seq] {
-				m.t.Fatalf("seq %d is there twice, or again", r.Seq)
+				m.t.Fatalf("seq %d is in the log twice, or again after its removal", r.Seq)
 			}
 			seen[r.Seq] = true
 			if r.Seq > uint64(len(m.usages)) || !bytes.Equal(r.Usage, m.usages[r.Seq-1]) {
-				m.t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
+				m.t.Fatalf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 		}
 	}
@@ -178,9 +179,9 @@ func (m *model) check() {
 	}
 }
 
-// FuzzDamagedSegment gives a log a segment with any content, of which one sector was
-// written over another. Whatever it is, the log starts, salvages it, balances, and
-// accepts more.
+// FuzzDamagedSegment starts a log on a segment with any content, in which one sector
+// may be written over another. The log must start, salvage the segment, keep its ledger
+// balanced, and accept more records.
 func FuzzDamagedSegment(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("segment", "testdata", "segment-v1"))
 	if err != nil {

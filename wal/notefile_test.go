@@ -21,8 +21,8 @@ func noteOf(first, last uint64) LossNote {
 	return LossNote{Node: "edge-1", LogID: 7, FirstSeq: first, LastSeq: last, Reason: LossEvicted, At: time.UnixMicro(1e15).UTC()}
 }
 
-// TestOnlyNotesThatCheckOutAreUploaded also looks at what becomes of the others.
-func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
+// TestOnlyIntactNotesAreUploaded also checks what happens to the others.
+func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	good := noteOf(1, 2)
 	flipped := slices.Clone(noteOf(3, 4).encode())
 	flipped[len(flipped)-20] ^= 1
@@ -32,26 +32,27 @@ func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	lost := filepath.Join(data, "wal", lostName)
 	for name, content := range map[string][]byte{
-		good.file(): good.encode(), noteOf(3, 4).file(): flipped, noteOf(5, 6).file(): later,
-		noteOf(1, 1).file(): good.encode(), // another has its name
+		good.fileName(): good.encode(), noteOf(3, 4).fileName(): flipped, noteOf(5, 6).fileName(): later,
+		noteOf(1, 1).fileName(): good.encode(), // another has its name
 	} {
 		if err := os.WriteFile(filepath.Join(lost, name), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 	}
-	l := open(t, data, Options{})
+	l := openLog(t, data, Options{})
 	notes, err := l.Losses()
-	if err != nil || len(notes) != 1 || notes[0].file() != good.file() {
+	if err != nil || len(notes) != 1 || notes[0].fileName() != good.fileName() {
 		t.Errorf("notes %v, %v", notes, err)
 	}
 	checkQuarantined(t, l, flipped)
 	checkQuarantined(t, l, good.encode())
-	if b, err := os.ReadFile(filepath.Join(lost, noteOf(5, 6).file())); err != nil || string(b) != string(later) {
+	if b, err := os.ReadFile(filepath.Join(lost, noteOf(5, 6).fileName())); err != nil || string(b) != string(later) {
 		t.Errorf("the note of a later version: %s, %v", b, err)
 	}
 }
 
-// TestANoteOnAFullDiskIsDurable makes one of the reserve, and crashes right after.
+// TestANoteOnAFullDiskIsDurable writes a note into the reserve, and crashes right
+// after.
 func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {
@@ -61,13 +62,13 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 		if err := disk.MkdirDurably(dir); err != nil {
 			t.Fatal(err)
 		}
-		stockReserve(disk, dir+"/"+reserveName)
+		ensureReserve(disk, dir+"/"+reserveName)
 		d.Resize(d.Used())
 		n := noteOf(1, 2)
 		if err := writeNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}
-		b, err := vfs.Disk{FS: d.Crash()}.ReadFile(dir + "/" + n.file())
+		b, err := vfs.Disk{FS: d.Crash()}.ReadFile(dir + "/" + n.fileName())
 		if err == nil {
 			_, err = decodeLossNote(b)
 		}
@@ -77,8 +78,9 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	}
 }
 
-// TestANoteThatBecomesTheReserveIsWholeInACrash is of a note that another one includes.
-func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
+// TestANoteThatBecomesTheReserveIsIntactAfterACrash tests a note that another one
+// includes.
+func TestANoteThatBecomesTheReserveIsIntactAfterACrash(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -87,16 +89,16 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 		if err := disk.MkdirDurably(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := disk.WriteFileDurably(dir+"/"+n.file(), n.encode()); err != nil {
+		if err := disk.WriteFileDurably(dir+"/"+n.fileName(), n.encode()); err != nil {
 			t.Fatal(err)
 		}
-		var left []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash()) })
+		var crashes []*simdisk.Disk
+		d.SetChanged(func(simdisk.Call) { crashes = append(crashes, d.Crash()) })
 		if err := deleteReplacedNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}
-		for _, after := range left {
-			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.file())
+		for _, after := range crashes {
+			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.fileName())
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -107,10 +109,10 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 	}
 }
 
-func TestALossThatGoesOnWhereTheLastOneEndedMakesOneNote(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestAdjacentLossesShareOneNote(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	for seq := uint64(1); seq < 10; seq += 2 {
-		if err := l.losses.note(l.lossOf(SeqRange{First: seq, Last: seq + 1}, LossEvicted)); err != nil {
+		if err := l.losses.note(l.newLossNote(SeqRange{First: seq, Last: seq + 1}, LossEvicted)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -39,7 +39,7 @@ func Open(dataDir string, o Options) (*Log, error) {
 // newLog makes a log and its parts without using the disk.
 func newLog(o Options, dataDir string) *Log {
 	calls := vfs.NewCalls(o.files)
-	o.newWriter = watchedWriters(calls, o.newWriter)
+	o.newWriter = trackedWriters(calls, o.newWriter)
 	b := &base{
 		opts: o, disk: vfs.Disk{FS: calls}, calls: calls, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
 		runID: randomUint64(), closing: make(chan struct{}), heartbeat: newHeartbeat(), findings: map[Finding]uint64{},
@@ -57,7 +57,7 @@ func newLog(o Options, dataDir string) *Log {
 		base: b, queue: q, shelf: s, losses: s.losses,
 		committer: &committer{
 			base: b, queue: q, shelf: s, rolls: rolls, metrics: newMetrics(),
-			durable: make(chan *commit, 8), fills: make(chan fillJob, 1), stopped: make(chan struct{}),
+			toWake: make(chan *commit, 8), fillJobs: make(chan fillJob, 1), stopped: make(chan struct{}),
 		},
 		roller: &roller{base: b, shelf: s, rolls: rolls},
 	}

@@ -16,12 +16,13 @@ import (
 	"collectord/wal/vfs"
 )
 
-// A caller that panics while its records are copied shares a commit with others.
-func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
+// A caller panics while its records are copied into a commit that it shares with
+// others.
+func TestAPanicOfOneCallerDamagesNoOtherFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hanging atomic.Bool
 		release := make(chan struct{})
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(f vfs.File) error {
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(f vfs.File) error {
 			if hanging.Load() {
 				<-release
 			}
@@ -29,15 +30,15 @@ func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
 		}))
 		hanging.Store(true)
 		go func() { _ = l.Append(context.Background(), Record{Usage: usage(0)}) }()
-		synctest.Wait() // what comes now shares the next commit
+		synctest.Wait() // later records share the next commit
 		good := make(chan error, 1)
 		go func() { good <- l.Append(context.Background(), Record{Usage: usage(1)}) }()
 		synctest.Wait()
 		go func() {
 			defer func() { _ = recover() }()
-			looks := 0
+			passes := 0
 			_ = l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
-				if looks++; looks == 2 {
+				if passes++; passes == 2 {
 					panic("at the second look")
 				}
 				yield(&Record{Usage: usage(2)})
@@ -58,13 +59,13 @@ func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
 	})
 }
 
-// The roller hangs, and its queue is full, when the hour turns.
+// The roller hangs with a full queue at the turn of an hour.
 func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails, hangs atomic.Bool
 		var shift atomic.Int64
 		release := make(chan struct{})
-		l := open(t, memoryDir(t), Options{CommitTimeout: 10 * time.Second, SealAfter: 1000 * time.Hour, ProbeMin: time.Minute, ProbeMax: time.Minute}.
+		l := openLog(t, memoryDir(t), Options{CommitTimeout: 10 * time.Second, SealAfter: 1000 * time.Hour, ProbeMin: time.Minute, ProbeMax: time.Minute}.
 			WithClock(func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }).
 			WithDisk(func(op, path string) error {
 				if op != "rename" || strings.HasSuffix(path, nextName) {
@@ -84,7 +85,7 @@ func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 		_ = l.Seal(context.Background())
 		synctest.Wait()
 		hangs.Store(true)
-		time.Sleep(61 * time.Second) // until it is tried again
+		time.Sleep(61 * time.Second) // until the retry
 		for range 6 {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = l.Seal(ctx)
@@ -107,12 +108,12 @@ func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 	})
 }
 
-// One segment's deletion fails while another's is being tried again.
+// The deletion of one segment fails while that of another is retried.
 func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mode atomic.Int32
 		slow := make(chan struct{})
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDisk(func(op, path string) error {
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDisk(func(op, path string) error {
 			first, second := strings.Contains(path, "1-0"), strings.Contains(path, "2-0")
 			switch {
 			case op != "rename":
@@ -144,11 +145,11 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A start that is repeated hangs where it deletes what removals left.
-func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
+// A repeated start hangs while it deletes the remains of removals.
+func TestARetriedStartAcceptsNoAppendsBeforeTheCommitterRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memoryDir(t)
-		l := open(t, dir, Options{SealAfter: time.Hour})
+		l := openLog(t, dir, Options{SealAfter: time.Hour})
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustClose(t, l)
 		sealed, _ := filepath.Glob(filepath.Join(dir, "wal", "*-*"))
@@ -185,8 +186,8 @@ func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
 	})
 }
 
-func TestBuffersOfCommitsAreUsedAgain(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestBuffersOfCommitsAreReused(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	for i := range 10 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -194,15 +195,16 @@ func TestBuffersOfCommitsAreUsedAgain(t *testing.T) {
 	kept := len(l.queue.buffers.spare)
 	l.queue.mu.Unlock()
 	if kept == 0 {
-		t.Error("each commit has memory of its own")
+		t.Error("no buffer was kept for reuse")
 	}
 }
 
-// A failed segment counts once, or the oldest would be evicted for it.
+// The bytes of a failed segment must count once. Otherwise the oldest segment would be
+// evicted.
 func TestAFailedCommitEvictsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour, SegmentSize: 4 << 20, MaxBytes: 16 << 20, WhenFull: DropOldest}.
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour, SegmentSize: 4 << 20, MaxBytes: 16 << 20, WhenFull: DropOldest}.
 			WithDatasync(func(f vfs.File) error {
 				if fails.Load() {
 					return syscall.EIO

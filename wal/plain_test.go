@@ -14,17 +14,17 @@ import (
 	"collectord/wal"
 )
 
-// TestAFileInThePlaceOfASegment is noted as a loss, and put aside, as a segment without
-// its file is.
-func TestAFileInThePlaceOfASegment(t *testing.T) {
+// TestAFileInPlaceOfASegmentIsNotedAndPutAside: such a file counts as a segment without
+// its file.
+func TestAFileInPlaceOfASegmentIsNotedAndPutAside(t *testing.T) {
 	t.Parallel()
-	file := func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) }
+	file := func(path string) error { return os.WriteFile(path, []byte(strayText), 0o600) }
 	fifo := func(path string) error { return unix.Mkfifo(path, 0o600) }
 	sealed := "00000000000000000003-00000000000000000004"
 	for _, c := range []struct {
 		name, place, as string
 		make            func(string) error
-		lost            []int // usages; seqs are one higher
+		lost            []int // usages; their seqs are one higher
 	}{
 		{"a file", sealed, sealed, file, []int{2, 3}},
 		{"a FIFO", sealed, sealed, fifo, []int{2, 3}},
@@ -32,7 +32,7 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 		{"a file, unread, of which a part was saved", sealed, "00000000000000000001-00000000000000000004.unread", file, []int{2, 3}},
 		{"a file, evicted", sealed, sealed + ".evicted", file, []int{2, 3}},
 		{"a file, damaged", sealed, sealed + ".damaged", file, []int{2, 3}},
-		{"a file, gone", sealed, sealed + ".gone", file, nil},
+		{"a file with the name of a removed segment", sealed, sealed + ".gone", file, nil},
 		{"a file, moving", sealed, sealed + ".moving", file, []int{2, 3}},
 		{"a file, renaming", sealed, sealed + ".renaming", file, []int{2, 3}},
 		{"a file beside the segment", "", sealed + ".unread", file, nil},
@@ -43,7 +43,7 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(scratchDir(t), "data")
-			unsealed(t, data)
+			makeOpenLog(t, data)
 			in := func(name string) string { return filepath.Join(data, "wal", name) }
 			var err error
 			if c.place != "" {
@@ -75,24 +75,24 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 				}
 			}
 			if fmt.Sprint(noted) != fmt.Sprint(c.lost) {
-				t.Errorf("noted as lost are the usages %v, want %v", noted, c.lost)
+				t.Errorf("noted as lost: usages %v, want %v", noted, c.lost)
 			}
 			if err := l.Close(); err != nil {
 				t.Error(err)
 			}
 			there := quarantined(t, data)
 			if !slices.ContainsFunc(there, func(name string) bool { return strings.HasPrefix(name, strings.Split(c.as, ".")[0]) }) {
-				t.Errorf("in the quarantine is %q", there)
+				t.Errorf("quarantine contains %q", there)
 			}
 			if exists(in(c.as)) {
-				t.Error("it is still there")
+				t.Error("the entry is still in its place")
 			}
 			if l, err = wal.Open(data, o); err != nil {
 				t.Fatal(err)
 			}
 			defer l.Close()
 			if now := l.Stats().PutAside; now < 1 {
-				t.Errorf("%d things are put aside, at the first start %d", now, aside)
+				t.Errorf("%d entries are put aside, at the first start %d", now, aside)
 			}
 			if again := shipAll(t, l); len(again) > 0 {
 				t.Errorf("the second start ships %v", again)

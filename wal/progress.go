@@ -21,9 +21,9 @@ func (l *Log) Progress() (lastSeq, confirmedBelow uint64, err error) {
 func (s *shelf) open() (last, first uint64) {
 	s.lock()
 	defer s.unlock()
-	first = s.active.next - s.active.count
+	first = s.active.nextSeq - s.active.count
 	for _, a := range s.unsealed {
 		first = min(first, a.first)
 	}
-	return s.active.next - 1, first
+	return s.active.nextSeq - 1, first
 }

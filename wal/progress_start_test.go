@@ -22,7 +22,7 @@ func TestProgressOfALogThatHasNotStarted(t *testing.T) {
 						}
 						return
 					}
-					runtime.Gosched() // or the start would get no processor for 10 ms after each call
+					runtime.Gosched() // otherwise the start gets no processor for 10 ms after each call
 				}
 			})
 		}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-func TestProgressIsWhatWasAcknowledgedAndWhatIsConfirmed(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestProgressReportsAcknowledgedAndConfirmedSeqs(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	want := func(what string, last, below uint64) {
 		t.Helper()
 		gotLast, gotBelow, err := l.Progress()

@@ -21,7 +21,7 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 		return 0, err
 	}
 	defer in.Close()
-	kept, err = withoutZeros(in, tail)
+	kept, err = sizeWithoutZeros(in, tail)
 	if kept == 0 || err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 
 // quarantineBytes copies a byte range of a segment to the quarantine and writes a
 // report next to it. Zeros become holes.
-func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRange, reason error) error {
+func (b *base) quarantineBytes(base, segmentName string, in io.ReaderAt, d segment.ByteRange, reason error) error {
 	dir := filepath.Join(b.dir, quarantineName)
 	if err := b.disk.MkdirDurably(dir); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRa
 	if err != nil {
 		return err
 	}
-	report := fmt.Appendf(nil, "segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", of, d.From, d.To-d.From, reason)
+	report := fmt.Appendf(nil, "segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segmentName, d.From, d.To-d.From, reason)
 	ranges := 0
 	err = eachData(in, d, func(at int64, b []byte) error {
 		if ranges++; ranges > maxRanges || int64(len(b)) == d.To-d.From {
@@ -97,13 +97,13 @@ func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange
 	if info, err := file.Stat(); err != nil || info.Size() != d.To-d.From {
 		return false
 	}
-	differ := errors.New("they differ")
+	errDiffer := errors.New("they differ")
 	buf := make([]byte, chunkSize)
 	compare := func(a io.ReaderAt, from segment.ByteRange, b io.ReaderAt, to int64) error {
 		return eachData(a, from, func(at int64, content []byte) error {
 			other := buf[:len(content)]
 			if _, err := b.ReadAt(other, at-from.From+to); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(content, other) {
-				return differ
+				return errDiffer
 			}
 			return nil
 		})
@@ -158,8 +158,8 @@ func (b *base) quarantinePath(path string) error {
 	return b.disk.SyncDir(filepath.Dir(path))
 }
 
-// withoutZeros returns the size of a byte range without its trailing zeros.
-func withoutZeros(in io.ReaderAt, d segment.ByteRange) (size int64, err error) {
+// sizeWithoutZeros returns the size of a byte range without its trailing zeros.
+func sizeWithoutZeros(in io.ReaderAt, d segment.ByteRange) (size int64, err error) {
 	err = eachData(in, d, func(at int64, b []byte) error {
 		size = at - d.From + int64(len(bytes.TrimRight(b, "\x00")))
 		return nil

@@ -20,60 +20,60 @@ type Aside struct {
 // aside lists the entries that were left in their places. The log ignores them until
 // the next start.
 type aside struct {
-	mu    sync.Mutex // guards the fields below
-	left  []Aside
-	there []Aside // result of refreshAside: entries left in place, and entries of the quarantine
+	mu          sync.Mutex // guards the fields below
+	leftInPlace []Aside
+	listed      []Aside // result of refreshAside: entries left in place, and entries of the quarantine
 }
 
 func (a *aside) add(one Aside) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = append(a.left, one)
+	a.leftInPlace = append(a.leftInPlace, one)
 }
 
 // list returns the result of the last refreshAside.
 func (a *aside) list() []Aside {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Clone(a.there)
+	return slices.Clone(a.listed)
 }
 
 func (a *aside) unlist(path string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
+	a.leftInPlace = slices.DeleteFunc(a.leftInPlace, func(one Aside) bool { return one.Path == path })
 }
 
 // reset discards the entries that a failed start has listed.
 func (a *aside) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = nil
+	a.leftInPlace = nil
 }
 
 // refreshAside counts the entries that are put aside and not acknowledged. It unlists
 // entries that do not exist any more.
 func (b *base) refreshAside() (n int) {
 	b.aside.mu.Lock()
-	left := slices.Clone(b.aside.left)
+	leftInPlace := slices.Clone(b.aside.leftInPlace)
 	b.aside.mu.Unlock()
-	var there []Aside
-	for _, one := range left {
+	var listed []Aside
+	for _, one := range leftInPlace {
 		info, err := b.disk.Stat(filepath.Join(b.dataDir, one.Path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			b.aside.unlist(one.Path)
 		case err != nil || !b.isAcknowledged(one.Path, info):
-			there = append(there, one)
+			listed = append(listed, one)
 		}
 	}
-	for _, name := range b.quarantined() {
-		there = append(there, Aside{Path: filepath.Join("wal", quarantineName, name)})
+	for _, name := range b.quarantineNames() {
+		listed = append(listed, Aside{Path: filepath.Join("wal", quarantineName, name)})
 	}
 	b.aside.mu.Lock()
 	defer b.aside.mu.Unlock()
-	b.aside.there = there
-	return len(there)
+	b.aside.listed = listed
+	return len(listed)
 }
 
 // maxAside is the max number of entries that PutAside lists.
@@ -86,9 +86,9 @@ func (l *Log) PutAside() []Aside {
 	return all[:min(len(all), maxAside)]
 }
 
-// quarantined lists the names in the quarantine, without reports and acknowledged
+// quarantineNames lists the names in the quarantine, without reports and acknowledged
 // entries.
-func (b *base) quarantined() (names []string) {
+func (b *base) quarantineNames() (names []string) {
 	entries, err := b.disk.List(filepath.Join(b.dir, quarantineName))
 	if err != nil {
 		return nil
@@ -121,7 +121,7 @@ func (b *base) putAside(path string, why error) error {
 	if !isAside(path) && b.disk.RenameDurably(path, b.asidePath(path)) == nil {
 		path = b.asidePath(path)
 	}
-	b.leave(path, errors.Join(why, err))
+	b.listLeft(path, errors.Join(why, err))
 	return nil
 }
 
@@ -136,8 +136,8 @@ func (b *base) asidePath(path string) string {
 	return fmt.Sprintf("%s%s%016x", path, asideMark, b.runID)
 }
 
-// leave lists an entry that stays in its place.
-func (b *base) leave(path string, why error) { b.aside.add(Aside{b.relative(path), why.Error()}) }
+// listLeft lists an entry that stays in its place.
+func (b *base) listLeft(path string, why error) { b.aside.add(Aside{b.relative(path), why.Error()}) }
 
 // relative returns a path relative to the data directory, as the status shows it.
 func (b *base) relative(path string) string {

@@ -11,14 +11,14 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// TestQuarantinedBytesSurviveACrashAfterASecondAttempt has the first attempt end with a
-// failed sync, which a second sync does not make good, or with the process.
+// TestQuarantinedBytesSurviveACrashAfterASecondAttempt ends the first attempt by a
+// failed sync, which a second sync does not repair, or by a kill.
 func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 	for _, isKilled := range []bool{false, true} {
 		for seed := range uint64(50) {
 			d := simdisk.New(simulatedRoom, rand.New(rand.NewPCG(seed, 0)).IntN)
 			quarantine := func(d *simdisk.Disk) error {
-				b := []byte(inTheWay)
+				b := []byte(foreignContent)
 				one := &base{disk: vfs.Disk{FS: d}, dir: simulatedDir}
 				return one.quarantineBytes("x", "x", bytes.NewReader(b), segment.ByteRange{To: int64(len(b))}, errInTheWay)
 			}
@@ -28,7 +28,7 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 				if c.Op == simdisk.Sync && !failed {
 					failed = true
 					f.Err = syscall.EIO
-					killed = d.Keep()
+					killed = d.Kill()
 				}
 				return f
 			})
@@ -41,7 +41,7 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 			if err := quarantine(d); err != nil {
 				t.Fatal(err)
 			}
-			if !holds(d.Crash(), simulatedDir, []byte(inTheWay)) {
+			if !diskContains(d.Crash(), simulatedDir, []byte(foreignContent)) {
 				t.Errorf("killed %t, seed %d: the bytes are lost", isKilled, seed)
 			}
 		}

@@ -21,18 +21,18 @@ type queue struct {
 	*base
 	wake chan struct{} // wakes the committer; buffers one signal
 
-	yieldAsked atomic.Int64 // time of the last YieldToIngest, in ns since the heartbeat's epoch
+	yieldRequestedAt atomic.Int64 // time of the last YieldToIngest, in ns since the heartbeat's epoch
 
-	mu       sync.Mutex // guards the fields below
-	ledger   Ledger
-	ids      idSource
-	pending  []*commit // not taken by the committer yet, oldest first
-	last     uint64    // number of the newest commit
-	finished uint64    // number of the newest commit that is durable or aborted
-	staged   staging   // UDP records that are in no commit yet
-	buffers  buffers
-	nextSeq  uint64 // first seq of the next commit
-	seals    []sealRequested
+	mu             sync.Mutex // guards the fields below
+	ledger         Ledger
+	ids            idSource
+	pending        []*commit // not taken by the committer yet, oldest first
+	lastCommit     uint64    // number of the newest commit
+	finishedCommit uint64    // number of the newest commit that is durable or aborted
+	staged         staging   // UDP records that are in no commit yet
+	buffers        buffers
+	nextSeq        uint64 // first seq of the next commit
+	seals          []sealRequest
 
 	refusal error // why appends are refused now, or nil
 	broken  error // failure that made the log unavailable, or nil
@@ -53,30 +53,30 @@ func newQueue(b *base) *queue {
 // outside of it, since the caller's iterator yields them.
 func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
 	q.mu.Lock()
-	books := &q.ledger.BySource[b.source]
+	ledger := &q.ledger.BySource[b.source]
 	if q.refusal != nil {
 		defer q.mu.Unlock()
-		books.reject(refusalReason(q.refusal), b.count)
+		ledger.reject(refusalReason(q.refusal), b.count)
 		return nil, q.refusal
 	}
-	books.accept(b.count)
+	ledger.accept(b.count)
 	b.at = q.opts.clock().UnixMicro()
 	c := q.commitForLocked(b.at, b.bytes)
-	b.room = c.reserve(b.bytes)
+	b.dst = c.reserve(b.bytes)
 	b.ids = q.ids.reserve(b.at/1000, b.unset)
 	c.add(b.source, b.count, b.at)
-	c.notify(waiter)
+	c.addWaiter(waiter)
 	c.copying.Add(1)
 	q.mu.Unlock()
 
-	same := false
+	unchanged := false
 	defer func() {
-		if !same { // also after a panic of the caller, since the frame also has records of other appenders
+		if !unchanged { // also after a panic of the caller, since the frame also has records of other appenders
 			c.invalid.Store(true)
 		}
 		c.copying.Done()
 	}()
-	same = b.copy(recs)
+	unchanged = b.copy(recs)
 	return c, nil
 }
 
@@ -87,9 +87,9 @@ func (q *queue) enqueue(recs []Record) (n int) {
 	limit := q.limits.Load().QueueBytes
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	books := &q.ledger.BySource[recs[0].Source]
+	ledger := &q.ledger.BySource[recs[0].Source]
 	if q.refusal != nil {
-		books.reject(refusalReason(q.refusal), len(recs))
+		ledger.reject(refusalReason(q.refusal), len(recs))
 		return 0
 	}
 	blocks, unstorable := len(q.staged.blocks), 0
@@ -102,12 +102,12 @@ func (q *queue) enqueue(recs []Record) (n int) {
 			break
 		}
 	}
-	books.accept(n)
+	ledger.accept(n)
 	if unstorable > 0 {
-		books.reject(ReasonUnstorable, unstorable)
+		ledger.reject(ReasonUnstorable, unstorable)
 	}
-	if left := len(recs) - n - unstorable; left > 0 {
-		books.reject(ReasonOverloaded, left)
+	if overflow := len(recs) - n - unstorable; overflow > 0 {
+		ledger.reject(ReasonOverloaded, overflow)
 	}
 	if len(q.staged.blocks) > blocks {
 		q.signal()
@@ -126,10 +126,10 @@ func (q *queue) signal() {
 // commitForLocked returns the commit that size bytes of records join now.
 func (q *queue) commitForLocked(at int64, size int) *commit {
 	if n := len(q.pending); n > 0 {
-		if q.pending[n-1].takes(size, at) {
+		if q.pending[n-1].fits(size, at) {
 			return q.pending[n-1]
 		}
-		q.completeLocked(q.pending[n-1], at)
+		q.reserveUDPIDsLocked(q.pending[n-1], at)
 	}
 	c := q.newCommitLocked(q.buffers.take(size))
 	q.pending = append(q.pending, c)
@@ -139,15 +139,15 @@ func (q *queue) commitForLocked(at int64, size int) *commit {
 // newCommitLocked begins a commit. Its buffer never moves, since appenders copy into it
 // concurrently.
 func (q *queue) newCommitLocked(buf []byte) *commit {
-	q.last++
-	return &commit{number: q.last, done: make(chan struct{}), buf: buf, memory: buf}
+	q.lastCommit++
+	return &commit{number: q.lastCommit, done: make(chan struct{}), buf: buf, memory: buf}
 }
 
-// completeLocked reserves ids for the UDP records that c still has room for. They must
+// reserveUDPIDsLocked reserves ids for the UDP records that c still has room for. They must
 // be below the ids of the next commit, which are drawn from now on.
-func (q *queue) completeLocked(c *commit, at int64) {
+func (q *queue) reserveUDPIDsLocked(c *commit, at int64) {
 	room := max(0, segment.MaxFrame-frameSize(c.buf)) / segment.RecordOverhead
-	c.udp = &udpShare{ids: q.ids.reserve(at/1000, room), at: at, upTo: q.staged.added}
+	c.udp = &udpShare{ids: q.ids.reserve(at/1000, room), at: at, upTo: q.staged.addedBytes}
 }
 
 // nextCommit takes the oldest commit and sets its first seq. If there is none, it
@@ -155,7 +155,7 @@ func (q *queue) completeLocked(c *commit, at int64) {
 //
 // UDP records fill the room that HTTP records leave. They get their ids and times here,
 // or from the udpShare that was reserved when a later commit began. If no append waits,
-// UDP records form a commit of their own after stagedWait. They do so at once if they
+// UDP records form a commit of their own after maxStagedWait. They do so at once if they
 // fill a block, if the log is being closed, or if a request to seal waits.
 func (q *queue) nextCommit() (c *commit, wait time.Duration) {
 	q.mu.Lock()
@@ -206,13 +206,13 @@ func (q *queue) takeStagedLocked() (c *commit, ids idSource) {
 func (q *queue) fillLocked(c *commit) {
 	share, ids := c.udp, &q.ids
 	if share == nil {
-		share = &udpShare{at: q.opts.clock().UnixMicro(), upTo: q.staged.added}
+		share = &udpShare{at: q.opts.clock().UnixMicro(), upTo: q.staged.addedBytes}
 	} else {
 		ids = &share.ids
 	}
 	for {
 		head := q.staged.head()
-		if head == nil || q.staged.taken() >= share.upTo || !c.takes(len(head), share.at) {
+		if head == nil || q.staged.takenBytes() >= share.upTo || !c.fits(len(head), share.at) {
 			return
 		}
 		rec := append(c.reserve(len(head)), head...)
@@ -233,7 +233,7 @@ func (q *queue) stored(c *commit) {
 	}
 	q.ledger.Pending += uint64(c.count)
 	q.nextSeq = c.firstSeq + uint64(c.count)
-	q.finished = max(q.finished, c.number)
+	q.finishedCommit = max(q.finishedCommit, c.number)
 }
 
 // abort ends commits with an error.
@@ -247,7 +247,7 @@ func (q *queue) abort(why error, commits ...*commit) {
 			}
 		}
 		c.err = fmt.Errorf("%w: %w", ErrCommitFailed, why)
-		q.finished = max(q.finished, c.number)
+		q.finishedCommit = max(q.finishedCommit, c.number)
 	}
 	q.mu.Unlock()
 	for _, c := range commits {

@@ -20,9 +20,9 @@ type batch struct {
 	err    error // of the first record that exceeds a limit
 
 	// Set by queue.append.
-	room []byte
-	ids  idSource
-	at   int64 // ReceivedAt, in microseconds since 1970
+	dst []byte
+	ids idSource
+	at  int64 // ReceivedAt, in microseconds since 1970
 }
 
 // batches pools batch values, since what a caller's iterator refers to escapes to the
@@ -57,7 +57,7 @@ func (b *batch) measure(recs iter.Seq[*Record]) {
 // differ from the measured ones.
 func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	for r := range recs {
-		if r.Size() > cap(b.room)-len(b.room) {
+		if r.Size() > cap(b.dst)-len(b.dst) {
 			return false
 		}
 		r.ReceivedAt = b.at
@@ -65,10 +65,10 @@ func (b *batch) copy(recs iter.Seq[*Record]) bool {
 			r.ID = b.ids.next(b.at / 1000)
 			b.unset--
 		}
-		b.room = segment.AppendRecord(b.room, r)
+		b.dst = segment.AppendRecord(b.dst, r)
 		b.count--
 	}
-	return len(b.room) == cap(b.room) && b.count == 0 && b.unset == 0
+	return len(b.dst) == cap(b.dst) && b.count == 0 && b.unset == 0
 }
 
 // errChanged means that the second pass over the records yielded others than the first,

@@ -47,7 +47,7 @@ func (b *buffers) free() {
 }
 
 // frameSize returns the size in bytes of the frame in buf, header included.
-func frameSize(buf []byte) int { return len(buf) - segment.EntryRoom }
+func frameSize(buf []byte) int { return len(buf) - segment.MaxLengthPrefix }
 
 // recycle keeps the buffer of a finished commit for reuse, or unmaps it. No reference
 // to it may remain.

@@ -23,10 +23,10 @@ type commit struct {
 	copying sync.WaitGroup // counts appenders that copy into buf
 	invalid atomic.Bool    // an appender did not copy what it had measured, so buf can't be written
 
-	waiters []*Waiter
-	blocked int           // number of appenders that wait for done
-	done    chan struct{} // closed once the commit is durable, or failed
-	err     error         // why it failed; valid once done is closed
+	waiters          []*Waiter
+	blockedAppenders int           // number of appenders that wait for done
+	done             chan struct{} // closed once the commit is durable, or failed
+	err              error         // why it failed; valid once done is closed
 }
 
 // udpShare holds the ids and the time for the UDP records of a commit once a later
@@ -51,9 +51,9 @@ func (c *commit) add(s Source, n int, at int64) {
 	c.bySource[s] += uint64(n)
 }
 
-// takes reports whether size bytes of records that were received at the time at fit the
+// fits reports whether size bytes of records that were received at the time at fit the
 // commit's size and hour.
-func (c *commit) takes(size int, at int64) bool {
+func (c *commit) fits(size int, at int64) bool {
 	return c.count == 0 || frameSize(c.buf)+size <= segment.MaxFrame && c.hour() == hourOf(at)
 }
 
@@ -64,11 +64,11 @@ func (c *commit) reserve(n int) (room []byte) {
 	return c.buf[at : at : at+n]
 }
 
-// notify registers w for the end of the commit. If w is nil, it counts an appender that
+// addWaiter registers w for the end of the commit. If w is nil, it counts an appender that
 // waits for done.
-func (c *commit) notify(w *Waiter) {
+func (c *commit) addWaiter(w *Waiter) {
 	if w == nil {
-		c.blocked++
+		c.blockedAppenders++
 		return
 	}
 	if len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {

@@ -12,10 +12,10 @@ import (
 // The ids are as unique across hosts as with fresh random bits. They compress well,
 // since neighbours differ only in their last digits.
 type idSource struct {
-	millis int64  // timestamp of the last id
-	hi     uint16 // upper 12 bits of the 74 (rand_a)
-	lo     uint64 // lower 62 bits of the 74 (rand_b)
-	fresh  bool   // the next id needs a later timestamp than the last
+	millis   int64  // timestamp of the last id
+	hi       uint16 // upper 12 bits of the 74 (rand_a)
+	lo       uint64 // lower 62 bits of the 74 (rand_b)
+	reseeded bool   // the next id needs a later timestamp than the last
 }
 
 // reseed draws a new random start. Its top bit is zero, so the counter can't overflow.
@@ -24,7 +24,7 @@ func (s *idSource) reseed() {
 	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
 	s.hi = binary.BigEndian.Uint16(b[:]) & 0x07ff
 	s.lo = binary.BigEndian.Uint64(b[2:]) &^ (3 << 62)
-	s.fresh = true
+	s.reseeded = true
 }
 
 // reserve returns a source of n ids for records received at millis since 1970. These
@@ -50,10 +50,10 @@ func (s *idSource) advance(millis int64) {
 	switch {
 	case millis > s.millis:
 		s.millis = millis
-	case s.fresh: // the new start may be below the last counter
+	case s.reseeded: // the new start may be below the last counter
 		s.millis++
 	}
-	s.fresh = false
+	s.reseeded = false
 }
 
 // skip advances the counter by n.

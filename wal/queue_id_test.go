@@ -19,14 +19,14 @@ func TestIDsRiseWhateverTheClockDoes(t *testing.T) {
 		case 500:
 			s.reseed()
 		case 700:
-			s.lo = 1<<62 - 2 // about to carry over
+			s.lo = 1<<62 - 2 // about to overflow into hi
 		}
 		id := s.next(clock)
 		if bytes.Compare(id[:], last[:]) <= 0 {
 			t.Fatalf("id %d: %s follows %s", i, id, last)
 		}
 		if id[6]>>4 != 7 || id[8]>>6 != 2 {
-			t.Fatalf("%s is no UUIDv7", id)
+			t.Fatalf("%s is not a UUIDv7", id)
 		}
 		last = id
 	}

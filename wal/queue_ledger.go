@@ -74,34 +74,34 @@ func (d *SourceLedger) reject(reason string, n int) {
 	d.Rejected[reason] += uint64(n)
 }
 
-// place is a field of the ledger that counts records which are or were in the log.
-type place int
+// ledgerField is a field of the ledger that counts records which are or were in the log.
+type ledgerField int
 
 const (
-	pending place = iota
+	pending ledgerField = iota
 	shipped
 	quarantined
 	evicted
 )
 
-func (g *Ledger) at(p place) *uint64 {
+func (g *Ledger) field(p ledgerField) *uint64 {
 	return [...]*uint64{&g.Pending, &g.Shipped, &g.Quarantined, &g.Evicted}[p]
 }
 
-// move moves n records from one place of the ledger to another.
-func (q *queue) move(n uint64, from, to place) {
+// moveRecords moves n records from one place of the ledger to another.
+func (q *queue) moveRecords(n uint64, from, to ledgerField) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	*q.ledger.at(from) -= n
-	*q.ledger.at(to) += n
+	*q.ledger.field(from) -= n
+	*q.ledger.field(to) += n
 }
 
-// recovered adds n records that the start has found to a place of the ledger.
-func (q *queue) recovered(n uint64, at place) {
+// countRecovered adds n records that the start has found to a place of the ledger.
+func (q *queue) countRecovered(n uint64, at ledgerField) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ledger.Recovered += n
-	*q.ledger.at(at) += n
+	*q.ledger.field(at) += n
 }
 
 // reset discards the counts of a failed start.
@@ -116,10 +116,10 @@ func (q *queue) reset() {
 func (l *Log) Repeat(s Source, n int) {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
-	books := &l.queue.ledger.BySource[s]
-	books.Received += uint64(n)
-	books.Accepted += uint64(n)
-	books.Repeated += uint64(n)
+	ledger := &l.queue.ledger.BySource[s]
+	ledger.Received += uint64(n)
+	ledger.Accepted += uint64(n)
+	ledger.Repeated += uint64(n)
 }
 
 // Ledger returns a consistent copy of the ledger.

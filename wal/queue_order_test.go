@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// TestIDsAndTimesRiseWithSeq sends HTTP batches, of which several wait for a
-// commit at a time, together with UDP records that fill the room they leave.
+// TestIDsAndTimesRiseWithSeq appends HTTP batches, several of which wait for a commit
+// at a time, and UDP records that fill the space they leave.
 func TestIDsAndTimesRiseWithSeq(t *testing.T) {
-	const clients, batches, each = 6, 8, 1500 // batches of two thirds of a frame: two never share one
-	l := open(t, t.TempDir(), Options{SegmentSize: 4 << 20})
+	const clients, batches, each = 6, 8, 1500 // a batch fills two thirds of a frame, so two never share one
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 4 << 20})
 	var senders, clientsDone sync.WaitGroup
 	stop := make(chan struct{})
 	sent := uint64(0)
@@ -32,7 +32,7 @@ func TestIDsAndTimesRiseWithSeq(t *testing.T) {
 				recs := make([]Record, each)
 				for i := range recs {
 					recs[i].Usage = fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, bytes.Repeat([]byte("x"), 400))
-					if i%100 == 99 { // as of an Idempotency-Key: in no order
+					if i%100 == 99 { // as from an Idempotency-Key, in no order
 						recs[i].ID = ID{6: 0x80, 8: 0x80, 15: byte(b)}
 					}
 				}
@@ -56,10 +56,10 @@ func TestIDsAndTimesRiseWithSeq(t *testing.T) {
 				t.Fatal(err)
 			}
 			if seqs++; r.Seq != seqs {
-				t.Fatalf("seq %d where %d belongs", r.Seq, seqs)
+				t.Fatalf("seq %d, want %d", r.Seq, seqs)
 			}
 			if r.ReceivedAt < last.ReceivedAt {
-				t.Fatalf("seq %d was received %d µs before the record in front of it", r.Seq, last.ReceivedAt-r.ReceivedAt)
+				t.Fatalf("seq %d was received %d µs before the previous record", r.Seq, last.ReceivedAt-r.ReceivedAt)
 			}
 			if r.Source == UDP && last.Source == HTTP {
 				shared++

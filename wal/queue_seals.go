@@ -4,13 +4,13 @@ import (
 	"slices"
 )
 
-// sealRequested is a request to seal. The committer passes it on once everything that
+// sealRequest is a request to seal. The committer passes it on once everything that
 // was in the queue at its time is committed or aborted. The roller answers it after an
 // attempt to seal.
-type sealRequested struct {
-	commit uint64 // number of the newest commit at that time
-	staged uint64 // bytes ever staged at that time
-	done   chan error
+type sealRequest struct {
+	lastCommit  uint64 // number of the newest commit at that time
+	stagedBytes uint64 // bytes ever staged at that time
+	done        chan error
 }
 
 // requestSeal requests that the contents of the queue and the active segment be sealed.
@@ -21,7 +21,7 @@ func (q *queue) requestSeal(done chan error) error {
 	if q.closed {
 		return ErrClosed
 	}
-	q.seals = append(q.seals, sealRequested{q.last, q.staged.added, done})
+	q.seals = append(q.seals, sealRequest{q.lastCommit, q.staged.addedBytes, done})
 	q.signal()
 	return nil
 }
@@ -31,8 +31,8 @@ func (q *queue) requestSeal(done chan error) error {
 func (q *queue) dueSeals(all bool) (due []chan error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.seals = slices.DeleteFunc(q.seals, func(r sealRequested) bool {
-		is := all || r.staged <= q.staged.taken() && r.commit <= q.finished
+	q.seals = slices.DeleteFunc(q.seals, func(r sealRequest) bool {
+		is := all || r.stagedBytes <= q.staged.takenBytes() && r.lastCommit <= q.finishedCommit
 		if is {
 			due = append(due, r.done)
 		}

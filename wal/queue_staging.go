@@ -15,10 +15,10 @@ import (
 // first block becomes the commit's buffer. Otherwise its records are copied into the
 // room that the appends leave.
 type staging struct {
-	buffers *buffers
-	blocks  []stagedBlock // oldest first; none is empty
-	bytes   int           // bytes staged now
-	added   uint64        // bytes ever staged
+	buffers    *buffers
+	blocks     []stagedBlock // oldest first; none is empty
+	bytes      int           // bytes staged now
+	addedBytes uint64        // bytes ever staged
 }
 
 // stagedBlock is a part of the staged records, with the layout of a commit's frame.
@@ -29,13 +29,13 @@ type stagedBlock struct {
 	since    time.Time // when the first record was staged
 }
 
-// stagedWait is how long staged records wait for a block to fill, since a sync costs
+// maxStagedWait is how long staged records wait for a block to fill, since a sync costs
 // the same for one record as for thousands. No client waits for these records.
-const stagedWait = 2 * time.Millisecond
+const maxStagedWait = 2 * time.Millisecond
 
-// blocksOfQueue is how many blocks a small queue is divided into, so that it has room
+// minQueueBlocks is how many blocks a small queue is divided into, so that it has room
 // for more records while a block is committed.
-const blocksOfQueue = 4
+const minQueueBlocks = 4
 
 func (s *staging) size() int { return s.bytes }
 
@@ -46,7 +46,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 		return false
 	}
 	last := len(s.blocks) - 1
-	if last < 0 || frameSize(s.blocks[last].buf)+size > min(segment.MaxFrame, int(limit/blocksOfQueue)) {
+	if last < 0 || frameSize(s.blocks[last].buf)+size > min(segment.MaxFrame, int(limit/minQueueBlocks)) {
 		s.blocks = append(s.blocks, stagedBlock{buf: s.buffers.take(size), from: segment.FrameStart, since: time.Now()})
 		last++
 	}
@@ -54,7 +54,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 	b.buf = segment.AppendRecord(b.buf, r)
 	b.bySource[r.Source]++
 	s.bytes += size
-	s.added += uint64(size)
+	s.addedBytes += uint64(size)
 	return true
 }
 
@@ -62,9 +62,9 @@ func (s *staging) add(r *Record, limit int64) bool {
 func (s *staging) wait() time.Duration {
 	switch len(s.blocks) {
 	case 0:
-		return stagedWait
+		return maxStagedWait
 	case 1:
-		return stagedWait - time.Since(s.blocks[0].since)
+		return maxStagedWait - time.Since(s.blocks[0].since)
 	}
 	return 0
 }
@@ -78,8 +78,8 @@ func (s *staging) head() []byte {
 	return b[:segment.NextSize(b)]
 }
 
-// taken returns the number of bytes ever taken by commits.
-func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
+// takenBytes returns the number of bytes ever taken by commits.
+func (s *staging) takenBytes() uint64 { return s.addedBytes - uint64(s.bytes) }
 
 // consume removes the first record, which has n bytes.
 func (s *staging) consume(n int) {

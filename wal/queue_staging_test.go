@@ -9,7 +9,7 @@ import (
 	"collectord/wal/segment"
 )
 
-func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
+func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 	s := staging{buffers: &buffers{}}
 	const limit = 8 << 20
 	in, out := 0, 0
@@ -25,9 +25,9 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 			in++
 		}
 		if s.size() > limit || s.size() < limit-2*segment.MaxFrame {
-			t.Fatalf("%d bytes when it is full", s.size())
+			t.Fatalf("%d bytes are staged at the limit", s.size())
 		}
-		for ; out < in-round*100; out++ { // leaves some
+		for ; out < in-round*100; out++ { // some remain
 			want := record(out)
 			head := s.head()
 			if !bytes.Equal(head, segment.AppendRecord(nil, &want)) {
@@ -42,7 +42,7 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 	}
 	defer s.buffers.free()
 	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.buffers.spare) > keptBuffers {
-		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.buffers.spare))
+		t.Errorf("%d in, %d out; %d bytes, %d blocks and %d spare buffers left", in, out, s.size(), len(s.blocks), len(s.buffers.spare))
 	}
 }
 

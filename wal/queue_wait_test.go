@@ -9,11 +9,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestUDPRecordsShareCommitsAndDelayNobody runs in a bubble, whose clock stands still but
-// for what is slept.
+// TestUDPRecordsShareCommitsAndDelayNobody runs in a synctest bubble, whose clock
+// advances only during sleeps.
 func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, memoryDir(t), Options{SegmentSize: 4 << 20})
+		l := openLog(t, memoryDir(t), Options{SegmentSize: 4 << 20})
 		commits, began := uint64(0), time.Now()
 		enqueue := func(usage []byte) {
 			t.Helper()
@@ -35,7 +35,7 @@ func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 		}
 		expect("the start", 0, 0, 0)
 
-		const step = stagedWait / 20
+		const step = maxStagedWait / 20
 		for i := range 20 {
 			enqueue(usage(i))
 			expect("records that wait for others", 0, uint64(i+1), 0)
@@ -53,8 +53,8 @@ func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 			enqueue(bytes.Repeat([]byte("x"), 2048))
 		}
 		expect("more than a block", 1, 100, 0)
-		time.Sleep(stagedWait)
-		expect("the rest of them", 1, 0, stagedWait)
+		time.Sleep(maxStagedWait)
+		expect("the rest of them", 1, 0, maxStagedWait)
 
 		l.SetLimits(Limits{QueueBytes: 40 * size})
 		for range 30 {

@@ -12,10 +12,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestAWaiterIsToldByTheCommit appends from one goroutine, as an event loop does.
-func TestAWaiterIsToldByTheCommit(t *testing.T) {
+// TestAWaiterGetsOneOutcomePerCommit appends from one goroutine, as an event loop does.
+func TestAWaiterGetsOneOutcomePerCommit(t *testing.T) {
 	var fails atomic.Bool
-	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
 		if fails.Load() {
 			return syscall.EIO
 		}
@@ -73,23 +73,24 @@ func TestAWaiterIsToldByTheCommit(t *testing.T) {
 		t.Errorf("append of nothing: %v", err)
 	}
 	if len(woken) > 0 {
-		t.Error("woken for nothing")
+		t.Error("woken without an outcome")
 	}
 }
 
-// Records that differ on the second pass fail, and so do the others of their frame.
+// Records that differ on the second pass fail, together with the other records of their
+// frame.
 func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	looks := 0
+	l := openLog(t, t.TempDir(), Options{})
+	passes := 0
 	for name, second := range map[string]func(*Record){
 		"shorter":  func(r *Record) { r.Usage = r.Usage[:1] },
 		"longer":   func(r *Record) { r.Usage = append(r.Usage, 'x') },
 		"identity": func(r *Record) { r.ID = ID{1} },
 	} {
-		looks = 0
+		passes = 0
 		err := l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
 			r := Record{Usage: usage(1)}
-			if looks++; looks == 2 {
+			if passes++; passes == 2 {
 				second(&r)
 			}
 			yield(&r)
@@ -108,8 +109,8 @@ func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotFitARecordIsCountedAndTheRestStored(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestOversizedRecordsAreCountedAndTheOthersStored(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	long := Record{Client: string(make([]byte, MaxClient+1)), Usage: usage(0)}
 	if err := l.Append(context.Background(), Record{Usage: usage(1)}, long); err == nil {
 		t.Error("stored a client name that is too long")

@@ -11,12 +11,13 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestALargeFrameIsReadInPieces measures that reading a large frame takes less memory
-// than the frame, and that nothing of a damaged one is yielded.
+// chunk is the number of bytes of a large frame that are read at a time.
 const chunk = 256 << 10
 
+// TestALargeFrameIsReadInPieces asserts that reading a large frame takes less memory
+// than the frame, and yields nothing of a damaged one.
 func TestALargeFrameIsReadInPieces(t *testing.T) {
-	log := open(t, t.TempDir(), Options{})
+	log := openLog(t, t.TempDir(), Options{})
 	var sent []Record
 	for i := range 40_000 {
 		sent = append(sent, Record{Usage: bytes.Repeat([]byte{byte(i)}, i%500)})
@@ -65,7 +66,7 @@ func TestALargeFrameIsReadInPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// It may rot after it was verified, before it is read again.
+	// The frame may become damaged between its verification and the next read.
 	n = 0
 	var last error
 	for _, err := range segment.Records() {
@@ -76,11 +77,11 @@ func TestALargeFrameIsReadInPieces(t *testing.T) {
 	}
 	var damage *DamageError
 	if !errors.As(last, &damage) || n > len(sent) {
-		t.Errorf("%d of %d records of a frame that rots while it is read, and %v", n, len(sent), last)
+		t.Errorf("%d of %d records of a frame that is damaged while it is read, and %v", n, len(sent), last)
 	}
 	for rec, err := range segment.Records() {
 		if rec != nil || !errors.As(err, &damage) {
-			t.Fatalf("the first of a damaged frame is %v, %v", rec, err)
+			t.Fatalf("a damaged frame yields %v, %v", rec, err)
 		}
 	}
 }

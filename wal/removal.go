@@ -26,22 +26,22 @@ import (
 type removal struct {
 	mu          sync.Mutex // guards the fields below; held during each step
 	dir         string     // present path
-	place       string     // path as a sealed segment, without an ending
+	basePath    string     // path as a sealed segment, without an ending
 	synced      bool       // the present name is durable
 	last        uint64
 	bytes       int64
 	notes       []LossNote // loss notes that are not durable yet
-	lost        uint64     // records to move off Pending once the notes are durable
+	lostRecords uint64     // records to move off Pending once the notes are durable
 	pieces      []*Segment // listed once .gone is durable: until then a start would count their records twice
 	isTombstone bool       // the file is deleted, and the directory is kept for its name
-	stale       []string   // directories of pieces that did not replace the segment; deleted first
+	stalePieces []string   // directories of pieces that did not replace the segment; deleted first
 
-	evicting bool   // evicted to make room
-	early    bool   // was kept, and is removed early to make room
-	kept     int64  // bytes that count as kept; guarded by the shelf's mutex
-	report   string // report for the quarantine about what the disk could not read; empty unless given up
+	evicting  bool   // evicted to make room
+	early     bool   // was kept, and is removed early to make room
+	keptBytes int64  // bytes that count as kept; guarded by the shelf's mutex
+	report    string // report for the quarantine about what the disk could not read; empty unless given up
 
-	open uint64 // lowest seq not confirmed, noted as lost, or listed; 0 if there is none; guarded by the shelf's mutex
+	lowestOpenSeq uint64 // lowest seq not confirmed, noted as lost, or listed; 0 if there is none; guarded by the shelf's mutex
 }
 
 // Endings of the name of a segment that is being removed. Each comment gives the next
@@ -69,12 +69,12 @@ func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 }
 
 // beginRemoval begins a removal and takes its steps. After an error they are retried in
-// the background. listsLocked takes the segment off its list. It runs under the same
+// the background. updateListsLocked takes the segment off its list. It runs under the same
 // lock as the addition to the list of removals, so that no seq is ever missing from
 // both.
-func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
+func (s *shelf) beginRemoval(d *removal, updateListsLocked func()) error {
 	s.lock()
-	listsLocked()
+	updateListsLocked()
 	s.removals = append(s.removals, d)
 	s.unlock()
 	err := s.advance(d)
@@ -108,7 +108,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 		d.synced = true
 	}
-	if err := s.deletePieces(&d.stale); err != nil {
+	if err := s.deletePieces(&d.stalePieces); err != nil {
 		return err
 	}
 	evicted := strings.HasSuffix(d.dir, evictedSuffix)
@@ -118,10 +118,10 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 		d.notes = d.notes[1:]
 	}
-	if d.lost > 0 {
-		s.enterLost(d, evicted)
+	if d.lostRecords > 0 {
+		s.countLost(d, evicted)
 	}
-	if d.dir != d.place+goneSuffix {
+	if d.dir != d.basePath+goneSuffix {
 		if err := s.markGone(d); err != nil {
 			return err
 		}
@@ -133,7 +133,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 	}
 	if d.evicting {
-		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before other writes take the space
+		ensureReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before other writes take the space
 	}
 	s.lock()
 	defer s.unlock()
@@ -145,18 +145,18 @@ func (s *shelf) advance(d *removal) (err error) {
 	return nil
 }
 
-// enterLost moves lost records off Pending. The caller has made their notes durable.
-func (s *shelf) enterLost(d *removal, wasEvicted bool) {
+// countLost moves lost records off Pending. The caller has made their notes durable.
+func (s *shelf) countLost(d *removal, wasEvicted bool) {
 	s.lock()
 	defer s.unlock()
 	if wasEvicted {
-		s.queue.move(d.lost, pending, evicted)
+		s.queue.moveRecords(d.lostRecords, pending, evicted)
 	} else {
-		s.queue.move(d.lost, pending, quarantined)
+		s.queue.moveRecords(d.lostRecords, pending, quarantined)
 	}
-	d.lost = 0
+	d.lostRecords = 0
 	if len(d.pieces) == 0 {
-		d.open = 0
+		d.lowestOpenSeq = 0
 	}
 	s.announceLocked() // the uploader finds the new note
 }
@@ -167,7 +167,7 @@ func (s *shelf) markGone(d *removal) error {
 	if d.report != "" {
 		return s.quarantineUnread(d)
 	}
-	gone := d.place + goneSuffix
+	gone := d.basePath + goneSuffix
 	if _, err := s.disk.Stat(gone); err == nil { // left by an earlier removal
 		if err := s.deleteDir(gone); err != nil {
 			return err
@@ -184,7 +184,7 @@ func (s *shelf) markGone(d *removal) error {
 func (s *shelf) listPieces(d *removal) {
 	s.lock()
 	defer s.unlock()
-	d.open = 0
+	d.lowestOpenSeq = 0
 	if len(d.pieces) == 0 {
 		return
 	}

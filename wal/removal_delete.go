@@ -15,7 +15,7 @@ import (
 // deletes only the file and keeps the directory as a tombstone.
 func (s *shelf) deleteGone(d *removal) error {
 	s.lock()
-	newest := d.last+1 >= s.active.next // then only the name of an active segment gives a higher seq
+	newest := d.last+1 >= s.active.nextSeq // then only the name of an active segment gives a higher seq
 	keep := !s.active.open && newest
 	if keep {
 		s.addTombstoneLocked(d.dir)
@@ -49,7 +49,7 @@ func (b *base) deleteDir(dir string) error {
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
 		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		b.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the directory of a removed segment",
+		b.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the directory of a removed segment",
 			"path", dir)
 		return b.putAside(dir, err)
 	}

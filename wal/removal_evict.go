@@ -12,19 +12,19 @@ func (s *shelf) makeRoom() (err error) {
 	s.removeKept()
 	var segments, records int
 	for {
-		one := s.holdOldest()
-		if one == nil {
+		seg := s.holdOldest()
+		if seg == nil {
 			break
 		}
-		err = one.evict()
-		one.Release()
+		err = seg.evict()
+		seg.Release()
 		if err != nil {
-			err = fmt.Errorf("evict %s: %w", one, err)
+			err = fmt.Errorf("evict %s: %w", seg, err)
 			break
 		}
 		segments++
-		records += int(one.counted())
-		s.heartbeat.beat(watching)
+		records += int(seg.ledgerCount())
+		s.heartbeat.beat(loopShelf)
 		s.checkDisk()
 	}
 	if segments > 0 {
@@ -38,13 +38,13 @@ func (s *shelf) makeRoom() (err error) {
 func (s *shelf) holdOldest() *Segment {
 	s.lock()
 	defer s.unlock()
-	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
+	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionPendingLocked() {
 		return nil
 	}
-	for _, one := range slices.Concat(s.unread, s.sealed) { // unreadable segments first
-		if !one.held {
-			one.held = true
-			return one
+	for _, seg := range slices.Concat(s.unread, s.sealed) { // unreadable segments first
+		if !seg.held {
+			seg.held = true
+			return seg
 		}
 	}
 	return nil
@@ -59,13 +59,13 @@ func (s *Segment) evict() error {
 		return nil
 	}
 	l := s.shelf
-	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
+	note := l.newLossNote(SeqRange{First: s.first, Last: s.last}, LossEvicted)
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
 	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
 	// A start would list pieces as segments, which would make the note wrong.
-	if err := l.deletePieces(&s.made); err != nil {
+	if err := l.deletePieces(&s.unfinishedPieces); err != nil {
 		return err
 	}
 	decided, err := renameOrUndo(l.disk, s.dir, s.sealedPath()+evictedSuffix)
@@ -75,13 +75,13 @@ func (s *Segment) evict() error {
 	s.removed = true
 	d := s.removal(evictedSuffix)
 	d.synced, d.evicting = err == nil, true
-	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
+	d.notes, d.lostRecords, d.lowestOpenSeq = []LossNote{note}, s.ledgerCount(), s.first
 	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // beginRemoval logs and retries
 	return nil
 }
 
-// evictionFailsLocked reports whether an evicted segment is not deleted yet. Evicting
+// evictionPendingLocked reports whether an evicted segment is not deleted yet. Evicting
 // another would make no room either.
-func (s *shelf) evictionFailsLocked() bool {
+func (s *shelf) evictionPendingLocked() bool {
 	return slices.ContainsFunc(s.removals, func(d *removal) bool { return d.evicting })
 }

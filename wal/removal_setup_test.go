@@ -19,13 +19,13 @@ import (
 	"collectord/wal/vfs"
 )
 
-// watchedBucket is a folder that records what is in it and checks what objects claim to be
-// confirmed.
+// watchedBucket is a folder that records its objects, and checks which seqs they claim
+// to be confirmed.
 type watchedBucket struct {
 	bucket.Store
 	trial *trial
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	stored map[uint64]bool
 	keys   map[uint64]string // by seq
 	noted  map[uint64]string // reasons
@@ -39,7 +39,7 @@ func (b *watchedBucket) Put(ctx context.Context, o *bucket.Object) error {
 	defer b.mu.Unlock()
 	for seq := uint64(1); seq < min(o.ConfirmedBelow, math.MaxInt32); seq++ {
 		if _, noted := b.noted[seq]; !noted && !b.stored[seq] {
-			b.trial.t.Errorf("%s claims everything below %d, and %d is not there", o.Key, o.ConfirmedBelow, seq)
+			b.trial.t.Errorf("%s claims that everything below %d is confirmed, but %d is not in the bucket", o.Key, o.ConfirmedBelow, seq)
 			break
 		}
 	}
@@ -75,8 +75,9 @@ func (b *watchedBucket) Put(ctx context.Context, o *bucket.Object) error {
 	return err
 }
 
-// killed makes a directory as kill -9 would leave it at the moment.
-func killed(t *testing.T, dir string, n int, then func(l *wal.Log, data string)) {
+// makeKilledLog makes a directory as kill -9 would leave it after n records and
+// beforeCopy.
+func makeKilledLog(t *testing.T, dir string, n int, beforeCopy func(l *wal.Log, data string)) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
 	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 4 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
@@ -85,8 +86,8 @@ func killed(t *testing.T, dir string, n int, then func(l *wal.Log, data string))
 	}
 	defer l.Close()
 	appendPairs(t, l, n)
-	if then != nil {
-		then(l, data)
+	if beforeCopy != nil {
+		beforeCopy(l, data)
 	}
 	copyLog(t, data, dir)
 }
@@ -98,17 +99,19 @@ func copyLog(t *testing.T, from, to string) {
 	}
 }
 
-func name(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
+func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
 
-// unsealed is sealed up to record 6, and 7 is in the active segment.
-func unsealed(t *testing.T, dir string) {
+// makeOpenLog makes a log with sealed segments up to record 6, and record 7 in the
+// active one.
+func makeOpenLog(t *testing.T, dir string) {
 	t.Helper()
-	killed(t, dir, 7, nil)
+	makeKilledLog(t, dir, 7, nil)
 }
 
-// shortened is a log that lost the end of an unsealed segment, 3 and 4, while the next
-// one exists already: the segments 1 to 4 and 5 to 6.
-func shortened(t *testing.T, dir string) {
+// makeShortenedLog makes a log that lost the records 3 and 4 at the end of an unsealed
+// segment, although the next one exists. The segments have the records 1 to 4 and 5 to
+// 6.
+func makeShortenedLog(t *testing.T, dir string) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
 	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 64 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
@@ -134,7 +137,7 @@ func shortened(t *testing.T, dir string) {
 		}
 	}
 	copyLog(t, data, dir)
-	from := filepath.Join(dir, "wal", name(1, 4))
+	from := filepath.Join(dir, "wal", sealedName(1, 4))
 	if err := os.Rename(from, filepath.Join(dir, filepath.Dir(file))); err != nil {
 		t.Fatal(err)
 	}
@@ -143,13 +146,14 @@ func shortened(t *testing.T, dir string) {
 	}
 }
 
-// rot makes pages of the scenario's rotten segment unreadable, by whatever name.
-func (tr *trial) rot(dir string) {
+// spoilPages makes pages of the scenario's segment unreadable, under any name of its
+// file.
+func (tr *trial) spoilPages(dir string) {
 	tr.t.Helper()
-	if tr.scenario.rotten == "" {
+	if tr.scenario.unreadSegment == "" {
 		return
 	}
-	info, err := os.Stat(filepath.Join(dir, "wal", tr.scenario.rotten, fmt.Sprintf("%020d", 1)))
+	info, err := os.Stat(filepath.Join(dir, "wal", tr.scenario.unreadSegment, fmt.Sprintf("%020d", 1)))
 	if err != nil {
 		tr.t.Fatal(err)
 	}
@@ -169,14 +173,14 @@ func (tr *trial) read(file vfs.File, p []byte, off int64) (int, error) {
 	if !bad {
 		return file.ReadAt(p, off)
 	}
-	if len(tr.scenario.pages) == 0 {
-		return readBut(1)(file, p, off)
+	if len(tr.scenario.unreadPages) == 0 {
+		return readExcept(1)(file, p, off)
 	}
-	return readBut(tr.scenario.pages...)(file, p, off)
+	return readExcept(tr.scenario.unreadPages...)(file, p, off)
 }
 
-// readBut reads files except for some of their pages, which must be sorted.
-func readBut(pages ...int64) func(file vfs.File, p []byte, off int64) (int, error) {
+// readExcept reads files except for some of their pages, which must be sorted.
+func readExcept(pages ...int64) func(file vfs.File, p []byte, off int64) (int, error) {
 	const size = 4096
 	return func(file vfs.File, p []byte, off int64) (int, error) {
 		info, err := file.Stat()
@@ -194,16 +198,16 @@ func readBut(pages ...int64) func(file vfs.File, p []byte, off int64) (int, erro
 	}
 }
 
-// unread is the number of records that the next start will read again.
-func (tr *trial) unread() (n uint64) {
+// unreadRecords returns the number of records that the next start reads again.
+func (tr *trial) unreadRecords() (n uint64) {
 	for _, r := range tr.log.Unread() {
 		n += r.Last - r.First + 1
 	}
 	return n
 }
 
-// single is a log of one sealed segment.
-func single(t *testing.T, dir string) {
+// makeOneSegmentLog makes a log of one sealed segment.
+func makeOneSegmentLog(t *testing.T, dir string) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
 	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 64 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
@@ -220,23 +224,22 @@ func single(t *testing.T, dir string) {
 	copyLog(t, data, dir)
 }
 
-// ragged is a log of one segment in which the second and the last record are
-// damaged.
-func ragged(t *testing.T, dir string) {
+// makeDamagedLog makes a log of one segment whose second and last records are damaged.
+func makeDamagedLog(t *testing.T, dir string) {
 	t.Helper()
-	single(t, dir)
+	makeOneSegmentLog(t, dir)
 	for _, at := range []string{`"n":1,`, `"n":5,`} {
-		spoil(t, filepath.Join(dir, "wal", name(1, 6), fmt.Sprintf("%020d", 1)), at)
+		flipBit(t, filepath.Join(dir, "wal", sealedName(1, 6), fmt.Sprintf("%020d", 1)), at)
 	}
 }
 
-// unread is a log of which the disk could not read record 4 before it was killed.
-func unread(t *testing.T, dir string) {
+// makeUnreadLog makes a log that was killed after the disk could not read record 4.
+func makeUnreadLog(t *testing.T, dir string) {
 	t.Helper()
-	killed(t, dir, 6, nil)
+	makeKilledLog(t, dir, 6, nil)
 	data := filepath.Join(scratchDir(t), "data")
 	copyLog(t, dir, data)
-	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 4 << 10, MachineID: "/nonexistent"}.WithReads(readBut(1)))
+	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 4 << 10, MachineID: "/nonexistent"}.WithReads(readExcept(1)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,32 +257,34 @@ func unread(t *testing.T, dir string) {
 	copyLog(t, data, dir)
 }
 
-// givenUp is a log that was killed when it had decided that record 4 is lost.
-func givenUp(t *testing.T, dir string) {
+// makeGivenUpLog makes a log that was killed after it had decided that record 4 is
+// lost.
+func makeGivenUpLog(t *testing.T, dir string) {
 	t.Helper()
-	unread(t, dir)
-	if err := os.Rename(filepath.Join(dir, "wal", name(4, 4)+".unread"), filepath.Join(dir, "wal", name(4, 4)+".lost")); err != nil {
+	makeUnreadLog(t, dir)
+	if err := os.Rename(filepath.Join(dir, "wal", sealedName(4, 4)+".unread"), filepath.Join(dir, "wal", sealedName(4, 4)+".lost")); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// evicting is a log that was killed when it had decided to evict 1 and 2.
-func evicting(t *testing.T, dir string) {
+// makeEvictingLog makes a log that was killed after it had decided to evict records 1
+// and 2.
+func makeEvictingLog(t *testing.T, dir string) {
 	t.Helper()
-	killed(t, dir, 6, nil)
-	if err := os.Rename(filepath.Join(dir, "wal", name(1, 2)), filepath.Join(dir, "wal", name(1, 2)+".evicted")); err != nil {
+	makeKilledLog(t, dir, 6, nil)
+	if err := os.Rename(filepath.Join(dir, "wal", sealedName(1, 2)), filepath.Join(dir, "wal", sealedName(1, 2)+".evicted")); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// salvaging is a log that was killed when it had replaced the damaged segment of
-// 3 and 4 by one that holds 3.
-func salvaging(t *testing.T, dir string) {
+// makeSalvagingLog makes a log that was killed after it had replaced the damaged
+// segment of records 3 and 4 by one with record 3.
+func makeSalvagingLog(t *testing.T, dir string) {
 	t.Helper()
-	killed(t, dir, 6, func(l *wal.Log, data string) {
-		file := filepath.Join(data, "wal", name(3, 4), fmt.Sprintf("%020d", 1))
-		spoil(t, file, `"n":3,`)
-		original := filepath.Join(dir, "wal", name(3, 4)+".damaged")
+	makeKilledLog(t, dir, 6, func(l *wal.Log, data string) {
+		file := filepath.Join(data, "wal", sealedName(3, 4), fmt.Sprintf("%020d", 1))
+		flipBit(t, file, `"n":3,`)
+		original := filepath.Join(dir, "wal", sealedName(3, 4)+".damaged")
 		if err := os.CopyFS(original, os.DirFS(filepath.Dir(file))); err != nil {
 			t.Fatal(err)
 		}

@@ -46,7 +46,7 @@ func (s *shelf) clearActive(dir string) error {
 // could not be written, it keeps the header, which contains the log id.
 func (b *base) emptyTombstone(dir string) error {
 	path := filepath.Join(dir, segment.FileName)
-	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
+	if info, err := b.disk.Stat(path); err == nil && b.identityUnsaved && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
 		return b.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
 	}
 	if err := b.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {

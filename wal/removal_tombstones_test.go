@@ -15,10 +15,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
+func TestMarkDirGoneReplacesAnEarlierDirectory(t *testing.T) {
 	for name, left := range map[string][]string{"emptied": nil, "half removed": {segment.FileName}} {
 		t.Run(name, func(t *testing.T) {
-			l := open(t, t.TempDir(), Options{})
+			l := openLog(t, t.TempDir(), Options{})
 			dir := filepath.Join(l.dir, segment.ActiveName(4))
 			for _, d := range []string{dir, dir + goneSuffix} {
 				if err := os.Mkdir(d, 0o750); err != nil {
@@ -33,7 +33,7 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "mark"), nil, 0o640); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // the second time it is done already
+			for range 2 { // the second call finds it done
 				if err := l.markDirGone(dir); err != nil {
 					t.Fatal(err)
 				}
@@ -42,15 +42,15 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 				t.Error(err)
 			}
 			if err := l.markDirGone(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("of no segment: %v", err)
+				t.Errorf("markDirGone of a missing directory: %v", err)
 			}
 		})
 	}
 }
 
-func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
+func TestARemovalWhileTheDiskFailsKeepsTheNextSeq(t *testing.T) {
 	var fails atomic.Bool
-	l := open(t, t.TempDir(), Options{ProbeMin: time.Hour}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{ProbeMin: time.Hour}.WithDatasync(func(f vfs.File) error {
 		if fails.Load() {
 			return syscall.EIO
 		}
@@ -70,13 +70,13 @@ func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
 		t.Errorf("ledger %+v", g)
 	}
 	if files, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix, segment.FileName)); err != nil || len(files) > 0 {
-		t.Errorf("%v takes the room that the log may wait for (%v)", files, err)
+		t.Errorf("files of removed segments remain: %v (%v)", files, err)
 	}
 	dir := t.TempDir() // as kill -9 leaves it
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)
 	}
-	again := open(t, dir, Options{})
+	again := openLog(t, dir, Options{})
 	mustAppend(t, again, Record{Usage: usage(3)})
 	mustSeal(t, again)
 	segments, _ = again.Sealed()

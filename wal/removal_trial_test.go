@@ -22,30 +22,30 @@ import (
 func (tr *trial) before(op, path string) error {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	if !tr.armed {
+	if !tr.faultsStarted {
 		return nil
 	}
 	tr.calls++
-	tr.trace = append(tr.trace, fmt.Sprintf("%d %s %s", tr.calls, op, strings.TrimPrefix(path, tr.dir)))
+	tr.callsMade = append(tr.callsMade, fmt.Sprintf("%d %s %s", tr.calls, op, strings.TrimPrefix(path, tr.dir)))
 	if tr.dead {
 		return syscall.EIO
 	}
 	switch {
-	case tr.fault.how == "" || tr.calls < tr.fault.at:
+	case tr.fault.mode == "" || tr.calls < tr.fault.call:
 		return nil
-	case tr.calls == tr.fault.at:
-		tr.kind, tr.dead = op, tr.fault.how == "crash"
-	case tr.fault.how == "once" || op != tr.kind:
+	case tr.calls == tr.fault.call:
+		tr.failedOp, tr.dead = op, tr.fault.mode == "crash"
+	case tr.fault.mode == "once" || op != tr.failedOp:
 		return nil
 	}
-	tr.hits++
+	tr.failed++
 	return tr.fault.err
 }
 
-func (tr *trial) arm() {
+func (tr *trial) startFaults() {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	tr.armed = true
+	tr.faultsStarted = true
 }
 
 func (tr *trial) isDead() bool {
@@ -54,12 +54,12 @@ func (tr *trial) isDead() bool {
 	return tr.dead
 }
 
-// stuck reports whether nothing more will happen: the process is dead, or a call that
-// fails for ever was made several times.
-func (tr *trial) stuck() bool {
+// isStuck reports whether no progress is possible: the process is dead, or a call that
+// always fails was made several times.
+func (tr *trial) isStuck() bool {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	return tr.dead || tr.fault.how == "for ever" && tr.hits >= 3
+	return tr.dead || tr.fault.mode == "for ever" && tr.failed >= 3
 }
 
 func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path string) error) bool {
@@ -68,7 +68,7 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 		Node: "edge-1", SegmentSize: 4 << 10, SealAfter: time.Hour, MachineID: "/nonexistent",
 		ProbeMin: time.Millisecond, ProbeMax: time.Millisecond, Logger: logger,
 	}.WithDisk(before).WithReads(tr.read))
-	if err != nil && tr.fault.how == "" {
+	if err != nil && tr.fault.mode == "" {
 		tr.t.Error(err)
 	}
 	if err != nil {
@@ -82,8 +82,8 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 	return true
 }
 
-// ship runs a shipper until everything is shipped and deleted, or nothing more will
-// happen.
+// ship runs a shipper until everything is shipped and deleted, or no progress is
+// possible.
 func (tr *trial) ship() {
 	tr.t.Helper()
 	s, err := shipper.New(tr.log, tr.store, shipper.Options{
@@ -100,26 +100,26 @@ func (tr *trial) ship() {
 		_ = tr.log.Seal(ctx)
 	}
 	tr.until("everything is shipped", func() bool {
-		return tr.log.Ledger().Pending == tr.unread() && tr.log.Stats().LossNotes == 0 && s.Stats().InFlight == 0 && tr.leftovers() == 0
+		return tr.log.Ledger().Pending == tr.unreadRecords() && tr.log.Stats().LossNotes == 0 && s.Stats().InFlight == 0 && tr.leftovers() == 0
 	})
 }
 
-// leftovers counts the directories of unfinished removals.
+// leftovers returns the number of directories of unfinished removals.
 func (tr *trial) leftovers() int {
 	names, err := os.ReadDir(filepath.Join(tr.dir, "data", "wal"))
 	if err != nil {
 		tr.t.Fatal(err)
 	}
 	return len(slices.DeleteFunc(names, func(e fs.DirEntry) bool {
-		return !strings.Contains(e.Name(), ".") && e.Name() != "salvage" || tr.unread() > 0 && strings.HasSuffix(e.Name(), ".unread")
+		return !strings.Contains(e.Name(), ".") && e.Name() != "salvage" || tr.unreadRecords() > 0 && strings.HasSuffix(e.Name(), ".unread")
 	}))
 }
 
 func (tr *trial) until(what string, is func() bool) {
 	tr.t.Helper()
-	for deadline := time.Now().Add(testLimit); !is() && !tr.stuck(); <-time.After(200 * time.Microsecond) {
+	for deadline := time.Now().Add(testLimit); !is() && !tr.isStuck(); <-time.After(200 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			tr.t.Fatalf("still not so after %v: %s: %+v, %d leftovers", testLimit, what, tr.log.Ledger(), tr.leftovers())
+			tr.t.Fatalf("timed out after %v waiting until %s: %+v, %d leftovers", testLimit, what, tr.log.Ledger(), tr.leftovers())
 		}
 	}
 }
@@ -133,13 +133,13 @@ func (tr *trial) evict(n int) {
 		keep -= s.Bytes()
 	}
 	tr.until("the oldest are evicted", func() bool {
-		tr.log.SetLimits(wal.Limits{MaxBytes: keep * 4 / 3, WhenFull: wal.DropOldest, SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond}) // looks at once
+		tr.log.SetLimits(wal.Limits{MaxBytes: keep * 4 / 3, WhenFull: wal.DropOldest, SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond}) // this checks the bounds at once
 		return tr.log.Ledger().Evicted >= uint64(2*n)
 	})
 	tr.log.SetLimits(wal.Limits{SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond})
 }
 
-// file is the path of the n-th segment's file, from 1.
+// file returns the path of the file of segment n, counted from 1.
 func (tr *trial) file(n int) string {
 	tr.t.Helper()
 	files, err := filepath.Glob(filepath.Join(tr.dir, "data", "wal", fmt.Sprintf("%020d-*", 2*n-1), "*"))
@@ -150,7 +150,7 @@ func (tr *trial) file(n int) string {
 }
 
 // damage damages the first record of a segment.
-func (tr *trial) damage(n int) { spoil(tr.t, tr.file(n), fmt.Sprintf(`"n":%d,`, 2*n-2)) }
+func (tr *trial) damage(n int) { flipBit(tr.t, tr.file(n), fmt.Sprintf(`"n":%d,`, 2*n-2)) }
 
 // split splits the only segment.
 func (tr *trial) split() {
@@ -158,7 +158,7 @@ func (tr *trial) split() {
 	segments, _ := tr.log.Sealed()
 	tr.until("the segment is split", func() bool {
 		err := segments[0].Split()
-		if err != nil && tr.fault.how == "" {
+		if err != nil && tr.fault.mode == "" {
 			tr.t.Error(err)
 		}
 		pieces, _ := tr.log.Sealed()
@@ -166,16 +166,15 @@ func (tr *trial) split() {
 	})
 }
 
-// empty cuts all frames off a segment.
+// empty truncates the file of a segment within its header.
 func (tr *trial) empty(n int) {
 	if err := os.Truncate(tr.file(n), 10); err != nil {
 		tr.t.Fatal(err)
 	}
 }
 
-// check reads the bucket: together with what is noted as lost it has everything that
-// was appended.
-func (tr *trial) check(whole bool) {
+// check asserts that every record is in the bucket or noted as lost.
+func (tr *trial) check(complete bool) {
 	tr.t.Helper()
 	s := tr.scenario
 	for seq := uint64(1); seq <= uint64(s.records); seq++ {
@@ -183,20 +182,20 @@ func (tr *trial) check(whole bool) {
 		switch stored := tr.store.stored[seq]; {
 		case stored && noted:
 			tr.t.Errorf("record %d is in the bucket and in a note", seq)
-		case whole && !stored && !noted:
+		case complete && !stored && !noted:
 			tr.t.Errorf("record %d is neither in the bucket nor in a note", seq)
 		case noted && !slices.Contains(s.lost, seq) && !slices.Contains(s.mayLose, seq):
-			tr.t.Errorf("record %d is noted as lost, and was not", seq)
-		case noted && reason == wal.LossDamaged && tr.lasting: // the zeros behind could not be cut off
+			tr.t.Errorf("record %d is noted as lost, but was not lost", seq)
+		case noted && reason == wal.LossDamaged && tr.lasting: // the zeros behind the records could not be cut off
 		case noted && reason != s.reason:
 			tr.t.Errorf("record %d is noted as %s", seq, reason)
 		case stored && slices.Contains(s.lost, seq):
-			tr.t.Errorf("record %d is in the bucket, and was lost", seq)
+			tr.t.Errorf("record %d is in the bucket, but was lost", seq)
 		}
 	}
 	for seq := range tr.store.noted {
 		if seq > uint64(s.records) {
-			tr.t.Errorf("record %d is noted as lost, and there was none", seq)
+			tr.t.Errorf("record %d is noted as lost, but never existed", seq)
 		}
 	}
 }
@@ -214,7 +213,8 @@ func (tr *trial) checkLedger() wal.Ledger {
 	return g
 }
 
-// checkCounters compares the counters of the only process so far with the bucket.
+// checkCounters compares the counters with the bucket. There was only one process so
+// far.
 func (tr *trial) checkCounters(appended bool) {
 	tr.t.Helper()
 	g := tr.checkLedger()
@@ -222,11 +222,11 @@ func (tr *trial) checkCounters(appended bool) {
 	for _, reason := range tr.store.noted {
 		count[reason]++
 	}
-	if g.Shipped != uint64(len(tr.store.stored)) || g.Evicted != count[wal.LossEvicted] || g.Quarantined != count[wal.LossDamaged]+count[wal.LossMissing] || g.Pending != tr.unread() {
+	if g.Shipped != uint64(len(tr.store.stored)) || g.Evicted != count[wal.LossEvicted] || g.Quarantined != count[wal.LossDamaged]+count[wal.LossMissing] || g.Pending != tr.unreadRecords() {
 		tr.t.Errorf("%d records in the bucket, notes %v, counted %+v", len(tr.store.stored), count, g)
 	}
 	if !appended && g.Recovered != uint64(tr.scenario.records) {
-		tr.t.Errorf("%d recovered, %d were there", g.Recovered, tr.scenario.records)
+		tr.t.Errorf("recovered %d records, want %d", g.Recovered, tr.scenario.records)
 	}
 }
 
@@ -240,12 +240,12 @@ type trial struct {
 	lasting  bool // the fault of the first start lasts until the second
 	scenario scenario
 
-	mu    sync.Mutex // guards what follows
-	inode uint64     // of the file of which a page can't be read, or 0
-	armed bool
-	calls int
-	kind  string // of the calls that fail for ever
-	hits  int
-	dead  bool
-	trace []string
+	mu            sync.Mutex // guards the fields below
+	inode         uint64     // inode of the file with unreadable pages, or 0
+	faultsStarted bool
+	calls         int
+	failedOp      string // operation that always fails, with mode for ever
+	failed        int
+	dead          bool
+	callsMade     []string
 }

@@ -10,12 +10,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestASegmentWhoseContentIsAnothersIsNoted has a disk write the only sector of a
-// segment over that of another one. Any but the second were shipped.
-func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
+// TestASegmentOverwrittenWithAnotherIsNoted writes the only sector of a segment over
+// that of another. Each set of segments without the overwritten one is shipped before.
+func TestASegmentOverwrittenWithAnotherIsNoted(t *testing.T) {
 	const segments, each = 5, 2
 	whole := memoryDir(t)
-	l := open(t, whole, Options{SegmentSize: 4 << 10})
+	l := openLog(t, whole, Options{SegmentSize: 4 << 10})
 	for i := range segments * each {
 		if mustAppend(t, l, Record{Usage: usage(i)}); i%each == each-1 {
 			mustSeal(t, l)
@@ -52,14 +52,14 @@ func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 						}
 						ends := frameEnds(t, file(other))
 						size := ends[frames]
-						if frames == 0 { // the sector has no room for the first one
+						if frames == 0 { // the sector is too small for the first frame
 							size = ends[1] - 1
 						}
 						if err := os.WriteFile(file(victim), content[:size], 0o640); err != nil {
 							t.Fatal(err)
 						}
 						if active := filepath.Join(dir, "wal", segment.ActiveName(segments*each+1)); removed%4 == 0 {
-							if err := os.Rename(active, active+goneSuffix); err != nil { // as Close does if it fails to
+							if err := os.Rename(active, active+goneSuffix); err != nil { // as Close leaves it after a failure
 								t.Fatal(err)
 							}
 						}
@@ -79,7 +79,7 @@ func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 							}
 						}
 						{
-							l := open(t, dir, Options{SegmentSize: 4 << 10})
+							l := openLog(t, dir, Options{SegmentSize: 4 << 10})
 							if got := shipAll(t, l); !slices.Equal(got, want) {
 								t.Errorf("shipped %v, want %v", got, want)
 							}

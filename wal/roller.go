@@ -12,17 +12,17 @@ import (
 
 // prepared is a segment that is ready to become the active one.
 type prepared struct {
-	segment *active
-	attempt uint64 // the committer's number of failures when it requested the segment
+	segment  *active
+	failures uint64 // the committer's number of failures when it requested the segment
 }
 
 // retired is a message from the committer to the roller.
 type retired struct {
-	segment *active // segment to seal, to which nothing is written any more; may be nil
-	failed  bool    // after a failed write or sync
-	adopted bool    // the committer adopted a segment after a failure: prepare another
-	attempt uint64
-	seals   []chan error // requests to seal, answered after an attempt to seal all earlier segments
+	segment  *active // segment to seal, to which nothing is written any more; may be nil
+	failed   bool    // after a failed write or sync
+	adopted  bool    // the committer adopted a segment after a failure: prepare another
+	failures uint64
+	seals    []chan error // requests to seal, answered after an attempt to seal all earlier segments
 }
 
 // rolls is the channels between committer and roller.
@@ -50,7 +50,7 @@ type roller struct {
 	unsealed []*active // segments to seal, oldest first
 	recent   recentSizes
 	wanted   bool // a segment must be prepared
-	attempt  uint64
+	failures uint64
 	delay    time.Duration // before the pending or last retry; 0 once a whole segment was written
 	waiting  bool          // a retry is pending
 	failing  struct{ prepare, seal bool }
@@ -63,9 +63,9 @@ func (r *roller) run() {
 	defer retry.Stop()
 	idle := time.NewTicker(heartbeatInterval)
 	defer idle.Stop()
-	defer r.heartbeat.stop(rolling)
+	defer r.heartbeat.stop(loopRoller)
 	for {
-		r.heartbeat.beat(rolling)
+		r.heartbeat.beat(loopRoller)
 		ok := true
 		select {
 		case <-idle.C:
@@ -96,7 +96,7 @@ func (r *roller) run() {
 func (r *roller) take(job retired) {
 	if job.segment != nil || job.failed || job.adopted {
 		r.wanted = true
-		r.attempt = job.attempt
+		r.failures = job.failures
 	}
 	if job.adopted {
 		r.shelf.deleteTombstones()
@@ -162,7 +162,7 @@ func (r *roller) prepare() error {
 	default:
 	}
 	r.wanted = false
-	r.rolls.next <- prepared{a, r.attempt} // can't block: only this goroutine sends, and the buffer is empty
+	r.rolls.next <- prepared{a, r.failures} // can't block: only this goroutine sends, and the buffer is empty
 	return nil
 }
 
@@ -190,7 +190,7 @@ func (r *roller) sealOne(a *active) error {
 		return r.shelf.makeTombstone(a.dir)
 	}
 	r.reportCopies(a.Writer) // the log library may have begun to copy after the first entry
-	if a.unsaved {
+	if a.unsynced {
 		if err := a.sync(); err != nil {
 			// Its records were acknowledged before this sync and may be lost. Reading
 			// the segment finds what is missing.

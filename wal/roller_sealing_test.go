@@ -14,46 +14,45 @@ import (
 	"collectord/wal/vfs"
 )
 
-// forgetful are files that keep no bytes, so that hours of a busy host take little
-// memory.
-type forgetful struct{ vfs.OS }
+// discardingFS discards all bytes, so that hours of a busy host take little memory.
+type discardingFS struct{ vfs.OS }
 
-func (f forgetful) OpenWritable(path string) (vfs.File, error) {
+func (f discardingFS) OpenWritable(path string) (vfs.File, error) {
 	file, err := f.OS.OpenWritable(path)
-	return forgetfulFile{file}, err
+	return discardingFile{file}, err
 }
 
-type forgetfulFile struct{ vfs.File }
+type discardingFile struct{ vfs.File }
 
-func (forgetfulFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
-func (forgetfulFile) Sync() error                            { return nil }
-func (forgetfulFile) Datasync() error                        { return nil }
+func (discardingFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (discardingFile) Sync() error                            { return nil }
+func (discardingFile) Datasync() error                        { return nil }
 
-type forgetfulWriter struct{}
+type discardingWriter struct{}
 
-func newForgetfulWriter(dir string, _ []byte) (segment.EntryWriter, error) {
-	return forgetfulWriter{}, os.WriteFile(filepath.Join(dir, segment.FileName), nil, 0o600)
+func newDiscardingWriter(dir string, _ []byte) (segment.EntryWriter, error) {
+	return discardingWriter{}, os.WriteFile(filepath.Join(dir, segment.FileName), nil, 0o600)
 }
 
-func (forgetfulWriter) Write([]byte) error { return nil }
-func (forgetfulWriter) Copies() bool       { return false }
-func (forgetfulWriter) Close() error       { return nil }
+func (discardingWriter) Write([]byte) error { return nil }
+func (discardingWriter) KeepsCopies() bool  { return false }
+func (discardingWriter) Close() error       { return nil }
 
-// TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness counts what is sealed in an
-// hour under steady loads, and the greatest age of an unsealed record.
-func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
+// TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon counts the seals in an hour under
+// steady loads, and measures the greatest age of an unsealed record.
+func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 	for name, load := range map[string]struct {
-		bytes  int // of a usage
+		bytes  int // size of a usage
 		every  time.Duration
-		hour   time.Duration // or a part of it
-		seals  uint64        // in an hour
+		hour   time.Duration // simulated time
+		seals  uint64        // per hour
 		oldest time.Duration
 	}{
 		"1 a minute":        {200, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"1 a second":        {200, time.Second, time.Hour, 12, 5 * time.Minute},
 		"1 MiB a minute":    {1 << 20, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"10 MiB a minute":   {1 << 20, 6 * time.Second, time.Hour, 60, time.Minute},
-		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last is not full yet
+		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
 		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},             // 8 MiB after 2 min 40 s
 		"a burst an hour":   {12 << 20, time.Hour, time.Hour, 1, time.Minute},
 		"a usage every 5 h": {200, 5 * time.Hour, 5 * time.Hour, 0, 5 * time.Minute},
@@ -61,10 +60,10 @@ func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				o := Options{SegmentSize: 64 << 20, files: forgetful{}, newWriter: newForgetfulWriter}
-				l := open(t, memoryDir(t), o)
+				o := Options{SegmentSize: 64 << 20, files: discardingFS{}, newWriter: newDiscardingWriter}
+				l := openLog(t, memoryDir(t), o)
 				removed := make(chan struct{})
-				go func() { // as if it were shipped at once
+				go func() { // as if each segment were shipped at once
 					defer close(removed)
 					for {
 						segments, more := l.Sealed()
@@ -124,20 +123,20 @@ func TestSegmentSizeIsAtMostA32ndOfMaxBytes(t *testing.T) {
 		{256 * mib, 4 << 30, 128 * mib},
 		{64 * mib, 1 << 30, 32 * mib},
 		{64 * mib, 64 * mib, 4 * mib},
-		{64 * mib, 8 * mib, 2 * mib}, // at least four fit
+		{64 * mib, 8 * mib, 2 * mib}, // at least four segments fit
 		{1 * mib, 4 << 30, 1 * mib},
 	} {
 		o := Options{SegmentSize: c.configured, MaxBytes: c.maxBytes}
 		if got := sealingOf(o).size; got != c.want {
-			t.Errorf("%d configured, %d for all: %d, want %d", c.configured, c.maxBytes, got, c.want)
+			t.Errorf("segment size %d, max bytes %d: got %d, want %d", c.configured, c.maxBytes, got, c.want)
 		}
 	}
 }
 
 func TestALoweredSegmentSizeIsLogged(t *testing.T) {
-	var text lines
+	var text logBuffer
 	logger := slog.New(slog.NewTextHandler(&text, nil))
-	l := open(t, t.TempDir(), Options{SegmentSize: 64 << 20, MaxBytes: 4 << 30, Logger: logger})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 64 << 20, MaxBytes: 4 << 30, Logger: logger})
 	l.SetLimits(Limits{MaxBytes: 1 << 30})
 	l.SetLimits(Limits{MaxBytes: 1 << 30, SealAfter: time.Second})
 	mustClose(t, l)

@@ -44,7 +44,7 @@ func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
 }
 
 func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
-	want := segment.Wanted{LogID: s.logID, First: seg.first, Last: seg.last, Others: seg.reread}
+	want := segment.Wanted{LogID: s.logID, First: seg.first, Last: seg.last, AllowOthers: seg.reread}
 	w, err := want.Scan(s.disk, seg.path())
 	if err != nil {
 		return false, err
@@ -55,11 +55,11 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	unread := w.Unread != nil && len(gaps) > 0 // the missing records may be in the unreadable part
 	if unread {
-		if seg.attempts++; seg.attempts < readAttempts {
+		if seg.failedReads++; seg.failedReads < readAttempts {
 			return false, w.Unread
 		}
 	}
-	s.adoptHeader(&w.Header)
+	s.completeHeader(&w.Header)
 	if unread && !seg.reread {
 		return s.splitOffUnread(seg, w, gaps)
 	}
@@ -68,7 +68,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 			return false, err
 		}
 	}
-	hours := hours(w)
+	hours := hoursOf(w)
 	if len(hours) == 0 { // a segment is open for little more than an hour, so this is nearly the hour of its first record
 		hours = []int64{hourOf(seg.sealedAt.UnixMicro())}
 	}
@@ -84,18 +84,18 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	d := seg.removal(damagedSuffix)
 	if unread {
-		d.dir, d.report = d.place+lostSuffix, unreadReport(w, seg)
+		d.dir, d.report = d.basePath+lostSuffix, unreadReport(w, seg)
 	}
 	decided, err := renameOrUndo(s.disk, seg.dir, d.dir)
 	if !decided {
 		return false, err
 	}
-	seg.removed, seg.made = true, nil
-	d.synced, d.pieces, d.open = err == nil, pieces, seg.first
-	gaps, skipped := unused(seg, w, gaps)
+	seg.removed, seg.unfinishedPieces = true, nil
+	d.synced, d.pieces, d.lowestOpenSeq = err == nil, pieces, seg.first
+	gaps, skipped := separateSkipped(seg, w, gaps)
 	note := LossNote{Node: w.Header.Node, LogID: w.Header.LogID, Run: w.Header.Run, At: time.Now(), Hours: hours}
 	for _, g := range gaps {
-		d.lost += g.Last - g.First + 1
+		d.lostRecords += g.Last - g.First + 1
 		note.FirstSeq, note.LastSeq, note.Reason = g.First, g.Last, lossReason(w, g.First)
 		d.notes = append(d.notes, note)
 	}
@@ -105,29 +105,29 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	switch {
 	case unread:
-		s.found(FoundDamage, slog.LevelError, "a part of a segment is lost: the disk can't read it after a restart either (its file is in the quarantine)",
-			"segment", seg.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.Reason)
-	case seg.reread && d.lost == 0:
+		s.reportFinding(FoundDamage, slog.LevelError, "a part of a segment is lost: the disk can't read it after a restart either (its file is in the quarantine)",
+			"segment", seg.String(), "lost_records", d.lostRecords, "pieces", len(pieces), "reason", w.Reason)
+	case seg.reread && d.lostRecords == 0:
 		s.opts.Logger.Info("read what the disk could not read before the restart: nothing is lost", "segment", seg.String(), "pieces", len(pieces))
 	default:
-		s.foundDamage(seg, w, pieces, d.lost)
+		s.foundDamage(seg, w, pieces, d.lostRecords)
 	}
 	_ = s.beginRemoval(d, func() { // beginRemoval logs errors
 		s.unlistLocked(seg)
-		found := d.lost
+		found := d.lostRecords
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes
-			found += p.counted()
+			found += p.ledgerCount()
 		}
-		if seg.uncertain { // the ledger has not counted its records yet
-			s.queue.recovered(found, pending)
+		if seg.countUncertain { // the ledger has not counted its records yet
+			s.queue.countRecovered(found, pending)
 		}
 	})
 	return true, nil
 }
 
 func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
-	s.found(FoundDamage, slog.LevelError, "a sealed segment is damaged: intact records are kept, the rest is in the quarantine",
+	s.reportFinding(FoundDamage, slog.LevelError, "a sealed segment is damaged: intact records are kept, the rest is in the quarantine",
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 

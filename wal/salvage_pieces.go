@@ -11,7 +11,7 @@ import (
 // makePieces writes the pieces durably, under their sealed names beside the original. A
 // single piece with all records replaces the original's file instead.
 func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
-	if err := s.deletePieces(&seg.made); err != nil {
+	if err := s.deletePieces(&seg.unfinishedPieces); err != nil {
 		return nil, err
 	}
 	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
@@ -41,7 +41,7 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 			if err := s.clearPiece(name, w); err != nil {
 				return nil, err
 			}
-			seg.made = append(seg.made, dir)
+			seg.unfinishedPieces = append(seg.unfinishedPieces, dir)
 			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
 				return nil, err
 			}
@@ -60,7 +60,7 @@ func (s *shelf) deletePieces(dirs *[]string) error {
 	for _, dir := range *dirs {
 		// The rename to .gone comes first: a sealed name without a file would count as a
 		// loss.
-		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.deleteRedundant(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -109,5 +109,5 @@ func (b *base) clearPiece(name string, original *segment.Scan) error {
 	if !in {
 		return b.quarantineDir(name)
 	}
-	return b.deleteExamined(name)
+	return b.deleteRedundant(name)
 }

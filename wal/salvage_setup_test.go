@@ -11,12 +11,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// sealedDir returns a data directory with one sealed segment of n records, each
-// a frame, and the path of its file.
+// sealedDir returns a data directory with one sealed segment of n records, one per
+// frame, and the path of its file.
 func sealedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
 	dir = t.TempDir()
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	for i := range n {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -24,7 +24,7 @@ func sealedDir(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.SealedName(1, uint64(n)), segment.FileName)
 }
 
-// salvageAll salvages every segment that can't be read as a whole, as the shipper does.
+// salvageAll salvages every segment that can't be read completely, as the shipper does.
 func salvageAll(t *testing.T, l *Log) {
 	t.Helper()
 	segments, _ := l.Sealed()
@@ -43,7 +43,8 @@ func salvageAll(t *testing.T, l *Log) {
 	}
 }
 
-// usagesOf lists which usages the sealed segments hold, all of them readable.
+// usagesOf returns the numbers of the usages in the sealed segments. All must be
+// readable.
 func usagesOf(t *testing.T, l *Log) (got []int) {
 	t.Helper()
 	segments, _ := l.Sealed()
@@ -54,7 +55,7 @@ func usagesOf(t *testing.T, l *Log) (got []int) {
 				t.Fatalf("segment %s: %v", s, err)
 			}
 			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-				t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
+				t.Fatalf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 			got = append(got, int(r.Seq-1))
 			n++
@@ -66,7 +67,7 @@ func usagesOf(t *testing.T, l *Log) (got []int) {
 	return got
 }
 
-// checkLosses asserts that the loss notes stand for exactly these usages.
+// checkLosses asserts that the loss notes cover exactly these usages.
 func checkLosses(t *testing.T, l *Log, lost []int) {
 	t.Helper()
 	notes, err := l.Losses()
@@ -83,6 +84,6 @@ func checkLosses(t *testing.T, l *Log, lost []int) {
 		}
 	}
 	if !slices.Equal(noted, lost) {
-		t.Fatalf("loss notes stand for %v, want %v", noted, lost)
+		t.Fatalf("loss notes cover %v, want %v", noted, lost)
 	}
 }

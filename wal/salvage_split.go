@@ -11,7 +11,8 @@ import (
 var (
 	// ErrOneFrame means that the segment is a single frame, the smallest possible piece.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
-	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split before.
+	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split
+	// before.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 
@@ -57,9 +58,9 @@ func (s *shelf) split(seg *Segment) error {
 	if err != nil {
 		return err
 	}
-	seg.removed, seg.made = true, nil
+	seg.removed, seg.unfinishedPieces = true, nil
 	d := seg.removal("")
-	d.pieces, d.open = pieces, seg.first
+	d.pieces, d.lowestOpenSeq = pieces, seg.first
 	_ = s.beginRemoval(d, func() { // beginRemoval logs errors
 		s.unlistLocked(seg)
 		for _, p := range pieces {
@@ -73,7 +74,7 @@ func (s *shelf) split(seg *Segment) error {
 // scanUndamaged scans the segment and returns a *DamageError if any byte of it is damaged
 // or any record is missing.
 func (s *Segment) scanUndamaged() (*segment.Scan, error) {
-	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, Others: s.reread}
+	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, AllowOthers: s.reread}
 	w, err := want.Scan(s.shelf.disk, s.path())
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func (s *Segment) scanUndamaged() (*segment.Scan, error) {
 	if w.Reason == nil && w.IsWhole(s.first, s.last) && !s.reread {
 		return w, nil
 	}
-	damage := &DamageError{Path: s.path(), Offset: w.End, Reason: w.Reason}
+	damage := &DamageError{Path: s.path(), Offset: w.FramesEnd, Reason: w.Reason}
 	if len(w.Damaged) > 0 {
 		damage.Offset = w.Damaged[0].From
 	}

@@ -18,66 +18,66 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// splitting is a log on a simulated disk whose segments are split and shipped.
-type splitting struct {
-	seed    uint64
-	records int
-	sparse  int // one in so many calls that rename nothing is followed by a crash
+// splitTest is a log on a simulated disk whose segments are split and shipped.
+type splitTest struct {
+	seed       uint64
+	records    int
+	crashEvery int // one in this many calls, other than renames, is followed by a crash
 
-	t    *testing.T
-	rand *rand.Rand
-	disk *simdisk.Disk
+	t      *testing.T
+	random *rand.Rand
+	disk   *simdisk.Disk
 
-	mu      sync.Mutex // guards what follows
-	shipped []SeqRange // objects in the bucket
-	left    []leftover // by crashes
-	calls   int
-	quiet   bool // no crash is of interest yet
+	mu        sync.Mutex   // guards the fields below
+	inBucket  []SeqRange   // objects in the bucket
+	crashes   []crashState // states that crashes left
+	calls     int
+	noCrashes bool // crashes are not recorded yet
 }
 
-// leftover is a disk after a crash, and what was in the bucket by then.
-type leftover struct {
-	call    simdisk.Call
-	disk    *simdisk.Disk
-	shipped []SeqRange
+// crashState is a disk after a crash, with the content of the bucket at that time.
+type crashState struct {
+	call     simdisk.Call
+	disk     *simdisk.Disk
+	inBucket []SeqRange
 }
 
-func (s *splitting) intn(n int) int {
+func (s *splitTest) intn(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rand.IntN(n)
+	return s.random.IntN(n)
 }
 
-func (s *splitting) open(d *simdisk.Disk) (*Log, error) {
+func (s *splitTest) open(d *simdisk.Disk) (*Log, error) {
 	return Open("/data", Options{
 		Node: "node", SegmentSize: 8 << 10, MachineID: "/none", files: d,
 		newWriter: func(dir string, first []byte) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir, first) },
 	})
 }
 
-// crash keeps the disk as a crash after this call may leave it.
-func (s *splitting) crash(c simdisk.Call) {
+// crash records a state of the disk that a crash after this call may leave.
+func (s *splitTest) crash(c simdisk.Call) {
 	s.mu.Lock()
-	quiet := s.quiet
+	quiet := s.noCrashes
 	s.mu.Unlock()
-	if quiet || c.Op != simdisk.Rename && s.intn(s.sparse) > 0 {
+	if quiet || c.Op != simdisk.Rename && s.intn(s.crashEvery) > 0 {
 		return
 	}
 	d := s.disk.Crash()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.left = append(s.left, leftover{c, d, slices.Clone(s.shipped)})
+	s.crashes = append(s.crashes, crashState{c, d, slices.Clone(s.inBucket)})
 }
 
 // run splits segments and ships pieces until nothing is left.
-func (s *splitting) run(l *Log) {
+func (s *splitTest) run(l *Log) {
 	for range 200 {
 		segments, _ := l.Sealed()
 		if len(segments) == 0 {
 			if l.Ledger().Pending == 0 {
 				return
 			}
-			time.Sleep(time.Minute) // pieces are to be listed
+			time.Sleep(time.Minute) // until the pieces are listed
 			continue
 		}
 		one := segments[s.intn(len(segments))]
@@ -87,27 +87,27 @@ func (s *splitting) run(l *Log) {
 		}
 		if whole := one.Count() < 6 && s.intn(3) == 0; whole || errors.Is(one.Split(), ErrOneFrame) {
 			s.mu.Lock()
-			s.shipped = append(s.shipped, SeqRange{First: one.first, Last: one.last})
+			s.inBucket = append(s.inBucket, SeqRange{First: one.first, Last: one.last})
 			s.mu.Unlock()
 			_ = one.Remove() // never fails
 		}
 		one.Release()
 	}
-	s.t.Errorf("seed %d: still not shipped: %v", s.seed, ranges(l))
+	s.t.Errorf("seed %d: not shipped: %v", s.seed, sealedRanges(l))
 }
 
-// check starts a log on what a crash left: each record is in the bucket or in the
-// log, once, but for an object whose segment was not removed yet.
-func (s *splitting) check(c leftover) {
+// check starts a log on a state that a crash left. Each record must be in the bucket or
+// in the log, exactly once, except that an object's segment may not be removed yet.
+func (s *splitTest) check(c crashState) {
 	fail := func(format string, args ...any) {
 		s.t.Errorf("seed %d, crash after call %d (%s %s): %s", s.seed, c.call.N, c.call.Op, c.call.Path, fmt.Sprintf(format, args...))
 	}
 	l, err := s.open(c.disk)
 	if err != nil {
-		fail("the log does not start: %v", err)
+		fail("start: %v", err)
 		return
 	}
-	found := slices.Clone(c.shipped)
+	found := slices.Clone(c.inBucket)
 	segments, _ := l.Sealed()
 	for _, one := range segments {
 		next := one.first
@@ -129,13 +129,13 @@ func (s *splitting) check(c leftover) {
 	next := uint64(1)
 	for _, r := range found {
 		if r.First != next {
-			fail("in the bucket are %v, and in the log %v", c.shipped, ranges(l))
+			fail("the bucket has %v, the log %v", c.inBucket, sealedRanges(l))
 			break
 		}
 		next = r.Last + 1
 	}
 	if next <= uint64(s.records) {
-		fail("%d is nowhere; in the bucket are %v, and in the log %v", next, c.shipped, ranges(l))
+		fail("record %d is missing; the bucket has %v, the log %v", next, c.inBucket, sealedRanges(l))
 	}
 	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 		fail("loss notes %v, %v", notes, err)
@@ -145,7 +145,7 @@ func (s *splitting) check(c leftover) {
 	}
 	again, err := s.open(c.disk)
 	if err != nil {
-		fail("the log does not start again: %v", err)
+		fail("second start: %v", err)
 		return
 	}
 	if f := findings(again); len(f) > 0 {
@@ -156,12 +156,12 @@ func (s *splitting) check(c leftover) {
 	}
 }
 
-// split runs the life of a log with n records, of which some calls may fail. It
-// returns how many calls there were, and how many crashes it was started after.
-func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (calls, states int) {
+// runSplitTest runs a log with records whose calls may fail. It returns the number of
+// calls, and the number of crash states that were checked.
+func runSplitTest(t *testing.T, s *splitTest, fault func(simdisk.Call) simdisk.Fault) (calls, states int) {
 	cryptotest.SetGlobalRandom(t, s.seed)
 	synctest.Test(t, func(t *testing.T) {
-		s.t, s.rand = t, rand.New(rand.NewPCG(s.seed, 3))
+		s.t, s.random = t, rand.New(rand.NewPCG(s.seed, 3))
 		s.disk = simdisk.New(1<<24, s.intn)
 		if err := errors.Join(s.disk.Mkdir("/data"), s.disk.SyncDir("/")); err != nil {
 			t.Fatal(err)
@@ -192,7 +192,7 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 			return fault(c)
 		})
 		s.run(l)
-		synctest.Wait() // nothing looks at the disk
+		synctest.Wait() // until nothing uses the disk
 		s.disk.SetChanged(nil)
 		s.disk.SetIntercept(nil)
 		if g := checkLedger(t, l); g.Shipped != uint64(s.records) || g.Pending > 0 {
@@ -201,13 +201,13 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
-		for _, c := range s.left {
+		for _, c := range s.crashes {
 			if s.check(c); t.Failed() {
 				return
 			}
 		}
 	})
-	return s.calls, len(s.left)
+	return s.calls, len(s.crashes)
 }
 
 // TestACrashLeavesASegmentOrAllOfItsPieces crashes while segments are split and
@@ -215,31 +215,31 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 func TestACrashLeavesASegmentOrAllOfItsPieces(t *testing.T) {
 	total := 0
 	for seed := uint64(1); seed <= 4 && !t.Failed(); seed++ {
-		_, states := split(t, &splitting{seed: seed, records: 12, sparse: 4}, nil)
+		_, states := runSplitTest(t, &splitTest{seed: seed, records: 12, crashEvery: 4}, nil)
 		total += states
 	}
 	t.Logf("%d states", total)
 }
 
-// TestNoFailedCallOfASplitLosesOrDoublesARecord has each call of a split fail, before or
-// after it took effect, and crashes after that.
+// TestNoFailedCallOfASplitLosesOrDoublesARecord makes each call of a split fail, before
+// or after it took effect, and then crashes.
 func TestNoFailedCallOfASplitLosesOrDoublesARecord(t *testing.T) {
 	errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EROFS, syscall.EACCES, syscall.EMFILE}
-	calls, _ := split(t, &splitting{seed: 1, records: 2, sparse: 1000}, nil)
+	calls, _ := runSplitTest(t, &splitTest{seed: 1, records: 2, crashEvery: 1000}, nil)
 	total := 0
 	for at := 1; at <= calls && !t.Failed(); at++ {
 		for _, done := range []bool{false, true} {
-			s := &splitting{seed: 1, records: 2, sparse: 10, quiet: true}
+			s := &splitTest{seed: 1, records: 2, crashEvery: 10, noCrashes: true}
 			op := simdisk.Op("")
-			_, states := split(t, s, func(c simdisk.Call) simdisk.Fault {
+			_, states := runSplitTest(t, s, func(c simdisk.Call) simdisk.Fault {
 				if c.N != at || c.Op == simdisk.Read { // a page that can't be read is damage
 					return simdisk.Fault{}
 				}
-				op, s.quiet = c.Op, false
-				return simdisk.Fault{Err: errnos[at%len(errnos)], Done: done}
+				op, s.noCrashes = c.Op, false
+				return simdisk.Fault{Err: errnos[at%len(errnos)], Applied: done}
 			})
 			if total += states; t.Failed() {
-				t.Logf("failed was call %d (%s), done: %t", at, op, done)
+				t.Logf("the failed call was %d (%s), applied: %t", at, op, done)
 				return
 			}
 		}

@@ -16,11 +16,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// framed returns a log of one sealed segment, with a frame of each size.
-func framed(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
+// segmentOfFrames returns a log of one sealed segment, with a frame of each size.
+func segmentOfFrames(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
 	t.Helper()
 	o.SegmentSize, o.ProbeMin, o.ProbeMax = 16<<20, time.Millisecond, time.Millisecond
-	l = open(t, memoryDir(t), o)
+	l = openLog(t, memoryDir(t), o)
 	for i, size := range sizes {
 		mustAppend(t, l, Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, strings.Repeat("x", size))})
 	}
@@ -32,7 +32,7 @@ func framed(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
 	return l, segments[0]
 }
 
-func ranges(l *Log) (all []string) {
+func sealedRanges(l *Log) (all []string) {
 	segments, _ := l.Sealed()
 	for _, s := range segments {
 		all = append(all, fmt.Sprintf("%d-%d", s.FirstSeq(), s.LastSeq()))
@@ -43,7 +43,7 @@ func ranges(l *Log) (all []string) {
 func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 	for name, c := range map[string]struct {
 		sizes []int
-		want  []string // after each split of the largest
+		want  []string // expected segments after each split of the largest
 	}{
 		"equal frames":      {[]int{99, 99, 99, 99}, []string{"1-2 3-4", "1-1 2-2 3-4", "1-1 2-2 3-3 4-4"}},
 		"a large one last":  {[]int{10, 10, 10, 5000}, []string{"1-3 4-4"}},
@@ -52,17 +52,17 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 		"of 2 MiB each":     {[]int{2 << 20, 2 << 20}, []string{"1-1 2-2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, s := framed(t, Options{}, c.sizes...)
+			l, s := segmentOfFrames(t, Options{}, c.sizes...)
 			before := readAll(t, l)
 			for _, want := range c.want {
 				if !s.Hold() {
-					t.Fatal("it is held")
+					t.Fatal("the segment is held")
 				}
 				if err := s.Split(); err != nil {
 					t.Fatal(err)
 				}
 				s.Release()
-				if got := strings.Join(ranges(l), " "); got != want {
+				if got := strings.Join(sealedRanges(l), " "); got != want {
 					t.Fatalf("split to %s, want %s", got, want)
 				}
 				segments, _ := l.Sealed()
@@ -76,7 +76,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 				}
 				l.shelf.lock()
 				if l.shelf.sealedBytes != size {
-					t.Errorf("%d bytes are counted, of %d", l.shelf.sealedBytes, size)
+					t.Errorf("%d bytes are counted, want %d", l.shelf.sealedBytes, size)
 				}
 				l.shelf.unlock()
 				s = slices.MaxFunc(segments, func(a, b *Segment) int { return int(a.Bytes() - b.Bytes()) })
@@ -84,7 +84,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 			if !slices.EqualFunc(before, readAll(t, l), func(a, b Record) bool {
 				return a.ID == b.ID && a.Seq == b.Seq && a.ReceivedAt == b.ReceivedAt && bytes.Equal(a.Usage, b.Usage)
 			}) {
-				t.Error("the pieces hold other records")
+				t.Error("the pieces have other records")
 			}
 			if g := checkLedger(t, l); g.Pending != uint64(len(c.sizes)) || g.Shipped+g.Quarantined+g.Evicted > 0 || l.Stats().LossNotes > 0 {
 				t.Errorf("ledger %+v", g)
@@ -93,50 +93,50 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 				t.Errorf("findings %v", findings(l))
 			}
 			mustClose(t, l)
-			again := open(t, l.dataDir, Options{})
-			if len(findings(again)) > 0 || !slices.Equal(ranges(again), ranges(l)) {
-				t.Errorf("the next start finds %v: %v", findings(again), ranges(again))
+			again := openLog(t, l.dataDir, Options{})
+			if len(findings(again)) > 0 || !slices.Equal(sealedRanges(again), sealedRanges(l)) {
+				t.Errorf("the next start finds %v: %v", findings(again), sealedRanges(again))
 			}
 		})
 	}
 }
 
 func TestASingleFrameIsNotSplit(t *testing.T) {
-	l, s := framed(t, Options{}, 3000)
-	if err := s.Split(); !errors.Is(err, ErrOneFrame) || len(ranges(l)) != 1 {
-		t.Errorf("%v, segments %v", err, ranges(l))
+	l, s := segmentOfFrames(t, Options{}, 3000)
+	if err := s.Split(); !errors.Is(err, ErrOneFrame) || len(sealedRanges(l)) != 1 {
+		t.Errorf("%v, segments %v", err, sealedRanges(l))
 	}
 	if names, _ := filepath.Glob(filepath.Join(l.dir, salvageName)); len(names) > 0 {
-		t.Errorf("it left %v", names)
+		t.Errorf("the attempt left %v", names)
 	}
 }
 
-func TestASegmentThatIsGoneIsNotSplit(t *testing.T) {
-	for name, leave := range map[string]func(s *Segment) error{
+func TestARemovedSegmentIsNotSplit(t *testing.T) {
+	for name, remove := range map[string]func(s *Segment) error{
 		"removed": (*Segment).Remove, "evicted": (*Segment).evict, "split": (*Segment).Split,
 	} {
-		l, s := framed(t, Options{}, 10, 10, 10)
-		if err := leave(s); err != nil {
+		l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
+		if err := remove(s); err != nil {
 			t.Fatal(name, err)
 		}
-		want := ranges(l)
-		if err := s.Split(); !errors.Is(err, ErrRemoved) || !slices.Equal(ranges(l), want) {
-			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		want := sealedRanges(l)
+		if err := s.Split(); !errors.Is(err, ErrRemoved) || !slices.Equal(sealedRanges(l), want) {
+			t.Errorf("%s: %v, segments %v", name, err, sealedRanges(l))
 		}
 	}
 }
 
 func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 	for name, damage := range map[string]func(b []byte) []byte{
-		"a bit of a usage":      func(b []byte) []byte { b[bytes.Index(b, []byte(`"n":1,`))] ^= 1; return b },
-		"its header":            func(b []byte) []byte { b[10] ^= 1; return b },
-		"its end is cut off":    func(b []byte) []byte { return b[:len(b)-5] },
-		"it is empty":           func([]byte) []byte { return nil },
-		"bytes behind its end":  func(b []byte) []byte { return append(b, "something"...) },
-		"a frame is elsewhere":  func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
-		"a length is not right": func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
+		"a flipped bit in a usage": func(b []byte) []byte { b[bytes.Index(b, []byte(`"n":1,`))] ^= 1; return b },
+		"the header":               func(b []byte) []byte { b[10] ^= 1; return b },
+		"a truncated end":          func(b []byte) []byte { return b[:len(b)-5] },
+		"an empty file":            func([]byte) []byte { return nil },
+		"bytes after the end":      func(b []byte) []byte { return append(b, "something"...) },
+		"a frame twice":            func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
+		"a wrong length":           func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
 	} {
-		l, s := framed(t, Options{}, 10, 10, 10)
+		l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 		b, err := os.ReadFile(s.path())
 		if err != nil {
 			t.Fatal(err)
@@ -145,25 +145,25 @@ func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 			t.Fatal(err)
 		}
 		var damaged *DamageError
-		if err := s.Split(); !errors.As(err, &damaged) || !slices.Equal(ranges(l), []string{"1-3"}) {
-			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		if err := s.Split(); !errors.As(err, &damaged) || !slices.Equal(sealedRanges(l), []string{"1-3"}) {
+			t.Errorf("%s: %v, segments %v", name, err, sealedRanges(l))
 		}
 		if changed, err := l.Salvage(s); err != nil || !changed {
 			t.Errorf("%s: salvage: %v, %v", name, changed, err)
 		}
 	}
-	l, s := framed(t, Options{}, 10, 10, 10)
+	l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 	if err := os.Remove(s.path()); err != nil {
 		t.Fatal(err)
 	}
 	var damaged *DamageError
 	if err := s.Split(); !errors.As(err, &damaged) {
-		t.Errorf("without its file: %v, segments %v", err, ranges(l))
+		t.Errorf("without its file: %v, segments %v", err, sealedRanges(l))
 	}
 }
 
-func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
-	l, s := framed(t, Options{}, 10, 10, 10)
+func TestASegmentThatIsSplitDuringAnInspectionIsNotDamaged(t *testing.T) {
+	l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 	i, e, err := Find(l.dataDir, s.String())
 	if err != nil {
 		t.Fatal(err)
@@ -176,30 +176,30 @@ func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
 	}
 }
 
-// A piece that is shipped while the segment's name could still come back would be
-// shipped twice, the second time with the segment.
-func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
+// Otherwise a crash could bring back the segment after one of its pieces was shipped,
+// and the piece's records would be shipped twice.
+func TestPiecesAreListedOnceTheRemovalIsDurable(t *testing.T) {
 	var failing, renamed atomic.Bool
 	o := Options{}.WithDisk(func(op, path string) error {
 		if op == "fsync" && failing.Load() && filepath.Base(path) == "wal" {
 			return syscall.EIO
 		}
-		// The rename of the segment, not those of the pieces.
+		// This is the rename of the segment, not of a piece.
 		if op == "rename" && strings.HasSuffix(filepath.Dir(path), "wal") && strings.Contains(path, segment.SealedName(1, 3)) && !renamed.Swap(true) {
 			failing.Store(true)
 		}
 		return nil
 	})
-	l, s := framed(t, o, 10, 10, 10)
+	l, s := segmentOfFrames(t, o, 10, 10, 10)
 	mustAppend(t, l, Record{Usage: usage(4)})
 	if err := s.Split(); err != nil || !renamed.Load() {
 		t.Fatal(err, renamed.Load())
 	}
-	if got := ranges(l); len(got) > 0 {
+	if got := sealedRanges(l); len(got) > 0 {
 		t.Errorf("listed: %v", got)
 	}
 	if below, err := l.Unconfirmed(); below != 1 || err != nil {
-		t.Errorf("all below %d is claimed to be confirmed, %v", below, err)
+		t.Errorf("confirmed below %d, %v, want 1", below, err)
 	}
 	if g := checkLedger(t, l); g.Pending != 4 {
 		t.Errorf("ledger %+v", g)
@@ -211,7 +211,7 @@ func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
 	case <-time.After(testLimit):
 		t.Fatal("the pieces are not announced")
 	}
-	if got := ranges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {
+	if got := sealedRanges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {
 		t.Errorf("listed: %v", got)
 	}
 }

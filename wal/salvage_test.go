@@ -14,7 +14,7 @@ import (
 	"collectord/wal/segment"
 )
 
-func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
+func TestSalvageKeepsEveryIntactFrame(t *testing.T) {
 	const n = 3
 	dir, file := sealedDir(t, n)
 	ends := frameEnds(t, file)
@@ -22,8 +22,8 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// hit lists the frames that bytes from to to are part of. The length before
-	// a frame is not needed to find it.
+	// hit returns the frames that contain a byte between from and to. The length before
+	// a frame does not count, since the frame is found without it.
 	hit := func(from, to int64) (lost []int) {
 		for i := range n {
 			start := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
@@ -77,7 +77,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return slices.Contains(d.lost, i) })
-			l := open(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			l := openLog(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
 			salvageAll(t, l)
 			if got := usagesOf(t, l); !slices.Equal(got, want) {
 				t.Fatalf("usages %v, want %v", got, want)
@@ -88,7 +88,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 			checkLosses(t, l, d.lost)
 			mustAppend(t, l, Record{Usage: usage(n)})
 			mustClose(t, l)
-			l = open(t, copied, Options{SegmentSize: 4 << 10})
+			l = openLog(t, copied, Options{SegmentSize: 4 << 10})
 			if got := usagesOf(t, l); !slices.Equal(got, append(want, n)) {
 				t.Fatalf("usages after another start %v, want %v and %d", got, want, n)
 			}
@@ -98,8 +98,8 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	}
 }
 
-// A salvage that is interrupted leaves the original beside some of its pieces.
-func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
+// An interrupted salvage leaves the original and some of its pieces.
+func TestAnInterruptedSalvageIsRepeated(t *testing.T) {
 	dir, file := sealedDir(t, 5)
 	ends := frameEnds(t, file)
 	b, err := os.ReadFile(file)
@@ -114,7 +114,7 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 	if err := os.CopyFS(before, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	salvageAll(t, l)
 	segments, _ := l.Sealed()
 	if len(segments) != 2 {
@@ -136,7 +136,7 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		l := open(t, copied, Options{Node: "edge-1"})
+		l := openLog(t, copied, Options{Node: "edge-1"})
 		if g := checkLedger(t, l); g.Recovered != 5 {
 			t.Fatalf("recovered %d records, want 5", g.Recovered)
 		}
@@ -149,12 +149,12 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 	}
 }
 
-// Uploads run concurrently, and so do the salvages of damaged segments. A salvage that
-// fails, as on a full disk, is tried again.
-func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
+// Uploads, and so salvages, run concurrently. A failed salvage, as on a full disk, is
+// repeated.
+func TestSalvagesMayRunConcurrentlyAndBeRepeated(t *testing.T) {
 	const segments, each = 8, 5
 	dir := t.TempDir()
-	l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+	l := openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
 	for i := range segments * each {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		if (i+1)%each == 0 {
@@ -192,12 +192,12 @@ func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
 	checkLedger(t, l)
 }
 
-func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
+func TestTheRecordsOfAMissingFileAreNotedAsLost(t *testing.T) {
 	dir, file := sealedDir(t, 3)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	if g := checkLedger(t, l); g.Quarantined != 3 || g.Recovered != 3 {
 		t.Errorf("ledger %+v", g)
 	}
@@ -214,8 +214,9 @@ func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
 	checkLosses(t, l, nil)
 }
 
-// makeLater has the header of a segment be of a later version, and returns the file.
-func makeLater(t *testing.T, path string) []byte {
+// setLaterVersion changes the header of a segment to a later version, and returns the
+// content of the file.
+func setLaterVersion(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {

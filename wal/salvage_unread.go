@@ -48,9 +48,9 @@ func (l *Log) Unread() (ranges []SeqRange) {
 	return ranges
 }
 
-// counted is the number of records that the ledger counts for the segment.
-func (s *Segment) counted() uint64 {
-	if s.uncertain {
+// ledgerCount is the number of records that the ledger counts for the segment.
+func (s *Segment) ledgerCount() uint64 {
+	if s.countUncertain {
 		return 0
 	}
 	return s.last - s.first + 1
@@ -78,7 +78,7 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	if decided, err := renameOrUndo(s.disk, seg.dir, names[0]); !decided {
 		return false, err
 	}
-	seg.removed, seg.made = true, nil
+	seg.removed, seg.unfinishedPieces = true, nil
 	var unread []*Segment
 	var records uint64
 	for i, g := range gaps {
@@ -87,7 +87,7 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 		})
 		records += g.Last - g.First + 1
 	}
-	s.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a sealed segment: the rest is shipped, and the next start tries again (check the disk and its cable)",
+	s.reportFinding(FoundUnreadable, slog.LevelError, "the disk can't read a part of a sealed segment: the rest is shipped, and the next start tries again (check the disk and its cable)",
 		"segment", seg.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
 	s.replace(seg, pieces, unread)
 	return true, nil
@@ -102,7 +102,7 @@ func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	}
 	for _, e := range entries {
 		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && s.disk.IsSameFile(seg.path(), s.fileOf(e.Name())) {
-			if err := s.deleteExamined(e.Name()); err != nil {
+			if err := s.deleteRedundant(e.Name()); err != nil {
 				return err
 			}
 		}
@@ -123,7 +123,7 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 			return nil, err
 		}
 		for _, g := range gaps[1 : i+1] { // their directories contain only the link
-			if err := s.deleteExamined(unreadName(g.First, g.Last)); err != nil {
+			if err := s.deleteRedundant(unreadName(g.First, g.Last)); err != nil {
 				return nil, err
 			}
 		}
@@ -167,7 +167,7 @@ func (b *base) link(path, dir string) error {
 func unreadReport(w *segment.Scan, s *Segment) string {
 	var report strings.Builder
 	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.Size, w.Unread)
-	for _, p := range w.Pages {
+	for _, p := range w.UnreadRanges {
 		fmt.Fprintf(&report, "not read: bytes %d to %d\n", p.From, p.To-1)
 	}
 	return report.String()
@@ -176,7 +176,7 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 // quarantineUnread moves to the quarantine a file that the disk still can't read after a
 // restart. An empty .gone directory records that its seqs were used.
 func (s *shelf) quarantineUnread(d *removal) error {
-	gone := d.place + goneSuffix
+	gone := d.basePath + goneSuffix
 	if err := s.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -193,11 +193,11 @@ func (s *shelf) quarantineUnread(d *removal) error {
 	return s.disk.WriteFileDurably(filepath.Join(s.dir, quarantineName, name), []byte(d.report))
 }
 
-// unused separates the gap at the end of a .tail from the others, if the file was read to
-// its end. No record had these seqs, so they are skipped and not lost.
-func unused(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
+// separateSkipped separates the gap at the end of a .tail from the others, if the file
+// was read to its end. No record had these seqs, so they are skipped and not lost.
+func separateSkipped(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
-	if !s.uncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {
+	if !s.countUncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {
 		return gaps, nil
 	}
 	return gaps[:n-1], gaps[n-1:]

@@ -11,11 +11,11 @@ import (
 	"collectord/wal/segment"
 )
 
-func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
+func TestUnreadablePagesAreReadAgainAfterOneRestart(t *testing.T) {
 	const n = 180 // records on five pages
 	for _, bad := range [][]int64{{0}, {2}, {4}, {1, 3}, {0, 2, 4}, {1, 2}, nil} {
-		for _, outcome := range []string{"the cable comes back", "it stays so", "one page comes back"} {
-			if outcome == "one page comes back" && len(bad) < 2 {
+		for _, outcome := range []string{"readable after a restart", "unreadable for good", "one page readable after a restart"} {
+			if outcome == "one page readable after a restart" && len(bad) < 2 {
 				continue
 			}
 			t.Run(fmt.Sprintf("pages %v, %s", bad, outcome), func(t *testing.T) {
@@ -23,14 +23,14 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 				dir, file := sealedDir(t, n)
 				ends := frameEnds(t, file)
 				disk := &badDisk{}
-				disk.spoil(t, file, bad...)
-				hit := hitBy(ends, bad...)
+				disk.breakPages(t, file, bad...)
+				hit := seqsOnPages(ends, bad...)
 				if bad == nil {
 					hit = seqsTo(n)
 				}
 				o := Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read)
 
-				l := open(t, dir, o)
+				l := openLog(t, dir, o)
 				before := l.Stats().Bytes
 				if got := shipAll(t, l); !slices.Equal(got, without(seqsTo(n), hit)) {
 					t.Errorf("shipped %v, without %v", got, hit)
@@ -38,30 +38,30 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 				if lost, _ := notedSeqs(t, l); len(lost) > 0 {
 					t.Errorf("noted as lost before a restart: %v", lost)
 				}
-				if got := inRanges(l.Unread()); !slices.Equal(got, hit) {
+				if got := seqsOfRanges(l.Unread()); !slices.Equal(got, hit) {
 					t.Errorf("unread %v, want %v", got, hit)
 				}
 				if g := checkLedger(t, l); g.Pending != uint64(len(hit)) {
 					t.Errorf("%d records are pending, want %d", g.Pending, len(hit))
 				}
 				if used := l.Stats().Bytes; used < before-int64(len(bad)) {
-					t.Errorf("%d bytes count, of %d", used, before)
+					t.Errorf("%d bytes are counted, before %d", used, before)
 				}
 				mustAppend(t, l, Record{Usage: usage(n)})
 				mustClose(t, l)
 
 				lost := hit
 				switch outcome {
-				case "the cable comes back":
-					disk.mend()
+				case "readable after a restart":
+					disk.repair()
 					lost = nil
-				case "one page comes back":
-					disk.mend()
+				case "one page readable after a restart":
+					disk.repair()
 					left, _ := filepath.Glob(filepath.Join(dir, "wal", "*"+unreadSuffix, segment.FileName))
-					disk.spoil(t, left[0], bad[1:]...)
-					lost = hitBy(ends, bad[1:]...)
+					disk.breakPages(t, left[0], bad[1:]...)
+					lost = seqsOnPages(ends, bad[1:]...)
 				}
-				l = open(t, dir, o)
+				l = openLog(t, dir, o)
 				if lost, _ := notedSeqs(t, l); len(lost) > 0 {
 					t.Errorf("noted as lost before it was read again: %v", lost)
 				}
@@ -79,10 +79,10 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 				}
 				kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*", segment.FileName))
 				if (len(lost) > 0) != (len(kept) > 0) {
-					t.Errorf("the quarantine holds %v", kept)
+					t.Errorf("the quarantine contains %v", kept)
 				}
 				mustClose(t, l)
-				l = open(t, dir, o)
+				l = openLog(t, dir, o)
 				if g := checkLedger(t, l); g.Recovered != 0 {
 					t.Errorf("a third start recovers %d records", g.Recovered)
 				}
@@ -91,12 +91,12 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 	}
 }
 
-// A failure that passes costs nothing, and the segment stays as it is.
-func TestReadErrorThatPassesIsForgotten(t *testing.T) {
+// A transient failure loses nothing and leaves the segment as it is.
+func TestATransientReadErrorChangesNothing(t *testing.T) {
 	dir, file := sealedDir(t, 100)
 	disk := &badDisk{}
-	disk.spoil(t, file, 1)
-	l := open(t, dir, Options{Node: "edge-1"}.WithReads(disk.read))
+	disk.breakPages(t, file, 1)
+	l := openLog(t, dir, Options{Node: "edge-1"}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts - 1 {
 		var unread *UnreadableError
@@ -104,34 +104,34 @@ func TestReadErrorThatPassesIsForgotten(t *testing.T) {
 			t.Fatalf("changed %v, %v", changed, err)
 		}
 	}
-	disk.mend()
+	disk.repair()
 	if changed, err := l.Salvage(segments[0]); changed || err != nil {
-		t.Errorf("a segment that can be read is salvaged: %v, %v", changed, err)
+		t.Errorf("salvage of a readable segment: changed %v, %v", changed, err)
 	}
 	if got := shipAll(t, l); !slices.Equal(got, seqsTo(100)) {
 		t.Errorf("shipped %v", got)
 	}
 }
 
-// TestInterruptedSalvageOfAnUnreadableSegmentGoesOn makes the state that a crash leaves
-// after each step of splitting off, and of giving up, what can't be read.
-func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
+// TestAnInterruptedSalvageOfAnUnreadableSegmentContinues makes the state that a crash
+// leaves after each step of splitting off, and of giving up, the unreadable part.
+func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 	const n = 180
 	prepared, file := sealedDir(t, n)
 	ends := frameEnds(t, file)
 	bad := []int64{1, 3}
-	hit := hitBy(ends, bad...)
+	hit := seqsOnPages(ends, bad...)
 	name := segment.SealedName(1, n)
 	o := Options{Node: "edge-1", SegmentSize: 4 << 10}
 
-	// pieces returns what a salvage makes of it, unread names included.
+	// pieces are the segments that a salvage makes, without the unreadable ranges.
 	disk := &badDisk{}
 	aside := t.TempDir()
 	if err := os.CopyFS(aside, os.DirFS(prepared)); err != nil {
 		t.Fatal(err)
 	}
-	disk.spoil(t, filepath.Join(aside, "wal", name, segment.FileName), bad...)
-	l := open(t, aside, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
+	disk.breakPages(t, filepath.Join(aside, "wal", name, segment.FileName), bad...)
+	l := openLog(t, aside, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts {
 		_, _ = l.Salvage(segments[0])
@@ -149,27 +149,27 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	all := unreadName(1, n)
 
 	type row struct {
-		name   string
-		pieces []string // that are there beside the original
-		as     string   // name of the original
-		links  []string // other names of its file
-		back   bool     // the disk gives all of it now
-		lost   []uint64
-		holds  []uint64 // that the start knows of
+		name     string
+		pieces   []string // pieces that exist beside the original
+		as       string   // name of the original
+		links    []string // other names of its file
+		readable bool     // the disk can read the whole file now
+		lost     []uint64
+		known    []uint64 // records that the start recovers
 	}
 	var table []row
-	for _, back := range []bool{true, false} {
+	for _, readable := range []bool{true, false} {
 		table = append(table,
-			row{"linked", nil, name, []string{secondGap}, back, nil, seqsTo(n)},
-			row{"linked, a piece is in place", pieces[:1], name, []string{secondGap}, back, nil, seqsTo(n)},
-			row{"all but the last rename", pieces, name, []string{secondGap}, back, nil, seqsTo(n)},
-			row{"read after a restart, pieces are in place", pieces, all, nil, back, nil, seqsTo(n)},
-			row{"read after a restart, one piece is in place", pieces[1:2], all, nil, back, nil, seqsTo(n)},
-			row{"given up, not noted", pieces, segment.SealedName(1, n) + lostSuffix, nil, back, hit, seqsTo(n)},
+			row{"a link is made", nil, name, []string{secondGap}, readable, nil, seqsTo(n)},
+			row{"linked, a piece is in place", pieces[:1], name, []string{secondGap}, readable, nil, seqsTo(n)},
+			row{"everything but the last rename", pieces, name, []string{secondGap}, readable, nil, seqsTo(n)},
+			row{"read after a restart, pieces are in place", pieces, all, nil, readable, nil, seqsTo(n)},
+			row{"read after a restart, one piece is in place", pieces[1:2], all, nil, readable, nil, seqsTo(n)},
+			row{"given up and not noted", pieces, segment.SealedName(1, n) + lostSuffix, nil, readable, hit, seqsTo(n)},
 		)
 	}
 	for _, r := range table {
-		t.Run(fmt.Sprintf("%s, comes back %v", r.name, r.back), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, readable later %v", r.name, r.readable), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			log := filepath.Join(dir, "wal")
@@ -188,8 +188,8 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 				}
 			}
 			disk := &badDisk{}
-			if !r.back {
-				disk.spoil(t, original, bad...)
+			if !r.readable {
+				disk.breakPages(t, original, bad...)
 			}
 			if r.as != name {
 				if err := os.Rename(filepath.Join(log, name), filepath.Join(log, r.as)); err != nil {
@@ -198,17 +198,17 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 			}
 
 			o := o.WithReads(disk.read)
-			l := open(t, dir, o)
-			if g := checkLedger(t, l); g.Recovered != uint64(len(r.holds)) {
-				t.Errorf("%d records recovered, want %d", g.Recovered, len(r.holds))
+			l := openLog(t, dir, o)
+			if g := checkLedger(t, l); g.Recovered != uint64(len(r.known)) {
+				t.Errorf("%d records recovered, want %d", g.Recovered, len(r.known))
 			}
 			got := shipAll(t, l)
 			mustClose(t, l)
-			l = open(t, dir, o) // reads again what it could not
+			l = openLog(t, dir, o) // this start reads the unread part again
 			got = append(got, shipAll(t, l)...)
 			slices.Sort(got)
 			lost := r.lost
-			if !r.back {
+			if !r.readable {
 				lost = hit
 			}
 			if want := without(seqsTo(n), lost); !slices.Equal(got, want) {
@@ -224,21 +224,21 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	}
 }
 
-// What the disk can't read is the first to be evicted, with a true note.
+// An unreadable part is evicted first, with a correct note.
 func TestUnreadablePartIsEvictedFirst(t *testing.T) {
 	const n = 180
 	dir, file := sealedDir(t, n)
 	disk := &badDisk{}
-	disk.spoil(t, file, 1)
-	hit := hitBy(frameEnds(t, file), 1)
-	l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
+	disk.breakPages(t, file, 1)
+	hit := seqsOnPages(frameEnds(t, file), 1)
+	l := openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts {
 		_, _ = l.Salvage(segments[0])
 	}
 	l.SetLimits(Limits{MaxBytes: l.Stats().Bytes + 1000, WhenFull: DropOldest})
 	until(t, "something is evicted", func() bool { return l.Ledger().Evicted > 0 })
-	until(t, "the note is there", func() bool { lost, _ := notedSeqs(t, l); return slices.Equal(lost, hit) })
+	until(t, "the loss is noted", func() bool { lost, _ := notedSeqs(t, l); return slices.Equal(lost, hit) })
 	if g := checkLedger(t, l); g.Evicted != uint64(len(hit)) || len(l.Unread()) > 0 {
 		t.Errorf("ledger %+v, unread %v", g, l.Unread())
 	}

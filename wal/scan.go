@@ -19,14 +19,14 @@ func (b *base) scanFor(name string, first, last uint64) (*segment.Scan, error) {
 // lossReason is the reason for the loss of the records from seq first on. It is LossMissing
 // if the file is undamaged and ends before first, else LossDamaged.
 func lossReason(s *segment.Scan, first uint64) string {
-	if first > s.Last() && !s.Missing && s.Unread == nil && s.Begin > 0 && len(s.Damaged) == 0 && s.End == s.Size {
+	if first > s.Last() && !s.Missing && s.Unread == nil && s.HeaderEnd > 0 && len(s.Damaged) == 0 && s.FramesEnd == s.Size {
 		return LossMissing
 	}
 	return LossDamaged
 }
 
-// adoptHeader fills in the fields that a damaged header lacks.
-func (b *base) adoptHeader(h *segment.Header) {
+// completeHeader fills in the fields that a damaged header lacks.
+func (b *base) completeHeader(h *segment.Header) {
 	if h.LogID == 0 {
 		h.LogID = b.logID
 	}
@@ -38,9 +38,9 @@ func (b *base) adoptHeader(h *segment.Header) {
 	}
 }
 
-// hours returns the hour in which the segment's first intact record was received, or nil if
-// no record is intact.
-func hours(s *segment.Scan) []int64 {
+// hoursOf returns the hour in which the segment's first intact record was received, or
+// nil if no record is intact.
+func hoursOf(s *segment.Scan) []int64 {
 	if at := s.FirstReceivedAt(); at != 0 {
 		return []int64{hourOf(at)}
 	}

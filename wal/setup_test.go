@@ -12,21 +12,21 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is the time that a test waits for an expected event. It is much longer than
+// a busy machine needs.
 const testLimit = 2 * time.Minute
 
-// usage makes the i-th usage.
+// usage returns usage number i.
 func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 
-func open(t *testing.T, dir string, o Options) *Log {
+func openLog(t *testing.T, dir string, o Options) *Log {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	if o.SegmentSize == 0 {
-		o.SegmentSize = 32 << 10 // what is written ahead takes time
+		o.SegmentSize = 32 << 10 // writing zeros ahead takes time
 	}
 	l, err := Open(dir, o)
 	if err != nil {
@@ -61,8 +61,8 @@ func mustSeal(t *testing.T, l *Log) {
 	}
 }
 
-// readAll returns copies of all sealed records, and checks that their seqs have
-// no hole and their ids rise within each run.
+// readAll returns copies of all sealed records. It checks that their seqs have no gap
+// and that their ids rise within each run.
 func readAll(t *testing.T, l *Log) (all []Record) {
 	t.Helper()
 	segments, _ := l.Sealed()
@@ -128,13 +128,13 @@ func checkLedger(t *testing.T, l *Log) Ledger {
 	return g
 }
 
-// until waits until another goroutine has brought something about.
+// until waits until done returns true.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(testLimit)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s did not come to pass", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}

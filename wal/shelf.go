@@ -17,27 +17,27 @@ import (
 // pending part of the ledger. While its mutex is held it neither logs nor waits for a disk.
 type shelf struct {
 	*base
-	queue    *queue
-	losses   *losses
-	nearFull chan struct{} // wakes the goroutine; buffers one
+	queue  *queue
+	losses *losses
+	wake   chan struct{} // wakes the goroutine; buffers one
 
 	salvageMu sync.Mutex // guards the directory salvage/
 
 	mu     sync.Mutex // guards everything below
 	active struct {
-		open  bool
-		bytes int64
-		count uint64
-		next  uint64    // one above the seq of the last acknowledged record
-		since time.Time // when the first record was committed
+		open    bool
+		bytes   int64
+		count   uint64
+		nextSeq uint64    // one above the seq of the last acknowledged record
+		since   time.Time // when the first record was committed
 	}
-	unsealed    []*active  // segments with records that the roller has not sealed yet, oldest first
-	sealed      []*Segment // oldest first
-	unread      []*Segment // parts of sealed segments that the disk could not read; the next start reads them
-	kept        []*Segment // in the order in which they were confirmed
-	keptBytes   int64      // of kept, and of kept segments that are being deleted
-	keptEarly   bool       // a kept segment was removed early, and none at its planned time since
-	sealedBytes int64      // of segments that are unsealed, sealed, unread, kept or being removed
+	unsealed         []*active  // segments with records that the roller has not sealed yet, oldest first
+	sealed           []*Segment // oldest first
+	unread           []*Segment // parts of sealed segments that the disk could not read; the next start reads them
+	kept             []*Segment // in the order in which they were confirmed
+	keptBytes        int64      // of kept, and of kept segments that are being deleted
+	keptRemovedEarly bool       // a kept segment was removed early, and none at its planned time since
+	sealedBytes      int64      // of segments that are unsealed, sealed, unread, kept or being removed
 
 	removals     []*removal    // of segments whose files are not deleted yet
 	removalDelay time.Duration // before the next retry; 0 if no removal has failed
@@ -58,7 +58,7 @@ type notice func()
 
 func newShelf(b *base, q *queue) *shelf {
 	return &shelf{
-		base: b, queue: q, losses: &losses{base: b}, nearFull: make(chan struct{}, 1), more: make(chan struct{}),
+		base: b, queue: q, losses: &losses{base: b}, wake: make(chan struct{}, 1), more: make(chan struct{}),
 		stats: newStats(),
 	}
 }
@@ -79,7 +79,7 @@ func (s *shelf) unlock() {
 func (s *shelf) committed(a *active) {
 	s.lock()
 	defer s.unlock()
-	s.active.bytes, s.active.count, s.active.since, s.active.next = a.Bytes(), a.count, a.since, a.last()+1
+	s.active.bytes, s.active.count, s.active.since, s.active.nextSeq = a.Bytes(), a.count, a.since, a.last()+1
 	s.checkBoundsLocked()
 }
 
@@ -94,13 +94,14 @@ func (s *shelf) activated(a, old *active) {
 	s.active.bytes, s.active.count = a.Bytes(), 0
 }
 
-// failed records that a commit failed, and with it the active segment a, which may be nil.
-func (s *shelf) failed(a *active) {
+// commitFailed records that a commit failed, and with it the active segment a, which
+// may be nil.
+func (s *shelf) commitFailed(a *active) {
 	s.lock()
 	defer s.unlock()
 	s.stats.CommitErrors++
 	if a != nil && a.count > 0 {
-		s.stats.Seals[sealFailure]++
+		s.stats.Seals[sealedByFailure]++
 		s.retireLocked(a)
 	}
 	s.active.open, s.active.bytes, s.active.count = false, 0, 0
@@ -114,12 +115,12 @@ func (s *shelf) retireLocked(a *active) {
 
 // Reasons to seal a segment, for Stats.Seals.
 const (
-	sealSize     = "size"
-	sealAge      = "age"
-	sealHour     = "hour"
-	sealRequest  = "request"
-	sealShutdown = "shutdown"
-	sealFailure  = "failure"
+	sealedBySize     = "size"
+	sealedByAge      = "age"
+	sealedByHour     = "hour"
+	sealedByRequest  = "request"
+	sealedByShutdown = "shutdown"
+	sealedByFailure  = "failure"
 )
 
 func (s *shelf) countSeal(reason string) {
@@ -141,26 +142,26 @@ func (s *shelf) add(a *active) {
 }
 
 // addLocked inserts a segment by its first seq.
-func (s *shelf) addLocked(one *Segment) {
-	at, _ := slices.BinarySearchFunc(s.sealed, one.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
-	s.sealed = slices.Insert(s.sealed, at, one)
+func (s *shelf) addLocked(seg *Segment) {
+	at, _ := slices.BinarySearchFunc(s.sealed, seg.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
+	s.sealed = slices.Insert(s.sealed, at, seg)
 }
 
-// enter lists a sealed segment that the start has found.
-func (s *shelf) enter(one *Segment) {
+// addFound lists a sealed segment that the start has found.
+func (s *shelf) addFound(seg *Segment) {
 	s.lock()
 	defer s.unlock()
-	one.found = true
-	s.sealedBytes += one.bytes
-	s.addLocked(one)
+	seg.foundAtStart = true
+	s.sealedBytes += seg.bytes
+	s.addLocked(seg)
 }
 
-// enterUnread lists a segment that the start has found and could not read.
-func (s *shelf) enterUnread(one *Segment) {
+// addUnread lists a segment that the start has found and could not read.
+func (s *shelf) addUnread(seg *Segment) {
 	s.lock()
 	defer s.unlock()
-	s.sealedBytes += one.bytes
-	s.unread = append(s.unread, one)
+	s.sealedBytes += seg.bytes
+	s.unread = append(s.unread, seg)
 }
 
 // reset undoes what a failed start has listed.
@@ -184,11 +185,11 @@ func (s *shelf) announceLocked() {
 }
 
 // unlistLocked takes a segment off the lists. Its bytes count until they are deleted.
-func (s *shelf) unlistLocked(one *Segment) {
-	one.unlisted = true
-	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == one })
-	s.unread = slices.DeleteFunc(s.unread, func(other *Segment) bool { return other == one })
-	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == one })
+func (s *shelf) unlistLocked(seg *Segment) {
+	seg.unlisted = true
+	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == seg })
+	s.unread = slices.DeleteFunc(s.unread, func(other *Segment) bool { return other == seg })
+	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == seg })
 }
 
 // list returns the sealed segments, oldest first, and a channel that is closed when the
@@ -200,17 +201,17 @@ func (s *shelf) list() ([]*Segment, <-chan struct{}) {
 }
 
 // replace lists pieces and unreadable parts in place of a segment that has lost no record.
-func (s *shelf) replace(one *Segment, pieces, unread []*Segment) {
+func (s *shelf) replace(seg *Segment, pieces, unread []*Segment) {
 	s.lock()
 	defer s.unlock()
-	s.unlistLocked(one)
-	s.sealedBytes -= one.bytes
+	s.unlistLocked(seg)
+	s.sealedBytes -= seg.bytes
 	for _, p := range pieces {
 		s.addLocked(p)
 		s.sealedBytes += p.bytes
 	}
 	for _, u := range unread {
-		u.since = one.since
+		u.since = seg.since
 		s.unread = append(s.unread, u)
 		s.sealedBytes += u.bytes
 	}

@@ -18,18 +18,18 @@ const boundsInterval = time.Second
 func (s *shelf) run() {
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
-	defer s.heartbeat.stop(watching)
+	defer s.heartbeat.stop(loopShelf)
 	failing := false
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
-		s.heartbeat.beat(watching)
+		s.heartbeat.beat(loopShelf)
 		select {
 		case <-s.closing:
 			return
 		case <-ticker.C:
 			s.checkDisk()
-		case <-s.nearFull:
+		case <-s.wake:
 		case <-retry.C:
 		}
 		retry.Reset(s.retryRemovals())
@@ -46,22 +46,22 @@ func (s *shelf) run() {
 // isNearFullLocked reports whether the log is near a bound. Eviction begins there, so that
 // appends need not be refused.
 func (s *shelf) isNearFullLocked() bool {
-	ahead := s.roomAhead()
-	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.freeLocked() < s.limits.Load().MinFree+ahead
+	margin := s.evictionMargin()
+	return s.usedLocked() > s.limits.Load().MaxBytes-margin || s.freeLocked() < s.limits.Load().MinFree+margin
 }
 
-// roomAhead is the distance from a bound, in bytes, at which eviction begins.
-func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
+// evictionMargin is the distance from a bound, in bytes, at which eviction begins.
+func (s *shelf) evictionMargin() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
 
 // usedLocked is the number of bytes that counts towards MaxBytes.
 func (s *shelf) usedLocked() int64 {
-	return s.sealedBytes - s.keptLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
+	return s.sealedBytes - s.reclaimableLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
 // wakeUp makes run check the bounds now.
 func (s *shelf) wakeUp() {
 	select {
-	case s.nearFull <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
@@ -123,7 +123,7 @@ func (s *shelf) checkBoundsLocked() {
 		s.full = nil
 	}
 	s.queue.setFull(s.full)
-	if limits.WhenFull == DropOldest && s.isNearFullLocked() || s.keptAreInTheWayLocked() {
+	if limits.WhenFull == DropOldest && s.isNearFullLocked() || s.keptExceedLimitsLocked() {
 		s.wakeUp()
 	}
 	switch {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 10})
+func TestAFullLogRejectsAppendsAndRecovers(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 64 << 10})
 	big := Record{Usage: bytes.Repeat([]byte("x"), 40<<10)}
 	mustAppend(t, l, big)
 	mustAppend(t, l, big)
@@ -31,16 +31,16 @@ func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
 	checkLedger(t, l)
 }
 
-func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
+func TestDropOldestEvictsAndNotesUnheldSegments(t *testing.T) {
 	t.Parallel()
-	l := open(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 9<<10)}
 	mustAppend(t, l, rec)
 	mustSeal(t, l)
 	segments, _ := l.Sealed()
 	held := segments[0]
 	if !held.Hold() || held.Hold() {
-		t.Fatal("a segment can be held once")
+		t.Fatal("a segment must be held exactly once")
 	}
 	const n = 100
 	for range n - 1 {
@@ -48,7 +48,7 @@ func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustSeal(t, l)
-		until(t, "room", func() bool {
+		until(t, "the log is no longer near a bound", func() bool {
 			l.shelf.lock()
 			defer l.shelf.unlock()
 			return !l.shelf.isNearFullLocked()
@@ -72,8 +72,8 @@ func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
 	held.Release()
 }
 
-func TestFullLogKeepsSomeDistance(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 320 << 10, SegmentSize: 16 << 10})
+func TestAFullLogHasHysteresis(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 320 << 10, SegmentSize: 16 << 10})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 10<<10)}
 	for {
 		err := l.Append(context.Background(), rec)
@@ -95,10 +95,10 @@ func TestFullLogKeepsSomeDistance(t *testing.T) {
 			changes, was = changes+1, full
 		}
 		if err := l.Full(); err == nil && s == segments[0] {
-			t.Error("one removed segment is no distance")
+			t.Error("the log has room after one removed segment")
 		}
 	}
 	if changes != 1 {
-		t.Errorf("the log changed between full and not %d times while it was emptied", changes)
+		t.Errorf("the log changed between full and not full %d times while it was emptied, want once", changes)
 	}
 }

@@ -91,9 +91,9 @@ func (s *shelf) untilFullLocked() float64 {
 		return 0
 	}
 	limits := s.limits.Load()
-	ahead := int64(0)
+	margin := int64(0)
 	if limits.WhenFull == DropOldest { // one segment more, because evicting one frees that much
-		ahead = s.roomAhead() + s.sealing().size
+		margin = s.evictionMargin() + s.sealing().size
 	}
-	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.freeLocked()-limits.MinFree-ahead)
+	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-margin, s.freeLocked()-limits.MinFree-margin)
 }

@@ -14,21 +14,21 @@ import (
 	"collectord/wal/vfs"
 )
 
-// hours is a simulated daemon whose hours pass in moments: load bytes are appended a
-// second, and a storage takes what is sealed while it can be reached.
+// simulation is a daemon on the clock of a synctest bubble. It appends load bytes per
+// second, and a storage takes each sealed segment while the storage is reachable.
 type simulation struct {
-	t    *testing.T
-	log  *Log
-	load int
-	away bool // the storage
+	t           *testing.T
+	log         *Log
+	load        int
+	storageDown bool // the storage can't be reached
 }
 
-// second lets one pass.
+// second advances the clock by a second.
 func (s *simulation) second() error {
 	err := s.log.Append(context.Background(), Record{Usage: make([]byte, s.load)})
 	time.Sleep(time.Second) // of synctest's clock
 	synctest.Wait()
-	if !s.away {
+	if !s.storageDown {
 		segments, _ := s.log.Sealed()
 		for _, seg := range segments {
 			if err := seg.Remove(); err != nil {
@@ -48,10 +48,10 @@ func (s *simulation) seconds(n int) {
 	}
 }
 
-// TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog simulates a storage that becomes
+// TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog simulates a storage that becomes
 // unreachable under constant load, and asserts that the forecast is right within a
 // factor of two.
-func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
+func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 	const load = 8 << 10
 	for name, o := range map[string]Options{
 		"max_bytes":   {MaxBytes: 16 << 20},
@@ -62,15 +62,15 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				dir := memoryDir(t)
-				var other atomic.Int64 // what others use of 16 MiB
+				var otherBytes atomic.Int64 // bytes that other programs use of 16 MiB
 				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
 				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
 					if o.MinFree == 0 {
 						return 1 << 40, nil
 					}
-					return 17<<20 - vfs.OSDisk().SizeBelow(dir) - other.Load(), nil
+					return 17<<20 - vfs.OSDisk().SizeBelow(dir) - otherBytes.Load(), nil
 				})
-				s := &simulation{t: t, log: open(t, dir, o), load: load}
+				s := &simulation{t: t, log: openLog(t, dir, o), load: load}
 				until := func() float64 { return s.log.Stats().SecondsUntilFull }
 
 				s.seconds(20)
@@ -82,25 +82,25 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 					t.Errorf("while the storage takes everything: %v s", got)
 				}
 
-				s.away = true
+				s.storageDown = true
 				s.seconds(480)
-				foretold := []float64{until()} // second by second
+				predicted := []float64{until()} // one prediction per second
 				for s.second() == nil && s.log.Ledger().Evicted == 0 {
-					foretold = append(foretold, until())
+					predicted = append(predicted, until())
 				}
-				t.Logf("foretold %.0f s, it took %d s", foretold[0], len(foretold))
-				for second, f := range foretold {
-					took := float64(len(foretold) - second)
+				t.Logf("predicted %.0f s, took %d s", predicted[0], len(predicted))
+				for second, f := range predicted {
+					took := float64(len(predicted) - second)
 					if took > 60 && (f < took/2 || f > 2*took) {
-						t.Fatalf("at second %d it was foretold to take %.0f s, it took %.0f s", second, f, took)
+						t.Fatalf("at second %d the prediction was %.0f s, it took %.0f s", second, f, took)
 					}
 				}
 				if got := until(); o.WhenFull == Reject && got != 0 || got > 30 {
 					t.Errorf("full: %v", got)
 				}
 
-				s.away = false
-				for s.second() != nil { // what is left is removed in the first
+				s.storageDown = false
+				for s.second() != nil { // the first second removes the remaining segments
 					if t.Failed() {
 						return
 					}
@@ -114,11 +114,11 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 	}
 }
 
-// A file archive beside the log, or another program, fills the disk, too.
-func TestSecondsUntilFullCountsWhatOthersPutOnTheDisk(t *testing.T) {
+// A file archive beside the log, or another program, also fills the disk.
+func TestSecondsUntilFullCountsTheBytesOfOtherPrograms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := int64(10 << 30)
-		s := &simulation{t: t, load: 100, log: open(t, t.TempDir(), Options{
+		s := &simulation{t: t, load: 100, log: openLog(t, t.TempDir(), Options{
 			MinFree: 1 << 30,
 		}.WithFree(func(string) (int64, error) { free -= 1 << 20; return free, nil }).WithDatasync(func(vfs.File) error { return nil }))}
 		s.seconds(300)
@@ -136,7 +136,7 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 			SealAfter: time.Hour,
 			clock:     func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
 		}.WithDatasync(func(vfs.File) error { return nil })
-		l := open(t, dir, o)
+		l := openLog(t, dir, o)
 		pass := func(d time.Duration) {
 			time.Sleep(d) // of synctest's clock
 			synctest.Wait()
@@ -167,7 +167,7 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 
 		pass(time.Minute)
 		jump.Store(0)
-		l = open(t, dir, o) // found at start
+		l = openLog(t, dir, o) // found at start
 		age(4 * time.Minute)
 		jump.Store(-int64(24 * time.Hour))
 		pass(time.Minute)
@@ -186,17 +186,17 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 	})
 }
 
-// A segment that can't be sealed is still there, and so is its age.
-func TestOldestUnshippedKnowsASegmentThatIsNotSealedYet(t *testing.T) {
+// The age of a segment counts even if the segment can't be sealed.
+func TestOldestUnshippedCountsUnsealedSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, t.TempDir(), Options{}.WithDatasync(func(vfs.File) error { return nil }))
+		l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(vfs.File) error { return nil }))
 		mustAppend(t, l, Record{Usage: usage(0)})
 		blocker := filepath.Join(l.dir, segment.SealedName(1, 1))
 		if err := os.MkdirAll(filepath.Join(blocker, "in the way"), 0o750); err != nil {
 			t.Fatal(err)
 		}
 		if err := l.Seal(context.Background()); err == nil {
-			t.Fatal("it was sealed")
+			t.Fatal("Seal succeeded")
 		}
 		time.Sleep(30 * time.Second) // of synctest's clock
 		if got := l.Stats().OldestUnshipped; got < 29*time.Second {
@@ -209,12 +209,12 @@ func TestOldestUnshippedKnowsASegmentThatIsNotSealedYet(t *testing.T) {
 	})
 }
 
-func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
+func TestAliveReportsOnlyStuckLoops(t *testing.T) {
 	pass := func(d time.Duration) {
 		time.Sleep(d) // of synctest's clock
 		synctest.Wait()
 	}
-	fine := func(t *testing.T, what string, l *Log) {
+	wantAlive := func(t *testing.T, what string, l *Log) {
 		t.Helper()
 		pass(time.Hour)
 		if err := l.Alive(); err != nil {
@@ -224,7 +224,7 @@ func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
 	t.Run("idle, full and failing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var full, failing atomic.Bool
-			l := open(t, t.TempDir(), Options{
+			l := openLog(t, t.TempDir(), Options{
 				MinFree: 1,
 			}.WithFree(func(string) (int64, error) {
 				if full.Load() {
@@ -237,28 +237,28 @@ func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
 				}
 				return nil
 			}))
-			fine(t, "idle", l)
+			wantAlive(t, "idle", l)
 			mustAppend(t, l, Record{Usage: usage(0)})
-			fine(t, "after an append", l)
+			wantAlive(t, "after an append", l)
 			full.Store(true)
-			fine(t, "full", l)
+			wantAlive(t, "full", l)
 			full.Store(false)
 			pass(2 * time.Second)
 			failing.Store(true)
 			if l.Append(context.Background(), Record{Usage: usage(1)}) == nil {
 				t.Fatal("stored")
 			}
-			fine(t, "failing", l)
+			wantAlive(t, "failing", l)
 			failing.Store(false)
 			mustClose(t, l)
-			fine(t, "closed", l)
+			wantAlive(t, "closed", l)
 		})
 	})
 	t.Run("a sync that does not return", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			hang := make(chan struct{})
 			var hanging atomic.Bool
-			l := open(t, t.TempDir(), Options{CommitTimeout: 90 * time.Second}.WithDatasync(func(vfs.File) error {
+			l := openLog(t, t.TempDir(), Options{CommitTimeout: 90 * time.Second}.WithDatasync(func(vfs.File) error {
 				if hanging.Load() {
 					<-hang
 				}
@@ -276,7 +276,7 @@ func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
 			}
 			hanging.Store(false)
 			close(hang)
-			fine(t, "the disk is back", l)
+			wantAlive(t, "the disk is back", l)
 			mustClose(t, l)
 		})
 	})

@@ -8,10 +8,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
+func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	hang := make(chan struct{})
 	var hanging atomic.Bool
-	l := open(t, t.TempDir(), Options{QueueBytes: 1 << 20}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{QueueBytes: 1 << 20}.WithDatasync(func(f vfs.File) error {
 		if hanging.Load() {
 			<-hang
 		}
@@ -21,24 +21,24 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustSeal(t, l)
-	if l.shelf.isUrgent() {
-		t.Error("an empty queue makes readers give way")
+	if l.shelf.udpHasPriority() {
+		t.Error("readers give way although the queue is empty")
 	}
 	l.YieldToIngest()
-	if !l.shelf.isUrgent() {
-		t.Error("whoever reads does not give way to who is in a hurry")
+	if !l.shelf.udpHasPriority() {
+		t.Error("readers do not give way after YieldToIngest")
 	}
-	until(t, "the end of the hurry", func() bool { return !l.shelf.isUrgent() })
+	until(t, "readers no longer give way", func() bool { return !l.shelf.udpHasPriority() })
 	hanging.Store(true)
-	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
-	until(t, "a commit", func() bool {
+	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // this record is being committed
+	until(t, "a commit is under way", func() bool {
 		return l.committer.diskWait.isBusy()
 	})
 	for range 1000 {
 		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})
 	}
-	if !l.shelf.isUrgent() {
-		t.Error("a queue that fills makes nobody give way")
+	if !l.shelf.udpHasPriority() {
+		t.Error("readers do not give way while the queue fills")
 	}
 	sealed, _ := l.Sealed()
 	n := 0
@@ -53,9 +53,9 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	}
 	limits := Limits{MaxBytes: sealed[0].Bytes()}
 	l.SetLimits(limits)
-	if l.shelf.isUrgent() {
-		t.Error("shipping gives way though it alone can make room")
+	if l.shelf.udpHasPriority() {
+		t.Error("readers give way although only shipping makes space")
 	}
 	close(hang)
-	until(t, "an empty queue", func() bool { return !l.shelf.isUrgent() })
+	until(t, "the queue is empty", func() bool { return !l.shelf.udpHasPriority() })
 }

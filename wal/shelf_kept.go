@@ -64,46 +64,46 @@ func (s *Segment) removeEarly() {
 	}
 }
 
-func (s *shelf) keep(one *Segment) {
+func (s *shelf) keep(seg *Segment) {
 	s.lock()
 	defer s.unlock()
-	s.unlistLocked(one)
-	s.kept = append(s.kept, one)
-	s.keptBytes += one.bytes
-	s.queue.move(one.counted(), pending, shipped)
+	s.unlistLocked(seg)
+	s.kept = append(s.kept, seg)
+	s.keptBytes += seg.bytes
+	s.queue.moveRecords(seg.ledgerCount(), pending, shipped)
 	s.checkBoundsLocked()
 }
 
-func (s *shelf) relist(one *Segment) {
+func (s *shelf) relist(seg *Segment) {
 	s.lock()
 	defer s.unlock()
-	s.unlistLocked(one)
-	one.unlisted = false
-	s.keptBytes -= one.bytes
-	s.addLocked(one)
-	s.queue.recovered(one.counted(), pending)
+	s.unlistLocked(seg)
+	seg.unlisted = false
+	s.keptBytes -= seg.bytes
+	s.addLocked(seg)
+	s.queue.countRecovered(seg.ledgerCount(), pending)
 	s.checkBoundsLocked()
 	s.announceLocked()
 }
 
 // removeKept removes the oldest kept segments until the rest are within their limits.
 func (s *shelf) removeKept() {
-	for one := s.keptInTheWay(); one != nil; one = s.keptInTheWay() {
-		one.removeEarly()
+	for seg := s.nextKeptToRemove(); seg != nil; seg = s.nextKeptToRemove() {
+		seg.removeEarly()
 	}
 }
 
-// keptInTheWay returns the kept segment to remove next, or nil. It returns nil while an
+// nextKeptToRemove returns the kept segment to remove next, or nil. It returns nil while an
 // earlier removal waits for its deletion, because another removal would free no space
 // either.
-func (s *shelf) keptInTheWay() *Segment {
+func (s *shelf) nextKeptToRemove() *Segment {
 	s.lock()
 	defer s.unlock()
-	if !s.keptAreInTheWayLocked() || slices.ContainsFunc(s.removals, func(d *removal) bool { return d.early }) {
+	if !s.keptExceedLimitsLocked() || slices.ContainsFunc(s.removals, func(d *removal) bool { return d.early }) {
 		return nil
 	}
-	if !s.keptEarly {
-		s.keptEarly = true
+	if !s.keptRemovedEarly {
+		s.keptRemovedEarly = true
 		s.notices = append(s.notices, func() {
 			s.opts.Logger.Warn("removed shipped segments before the time to keep them: they took a quarter of wal.max_bytes, or room was needed (give it more room, or lower shipper.keep)",
 				"trouble", "keep")
@@ -112,24 +112,24 @@ func (s *shelf) keptInTheWay() *Segment {
 	return s.kept[0]
 }
 
-func (s *shelf) keptAreInTheWayLocked() bool {
+func (s *shelf) keptExceedLimitsLocked() bool {
 	if len(s.kept) == 0 {
 		return false
 	}
-	limits, ahead := s.limits.Load(), s.roomAhead()
-	return s.keptBytes > limits.MaxBytes/4 || s.usedLocked()+s.keptLocked() > limits.MaxBytes-ahead ||
-		s.stats.FreeBytes < max(2*limits.MinFree, limits.MinFree+ahead)
+	limits, margin := s.limits.Load(), s.evictionMargin()
+	return s.keptBytes > limits.MaxBytes/4 || s.usedLocked()+s.reclaimableLocked() > limits.MaxBytes-margin ||
+		s.stats.FreeBytes < max(2*limits.MinFree, limits.MinFree+margin)
 }
 
-// keptLocked is how many bytes removing kept segments can free at once. It is at most half
-// of MaxBytes, so that the log stays bounded if the disk does not answer.
-func (s *shelf) keptLocked() int64 { return min(s.keptBytes, s.limits.Load().MaxBytes/2) }
+// reclaimableLocked is how many bytes removing kept segments can free at once. It is at
+// most half of MaxBytes, so that the log stays bounded if the disk does not answer.
+func (s *shelf) reclaimableLocked() int64 { return min(s.keptBytes, s.limits.Load().MaxBytes/2) }
 
 // freeLocked is the disk's free space, including the space that kept segments can free.
-func (s *shelf) freeLocked() int64 { return plus(s.stats.FreeBytes, s.keptLocked()) }
+func (s *shelf) freeLocked() int64 { return addSaturated(s.stats.FreeBytes, s.reclaimableLocked()) }
 
-// plus adds n to free, which is MaxInt64 while it is unknown.
-func plus(free, n int64) int64 {
+// addSaturated adds n to free, which is MaxInt64 while it is unknown.
+func addSaturated(free, n int64) int64 {
 	if free > math.MaxInt64-n {
 		return math.MaxInt64
 	}
@@ -139,27 +139,27 @@ func plus(free, n int64) int64 {
 // keptDeletedLocked adds the space of a deleted kept segment to the free space, before the
 // next measurement does.
 func (s *shelf) keptDeletedLocked(d *removal) {
-	s.stats.FreeBytes = plus(s.stats.FreeBytes, d.kept)
-	s.keptBytes -= d.kept
-	d.kept = 0
+	s.stats.FreeBytes = addSaturated(s.stats.FreeBytes, d.keptBytes)
+	s.keptBytes -= d.keptBytes
+	d.keptBytes = 0
 }
 
 // keptStuckLocked records that a kept segment can't be deleted now, so its space is not
 // available.
 func (s *shelf) keptStuckLocked(d *removal) {
-	s.keptBytes -= d.kept
-	d.kept = 0
+	s.keptBytes -= d.keptBytes
+	d.keptBytes = 0
 }
 
 // removeKeptLocked begins the removal of a kept segment. Its bytes count as kept until they
 // are deleted.
 func (s *shelf) removeKeptLocked(d *removal) {
-	d.kept = d.bytes
+	d.keptBytes = d.bytes
 	switch {
 	case d.early:
 		s.stats.KeptCutShort++
-	case s.keptEarly:
-		s.keptEarly = false
+	case s.keptRemovedEarly:
+		s.keptRemovedEarly = false
 		s.notices = append(s.notices, func() {
 			s.opts.Logger.Info("shipped segments are kept for their time again", "trouble", "keep")
 		})

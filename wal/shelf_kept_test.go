@@ -19,8 +19,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// keepAll keeps what is sealed, and returns it.
-func keepAll(l *Log) []*Segment {
+// keepSealed keeps all sealed segments and returns them.
+func keepSealed(l *Log) []*Segment {
 	all, _ := l.Sealed()
 	for _, s := range all {
 		s.Keep()
@@ -28,8 +28,8 @@ func keepAll(l *Log) []*Segment {
 	return all
 }
 
-// sealed appends a usage and seals it alone.
-func sealed(t *testing.T, l *Log, n int) *Segment {
+// appendSealed appends a usage and seals it in a segment of its own.
+func appendSealed(t *testing.T, l *Log, n int) *Segment {
 	t.Helper()
 	mustAppend(t, l, Record{Usage: usage(n)})
 	mustSeal(t, l)
@@ -37,8 +37,9 @@ func sealed(t *testing.T, l *Log, n int) *Segment {
 	return all[len(all)-1]
 }
 
-// taken is how many bytes the sealed and kept segments of a log have, once it is open.
-func taken(opened *atomic.Pointer[Log]) int64 {
+// listedBytes returns the bytes of the sealed and kept segments of a log, or 0 before
+// it is open.
+func listedBytes(opened *atomic.Pointer[Log]) int64 {
 	l := opened.Load()
 	if l == nil {
 		return 0
@@ -48,23 +49,23 @@ func taken(opened *atomic.Pointer[Log]) int64 {
 	return l.shelf.sealedBytes
 }
 
-func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
+func TestAKeptSegmentCountsAsShippedAndStaysReadable(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	one := sealed(t, l, 1)
+	l := openLog(t, dir, Options{})
+	one := appendSealed(t, l, 1)
 	one.Keep()
 	one.Keep()
 	if g := checkLedger(t, l); g.Shipped != 1 || g.Pending != 0 {
 		t.Errorf("ledger %+v", g)
 	}
 	if all, _ := l.Sealed(); len(all) > 0 {
-		t.Errorf("%v is sealed", all)
+		t.Errorf("kept segments are listed as sealed: %v", all)
 	}
 	if stats := l.Stats(); stats.OldestUnshipped > 0 || stats.SealedSegments != 0 || stats.KeptSegments != 1 || stats.KeptBytes != one.Bytes() || stats.Bytes < one.Bytes() {
 		t.Errorf("stats %+v", stats)
 	}
 	if below, err := l.Unconfirmed(); below != 1 || err != nil {
-		t.Errorf("all below seq %d is confirmed, %v", below, err)
+		t.Errorf("confirmed below seq %d, %v", below, err)
 	}
 	if changed, err := l.Salvage(one); changed || err != nil {
 		t.Errorf("salvaged: %t, %v", changed, err)
@@ -73,7 +74,7 @@ func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
 		t.Errorf("split: %v", err)
 	}
 	if one.Hold() {
-		t.Error("it can be held, as if it were to be shipped")
+		t.Error("a kept segment can be held")
 	}
 	for r, err := range one.Records() {
 		if err != nil || !bytes.Equal(r.Usage, usage(1)) {
@@ -88,19 +89,19 @@ func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
 		t.Errorf("ledger %+v", g)
 	}
 	if below, err := l.Unconfirmed(); below != math.MaxUint64 && below < 2 || err != nil {
-		t.Errorf("all below seq %d is confirmed, %v", below, err)
+		t.Errorf("confirmed below seq %d, %v", below, err)
 	}
 	if stats := l.Stats(); stats.KeptSegments != 0 || stats.KeptCutShort != 0 || l.shelf.keptBytes != 0 || l.shelf.sealedBytes != 0 {
 		t.Errorf("stats %+v", stats)
 	}
 	if _, err := l.disk.Stat(filepath.Join(dir, "wal", segment.SealedName(1, 1))); err == nil {
-		t.Error("it was not deleted")
+		t.Error("the segment was not deleted")
 	}
 }
 
-func TestWhatTheStorageLostIsPendingAgain(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	one, two := sealed(t, l, 1), sealed(t, l, 2)
+func TestSegmentsLostByTheStoragePendAgain(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
+	one, two := appendSealed(t, l, 1), appendSealed(t, l, 2)
 	two.Keep()
 	_, more := l.Sealed()
 	one.Keep()
@@ -109,16 +110,16 @@ func TestWhatTheStorageLostIsPendingAgain(t *testing.T) {
 	}
 	<-more
 	if all, _ := l.Sealed(); !slices.Equal(all, []*Segment{one}) {
-		t.Errorf("%v are sealed", all)
+		t.Errorf("listed as sealed: %v", all)
 	}
 	if g := checkLedger(t, l); g.Pending != 1 || g.Shipped != 2 || g.Recovered != 1 {
 		t.Errorf("ledger %+v", g)
 	}
 	if l.Stats().OldestUnshipped == 0 {
-		t.Error("nothing is unshipped")
+		t.Error("OldestUnshipped is 0")
 	}
 	if !one.Hold() {
-		t.Error("it can't be held")
+		t.Error("the relisted segment can't be held")
 	}
 	one.Keep()
 	two.Keep()
@@ -129,21 +130,21 @@ func TestWhatTheStorageLostIsPendingAgain(t *testing.T) {
 
 func TestAfterARestartKeptSegmentsArePending(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	one := sealed(t, l, 1)
+	l := openLog(t, dir, Options{})
+	one := appendSealed(t, l, 1)
 	if one.Keep(); one.FoundAtStart() {
-		t.Error("it was found at start")
+		t.Error("a new segment counts as found at start")
 	}
 	mustClose(t, l)
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	all, _ := l.Sealed()
 	if g := checkLedger(t, l); g.Pending != 1 || g.Recovered != 1 || len(all) != 1 || !all[0].FoundAtStart() {
 		t.Errorf("ledger %+v", g)
 	}
 }
 
-// TestNoAppendIsRefusedForKeptSegments ships what is sealed beyond a backlog, in a log
-// and on a disk that are too small to keep it all.
+// TestNoAppendIsRefusedForKeptSegments ships all sealed segments beyond a backlog. The
+// log and the disk are too small to keep them all.
 func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 	for name, o := range map[string]Options{
 		"max_bytes":              {MaxBytes: 64 << 10},
@@ -159,14 +160,14 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
-				var others atomic.Int64 // bytes that others have on the disk
-				var logged lines
+				var others atomic.Int64 // bytes of other programs on the disk
+				var logged logBuffer
 				o.SegmentSize, o.Logger = 2<<10, slog.New(slog.NewTextHandler(&logged, nil))
 				dir := memoryDir(t)
 				if o.MinFree > 0 {
-					o = o.WithFree(func(string) (int64, error) { return 200<<10 - taken(&opened) - others.Load(), nil })
+					o = o.WithFree(func(string) (int64, error) { return 200<<10 - listedBytes(&opened) - others.Load(), nil })
 				}
-				l := open(t, dir, o)
+				l := openLog(t, dir, o)
 				opened.Store(l)
 				var wg sync.WaitGroup
 				done := make(chan struct{})
@@ -189,9 +190,9 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 				})
 				for i := range 2000 {
 					mustAppend(t, l, Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 300) + `"}`)})
-					synctest.Wait() // the backlog is no longer than it should be
+					synctest.Wait() // until the backlog has its intended length
 					if i%100 == 0 {
-						others.Store(int64(i % 200 / 100 * 45 << 10)) // more than is free without what is kept
+						others.Store(int64(i % 200 / 100 * 45 << 10)) // more than is free without removing kept segments
 						time.Sleep(boundsInterval)
 					}
 				}
@@ -217,16 +218,17 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 	}
 }
 
-// TestKeptSegmentsMakeWayForPendingOnes fills a log whose segments can't be shipped any more.
+// TestKeptSegmentsMakeWayForPendingOnes fills a log whose segments can no longer be
+// shipped.
 func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, memoryDir(t), Options{MaxBytes: 64 << 10, SegmentSize: 2 << 10})
+		l := openLog(t, memoryDir(t), Options{MaxBytes: 64 << 10, SegmentSize: 2 << 10})
 		big := Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 1000) + `"}`)}
 		for range 10 {
 			mustAppend(t, l, big)
 		}
 		mustSeal(t, l)
-		kept := keepAll(l)
+		kept := keepSealed(l)
 		n := 0
 		for ; l.Append(context.Background(), big) == nil; n++ {
 			time.Sleep(10 * time.Millisecond)
@@ -244,21 +246,21 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 	})
 }
 
-// TestAKeptSegmentThatCantBeDeletedTakesRoom has deletions fail: what can't be deleted
-// counts as taken, and the others are not given up for nothing.
+// TestAKeptSegmentThatCantBeDeletedTakesRoom makes deletions fail. The space of an
+// undeletable segment counts as used, and other kept segments are not removed in vain.
 func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
-		l := open(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(_, path string) error {
+		l := openLog(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(_, path string) error {
 			if fails.Load() && strings.HasSuffix(path, goneSuffix) {
 				return syscall.EIO
 			}
 			return nil
 		}))
 		for n := range 8 {
-			sealed(t, l, n)
+			appendSealed(t, l, n)
 		}
-		kept := keepAll(l)
+		kept := keepSealed(l)
 		fails.Store(true)
 		l.SetLimits(Limits{MaxBytes: 4 * kept[0].Bytes(), ProbeMin: time.Hour, ProbeMax: time.Hour})
 		time.Sleep(10 * boundsInterval)
@@ -281,9 +283,9 @@ func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	})
 }
 
-// TestABoundThatIsLoweredReleasesWhatIsKept has each bound lowered to where there is no
-// room for what is kept: nothing is refused meanwhile, and nothing is evicted.
-func TestABoundThatIsLoweredReleasesWhatIsKept(t *testing.T) {
+// TestALoweredBoundReleasesKeptSegments lowers each bound so far that kept segments
+// have no space. Meanwhile nothing is refused and nothing is evicted.
+func TestALoweredBoundReleasesKeptSegments(t *testing.T) {
 	for name, limits := range map[string]func(size int64) Limits{
 		"max_bytes":      func(size int64) Limits { return Limits{MaxBytes: 6 * size, WhenFull: DropOldest} },
 		"twice min_free": func(int64) Limits { return Limits{MinFree: 600 << 10, WhenFull: DropOldest} },
@@ -292,12 +294,12 @@ func TestABoundThatIsLoweredReleasesWhatIsKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
-				var size atomic.Int64 // of a segment
-				l := open(t, memoryDir(t), Options{}.WithFree(func(string) (int64, error) {
+				var size atomic.Int64 // size of a segment
+				l := openLog(t, memoryDir(t), Options{}.WithFree(func(string) (int64, error) {
 					if size.Load() == 0 {
 						return math.MaxInt64, nil
 					}
-					return 1<<20 + 6*size.Load() - taken(&opened), nil
+					return 1<<20 + 6*size.Load() - listedBytes(&opened), nil
 				}))
 				opened.Store(l)
 				for range 6 {

@@ -19,21 +19,21 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
-	found     bool // by the start
-	reread    bool // an .unread or .tail of an earlier run, whose file may contain other records, too
-	uncertain bool // it may contain fewer records than its name claims; the ledger counts none of them
+	foundAtStart   bool // by the start
+	reread         bool // an .unread or .tail of an earlier run, whose file may contain other records, too
+	countUncertain bool // it may contain fewer records than its name claims; the ledger counts none of them
 
 	unlisted bool      // it was kept, removed or replaced; guarded by the shelf's mutex
 	held     bool      // by Hold or by an eviction; guarded by the shelf's mutex
 	since    time.Time // when the first record was committed (if found at start: received), monotonic; zero until known; guarded by the shelf's mutex
 
-	mu       sync.Mutex // guards the fields below; held while the segment is removed, salvaged or split
-	removed  bool
-	kept     bool     // see Keep
-	relisted int      // see Relist
-	made     []string // directories of pieces of an unfinished salvage or split
-	attempts int      // salvages in which the disk could not read all of the file
-	firstAt  int64    // ReceivedAt of the first record; 0 until known
+	mu               sync.Mutex // guards the fields below; held while the segment is removed, salvaged or split
+	removed          bool
+	kept             bool     // see Keep
+	relisted         int      // see Relist
+	unfinishedPieces []string // directories of pieces of an unfinished salvage or split
+	failedReads      int      // salvages in which the disk could not read all of the file
+	firstAt          int64    // ReceivedAt of the first record; 0 until known
 }
 
 // FirstSeq is the seq of the segment's first record.
@@ -51,7 +51,7 @@ func (s *Segment) Bytes() int64 { return s.bytes }
 
 // FoundAtStart reports whether an earlier run wrote the segment. The storage may already
 // have it.
-func (s *Segment) FoundAtStart() bool { return s.found }
+func (s *Segment) FoundAtStart() bool { return s.foundAtStart }
 
 // SealedAt is when the segment was sealed. For a segment found at start it is when the file
 // was last modified.
@@ -124,9 +124,9 @@ func (s *Segment) removeLocked(early bool) {
 	}
 	s.removed = true
 	d := s.removal("")
-	d.stale, s.made, d.early = s.made, nil, early
+	d.stalePieces, s.unfinishedPieces, d.early = s.unfinishedPieces, nil, early
 	if !s.kept {
-		s.shelf.queue.move(s.counted(), pending, shipped)
+		s.shelf.queue.moveRecords(s.ledgerCount(), pending, shipped)
 	}
 	_ = s.shelf.beginRemoval(d, func() { // beginRemoval logs errors
 		s.shelf.unlistLocked(s)
@@ -143,7 +143,7 @@ func (s *Segment) removal(ending string) *removal {
 		dir = s.sealedPath() + ending
 	}
 	return &removal{
-		dir: dir, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
+		dir: dir, basePath: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
 	}
 }
 

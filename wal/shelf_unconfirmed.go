@@ -26,12 +26,12 @@ func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	s.lock()
 	defer s.unlock()
-	for _, one := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads the unreadable ones again
-		lowest = min(lowest, one.first)
+	for _, seg := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads the unreadable ones again
+		lowest = min(lowest, seg.first)
 	}
 	for _, d := range s.removals {
-		if d.open > 0 {
-			lowest = min(lowest, d.open)
+		if d.lowestOpenSeq > 0 {
+			lowest = min(lowest, d.lowestOpenSeq)
 		}
 	}
 	return lowest

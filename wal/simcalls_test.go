@@ -13,14 +13,14 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// errnos are those with which calls are made to fail.
+// errnos are the errors of simulated calls.
 var errnos = []syscall.Errno{
 	syscall.EIO, syscall.ESTALE, syscall.EACCES, syscall.EMFILE, syscall.ENFILE, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EXDEV,
 }
 
-// canReturn reports whether a call can fail with an error, and whether it can have
-// taken effect all the same, as on a network's file system or in a journal that fails.
-func canReturn(op simdisk.Op, errno syscall.Errno) (can, done bool) {
+// canReturn reports whether a call can return an error, and whether it can take effect
+// nevertheless, as on a network file system or with a failing journal.
+func canReturn(op simdisk.Op, errno syscall.Errno) (can, applied bool) {
 	in := func(ops ...simdisk.Op) bool { return slices.Contains(ops, op) }
 	onDescriptor := in(simdisk.Read, simdisk.Write, simdisk.Truncate, simdisk.Sync, simdisk.Datasync)
 	names := in(simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir)
@@ -42,32 +42,34 @@ func canReturn(op simdisk.Op, errno syscall.Errno) (can, done bool) {
 	}
 }
 
-// callKinds are the kinds of lives of which every call is made to fail.
-var callKinds = []kind{{}, {evicts: true}, {rots: true}, {evicts: true, rots: true}}
+// callProfiles are the profiles of the lives in which every call fails in turn.
+var callProfiles = []profile{{}, {evicts: true}, {rots: true}, {evicts: true, rots: true}}
 
-// TestNoFailedCallLosesWhatWasAcknowledged records a life of each kind, with a kill
-// and a loss of power in it, and lives it again for each of its calls and each error
-// that this call can return: before and after it took effect.
+// TestNoFailedCallLosesWhatWasAcknowledged records the calls of a life of each profile,
+// with a kill and a power loss. It then repeats the life for each call and each error
+// that this call can return, before and after the call took effect.
 func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 	simulate(t, func(t *testing.T, c *tally, first, step int) {
 		i := 0
-		for life := range *simulateRecorded * len(callKinds) {
-			seed, k := *simulateSeed+uint64(life), callKinds[life%len(callKinds)]
-			calls := recorded(t, seed, k)
+		for life := range *simulateRecorded * len(callProfiles) {
+			seed, k := *simulateSeed+uint64(life), callProfiles[life%len(callProfiles)]
+			calls := recordCalls(t, seed, k)
 			c.add("calls recorded", len(calls)/step)
 			for n, op := range calls {
 				for _, errno := range errnos {
-					can, done := canReturn(op, errno)
+					can, applied := canReturn(op, errno)
 					for _, after := range []bool{false, true} {
-						if !can || after && !done {
+						if !can || after && !applied {
 							continue
 						}
-						if i++; i/step%*simulateEvery != 0 || i%step != first || spent() > *simulateFor {
+						if i++; i/step%*simulateEvery != 0 || i%step != first || cpuTime() > *simulateFor {
 							continue
 						}
-						f := simdisk.Fault{Err: errno, Done: after, Short: n % 64}
+						f := simdisk.Fault{Err: errno, Applied: after, WrittenBytes: n % 64}
 						name := fmt.Sprintf("%s/%d-%s-%s-after=%t", k, n+1, op, unix.ErrnoName(errno), after)
-						if t.Run(name, func(t *testing.T) { liveWith(t, seed, k, c, &trouble{tally: c, at: n + 1, many: 1, fault: f}) }); t.Failed() {
+						if t.Run(name, func(t *testing.T) {
+							runLife(t, seed, k, c, &faultPlan{tally: c, firstFailed: n + 1, maxFailed: 1, fault: f})
+						}); t.Failed() {
 							return
 						}
 					}
@@ -77,15 +79,15 @@ func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 	})
 }
 
-// recorded lists the calls of a life in which none fails.
-func recorded(t *testing.T, seed uint64, k kind) []simdisk.Op {
-	d := &trouble{tally: newTally()}
-	t.Run("recorded", func(t *testing.T) { liveWith(t, seed, k, newTally(), d) })
+// recordCalls returns the calls of a life without faults.
+func recordCalls(t *testing.T, seed uint64, k profile) []simdisk.Op {
+	d := &faultPlan{tally: newTally()}
+	t.Run("recorded", func(t *testing.T) { runLife(t, seed, k, newTally(), d) })
 	return d.calls
 }
 
-// liveWith lives a short life with trouble.
-func liveWith(t *testing.T, seed uint64, k kind, c *tally, d *trouble) {
+// runLife runs a short life with a fault plan.
+func runLife(t *testing.T, seed uint64, k profile, c *tally, d *faultPlan) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {
 		s := newLife(t, seed, k, c, d)
@@ -95,10 +97,10 @@ func liveWith(t *testing.T, seed uint64, k kind, c *tally, d *trouble) {
 			case 1:
 				s.kill()
 			case 2:
-				s.loseHost()
+				s.losePower()
 			}
 			for !s.run(10) && !t.Failed() {
-				c.add("starts refused: "+d.hit, 1)
+				c.add("starts refused: "+d.lastFailed, 1)
 			}
 		}
 		s.finish()

@@ -9,13 +9,14 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// fail reports a failure with all it takes to repeat it.
+// fail reports a failure with everything needed to repeat it.
 func (s *life) fail(format string, args ...any) {
-	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
+	s.t.Errorf("seed %d (%s): %s", s.seed, s.profile, fmt.Sprintf(format, args...))
 }
 
-// checkClaim holds against the bucket that all below a seq is stored or noted there.
-func (s *life) checkClaim(below uint64) {
+// checkConfirmed asserts that each seq below the given one is stored or noted in the
+// bucket.
+func (s *life) checkConfirmed(below uint64) {
 	there := map[uint64]bool{}
 	now := s.history.now()
 	for _, b := range now.bucket {
@@ -28,16 +29,16 @@ func (s *life) checkClaim(below uint64) {
 	}
 	for seq := uint64(1); seq < below; seq++ {
 		if !there[seq] {
-			s.fail("the log claims that all below seq %d is stored, and %d is not", below, seq)
+			s.fail("the log claims that everything below seq %d is stored, but seq %d is not", below, seq)
 			return
 		}
 	}
 	s.tally.add("claims", 1)
 }
 
-// untidy names what is neither a segment nor waits for a start: a removal or a salvage
-// that is not finished.
-func untidy(d *simdisk.Disk) string {
+// unfinishedWork returns the name of a directory of an unfinished removal or salvage,
+// or "". Directories that wait for the next start do not count.
+func unfinishedWork(d *simdisk.Disk) string {
 	entries, _ := d.List(filepath.Join(simulatedDir, "wal"))
 	for _, e := range entries {
 		if _, _, ending, ok := parseName(e.Name()); e.IsDir() && (ok && ending != "" && ending != unreadSuffix && ending != tailSuffix || e.Name() == salvageName) {
@@ -47,14 +48,15 @@ func untidy(d *simdisk.Disk) string {
 	return ""
 }
 
-// checkSize holds against the disk what the log has counted.
+// checkSize compares the counted size of a segment with the disk.
 func (s *life) checkSize(one *Segment) {
-	if info, err := s.disk.Stat(one.path()); err == nil && s.trouble == nil && !s.loses() && info.Size() != one.Bytes() {
+	if info, err := s.disk.Stat(one.path()); err == nil && s.faults == nil && !s.loses() && info.Size() != one.Bytes() {
 		s.fail("segment %s has %d bytes, its file %d", one, one.Bytes(), info.Size())
 	}
 }
 
-// checkLedger adds up the ledger of a run that began with a past.
+// checkLedger checks the ledger of a run. began is the past at the beginning of the
+// run.
 func (s *life) checkLedger(began past) {
 	g, now := s.log.Ledger(), s.history.now()
 	var received, appended uint64
@@ -67,16 +69,16 @@ func (s *life) checkLedger(began past) {
 		appended += d.Appended
 	}
 	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
-		s.fail("the ledger does not add up: %+v", g)
+		s.fail("the ledger does not balance: %+v", g)
 	}
 	if offered := uint64(now.offered - began.offered); received != offered {
-		s.fail("the ledger has %d records received of %d", received, offered)
+		s.fail("the ledger has %d received records, want %d", received, offered)
 	}
 	if acked := uint64(len(now.acked) - len(began.acked)); g.BySource[HTTP].Appended != acked {
-		s.fail("the ledger has %d records appended by HTTP, acknowledged are %d", g.BySource[HTTP].Appended, acked)
+		s.fail("the ledger has %d records appended by HTTP, %d were acknowledged", g.BySource[HTTP].Appended, acked)
 	}
-	if g.Shipped != s.shipped {
-		s.fail("the ledger has %d records shipped of %d", g.Shipped, s.shipped)
+	if g.Shipped != s.shippedRecords {
+		s.fail("the ledger has %d shipped records, want %d", g.Shipped, s.shippedRecords)
 	}
 }
 
@@ -87,18 +89,18 @@ func sum(m map[string]uint64) (n uint64) {
 	return n
 }
 
-// after checks every crash that the life noted, and its end.
-func (s *life) after() {
-	disk := s.disk.End((*simdisk.Disk).Keep)
-	end := moment{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
-	time.Sleep(time.Second) // what the checks do comes after all crashes
+// checkCrashes checks every recorded crash, and the end of the life.
+func (s *life) checkCrashes() {
+	disk := s.disk.Detach((*simdisk.Disk).Kill)
+	end := crash{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	time.Sleep(time.Second) // so that the checks come after all crashes
 	lived := s.logged.text.String()
-	for n, m := range append(s.moments, end) {
+	for n, m := range append(s.crashes, end) {
 		if !s.tally.isNew(m.state) && m.call.Op != "end" {
 			continue
 		}
 		s.logged.text.Reset()
-		s.drawFor(fmt.Sprint(n))
+		s.seedDiskRandom(fmt.Sprint(n))
 		if s.check(m); s.t.Failed() {
 			s.t.Logf("the life wrote:\n%s\nthe start wrote:\n%s", lived, s.logged.text.String())
 			return
@@ -106,7 +108,7 @@ func (s *life) after() {
 	}
 }
 
-// listing names what is below a directory, and the sizes of files.
+// listing returns the paths below a directory, with the sizes of files.
 func listing(d *simdisk.Disk, dir string) (text string) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
@@ -121,107 +123,107 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 	return text
 }
 
-// check starts a log on what a crash left and holds it against what happened.
-func (s *life) check(m moment) {
+// check starts a log on the state that a crash left, and compares it with the history.
+func (s *life) check(m crash) {
 	fail := func(format string, args ...any) {
-		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
+		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.interruptedStarts, fmt.Sprintf(format, args...))
 	}
 	var found *simdisk.Disk // for the report
-	if s.tally.keep {
-		found = m.disk.Keep()
+	if s.tally.keepFound {
+		found = m.disk.Kill()
 	}
 	defer func() {
 		if s.t.Failed() && found != nil {
 			s.t.Logf("the start found:\n%s", listing(found, simulatedDir))
 		}
 	}()
-	if s.trouble != nil && s.trouble.where != nil {
-		m.disk.SetIntercept(s.trouble.refuse)
+	if s.faults != nil && s.faults.always != nil {
+		m.disk.SetIntercept(s.faults.refuse)
 	}
-	var again *moment
-	h := &history{past: s.surely(m)} // of the check, which goes on
-	if m.deep < 2 && s.draw(3) == 0 {
-		m.disk.SetChanged(s.crashOnce(m, h, &again))
+	var nextCrash *crash
+	h := &history{past: s.certainPast(m)} // the history continues during the check
+	if m.interruptedStarts < 2 && s.diskIntN(3) == 0 {
+		m.disk.SetChanged(s.crashOnce(m, h, &nextCrash))
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
-		fail("the log does not start: %v", err)
+		fail("start: %v", err)
 		return
 	}
-	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
-		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
+	if m.disk.Resize(simulatedRoom); s.profile.evicts || s.profile.fills {
+		time.Sleep(10 * time.Second) // until the excess is evicted, or the log has noticed free space
 	}
-	if s.trouble == nil && !s.kind.rots && !s.kind.strange && !s.kind.interval {
+	if s.faults == nil && !s.profile.rots && !s.profile.tampered && !s.profile.interval {
 		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
 			if n := l.Stats().Findings[finding]; n > 0 {
-				fail("a crash alone, and the start found %d times %s", n, finding)
+				fail("after a crash without faults the start found %d times %s", n, finding)
 			}
 		}
 	}
 	highest := s.checkLog(l, m, fail)
 	recs := h.offer(1)
-	for try := 0; ; try++ { // the oldest may have to make room first
+	for try := 0; ; try++ { // the oldest may have to be evicted first
 		err := l.Append(context.Background(), recs...)
 		if err == nil {
 			h.acknowledge(recs)
 			break
 		}
-		if !s.kind.evicts && !s.kind.fills || try == 60 {
+		if !s.profile.evicts && !s.profile.fills || try == 60 {
 			fail("append after the start: %v", err)
 			break
 		}
 		time.Sleep(time.Second)
 	}
-	pending, unnamed := l.Ledger().Pending, l.unnamed
+	pending, unnamed := l.Ledger().Pending, l.identityUnsaved
 	if err := l.Close(); err != nil {
 		fail("close: %v", err)
 	}
 	m.disk.SetChanged(nil)
 	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, unnamed, fail)
-	if again != nil && !s.t.Failed() {
+	if nextCrash != nil && !s.t.Failed() {
 		s.logged.text.Reset()
-		s.check(*again)
+		s.check(*nextCrash)
 	}
 }
 
-// crashOnce has one of the next changes of a disk leave a moment of its own.
-func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call) {
-	left := 1 + s.draw(50)
+// crashOnce returns a hook that records a crash at one of the next changes of a disk.
+func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) {
+	left := 1 + s.diskIntN(50)
 	return func(c simdisk.Call) {
 		if left--; left != 0 {
 			return
 		}
 		if crashed := m.disk.Crash(); s.tally.isNew(stateOf(crashed)) {
-			*again = &moment{disk: crashed, call: c, past: h.now(), at: time.Now(), deep: m.deep + 1}
+			*again = &crash{disk: crashed, call: c, past: h.now(), at: time.Now(), interruptedStarts: m.interruptedStarts + 1}
 		}
 	}
 }
 
-// checkAgain starts a log on what another left that was closed. It was unnamed if it could
-// not write LOG, which is left to the next start.
+// checkAgain starts a log on the state that a closed log left. unnamed means that LOG
+// could not be written and is left to the next start.
 func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, unnamed bool, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
-		fail("the log does not start again: %v", err)
+		fail("second start: %v", err)
 		return
 	}
-	if g := l.Ledger(); !s.loses() && !s.trouble.lied() && g.Pending != pending {
+	if g := l.Ledger(); !s.loses() && !s.faults.hasFailedSync() && g.Pending != pending {
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		besideEvicted := finding == FoundStray && s.kind.evicts && s.kind.strange // it may evict at once
-		if n > 0 && !s.kind.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
+		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.tampered // the log may evict at once
+		if n > 0 && !s.profile.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.faults.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
 	}
-	if name := untidy(d); name != "" && !s.kind.evicts {
+	if name := unfinishedWork(d); name != "" && !s.profile.evicts {
 		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()
-	if s.kind.evicts { // and it may have been the usage after the start
+	if s.profile.evicts { // the usage after the start may have been evicted, too
 		all = nil
 	}
-	if !s.kind.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {
+	if !s.profile.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {
 		fail("the usage after the start has no seq above %d", highest)
 	} else if len(all) > 0 {
 		n := 0

@@ -11,11 +11,11 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// stored is a record as it is in the simulated bucket.
+// stored is a record in the simulated bucket.
 type stored struct {
 	seq    uint64
 	number int
-	hour   int64 // in whose folder it is
+	hour   int64 // hour of its folder
 }
 
 // ack is a usage that was acknowledged.
@@ -24,37 +24,38 @@ type ack struct {
 	at     time.Time
 }
 
-// past is what happened to a log until a moment: what it must hold after a crash.
+// past is the history of a log up to a moment. It determines what the log must contain
+// after a crash.
 type past struct {
-	offered int        // usages 1 to offered were handed to the log
-	acked   []ack      // those that were acknowledged
+	offered int        // usages 1 to offered were passed to the log
+	acked   []ack      // acknowledged usages
 	bucket  []stored   // those that were uploaded
 	notes   []LossNote // those that were uploaded
 
-	strangers []string // texts of files that others have made
+	strayTexts []string // texts of stray files
 }
 
-// history is a past that goes on.
+// history is a past that continues.
 type history struct {
 	mu   sync.Mutex // guards past, which only grows
 	past past
 }
 
-// moment is a crash: a disk, and what had happened by then.
-type moment struct {
-	disk  *simdisk.Disk
-	state [16]byte // its hash
-	call  simdisk.Call
-	past  past
-	at    time.Time
-	kill  bool // of the process only
-	deep  int  // how many starts were interrupted before
+// crash is a disk after a crash, and the history up to then.
+type crash struct {
+	disk              *simdisk.Disk
+	state             [16]byte // hash of the disk
+	call              simdisk.Call
+	past              past
+	at                time.Time
+	kill              bool // the process was killed, without a power loss
+	interruptedStarts int  // number of starts that were interrupted before
 }
 
 func (h *history) now() past {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes), slices.Clip(h.past.strangers)}
+	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes), slices.Clip(h.past.strayTexts)}
 }
 
 func (h *history) offer(n int) (recs []Record) {
@@ -87,18 +88,18 @@ func (h *history) uploadNote(n LossNote) {
 	h.past.notes = append(h.past.notes, n)
 }
 
-func (h *history) strange(text string) {
+func (h *history) addStray(text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.past.strangers = append(h.past.strangers, text)
+	h.past.strayTexts = append(h.past.strayTexts, text)
 }
 
-// usageOf is the usage with a number.
+// usageOf returns usage number n.
 func usageOf(n int) []byte {
 	return fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, n, strings.Repeat("x", n%300))
 }
 
-// numberOf is the n of a usage, or 0.
+// numberOf returns the number n of a usage, or 0.
 func numberOf(usage []byte) (n int) {
 	digits, _ := bytes.CutPrefix(usage, []byte(`{"n":`))
 	for _, c := range digits {

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// keptSegment is one that the storage confirmed in this run, and its records.
+// keptSegment is a segment that the storage confirmed in this run, and its records.
 type keptSegment struct {
 	*Segment
 	records []stored
 }
 
-// confirm does what a shipper does once the storage has confirmed a segment.
+// confirm does what a shipper does after the storage has confirmed a segment.
 func (s *life) confirm(one *Segment, records []stored) {
-	s.shipped += uint64(len(records))
+	s.shippedRecords += uint64(len(records))
 	if s.rand.IntN(2) == 0 {
-		_ = one.Remove() // what fails is tried again by the log
+		_ = one.Remove() // the log retries failures
 		return
 	}
 	one.Keep()
@@ -24,13 +24,13 @@ func (s *life) confirm(one *Segment, records []stored) {
 	s.tally.add("segments kept", 1)
 	s.checkKept()
 	if s.rand.IntN(2) == 0 {
-		s.lastLook()
+		s.recheck()
 	}
 }
 
-// lastLook looks whether the storage still has what it confirmed: now and then it has
-// lost it.
-func (s *life) lastLook() {
+// recheck checks whether the storage still has a confirmed segment. Sometimes the
+// storage has lost it.
+func (s *life) recheck() {
 	at := s.rand.IntN(len(s.kept))
 	k := s.kept[at]
 	s.kept = slices.Delete(s.kept, at, at+1)
@@ -38,14 +38,14 @@ func (s *life) lastLook() {
 		_ = k.Remove()
 		return
 	}
-	if k.Relist() { // from here on it is the only copy
-		s.history.lose(k.records)
+	if k.Relist() { // from now on the log has the only copy
+		s.history.removeFromBucket(k.records)
 		s.tally.add("segments lost by the storage", 1)
 	}
 }
 
-// lose takes records out of the bucket.
-func (h *history) lose(records []stored) {
+// removeFromBucket removes records from the bucket.
+func (h *history) removeFromBucket(records []stored) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.past.bucket = slices.DeleteFunc(slices.Clone(h.past.bucket), func(b stored) bool {
@@ -53,16 +53,16 @@ func (h *history) lose(records []stored) {
 	})
 }
 
-// checkKept holds what is kept against what that promises: it can be read, nothing says
-// that it is lost, and nothing is refused for it.
+// checkKept checks the kept segments: they are readable, no note says that they are
+// lost, and no append is refused because of them.
 func (s *life) checkKept() {
-	notes, _ := s.log.Losses() // what the disk does not give now is read later
+	notes, _ := s.log.Losses() // unreadable notes are read later
 	notes = append(notes, s.history.now().notes...)
 	there := 0
 	for _, k := range s.kept {
 		for _, n := range notes {
 			if n.FirstSeq <= k.last && k.first <= n.LastSeq {
-				s.fail("a note says that seqs %d to %d are lost (%s), and %s was shipped and kept", n.FirstSeq, n.LastSeq, n.Reason, k.Segment)
+				s.fail("a note says that seqs %d to %d are lost (%s), but %s was shipped and kept", n.FirstSeq, n.LastSeq, n.Reason, k.Segment)
 			}
 		}
 		if !k.IsKept() {
@@ -72,7 +72,7 @@ func (s *life) checkKept() {
 		n := 0
 		for r, err := range k.Records() {
 			if err != nil {
-				if s.trouble == nil {
+				if s.faults == nil {
 					s.fail("kept %s: %v", k.Segment, err)
 				}
 				n = len(k.records)
@@ -88,10 +88,10 @@ func (s *life) checkKept() {
 			s.fail("kept %s has %d records of %d", k.Segment, n, len(k.records))
 		}
 	}
-	if stats := s.log.Stats(); stats.KeptSegments > there { // fewer may be there by now
-		s.fail("%d segments are kept, known are %d", stats.KeptSegments, there)
+	if stats := s.log.Stats(); stats.KeptSegments > there { // the number may be lower by now
+		s.fail("%d segments are kept, want at most %d", stats.KeptSegments, there)
 	}
-	if s.trouble.failed() > 0 || !errors.Is(s.log.Full(), ErrFull) {
+	if s.faults.failures() > 0 || !errors.Is(s.log.Full(), ErrFull) {
 		return
 	}
 	time.Sleep(2 * boundsInterval)

@@ -23,32 +23,32 @@ import (
 
 const (
 	simulatedDir  = "/data"
-	simulatedRoom = 1 << 24 // bytes of the simulated disk
+	simulatedRoom = 1 << 24 // capacity in bytes of the simulated disk
 	inQuarantine  = simulatedDir + "/wal/" + quarantineName
 )
 
-// kind is what a life goes through beside crashes.
-type kind struct {
+// profile determines which events, besides crashes, a life has.
+type profile struct {
 	evicts   bool // the log is small, and drops the oldest
 	rots     bool // bytes of sealed segments change
-	fills    bool // the disk runs full, and gets room again
+	fills    bool // the disk becomes full, and gets space again
 	jumps    bool // the wall clock jumps
 	interval bool // appends return before they are synced
-	blind    bool // for a run the disk does not give some pages
-	strange  bool // others change the log directory between runs
+	blind    bool // the disk can't read some pages during a run
+	tampered bool // others tamper with the log directory
 }
 
 // loses reports whether records may be lost, with a note.
 func (s *life) loses() bool {
-	return s.kind.evicts || s.kind.interval || s.mayBeDamaged() || s.trouble.staysBlind()
+	return s.profile.evicts || s.profile.interval || s.mayBeDamaged() || s.faults.staysBlind()
 }
 
-// mayBeDamaged reports whether bytes of segments changed, or were lost.
-func (s *life) mayBeDamaged() bool { return s.kind.rots || s.harmed != nil }
+// mayBeDamaged reports whether bytes of segments changed or were lost.
+func (s *life) mayBeDamaged() bool { return s.profile.rots || s.damagedUsages != nil }
 
-func (k kind) String() string {
+func (k profile) String() string {
 	var all []string
-	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.strange} {
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.tampered} {
 		if is {
 			all = append(all, name)
 		}
@@ -60,81 +60,82 @@ func (k kind) String() string {
 	return strings.Join(all, "+")
 }
 
-// life is a log on a simulated disk, and what happens to it in several runs. The first
-// begins on an empty disk, the others on what a crash, a kill or a close left.
+// life is a log on a simulated disk, with the events of several runs. The first run
+// begins on an empty disk, the others on the state that a crash, a kill or a close
+// left.
 type life struct {
-	t     *testing.T
-	seed  uint64
-	kind  kind
-	rand  *rand.Rand // what happens; only the goroutine of the test draws
-	tally *tally
+	t       *testing.T
+	seed    uint64
+	profile profile
+	rand    *rand.Rand // determines the events; only the goroutine of the test uses it
+	tally   *tally
 
-	disk    *simdisk.Disk
-	history *history
-	log     *Log
-	shipped uint64 // records confirmed in this run
-	kept    []keptSegment
-	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
+	disk           *simdisk.Disk
+	history        *history
+	log            *Log
+	shippedRecords uint64 // records confirmed in this run
+	kept           []keptSegment
+	jumped         atomic.Int64 // offset of the wall clock in nanoseconds
 
-	mu     sync.Mutex // guards what follows, of which disk calls draw
-	chance *rand.PCG  // what the disk does
-	calls  map[string]int
+	mu         sync.Mutex // guards the fields below, which calls of the disk use
+	diskRandom *rand.PCG  // determines the behaviour of the disk
+	calls      map[string]int
 
-	moments   []moment
-	seen      map[[16]byte]bool // states of the moments
-	sparse    int               // one in so many calls is followed by a crash
-	trouble   *trouble
-	truncated bool            // by rot
-	misnamed  bool            // a segment had a wrong name
-	sector    []byte          // the first one of a segment that was shipped
-	padded    map[string]bool // contents of segments that a crash left sealed and not cut; see close
-	harmed    map[int]bool    // usages of which rot took the frame; nil before
-	remains   map[int]bool    // those of them whose bytes are still in the file
-	logged    lines
+	crashes         []crash
+	seen            map[[16]byte]bool // states of the crashes
+	crashEvery      int               // one in this many calls is followed by a crash
+	faults          *faultPlan
+	truncated       bool            // corruption has truncated a file
+	misnamed        bool            // a segment had a wrong name
+	shippedSector   []byte          // first sector of a shipped segment
+	paddedContents  map[string]bool // contents of segments that a crash left sealed with zeros at the end; see close
+	damagedUsages   map[int]bool    // usages whose frames were damaged; nil before the corruption
+	remainingUsages map[int]bool    // damaged usages whose bytes are still in the file
+	logged          logBuffer
 }
 
-// lines keeps what is written to it, for several writers.
-type lines struct {
+// logBuffer keeps everything written to it. Several goroutines may write.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
 // newLife makes a disk for the life of a log.
-func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
+func newLife(t *testing.T, seed uint64, k profile, c *tally, trouble *faultPlan) *life {
 	s := &life{
-		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
-		chance: rand.NewPCG(seed, 2), calls: map[string]int{},
-		history: &history{}, seen: map[[16]byte]bool{}, sparse: 1, trouble: trouble,
+		t: t, seed: seed, profile: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
+		diskRandom: rand.NewPCG(seed, 2), calls: map[string]int{},
+		history: &history{}, seen: map[[16]byte]bool{}, crashEvery: 1, faults: trouble,
 	}
-	if trouble != nil && trouble.where == nil {
-		s.sparse = 30
+	if trouble != nil && trouble.always == nil {
+		s.crashEvery = 30
 	}
-	s.use(simdisk.New(simulatedRoom, s.draw))
+	s.attach(simdisk.New(simulatedRoom, s.diskIntN))
 	return s
 }
 
-// draw is for the disk, which is used by several goroutines.
-func (s *life) draw(n int) int {
+// diskIntN draws a random number for the disk, which several goroutines use.
+func (s *life) diskIntN(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return rand.New(s.chance).IntN(n)
+	return rand.New(s.diskRandom).IntN(n)
 }
 
-// drawFor begins another row of numbers, so that what comes of a call, or of the check
-// of a moment, does not hang on what others of the same time have drawn.
-func (s *life) drawFor(what string) {
+// seedDiskRandom begins another sequence of random numbers. So the outcome of a call,
+// or of a check, does not depend on what concurrent calls have drawn.
+func (s *life) seedDiskRandom(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.chance.Seed(s.seed, s.hashLocked(what))
+	s.diskRandom.Seed(s.seed, s.hashLocked(what))
 }
 
-// hashLocked tells the times apart at which it is called for the same.
+// hashLocked returns a hash of what and of how often it was called with what.
 func (s *life) hashLocked(what string) uint64 {
 	s.calls[what]++
 	h := fnv.New64a()
@@ -142,18 +143,19 @@ func (s *life) hashLocked(what string) uint64 {
 	return h.Sum64()
 }
 
-// use goes on with a disk.
-func (s *life) use(d *simdisk.Disk) {
+// attach continues the life on a disk.
+func (s *life) attach(d *simdisk.Disk) {
 	s.disk = d
 	d.SetPause(s.pause)
-	d.SetChanged(s.note)
-	if s.trouble != nil {
-		d.SetIntercept(s.trouble.intercept)
+	d.SetChanged(s.recordCrash)
+	if s.faults != nil {
+		d.SetIntercept(s.faults.intercept)
 	}
 }
 
-// pause has the calls of several goroutines come in one order. Others may come under
-// a mutex, for which a bubble does not let time pass.
+// pause puts the concurrent calls of several goroutines into one order. It skips calls
+// that may hold a mutex, because time does not pass in a synctest bubble while a
+// goroutine waits for a mutex.
 func (s *life) pause(c simdisk.Call) {
 	if !ofUnsealed(c) {
 		return
@@ -164,7 +166,7 @@ func (s *life) pause(c simdisk.Call) {
 	time.Sleep(time.Duration(1 + h%2e6))
 }
 
-// ofUnsealed reports whether a call is of a segment that is not sealed.
+// ofUnsealed reports whether a call concerns an unsealed segment.
 func ofUnsealed(c simdisk.Call) bool {
 	in, last := filepath.Split(c.Path)
 	switch c.Op {
@@ -180,17 +182,17 @@ func ofUnsealed(c simdisk.Call) bool {
 
 func (s *life) options(d *simdisk.Disk) Options {
 	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
-	if s.kind.evicts {
+	if s.profile.evicts {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
-		if s.kind.blind || s.kind.strange { // the quarantine counts
+		if s.profile.blind || s.profile.tampered { // because the quarantine counts towards MaxBytes
 			o.MaxBytes = 40 << 10
 		}
 	}
-	if s.kind.interval {
+	if s.profile.interval {
 		o.Sync = SyncInterval
 	}
-	if s.kind.blind {
-		o.SegmentSize = 10 << 10 // of several pages
+	if s.profile.blind {
+		o.SegmentSize = 10 << 10 // so that a segment has several pages
 	}
 	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
 	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
@@ -199,29 +201,29 @@ func (s *life) options(d *simdisk.Disk) Options {
 	return o
 }
 
-// note keeps what a crash after a call would leave, to be checked later: after a loss of
-// power, or now and then after a kill, which loses nothing yet.
-func (s *life) note(c simdisk.Call) {
-	s.drawFor(string(c.Op) + c.Path)
-	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse/crashesAfter(c)) > 0) {
+// recordCrash records a state that a crash after a call would leave, to be checked
+// later: usually a power loss, sometimes a kill, which keeps everything written.
+func (s *life) recordCrash(c simdisk.Call) {
+	s.seedDiskRandom(string(c.Op) + c.Path)
+	if s.crashEvery > 1 && (s.faults.failures() == 0 || s.diskIntN(s.crashEvery/crashesAfter(c)) > 0) {
 		return
 	}
-	kill := s.draw(8) == 0
+	kill := s.diskIntN(8) == 0
 	for range crashesAfter(c) {
 		left := s.disk.Crash
 		if kill {
-			left = s.disk.Keep
+			left = s.disk.Kill
 		}
 		d := left()
 		if state := stateOf(d); !s.seen[state] {
 			s.seen[state] = true
-			s.moments = append(s.moments, moment{disk: d, state: state, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+			s.crashes = append(s.crashes, crash{disk: d, state: state, call: c, past: s.history.now(), at: time.Now(), kill: kill})
 		}
 	}
 }
 
-// crashesAfter is how many crashes are noted after a call: there are many more calls
-// that change bytes, and more depends on names.
+// crashesAfter returns the number of crashes to record after a call. Calls that change
+// names are rarer than those that change bytes, and more depends on them.
 func crashesAfter(c simdisk.Call) int {
 	switch c.Op {
 	case simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir:
@@ -230,25 +232,25 @@ func crashesAfter(c simdisk.Call) int {
 	return 1
 }
 
-// run opens the log and takes some steps with it. It returns false if
-// the start was refused, as only a failed call may cause.
+// run opens the log and performs some steps. It returns false if the log refused to
+// start, which only a failed call may cause.
 func (s *life) run(steps int) bool {
 	var err error
-	was := s.trouble.failed()
-	s.trouble.begin()
-	s.padded = map[string]bool{}
+	was := s.faults.failures()
+	s.faults.begin()
+	s.paddedContents = map[string]bool{}
 	s.eachPadded(func(path, content string) {
 		if _, last, _, _ := parseName(filepath.Base(filepath.Dir(path))); last > 0 {
-			s.padded[content] = true
+			s.paddedContents[content] = true
 		}
 	})
 	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
-		if s.trouble.failed() == was {
-			s.fail("the log does not start: %v", err)
+		if s.faults.failures() == was {
+			s.fail("start: %v", err)
 		}
 		return false
 	}
-	s.shipped, s.kept = 0, nil
+	s.shippedRecords, s.kept = 0, nil
 	before := s.history.now()
 	for range steps {
 		s.step()
@@ -257,10 +259,10 @@ func (s *life) run(steps int) bool {
 	return true
 }
 
-// recover gives the disk room and waits until the log is writable by itself.
+// recover gives the disk space and waits until the log is writable again without help.
 func (s *life) recover() {
 	s.disk.Resize(simulatedRoom)
-	for range 90 { // at most 60 calls fail, and a start may meet one at a time
+	for range 90 { // at most 60 calls fail, perhaps one per attempt
 		recs := s.history.offer(1)
 		if s.log.Append(context.Background(), recs...) == nil {
 			s.history.acknowledge(recs)
@@ -268,70 +270,71 @@ func (s *life) recover() {
 		}
 		time.Sleep(30 * time.Second)
 	}
-	s.fail("the log is not writable 45 minutes after there was room again: %v", s.log.Full())
+	s.fail("the log is not writable 45 minutes after the disk had space again: %v", s.log.Full())
 }
 
-// kill ends the run: the process is gone, and what it wrote stays as it is.
-func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
+// kill ends the run as kill -9 does: everything written stays.
+func (s *life) kill() { s.end((*simdisk.Disk).Kill) }
 
-// loseHost ends the run by a loss of power.
-func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
+// losePower ends the run by a power loss.
+func (s *life) losePower() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
-	left := s.disk.End(how)
-	_ = s.stop() // on a disk that nobody looks at
+	left := s.disk.Detach(how)
+	_ = s.stop() // nothing reads this disk afterwards
 	s.log = nil
-	s.use(left)
+	s.attach(left)
 }
 
-// goBack goes on from a crash of this run, as if it had ended there.
-func (s *life) goBack() {
-	left := s.disk.End((*simdisk.Disk).Crash)
+// restartFromCrash continues from a recorded crash of this run, as if the run had ended
+// there.
+func (s *life) restartFromCrash() {
+	left := s.disk.Detach((*simdisk.Disk).Crash)
 	_ = s.stop()
 	s.log = nil
-	if len(s.moments) == 0 {
-		s.use(left)
+	if len(s.crashes) == 0 {
+		s.attach(left)
 		return
 	}
-	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
-	s.history = &history{past: s.surely(m)}
-	s.sector = nil // it may be of what has not happened
-	s.use(m.disk.Keep())
+	m := s.crashes[len(s.crashes)-1-s.rand.IntN(min(len(s.crashes), 150))]
+	s.history = &history{past: s.certainPast(m)}
+	s.shippedSector = nil // it may be from a segment that was not shipped yet
+	s.attach(m.disk.Kill())
 }
 
-// surely is what had happened at a moment, without what SyncInterval allows not to
-// survive it.
-func (s *life) surely(m moment) past {
+// certainPast returns the history of a crash without the records that SyncInterval may
+// lose in it.
+func (s *life) certainPast(m crash) past {
 	p := m.past
-	if s.kind.interval {
+	if s.profile.interval {
 		p.acked = slices.DeleteFunc(slices.Clone(p.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
 	}
 	return p
 }
 
-// finish ends the life, and checks all that it left.
+// finish ends the life and checks everything that it left.
 func (s *life) finish() {
 	if s.log == nil || s.t.Failed() {
 		s.t.Logf("the life wrote:\n%s", s.logged.text.String())
 		return
 	}
 	s.recover()
-	if !s.kind.strange && !s.kind.rots && !s.kind.blind && (s.trouble == nil || s.trouble.where == nil) {
-		for range 60 { // what failed is tried again
-			if untidy(s.disk) == "" {
+	if !s.profile.tampered && !s.profile.rots && !s.profile.blind && (s.faults == nil || s.faults.always == nil) {
+		for range 60 { // the log retries failures
+			if unfinishedWork(s.disk) == "" {
 				break
 			}
 			time.Sleep(time.Minute)
 		}
-		if name := untidy(s.disk); name != "" {
-			s.fail("an hour after the disk works again there is %s", name)
+		if name := unfinishedWork(s.disk); name != "" {
+			s.fail("an hour after the disk works again, %s remains", name)
 		}
 	}
 	s.close()
-	s.after()
+	s.checkCrashes()
 }
 
-// stop closes the log, and has what hangs come to its end.
+// stop closes the log and waits until hanging calls have returned.
 func (s *life) stop() error {
 	err := s.log.Close()
 	if hung := (*hangError)(nil); errors.As(err, &hung) {
@@ -340,26 +343,26 @@ func (s *life) stop() error {
 	return err
 }
 
-// close ends the run in an orderly way.
+// close ends the run by closing the log.
 func (s *life) close() {
-	if err := s.stop(); err != nil && s.trouble.failed() == 0 {
+	if err := s.stop(); err != nil && s.faults.failures() == 0 {
 		s.fail("close: %v", err)
 	}
-	if s.trouble == nil && !s.mayBeDamaged() {
+	if s.faults == nil && !s.mayBeDamaged() {
 		if _, err := s.disk.Stat(filepath.Join(simulatedDir, "wal", nextName)); !errors.Is(err, fs.ErrNotExist) {
 			s.fail("a close left %s (%v)", nextName, err)
 		}
-		// The cut is durable only after the sealed name, and a start does not read what
-		// is sealed.
+		// The truncation is durable only after the sealed name, and a start does not
+		// read sealed segments.
 		s.eachPadded(func(path, content string) {
-			if !s.padded[content] {
+			if !s.paddedContents[content] {
 				s.fail("%s ends with zeros after a close", path)
 			}
 		})
 	}
 }
 
-// eachPadded calls each for the segments that end with zeros, with what is in front of
+// eachPadded calls each for every segment that ends with zeros, with the content before
 // these.
 func (s *life) eachPadded(each func(path, content string)) {
 	s.disk.Walk(filepath.Join(simulatedDir, "wal"), func(path string, data []byte) {

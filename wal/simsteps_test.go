@@ -15,24 +15,24 @@ func (s *life) step() {
 	switch n := s.rand.IntN(100); {
 	case n < 55:
 		s.append()
-	case n < 60 && !s.kind.evicts:
+	case n < 60 && !s.profile.evicts:
 		s.drain()
 	case n < 67:
-		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
-	case n < 79 && !s.kind.evicts || n < 72:
+		_ = s.log.Seal(context.Background()) // the log retries failures
+	case n < 79 && !s.profile.evicts || n < 72:
 		s.ship()
 	case n < 84:
 		s.uploadNotes()
-	case n < 88 && s.kind.rots:
-		s.rot()
-	case n < 91 && s.kind.fills:
+	case n < 88 && s.profile.rots:
+		s.corrupt()
+	case n < 91 && s.profile.fills:
 		s.disk.Resize(s.disk.Used() + int64(s.rand.IntN(6<<10)))
 	case n < 93:
 		s.disk.Resize(simulatedRoom)
-	case n < 95 && s.kind.jumps:
+	case n < 95 && s.profile.jumps:
 		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
-	case n < 97 && s.kind.strange:
-		s.intrude()
+	case n < 97 && s.profile.tampered:
+		s.tamperWhileRunning()
 	case n < 98:
 		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))
 	default:
@@ -44,7 +44,7 @@ func (s *life) append() {
 	var all sync.WaitGroup
 	for range 1 + s.rand.IntN(3) {
 		recs := s.history.offer(1 + s.rand.IntN(3))
-		later := time.Duration(s.rand.IntN(1e6)) // in one order
+		later := time.Duration(s.rand.IntN(1e6)) // so that the appends have one order
 		if s.rand.IntN(4) == 0 {
 			recs = withSource(recs, UDP)
 		}
@@ -80,12 +80,12 @@ func (s *life) ship() {
 	s.checkSize(segment)
 	confirmed, err := s.log.Unconfirmed()
 	if err == nil {
-		s.checkClaim(min(confirmed, segment.first))
+		s.checkConfirmed(min(confirmed, segment.first))
 	}
 	var uploaded []stored
 	var hour int64
 	for r, err := range segment.Records() {
-		if err != nil { // as the shipper does with what is damaged, or has no file
+		if err != nil { // as the shipper does for a segment that is damaged or without its file
 			_, _ = s.log.Salvage(segment)
 			return
 		}
@@ -95,12 +95,12 @@ func (s *life) ship() {
 		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
 	}
 	_ = s.disk.Edit(segment.path(), func(b []byte) []byte {
-		s.sector = bytes.Clone(b[:min(len(b), sector)])
+		s.shippedSector = bytes.Clone(b[:min(len(b), sector)])
 		return b
 	})
 	s.history.upload(uploaded)
 	if s.rand.IntN(4) == 0 {
-		return // the answer is lost
+		return // the storage's answer is lost
 	}
 	s.confirm(segment, uploaded)
 }
@@ -121,23 +121,23 @@ func (s *life) uploadNotes() {
 	}
 	for _, n := range notes {
 		s.history.uploadNote(n)
-		_ = s.log.LossStored(n) // what fails is uploaded again
+		_ = s.log.LossStored(n) // a failed deletion causes another upload
 	}
 }
 
-func (s *life) rot() {
+func (s *life) corrupt() {
 	segments, _ := s.log.Sealed()
-	if len(segments) == 0 || s.harmed != nil {
+	if len(segments) == 0 || s.damagedUsages != nil {
 		return
 	}
-	s.harmed, s.remains = map[int]bool{}, map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
-	var other []byte                                     // a sector that was meant for another place
+	s.damagedUsages, s.remainingUsages = map[int]bool{}, map[int]bool{} // only once: a second corruption could destroy records that a salvage has not copied yet
+	var other []byte                                                    // a misplaced sector of another segment
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
 		at := s.rand.IntN(len(b)) / sector * sector
 		other = bytes.Clone(b[at:min(len(b), at+sector)])
 		return b
 	})
-	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // Edit fails if the file is gone
 		was := bytes.Clone(b)
 		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
 		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
@@ -153,18 +153,18 @@ func (s *life) rot() {
 		case 4:
 			b, s.truncated = b[:at], true
 		}
-		s.harm(was, b)
+		s.recordDamage(was, b)
 		return b
 	})
 }
 
-const frameHeaderSize = segment.FrameStart - segment.EntryRoom
+const frameHeaderSize = segment.FrameStart - segment.MaxLengthPrefix
 
-func (s *life) harm(was, is []byte) {
+func (s *life) recordDamage(was, is []byte) {
 	length, took := binary.Uvarint(was)
 	for at := took + int(length); at < len(was); {
 		if length, took = binary.Uvarint(was[at:]); took <= 0 || length < frameHeaderSize || at+took+int(length) > len(was) {
-			return // what a failed commit left
+			return // remains of a failed commit
 		}
 		frame := was[at+took : at+took+int(length)]
 		at += took + int(length)
@@ -177,8 +177,8 @@ func (s *life) harm(was, is []byte) {
 				return
 			}
 			usage := rest[segment.RecordOverhead+int(rest[25]) : size]
-			s.harmed[numberOf(usage)] = true
-			s.remains[numberOf(usage)] = bytes.Contains(is, usage)
+			s.damagedUsages[numberOf(usage)] = true
+			s.remainingUsages[numberOf(usage)] = bytes.Contains(is, usage)
 			rest = rest[size:]
 		}
 	}

@@ -13,25 +13,25 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// meddle changes the log directory while no log has it, durably: what people and
-// other programs do, and disks that forget. No record is lost by it but for those
-// that it enters as harmed.
-func (s *life) meddle() {
+// tamper changes the log directory durably while no log is open, as people, other
+// programs and faulty disks do. This loses no records except those that it enters in
+// damagedUsages.
+func (s *life) tamper() {
 	d := s.disk
 	d.SetPause(nil)
 	d.SetIntercept(nil)
 	d.SetChanged(nil)
 	for range 1 + s.rand.IntN(5) {
-		s.meddleOnce(vfs.Disk{FS: d})
+		s.tamperOnce(vfs.Disk{FS: d})
 	}
-	s.use(d)
+	s.attach(d)
 }
 
-func (s *life) meddleOnce(d vfs.Disk) {
+func (s *life) tamperOnce(d vfs.Disk) {
 	dir := filepath.Join(simulatedDir, "wal")
 	entries, err := d.List(dir)
 	if err != nil {
-		return // nothing was made yet
+		return // the log has no directory yet
 	}
 	var sealed, unsealed []string
 	next := uint64(1)
@@ -45,24 +45,24 @@ func (s *life) meddleOnce(d vfs.Disk) {
 		}
 		if last > 0 {
 			sealed = append(sealed, e.Name())
-		} else if _, err := d.Stat(filepath.Join(dir, e.Name(), segment.FileName)); err == nil { // a stranger has none
+		} else if _, err := d.Stat(filepath.Join(dir, e.Name(), segment.FileName)); err == nil { // a stray directory has no such file
 			unsealed = append(unsealed, e.Name())
 		}
 	}
-	// An empty segment may have its last name: that tells the next seq, too.
+	// An empty segment may have its .gone name, which also gives the next seq.
 	empty := filepath.Join(dir, segment.ActiveName(next))
 	if info, err := d.Stat(filepath.Join(empty, segment.FileName)); err == nil && info.Size() < 64 && s.rand.IntN(2) == 0 {
 		_ = d.RenameDurably(empty, empty+goneSuffix)
 	}
-	inRange := func() string { // where another segment has the records
+	inRange := func() string { // returns a name within the records of another segment
 		var first, last uint64
 		all := sealed
-		if (s.trouble == nil || s.kind.blind) && !s.kind.fills { // otherwise what a failed commit left may be taken for records
+		if (s.faults == nil || s.profile.blind) && !s.profile.fills { // otherwise the remains of a failed commit may count as records
 			all = slices.Concat(sealed, unsealed)
 		}
 		if len(all) > 0 {
 			path := filepath.Join(dir, all[s.rand.IntN(len(all))], segment.FileName)
-			if w, err := segment.All(0).Scan(d, path); err == nil && len(w.Pieces) > 0 && d.SyncFile(path) == nil { // or a crash may take them
+			if w, err := segment.All(0).Scan(d, path); err == nil && len(w.Pieces) > 0 && d.SyncFile(path) == nil { // otherwise a crash may lose them
 				first, last = w.Pieces[0].First, w.Pieces[0].Last
 			}
 		}
@@ -73,31 +73,31 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	}
 	any := func(names []string) string {
 		if len(names) == 0 {
-			return "x" + asideMark + "1" // the name of a segment would tell the next seq
+			return "x" + asideMark + "1" // the name of a segment would change the next seq
 		}
 		return names[s.rand.IntN(len(names))]
 	}
 	switch s.rand.IntN(13) {
-	case 0, 8, 9: // a file in the place of a directory
+	case 0, 8, 9: // a file in place of a directory
 		s.putFile(d, dir, any([]string{
 			nextName, salvageName, quarantineName, lostName, segment.ActiveName(next), any(sealed) + goneSuffix, "x" + asideMark + "0",
 			"../" + spoolName, "../x" + asideMark + "0", lostName + "/x",
 		}))
-	case 1, 10, 11: // a directory in the place of a file, or of a directory
+	case 1, 10, 11: // a directory in place of a file or directory
 		place := filepath.Join(dir, any([]string{
 			identityName, identityName + ".tmp", lostName + "/" + reserveName, lostName + "/x.tmp", segment.ActiveName(next), any(sealed) + goneSuffix, nextName, salvageName,
 			"x" + asideMark + "0", inRange(), inRange(),
 		}))
-		if !holds(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
+		if !diskContains(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
 			_ = d.Remove(place)
 		}
 		if d.Mkdir(place) == nil {
 			s.putFile(d, place, "x")
 		}
-	case 2: // beside a segment's file
+	case 2: // a file beside a segment's file
 		s.putFile(d, filepath.Join(dir, any(slices.Concat(sealed, unsealed))), "x")
-	case 3: // another LOG
-		if !holds(s.disk, filepath.Join(dir, identityName), []byte("stranger")) {
+	case 3: // a missing or wrong LOG
+		if !diskContains(s.disk, filepath.Join(dir, identityName), []byte("stranger")) {
 			_ = d.Remove(filepath.Join(dir, identityName))
 		}
 		if s.rand.IntN(2) == 0 {
@@ -108,20 +108,20 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	case 5:
 		s.misnameNote(d, filepath.Join(dir, lostName))
 	case 6: // a segment without its file
-		if s.harmed == nil && !s.misnamed && len(sealed) > 0 {
-			s.forget(d, filepath.Join(dir, any(sealed), segment.FileName), 0)
+		if s.damagedUsages == nil && !s.misnamed && len(sealed) > 0 {
+			s.cutOrDelete(d, filepath.Join(dir, any(sealed), segment.FileName), 0)
 		}
-	case 7: // a disk that forgot what it had made durable
-		if n := len(unsealed); s.harmed == nil && n > 1 && !s.misnamed {
-			s.forget(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
+	case 7: // a disk that lost durable data
+		if n := len(unsealed); s.damagedUsages == nil && n > 1 && !s.misnamed {
+			s.cutOrDelete(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
 		}
-	case 12: // or wrote a sector to the wrong place
-		if s.harmed == nil && !s.misnamed && len(unsealed) > 0 && s.sector != nil {
-			s.harmed, s.remains, s.truncated = map[int]bool{}, map[int]bool{}, true
+	case 12: // a disk that wrote a sector to the wrong place
+		if s.damagedUsages == nil && !s.misnamed && len(unsealed) > 0 && s.shippedSector != nil {
+			s.damagedUsages, s.remainingUsages, s.truncated = map[int]bool{}, map[int]bool{}, true
 			_ = s.disk.Edit(filepath.Join(dir, unsealed[s.rand.IntN(len(unsealed))], segment.FileName), func(b []byte) []byte {
 				was := bytes.Clone(b)
-				copy(b, s.sector)
-				s.harm(was, b)
+				copy(b, s.shippedSector)
+				s.recordDamage(was, b)
 				return b
 			})
 		}
@@ -131,8 +131,8 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	}
 }
 
-// intrude puts something in the way of a log that runs.
-func (s *life) intrude() {
+// tamperWhileRunning puts an entry in the way of an open log.
+func (s *life) tamperWhileRunning() {
 	dir := filepath.Join(simulatedDir, "wal")
 	places := []string{salvageName}
 	if all, _ := s.log.Sealed(); len(all) > 0 {
@@ -147,27 +147,27 @@ func (s *life) intrude() {
 	s.putFile(d, filepath.Dir(place), filepath.Base(place))
 }
 
-// putFile makes a file that nobody but this life knows, unless there is one.
+// putFile creates a stray file, unless the name is taken.
 func (s *life) putFile(d vfs.Disk, dir, name string) {
 	path := filepath.Join(dir, name)
 	if info, err := d.Stat(path); err == nil && info.IsDir() && d.RemoveDir(path) != nil {
-		return // something is in it
+		return // the directory is not empty
 	}
 	f, err := d.Create(path)
 	if err != nil {
 		return
 	}
-	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strangers)+1, path)
+	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strayTexts)+1, path)
 	_, err = f.WriteAt([]byte(text), 0)
 	if err = vfs.Finish(f, err); errors.Join(err, d.SyncDir(dir), d.SyncDir(filepath.Dir(dir))) == nil {
-		s.history.strange(text)
+		s.history.addStray(text)
 	}
 }
 
-// misname exchanges the names of two segments, or puts a wrong digit in one: names
-// that their neighbours can correct.
+// misname exchanges the names of two segments, or changes a digit of one. Their
+// neighbours prove the right names.
 func (s *life) misname(d vfs.Disk, dir string, sealed []string) {
-	if len(sealed) < 3 || s.harmed != nil {
+	if len(sealed) < 3 || s.damagedUsages != nil {
 		return
 	}
 	i := s.rand.IntN(len(sealed) - 2)
@@ -189,7 +189,7 @@ func (s *life) misname(d vfs.Disk, dir string, sealed []string) {
 	_, _, _ = d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b)
 }
 
-// misnameNote exchanges the name of a loss note for another.
+// misnameNote gives a loss note a wrong name.
 func (s *life) misnameNote(d vfs.Disk, dir string) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
@@ -200,11 +200,11 @@ func (s *life) misnameNote(d vfs.Disk, dir string) {
 	}
 }
 
-// forget cuts a file to size bytes, or deletes it.
-func (s *life) forget(d vfs.Disk, path string, size int) {
-	s.harmed, s.remains = map[int]bool{}, map[int]bool{}
+// cutOrDelete cuts a file to size bytes, or deletes it.
+func (s *life) cutOrDelete(d vfs.Disk, path string, size int) {
+	s.damagedUsages, s.remainingUsages = map[int]bool{}, map[int]bool{}
 	_ = s.disk.Edit(path, func(b []byte) []byte {
-		s.harm(b, b[:min(size, len(b))])
+		s.recordDamage(b, b[:min(size, len(b))])
 		return b[:min(size, len(b))]
 	})
 	if size == 0 {
@@ -213,19 +213,18 @@ func (s *life) forget(d vfs.Disk, path string, size int) {
 	s.truncated = true
 }
 
-// checkStrangers looks for what others have put in the log directory: none of it is
-// ever deleted.
-func checkStrangers(d *simdisk.Disk, p past, fail func(string, ...any)) {
-	for _, text := range p.strangers {
-		if !holds(d, "/", []byte(text)) {
-			fail("%q is gone", text)
+// checkStrayFiles asserts that no stray file was deleted.
+func checkStrayFiles(d *simdisk.Disk, p past, fail func(string, ...any)) {
+	for _, text := range p.strayTexts {
+		if !diskContains(d, "/", []byte(text)) {
+			fail("stray file %q is missing", text)
 			return
 		}
 	}
 }
 
-// holds reports whether a file below dir holds b.
-func holds(d *simdisk.Disk, dir string, b []byte) (found bool) {
+// diskContains reports whether a file below dir contains b.
+func diskContains(d *simdisk.Disk, dir string, b []byte) (found bool) {
 	d.Walk(dir, func(_ string, data []byte) { found = found || bytes.Contains(data, b) })
 	return found
 }

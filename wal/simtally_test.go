@@ -26,18 +26,18 @@ var (
 	simulateReport = flag.String("simulate-report", "", "file for what a part of the simulation counted; set by the test itself")
 )
 
-// tally counts what was simulated.
+// tally counts the simulated events.
 type tally struct {
-	mu     sync.Mutex
-	Seen   map[[16]byte]bool // crash states, by hash
-	Counts map[string]int
-	began  time.Time
-	want   int  // distinct crash states
-	keep   bool // what starts find, for a report
+	mu         sync.Mutex
+	Seen       map[[16]byte]bool // crash states, by hash
+	Counts     map[string]int
+	began      time.Time
+	wantStates int  // distinct crash states
+	keepFound  bool // keep the states that starts find, for a report
 }
 
 func newTally() *tally {
-	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keep: *simulateStates < 100}
+	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keepFound: *simulateStates < 100}
 }
 
 func (c *tally) add(what string, n int) {
@@ -46,10 +46,10 @@ func (c *tally) add(what string, n int) {
 	c.Counts[what] += n
 }
 
-// spent is the CPU time of this process.
-func spent() time.Duration {
+// cpuTime returns the CPU time of this process.
+func cpuTime() time.Duration {
 	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for no process of its own
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // can't fail for the own process
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
@@ -59,7 +59,7 @@ func stateOf(d *simdisk.Disk) [16]byte {
 	return [16]byte(h[:16])
 }
 
-// isNew reports whether a crash state was not seen before.
+// isNew reports whether a crash state is seen for the first time.
 func (c *tally) isNew(key [16]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *tally) String() string {
 	return text
 }
 
-// write leaves what a part counted to the process that began it.
+// write writes the counts of a worker process to the file that its parent reads.
 func (c *tally) write(t *testing.T) {
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(c); err != nil {
@@ -121,9 +121,10 @@ func (c *tally) write(t *testing.T) {
 	}
 }
 
-// start runs this test in several processes at once. What makes a life repeatable,
-// a bubble's clock and the source of random numbers, is of a whole process.
-func (c *tally) start(t *testing.T) {
+// runProcesses runs this test in several processes at once. The clock of a bubble and
+// the source of random numbers, which make a life repeatable, belong to a whole
+// process.
+func (c *tally) runProcesses(t *testing.T) {
 	dir := t.TempDir()
 	parts := make([]tally, *simulateProcesses)
 	var all sync.WaitGroup

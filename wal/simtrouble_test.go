@@ -10,44 +10,44 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// trouble is what becomes of calls in a life.
-type trouble struct {
-	mu    sync.Mutex
-	calls []simdisk.Op // so far, of all runs
-	hit   string       // the last one that failed
-	at    int          // the first call that fails, counting from 1
-	many  int          // how many fail from there on
-	fault simdisk.Fault
-	hang  time.Duration           // how long a call hangs before it returns
-	only  bool                    // just calls of segments that are not sealed
-	where func(simdisk.Call) bool // these fail whenever they come
+// faultPlan determines which calls of a life fail or hang.
+type faultPlan struct {
+	mu           sync.Mutex
+	calls        []simdisk.Op // calls so far, in all runs
+	lastFailed   string       // the last call that failed
+	firstFailed  int          // the first call that fails, counting from 1
+	maxFailed    int          // max number of calls that fail from there on
+	fault        simdisk.Fault
+	hang         time.Duration           // how long a call hangs before it returns
+	unsealedOnly bool                    // only calls for unsealed segments fail
+	always       func(simdisk.Call) bool // calls for which it returns true always fail
 
-	blindFrom, blindTo int // the runs in which the disk does not give some pages; 0 is none
+	blindFromRun, blindToRun int // the runs in which some pages can't be read; 0 for none
 
-	runs    int
-	tally   *tally
-	matched int
-	lost    bool // a sync failed
+	runs        int
+	tally       *tally
+	failedCalls int
+	syncFailed  bool // a sync failed
 }
 
-func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
+func (d *faultPlan) intercept(c simdisk.Call) simdisk.Fault {
 	d.mu.Lock()
 	d.calls = append(d.calls, c.Op)
-	hit := len(d.calls) >= d.at && d.matched < d.many && (!d.only || ofUnsealed(c))
+	hit := len(d.calls) >= d.firstFailed && d.failedCalls < d.maxFailed && (!d.unsealedOnly || ofUnsealed(c))
 	fault := d.fault
 	switch {
-	case d.where != nil && d.where(c):
+	case d.always != nil && d.always(c):
 		hit = true
-	case d.blindFrom > 0:
-		hit = d.runs >= d.blindFrom && d.runs <= d.blindTo && c.Op == simdisk.Read && d.isBlind(c)
+	case d.blindFromRun > 0:
+		hit = d.runs >= d.blindFromRun && d.runs <= d.blindToRun && c.Op == simdisk.Read && d.isBlind(c)
 		fault = simdisk.Fault{Err: syscall.EIO}
 	}
 	if hit {
-		d.matched++
+		d.failedCalls++
 		var errno syscall.Errno // 0 if it only hangs
 		errors.As(fault.Err, &errno)
-		d.lost = d.lost || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
-		d.hit = d.tally.fail(c.Op, errno, d.hang)
+		d.syncFailed = d.syncFailed || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
+		d.lastFailed = d.tally.fail(c.Op, errno, d.hang)
 	}
 	d.mu.Unlock()
 	if !hit {
@@ -57,28 +57,29 @@ func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
 	return fault
 }
 
-// refuse is intercept for what follows a life: the disk does not do the same.
-func (d *trouble) refuse(c simdisk.Call) simdisk.Fault {
-	if d.where(c) {
+// refuse is intercept after the end of a life: only the calls that always fail still
+// do.
+func (d *faultPlan) refuse(c simdisk.Call) simdisk.Fault {
+	if d.always(c) {
 		return d.fault
 	}
 	return simdisk.Fault{}
 }
 
-// staysBlind reports whether pages are not given after a restart either.
-func (d *trouble) staysBlind() bool { return d != nil && d.blindTo > d.blindFrom }
+// staysBlind reports whether pages stay unreadable after a restart.
+func (d *faultPlan) staysBlind() bool { return d != nil && d.blindToRun > d.blindFromRun }
 
-// mayLeaveFrames reports whether what a failed commit has written may be there still:
-// it is cut off unless that fails, too.
-func (d *trouble) mayLeaveFrames() bool { return d != nil && (d.failed() != 1 || d.hang > 0) }
+// mayLeaveFrames reports whether frames of a failed commit may remain. They are cut off
+// unless that fails, too.
+func (d *faultPlan) mayLeaveFrames() bool { return d != nil && (d.failures() != 1 || d.hang > 0) }
 
-// refusals are calls that a disk does not do at all.
-var refusals = []struct {
+// refusedCalls are calls that some file systems do not support.
+var refusedCalls = []struct {
 	errno syscall.Errno
 	where func(c simdisk.Call) bool
 }{
-	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as FAT
-	{syscall.EXDEV, func(c simdisk.Call) bool { // as an overlay, of directories that were not renamed before
+	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as on FAT
+	{syscall.EXDEV, func(c simdisk.Call) bool { // as on an overlay, for directories that were not renamed before
 		_, _, ending, ok := parseName(filepath.Base(c.Path))
 		return c.Op == simdisk.Rename && c.Dir && ok && ending == "" && filepath.Dir(c.Path) == simulatedDir+"/wal"
 	}},
@@ -87,7 +88,7 @@ var refusals = []struct {
 	}},
 }
 
-func (d *trouble) begin() {
+func (d *faultPlan) begin() {
 	if d == nil {
 		return
 	}
@@ -96,26 +97,26 @@ func (d *trouble) begin() {
 	d.runs++
 }
 
-func (d *trouble) isBlind(c simdisk.Call) bool {
+func (d *faultPlan) isBlind(c simdisk.Call) bool {
 	first, _, _, ok := parseName(filepath.Base(filepath.Dir(c.Path)))
 	page := int64(first%3) * pageSize // some segments are shorter
 	return ok && c.Off < page+pageSize && c.Off+int64(c.Len) > page
 }
 
-func (d *trouble) lied() bool {
+func (d *faultPlan) hasFailedSync() bool {
 	if d == nil {
 		return false
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.lost
+	return d.syncFailed
 }
 
-func (d *trouble) failed() int {
+func (d *faultPlan) failures() int {
 	if d == nil {
 		return 0
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.matched
+	return d.failedCalls
 }

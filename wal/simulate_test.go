@@ -15,10 +15,10 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// The simulation runs lives of a log on a simulated disk. All that is left to
-// chance hangs on a seed, which every failure names: -simulate-seed N
-// -simulate-states 1 repeats that life alone; GODEBUG=asyncpreemptoff=1 has it do so
-// more exactly, since which goroutine goes on first is the runtime's to choose.
+// The simulation runs lives of a log on a simulated disk. Everything random depends on
+// a seed, which every failure names. To repeat one life, use -simulate-seed N
+// -simulate-states 1. GODEBUG=asyncpreemptoff=1 makes the repetition more exact,
+// because the runtime chooses which goroutine runs next.
 var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
@@ -28,34 +28,34 @@ var (
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")
 )
 
-// TestNoCrashLosesWhatWasAcknowledged starts a log on what a crash after each call
-// of many lives could leave. In some of them calls fail or hang, too.
+// TestNoCrashLosesWhatWasAcknowledged runs many lives and starts a log on states that a
+// crash after each call may leave. In some lives calls fail or hang, too.
 func TestNoCrashLosesWhatWasAcknowledged(t *testing.T) {
 	simulate(t, func(t *testing.T, c *tally, first, step int) {
 		seed := *simulateSeed + uint64(first)
-		for ; len(c.Seen) < c.want && !t.Failed() && spent() < *simulateFor; seed += uint64(step) {
+		for ; len(c.Seen) < c.wantStates && !t.Failed() && cpuTime() < *simulateFor; seed += uint64(step) {
 			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 				cryptotest.SetGlobalRandom(t, seed)
-				synctest.Test(t, func(t *testing.T) { anyLife(t, seed, c) })
+				synctest.Test(t, func(t *testing.T) { randomLife(t, seed, c) })
 			})
 		}
 	})
 }
 
-// anyLife is one of any kind.
-func anyLife(t *testing.T, seed uint64, c *tally) {
+// randomLife runs a life of a random profile.
+func randomLife(t *testing.T, seed uint64, c *tally) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	one := func(in int) bool { return r.IntN(in) == 0 }
-	k := kind{evicts: seed%4 == 1, rots: seed%4 == 2 || seed%16 == 1, fills: one(3), jumps: one(3), interval: one(10)}
-	var d *trouble
+	k := profile{evicts: seed%4 == 1, rots: seed%4 == 2 || seed%16 == 1, fills: one(3), jumps: one(3), interval: one(10)}
+	var d *faultPlan
 	if !k.interval && one(3) {
-		d = &trouble{tally: c, at: 1 + r.IntN(500), many: 1}
-		d.fault = simdisk.Fault{Err: syscall.EIO, Done: one(2), Short: r.IntN(100)}
+		d = &faultPlan{tally: c, firstFailed: 1 + r.IntN(500), maxFailed: 1}
+		d.fault = simdisk.Fault{Err: syscall.EIO, Applied: one(2), WrittenBytes: r.IntN(100)}
 		switch r.IntN(4) {
 		case 0: // for a while
-			d.many, d.fault.Done, d.fault.Err = 1+r.IntN(60), false, []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
-		case 1: // so late that nobody waits any more
-			d.only, d.hang = true, time.Duration(1+r.IntN(600))*time.Second
+			d.maxFailed, d.fault.Applied, d.fault.Err = 1+r.IntN(60), false, []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
+		case 1: // after all appenders have given up
+			d.unsealedOnly, d.hang = true, time.Duration(1+r.IntN(600))*time.Second
 			if one(2) {
 				d.fault = simdisk.Fault{}
 			}
@@ -66,22 +66,22 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 	runs := 1 + r.IntN(3)
 	if !k.interval && one(8) {
 		runs = 3
-		k.blind, d = true, &trouble{tally: c, blindFrom: 2, blindTo: 2 + r.IntN(2)}
+		k.blind, d = true, &faultPlan{tally: c, blindFromRun: 2, blindToRun: 2 + r.IntN(2)}
 	}
-	k.strange = one(3)
+	k.tampered = one(3)
 	if !k.interval && (d == nil || k.blind) && one(6) {
-		refusal := refusals[r.IntN(len(refusals))]
+		refusal := refusedCalls[r.IntN(len(refusedCalls))]
 		if d == nil {
-			d, k.strange = &trouble{tally: c}, one(2)
+			d, k.tampered = &faultPlan{tally: c}, one(2)
 		}
-		d.where, d.fault = refusal.where, simdisk.Fault{Err: refusal.errno}
+		d.always, d.fault = refusal.where, simdisk.Fault{Err: refusal.errno}
 	}
 	s := newLife(t, seed, k, c, d)
 	c.add("lives", 1)
 	c.add("kinds of lives: "+k.String(), 1)
 	for left := runs; ; left-- {
 		if !s.run(15+r.IntN(25)) && !t.Failed() {
-			c.add("starts refused: "+d.hit, 1) // as only a failed call may cause
+			c.add("starts refused: "+d.lastFailed, 1) // as only a failed call may cause
 			continue
 		}
 		if left <= 1 || t.Failed() {
@@ -93,30 +93,32 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 		case 1:
 			s.kill()
 		case 2:
-			s.goBack()
+			s.restartFromCrash()
 		}
-		if k.strange {
-			s.meddle()
+		if k.tampered {
+			s.tamper()
 		}
 	}
 	s.finish()
 }
 
-// simulate does a part of the simulation in each of several processes, and adds up.
+// simulate runs the simulation, divided among several processes, and adds up their
+// counts.
 func simulate(t *testing.T, part func(t *testing.T, c *tally, first, step int)) {
-	// One goroutine at a time, so that a seed repeats a life as well as can be.
+	// Only one goroutine runs at a time, so that a seed repeats a life as exactly as
+	// possible.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	c := newTally()
 	switch {
 	case *simulateWorker >= 0:
-		c.want = (*simulateStates + *simulateProcesses - 1) / *simulateProcesses
+		c.wantStates = (*simulateStates + *simulateProcesses - 1) / *simulateProcesses
 		part(t, c, *simulateWorker, *simulateProcesses)
 		c.write(t)
 	case *simulateProcesses > 1:
-		c.start(t)
+		c.runProcesses(t)
 	default:
-		c.want = *simulateStates
+		c.wantStates = *simulateStates
 		part(t, c, 0, 1)
 	}
 	if *simulateWorker < 0 {

@@ -21,27 +21,27 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-var limited = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
+var limitedResource = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
 
-// realWriters are those of the product.
+// realWriters are the writers of the product.
 var realWriters = map[string]segment.NewEntryWriter{"sharing": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
 
-// pair is a writer on a real disk, and the one that stands in for it on a simulated
-// disk. Whatever is done to both has to end alike.
-type pair struct {
-	t           *testing.T
-	path        string // of the real one's file
-	real, stand segment.EntryWriter
-	disk        *simdisk.Disk
-	fault       func(simdisk.Call) simdisk.Fault // what becomes of the stand-in's calls
+// writerPair is a writer on a real disk, and the simulated writer on a simulated disk.
+// Each operation must have the same result on both.
+type writerPair struct {
+	t               *testing.T
+	path            string // path of the real writer's file
+	real, simulated segment.EntryWriter
+	disk            *simdisk.Disk
+	fault           func(simdisk.Call) simdisk.Fault // results of the simulated writer's calls
 }
 
-const standPath = "/" + segment.FileName
+const simulatedPath = "/" + segment.FileName
 
-// newPair makes both, in dir and on a disk that takes capacity bytes.
-func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *pair {
+// newPair creates both, in dir and on a simulated disk of capacity bytes.
+func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *writerPair {
 	t.Helper()
-	p := &pair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
+	p := &writerPair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
 	p.disk.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if p.fault == nil {
 			return simdisk.Fault{}
@@ -51,39 +51,39 @@ func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity 
 	var realErr, standErr error
 	first := randomEntry(60)
 	p.real, realErr = newReal(dir, bytes.Clone(first))
-	p.stand, standErr = newSimulatedWriter(p.disk, "/", first)
+	p.simulated, standErr = newSimulatedWriter(p.disk, "/", first)
 	p.compare("create", realErr, standErr)
 	return p
 }
 
 func randomEntry(n int) []byte {
-	buf := make([]byte, segment.EntryRoom+n)
+	buf := make([]byte, segment.MaxLengthPrefix+n)
 	rand.NewChaCha8([32]byte{byte(n)}).Read(buf)
 	return buf
 }
 
-func (p *pair) write(n int) {
+func (p *writerPair) write(n int) {
 	p.t.Helper()
 	buf := randomEntry(n)
-	p.compare(fmt.Sprintf("write of %d bytes", n), p.real.Write(bytes.Clone(buf)), p.stand.Write(buf))
+	p.compare(fmt.Sprintf("write of %d bytes", n), p.real.Write(bytes.Clone(buf)), p.simulated.Write(buf))
 }
 
-func (p *pair) close() {
+func (p *writerPair) close() {
 	p.t.Helper()
-	p.compare("close", p.real.Close(), p.stand.Close())
+	p.compare("close", p.real.Close(), p.simulated.Close())
 }
 
-// compare fails the test unless both returned the same and wrote the same.
-func (p *pair) compare(what string, realErr, standErr error) {
+// compare fails the test unless both returned the same error and wrote the same bytes.
+func (p *writerPair) compare(what string, realErr, standErr error) {
 	p.t.Helper()
 	if (realErr == nil) != (standErr == nil) || errnoOf(realErr) != errnoOf(standErr) {
-		p.t.Errorf("%s: the library returns %v, the stand-in %v", what, realErr, standErr)
+		p.t.Errorf("%s: the library returns %v, the simulated writer %v", what, realErr, standErr)
 	}
 	want, err := os.ReadFile(p.path)
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	file, err := vfs.Disk{FS: p.disk}.Open(standPath)
+	file, err := vfs.Disk{FS: p.disk}.Open(simulatedPath)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -96,24 +96,24 @@ func (p *pair) compare(what string, realErr, standErr error) {
 		p.t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		p.t.Fatalf("%s: the library's file has %d bytes, the stand-in's %d, and they differ", what, len(want), len(got))
+		p.t.Fatalf("%s: the library's file has %d bytes, the simulated one %d, and they differ", what, len(want), len(got))
 	}
 }
 
-// errnoOf is 0 for what does not come from the disk.
+// errnoOf returns the errno of an error, or 0 if it does not come from the disk.
 func errnoOf(err error) (errno syscall.Errno) {
 	_ = errors.As(err, &errno)
 	return errno
 }
 
-func eachReal(t *testing.T, run func(t *testing.T, newReal segment.NewEntryWriter)) {
+func eachRealWriter(t *testing.T, run func(t *testing.T, newReal segment.NewEntryWriter)) {
 	for name, newReal := range realWriters {
 		t.Run(name, func(t *testing.T) { run(t, newReal) })
 	}
 }
 
-func TestTheStandInWritesWhatTheLogLibraryWrites(t *testing.T) {
-	eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+func TestTheSimulatedWriterWritesWhatTheLogLibraryWrites(t *testing.T) {
+	eachRealWriter(t, func(t *testing.T, newReal segment.NewEntryWriter) {
 		p := newPair(t, t.TempDir(), newReal, 64<<20, nil)
 		for _, n := range []int{0, 1, 127, 128, 2, 4095, 4096, 16383, 16384, 1 << 20, 1<<21 - 1, 1 << 21, 3, 20 << 20} {
 			p.write(n)
@@ -124,11 +124,11 @@ func TestTheStandInWritesWhatTheLogLibraryWrites(t *testing.T) {
 	})
 }
 
-// TestTheStandInFailsAsTheLogLibraryDoes takes the descriptor away from under the
-// library, and fails the stand-in's calls in the same way.
-func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
+// TestTheSimulatedWriterFailsAsTheLogLibraryDoes replaces the library's descriptor, and
+// makes the calls of the simulated writer fail in the same way.
+func TestTheSimulatedWriterFailsAsTheLogLibraryDoes(t *testing.T) {
 	for name, bad := range map[string]struct {
-		path  string // of what the descriptor becomes
+		path  string // file that replaces the descriptor
 		flag  int
 		write syscall.Errno
 	}{
@@ -137,7 +137,7 @@ func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
 		"EBADF":  {"/dev/null", unix.O_RDONLY, syscall.EBADF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+			eachRealWriter(t, func(t *testing.T, newReal segment.NewEntryWriter) {
 				p := newPair(t, t.TempDir(), newReal, 1<<20, nil)
 				p.write(200)
 				restore := replaceDescriptor(t, p.path, bad.path, bad.flag)
@@ -155,7 +155,7 @@ func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
 				p.close()
 				restore()
 				p.fault = nil
-				p.write(300) // what comes next is behind what was written before
+				p.write(300) // this entry follows the earlier ones
 				p.close()
 				p.close()
 				p.write(1)
@@ -164,8 +164,8 @@ func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
 	}
 }
 
-// replaceDescriptor has the only descriptor of the file at path mean another file
-// until restore.
+// replaceDescriptor makes the only descriptor of the file at path refer to another
+// file, until restore is called.
 func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func()) {
 	t.Helper()
 	links, err := filepath.Glob("/proc/self/fd/*")
@@ -198,15 +198,15 @@ func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func())
 	}
 }
 
-// TestTheStandInIsCutShortAsTheLogLibraryIs runs in processes of their own: a limit
-// on files is one on every file of a process, and a full disk needs a mount.
-func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
-	switch *limited {
+// TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes runs in child processes, because a
+// limit on file size affects a whole process, and a full disk needs a mount.
+func TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes(t *testing.T) {
+	switch *limitedResource {
 	case "size":
-		eachReal(t, cutShortBySize)
+		eachRealWriter(t, limitFileSize)
 		return
 	case "space":
-		eachReal(t, cutShortBySpace)
+		eachRealWriter(t, limitSpace)
 		return
 	}
 	child := func(limit string, attr *syscall.SysProcAttr) (string, error) {
@@ -228,28 +228,29 @@ func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
 	}
 	out, err := child("space", attr)
 	if missing := new(exec.ExitError); err != nil && (!errors.As(err, &missing) || missing.ExitCode() == noMount) {
-		goWithout(t, fmt.Sprintf("mount namespace for a full tmpfs: %v %s", err, out))
+		skipMissing(t, fmt.Sprintf("mount namespace for a full tmpfs: %v %s", err, out))
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// noMount is the exit code of a process that may not mount.
+// noMount is the exit code of a process that lacks the permission to mount.
 const noMount = 77
 
-// goWithout fails the test for what is missing, unless that is allowed.
-func goWithout(t *testing.T, missing string) {
+// skipMissing fails the test for something missing, or skips it if ALLOW_MISSING=1 is
+// set.
+func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	if os.Getenv("ALLOW_MISSING") != "1" {
-		t.Fatalf("this proof needs a %s: set ALLOW_MISSING=1 to go without it", missing)
+		t.Fatalf("this test needs a %s: set ALLOW_MISSING=1 to skip it", missing)
 	}
 	t.Skipf("no %s, and ALLOW_MISSING=1 is set", missing)
 }
 
-// cutShortBySize limits the size of a file to every number of bytes that two entries
-// may be cut at, and then lifts the limit.
-func cutShortBySize(t *testing.T, newReal segment.NewEntryWriter) {
+// limitFileSize limits the size of a file to each number of bytes within two entries,
+// and then lifts the limit.
+func limitFileSize(t *testing.T, newReal segment.NewEntryWriter) {
 	signal.Ignore(syscall.SIGXFSZ)
 	dir := t.TempDir()
 	const first = 61 // bytes
@@ -264,7 +265,7 @@ func cutShortBySize(t *testing.T, newReal segment.NewEntryWriter) {
 			if c.Op != simdisk.Write || c.Off+int64(c.Len) <= limit {
 				return simdisk.Fault{}
 			}
-			return simdisk.Fault{Err: syscall.EFBIG, Short: int(max(0, limit-c.Off))}
+			return simdisk.Fault{Err: syscall.EFBIG, WrittenBytes: int(max(0, limit-c.Off))}
 		}
 		p.write(10)
 		p.write(130)
@@ -289,8 +290,8 @@ func setFileSize(t *testing.T, size int64) {
 	}
 }
 
-// cutShortBySpace fills a tmpfs, makes room and goes on.
-func cutShortBySpace(t *testing.T, newReal segment.NewEntryWriter) {
+// limitSpace fills a tmpfs, frees space and continues.
+func limitSpace(t *testing.T, newReal segment.NewEntryWriter) {
 	const capacity = 64 << 10
 	dir := t.TempDir()
 	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", capacity))); err != nil {
@@ -299,7 +300,7 @@ func cutShortBySpace(t *testing.T, newReal segment.NewEntryWriter) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	p := newPair(t, dir, newReal, capacity, nil)
-	const other = "other" // file, that takes half of the room
+	const other = "other" // name of a file that takes half of the space
 	full, err := p.disk.Create("/" + other)
 	if err == nil {
 		_, err = full.WriteAt(make([]byte, capacity/2), 0)

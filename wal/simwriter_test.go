@@ -9,8 +9,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// simulatedWriter does what the log library does, which needs the operating system's
-// files: it writes the same bytes, also after an error, and syncs before it closes.
+// simulatedWriter behaves like the log library, which needs files of the operating
+// system. It writes the same bytes, also after an error, and syncs before it closes.
 type simulatedWriter struct {
 	file vfs.File
 	end  int64
@@ -26,14 +26,14 @@ func newSimulatedWriter(d *simdisk.Disk, dir string, first []byte) (segment.Entr
 }
 
 func (w *simulatedWriter) Write(buf []byte) error {
-	entry := buf[segment.EntryRoom:]
+	entry := buf[segment.MaxLengthPrefix:]
 	b := append(binary.AppendUvarint(nil, uint64(len(entry))), entry...)
 	n, err := w.file.WriteAt(b, w.end)
 	w.end += int64(n)
 	return err
 }
 
-func (w *simulatedWriter) Copies() bool { return false }
+func (w *simulatedWriter) KeepsCopies() bool { return false }
 
 func (w *simulatedWriter) Close() error {
 	if err := w.file.Sync(); err != nil {

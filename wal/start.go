@@ -48,32 +48,32 @@ func isTransient(err error) bool {
 // starting is the state that Open shares with the goroutine that starts the log and the one
 // that watches it.
 type starting struct {
-	mu      sync.Mutex // guards the fields below
-	answer  chan error // the result of Open; buffers one, and is nil once the result is decided
-	trouble bool       // usages are rejected
-	over    bool       // the log has started
+	mu       sync.Mutex // guards the fields below
+	result   chan error // the result of Open; buffers one, and is nil once the result is decided
+	refusing bool       // usages are rejected
+	finished bool       // the log has started
 }
 
 // decide makes Open return err, unless the result is already decided.
 func (s *starting) decide(err error) (decided bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.answer == nil {
+	if s.result == nil {
 		return false
 	}
-	s.answer <- err
-	s.answer = nil
+	s.result <- err
+	s.result = nil
 	return true
 }
 
 // start begins to start the log, and returns once it is started or has to refuse appends.
 // An error concerns the data directory itself.
 func (l *Log) start() error {
-	answer, ended := make(chan error, 1), make(chan struct{})
-	l.starting.answer = answer
+	result, ended := make(chan error, 1), make(chan struct{})
+	l.starting.result = result
 	l.done.Go(func() { defer close(ended); l.keepStarting() })
 	l.done.Go(func() { l.watchStart(ended) })
-	return <-answer
+	return <-result
 }
 
 // keepStarting repeats the start until it succeeds, the data directory turns out to be
@@ -84,13 +84,13 @@ func (l *Log) keepStarting() {
 		err := l.tryStart()
 		switch {
 		case err == nil:
-			l.work()
+			l.startLoops()
 			l.starting.decide(nil)
 			return
 		case l.lock == nil && !isTransient(err) && l.starting.decide(fmt.Errorf("data directory: %w", err)):
 			return
 		}
-		l.refuseStart(err)
+		l.refuseUntilStarted(err)
 		delay = l.probeDelay(delay)
 		select {
 		case <-l.closing:
@@ -100,17 +100,17 @@ func (l *Log) keepStarting() {
 	}
 }
 
-// refuseStart refuses appends until the log has started, and makes Open return.
-func (l *Log) refuseStart(why error) {
+// refuseUntilStarted refuses appends until the log has started, and makes Open return.
+func (l *Log) refuseUntilStarted(why error) {
 	s := &l.starting
 	s.mu.Lock()
-	over := s.over
-	if !over {
-		s.trouble = true
+	finished := s.finished
+	if !finished {
+		s.refusing = true
 		l.queue.setBroken(why)
 	}
 	s.mu.Unlock()
-	if !over {
+	if !finished {
 		l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", why)
 		s.decide(nil)
 	}
@@ -128,20 +128,20 @@ func (l *Log) watchStart(ended <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		if hung := l.hanging(); hung != nil && hung.call != reported {
+		if hung := l.checkHang(); hung != nil && hung.call != reported {
 			reported = hung.call
-			l.refuseStart(hung)
+			l.refuseUntilStarted(hung)
 		}
 	}
 }
 
-func (l *Log) work() {
+func (l *Log) startLoops() {
 	s := &l.starting
 	s.mu.Lock()
-	s.over = true // from here on committer.watch detects a hanging disk
-	trouble := s.trouble
+	s.finished = true // from here on committer.watch detects a hanging disk
+	refused := s.refusing
 	s.mu.Unlock()
-	if trouble {
+	if refused {
 		l.opts.Logger.Info("the log is started", "trouble", "start", "log_id", fmt.Sprintf("%016x", l.logID))
 	}
 	if l.committer.segment != nil {
@@ -185,7 +185,7 @@ func (l *Log) startOnce() error {
 		}
 		l.lock = lock
 	}
-	l.leftovers, l.gone, l.unnamed = nil, nil, false
+	l.leftovers, l.goneNames, l.identityUnsaved = nil, nil, false
 	l.queue.reset()
 	l.shelf.reset()
 	l.losses.reset()
@@ -198,7 +198,7 @@ func (l *Log) startOnce() error {
 		return fmt.Errorf("recover log: %w", err)
 	}
 	l.queue.setNextSeq(nextSeq)
-	l.shelf.active.next = nextSeq
+	l.shelf.active.nextSeq = nextSeq
 	l.tolerance = skipAny // from here on a failure to put an entry aside must not wait for another start
 	if err := l.begin(); err != nil {
 		l.beginLater(fmt.Errorf("begin a segment: %w", err))
@@ -220,6 +220,6 @@ func (l *Log) clearPlace(dir string) error {
 	if err != nil || info.IsDir() || vfs.IsLink(info) {
 		return nil //nolint:nilerr // the next use of dir reports the error
 	}
-	l.found(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
+	l.reportFinding(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
 	return l.disk.RenameDurably(dir, l.asidePath(dir))
 }

@@ -16,14 +16,14 @@ import (
 // begin makes the active segment of this run. It replaces an empty one of an earlier run.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, minAhead(l.sealing().size)) // only the minimum of zeros, for a fast start
+	a, err := l.createActive(dir, minPrealloc(l.sealing().size)) // only the minimum of zeros, for a fast start
 	if err != nil {
 		return err
 	}
 	a.first = l.queue.newSegment()
 	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
 	// Until this rename a .gone name preserves the next seq.
-	if err := l.takePlaceOf(a.dir, dir); err != nil {
+	if err := l.clearAndRename(a.dir, dir); err != nil {
 		a.Abandon()
 		return err
 	}
@@ -46,7 +46,7 @@ func (l *Log) beginLater(cause error) {
 	l.committer.lastSync = time.Now()
 	// The names of empty and removed segments preserve the next seq until there is an
 	// active segment.
-	tombstones := slices.Clone(l.gone)
+	tombstones := slices.Clone(l.goneNames)
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
 			tombstones = append(tombstones, name+goneSuffix)
@@ -59,15 +59,15 @@ func (l *Log) beginLater(cause error) {
 	}
 }
 
-// takePlaceOf renames the directory from to place. It marks an empty segment at place as
+// clearAndRename renames the directory from to place. It marks an empty segment at place as
 // .gone, and puts aside any other entry there.
-func (l *Log) takePlaceOf(place, from string) error {
+func (l *Log) clearAndRename(place, from string) error {
 	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	} else if _, err := l.disk.Stat(place); err == nil {
-		l.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of the active segment", "path", place)
+		l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of the active segment", "path", place)
 		if err := l.putAside(place, errInTheWay); err != nil {
 			return err
 		}
@@ -85,28 +85,28 @@ func (l *Log) deleteLeftovers() error {
 	for _, dir := range l.shelf.tombstones {
 		tombstones = append(tombstones, filepath.Base(dir))
 	}
-	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
+	for _, name := range slices.Concat(l.goneNames, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
 		info, err := l.disk.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err == nil && !info.IsDir() {
-			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a removed segment", "path", dir)
+			l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a removed segment", "path", dir)
 			if err := l.putAside(dir, errInTheWay); err != nil {
 				return err
 			}
 			continue
 		}
-		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
-			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
+		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.goneNames, name) {
+			l.reportFinding(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
 		}
-		d := &removal{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		d := &removal{dir: dir, basePath: strings.TrimSuffix(dir, goneSuffix), synced: true}
 		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
 			d.bytes = vfs.SizeOf(info)
 		}
 		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // beginRemoval logs errors
 	}
-	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
+	l.goneNames, l.shelf.tombstones, l.leftovers = nil, nil, nil
 	return l.disk.SyncDir(l.dir)
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
-// then, but segments are small, batches several times slower, and the largest
-// requests take three times the memory: see package segment, writer_share.go.
+// then, but segments are small, batches several times slower, and the largest requests
+// take three times the memory (writer_share.go of package segment).
 func TestTheUnderlyingLogCopiesNothing(t *testing.T) {
-	log := open(t, t.TempDir(), Options{})
+	log := openLog(t, t.TempDir(), Options{})
 	large := Record{Usage: bytes.Repeat([]byte{'x'}, MaxUsage)}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -36,8 +36,8 @@ func TestALogThatCopiesKeepsItsSegmentsSmallAndReportsItOnce(t *testing.T) {
 		warnings int
 	}{"large segments": {64 << 20, 1}, "small ones": {segment.MaxCopied, 0}} {
 		t.Run(name, func(t *testing.T) {
-			var logged lines
-			log := open(t, t.TempDir(), Options{
+			var logged logBuffer
+			log := openLog(t, t.TempDir(), Options{
 				SegmentSize: c.size, newWriter: segment.NewCopyingWriter,
 				Logger: slog.New(slog.NewTextHandler(&logged, nil)),
 			})
@@ -53,8 +53,8 @@ func TestALogThatCopiesKeepsItsSegmentsSmallAndReportsItOnce(t *testing.T) {
 			found := 0
 			segments, _ := log.Sealed()
 			for _, s := range segments {
-				// A segment is not full before it has that size, and grows for as long
-				// again while the next one is prepared.
+				// A segment is full at that size, and grows by as much again while the
+				// next one is prepared.
 				if s.Bytes() > 2*segment.MaxCopied+segment.MaxFrame {
 					t.Errorf("%s has %d bytes", s, s.Bytes())
 				}

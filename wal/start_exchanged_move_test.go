@@ -14,14 +14,14 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed is of an overlay, and of starts
-// on it that a loss of power or a kill interrupts.
+// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed simulates an overlay, and
+// starts on it that a power loss or a kill interrupts.
 func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 0))
 		d := simdisk.New(simulatedRoom, random.IntN)
 		options := func(d *simdisk.Disk) Options { return (&life{t: t, disk: d}).options(d) }
-		l := open(t, simulatedDir, options(d))
+		l := openLog(t, simulatedDir, options(d))
 		const each = 3 // records of a segment
 		for i := range 3 * each {
 			if mustAppend(t, l, Record{Usage: usage(i)}); i%each == each-1 {
@@ -34,16 +34,16 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		if err := errors.Join(d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b), d.SyncDir(filepath.Dir(a))); err != nil {
 			t.Fatal(err)
 		}
-		stays := map[string]bool{a: true, b: true} // these directories were there before
+		oldDirs := map[string]bool{a: true, b: true} // directories from before, which can't be renamed
 		refuse := func(c simdisk.Call) (f simdisk.Fault) {
-			if c.Op == simdisk.Rename && stays[c.Path] {
+			if c.Op == simdisk.Rename && oldDirs[c.Path] {
 				f.Err = syscall.EXDEV
 			}
 			return f
 		}
 		check := func(what string, d *simdisk.Disk) {
 			d.SetIntercept(refuse)
-			l := open(t, simulatedDir, options(d))
+			l := openLog(t, simulatedDir, options(d))
 			if got := shipAll(t, l); !slices.Equal(got, seqsTo(3*each)) {
 				t.Errorf("%s: shipped %v", what, got)
 			}
@@ -53,10 +53,10 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 			mustClose(t, l)
 		}
 		var left []*simdisk.Disk
-		first := d.Keep()
-		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Keep()) })
+		first := d.Kill()
+		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Kill()) })
 		first.SetIntercept(refuse)
-		interrupted := open(t, simulatedDir, options(first))
+		interrupted := openLog(t, simulatedDir, options(first))
 		first.SetChanged(nil)
 		mustClose(t, interrupted)
 		check("not interrupted", d)
@@ -82,12 +82,12 @@ func TestAMoveOfFilesReplacesNone(t *testing.T) {
 	}
 	before := listing(d, "/")
 	if err := disk.Rename("/a", "/b"); !errors.Is(err, syscall.EXDEV) {
-		t.Errorf("a move to where a file is: %v", err)
+		t.Errorf("a move onto an existing file: %v", err)
 	}
 	if err := disk.UndoMoves("/"); err != nil {
 		t.Error(err)
 	}
 	if got := listing(d, "/"); got != before {
-		t.Errorf("there is\n%swhere there was\n%s", got, before)
+		t.Errorf("the disk has\n%swant\n%s", got, before)
 	}
 }

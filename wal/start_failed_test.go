@@ -14,11 +14,11 @@ import (
 )
 
 // A failed commit can leave a whole frame behind the last acknowledged one. Its seqs
-// are used again: a start must not take it for the records that have them.
-func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
+// are used again, so a start must not confuse it with the records that have these seqs.
+func TestAFailedCommitHidesNoAcknowledgedRecord(t *testing.T) {
 	dir := t.TempDir()
 	var fail atomic.Bool
-	l := open(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond}.WithDatasync(func(f vfs.File) error {
 		if fail.Swap(false) {
 			return syscall.EIO
 		}
@@ -32,11 +32,11 @@ func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 	}
 	mustAppend(t, l, batch(1)...)
 	fail.Store(true)
-	if err := l.Append(context.Background(), batch(4)...); !errors.Is(err, ErrCommitFailed) { // seqs 2 to 5, to be given out again
+	if err := l.Append(context.Background(), batch(4)...); !errors.Is(err, ErrCommitFailed) { // seqs 2 to 5, which are used again
 		t.Fatal(err)
 	}
 	until(t, "the log is writable", func() bool { return l.Full() == nil })
-	for range 2 { // 2 to 3, 4 to 5
+	for range 2 { // seqs 2 to 3, then 4 to 5
 		mustAppend(t, l, batch(2)...)
 		mustSeal(t, l)
 	}
@@ -49,7 +49,7 @@ func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 	}
 	mustClose(t, l)
 
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	segments, _ = l.Sealed()
 	var seqs []uint64
 	for _, s := range segments {

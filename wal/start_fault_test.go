@@ -17,17 +17,16 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// startErrnos are what a call of the operating system can fail with.
+// startErrnos are errors of the operating system's calls.
 var startErrnos = []syscall.Errno{
 	syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EMFILE, syscall.ENFILE,
 	syscall.ELOOP, syscall.EXDEV, syscall.ESTALE, syscall.ENOTDIR, syscall.EISDIR,
 }
 
-// startTrial is a log that a crash left, in which each step of a start has something to
-// do.
+// startTrial is a log that a crash left, on which each step of a start has work to do.
 type startTrial struct {
 	disk  *simdisk.Disk
-	usual int // calls of a start on it that nothing fails
+	calls int // number of calls of a start without faults
 }
 
 func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
@@ -37,7 +36,7 @@ func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
 	return o
 }
 
-// startTrialUsages is the number of its usages, 0 to 9.
+// startTrialUsages is the number of usages in the log: 0 to 9.
 const startTrialUsages = 10
 
 func newStartTrial(t *testing.T) (s startTrial) {
@@ -55,16 +54,16 @@ func newStartTrial(t *testing.T) (s startTrial) {
 			mustSeal(t, l)
 		}
 	}
-	s.disk = d.Keep() // as a kill leaves it: 9 is in a segment that is not sealed
+	s.disk = d.Kill() // as a kill leaves it: usage 9 is in an unsealed segment
 	mustClose(t, l)
 	var last atomic.Int64
-	d = s.disk.Keep()
+	d = s.disk.Kill()
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault { last.Store(int64(c.N)); return simdisk.Fault{} })
 	l, err = Open(simulatedDir, s.options(d, t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.usual = int(last.Load())
+	s.calls = int(last.Load())
 	mustClose(t, l)
 	return s
 }
@@ -72,7 +71,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 var startStep = flag.Int("start-step", 9, "one in so many calls of a start fails with each error, and three with those that stand for others")
 
 // TestADiskThatFailsDuringTheStart makes each call of a start fail with each error,
-// once and for as long as the disk is not repaired.
+// once and until the disk is repaired.
 func TestADiskThatFailsDuringTheStart(t *testing.T) {
 	t.Parallel()
 	var s startTrial
@@ -85,16 +84,16 @@ func TestADiskThatFailsDuringTheStart(t *testing.T) {
 				if errno == syscall.EIO || errno == syscall.ENOSPC || errno == syscall.EACCES || errno == syscall.EXDEV {
 					step = max(1, step/3)
 				}
-				for at := 1 + int(errno)%step; at <= s.usual && !t.Failed(); at += step {
-					synctest.Test(t, func(t *testing.T) { s.try(t, at, errno, lasts) })
+				for at := 1 + int(errno)%step; at <= s.calls && !t.Failed(); at += step {
+					synctest.Test(t, func(t *testing.T) { s.failCall(t, at, errno, lasts) })
 				}
 			})
 		}
 	}
 }
 
-func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
-	d := s.disk.Keep()
+func (s startTrial) failCall(t *testing.T, at int, errno syscall.Errno, lasts bool) {
+	d := s.disk.Kill()
 	var mended, ofTheDirectory atomic.Bool
 	var first atomic.Pointer[simdisk.Call]
 	first.Store(&simdisk.Call{})
@@ -112,7 +111,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	})
 	defer func() {
 		if failed := first.Load(); t.Failed() {
-			t.Logf("failed was call %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
+			t.Logf("the failed call was %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
 		}
 	}()
 	l, err := Open(simulatedDir, s.options(d, t))
@@ -132,7 +131,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	mended.Store(true)
 	time.Sleep(5 * time.Minute)
 	if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":101}`)}); err != nil {
-		t.Errorf("append after the disk was mended: %v", err)
+		t.Errorf("append after the repair of the disk: %v", err)
 	}
 	s.check(t, l, lasts, "after the start")
 	if err := l.Close(); err != nil {
@@ -149,9 +148,9 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	}
 }
 
-// check reads all records. What a disk could not read for good may wait for the next
-// start.
-func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
+// check reads all records. Records that the disk could not read for good may wait for
+// the next start (mayLack).
+func (s startTrial) check(t *testing.T, l *Log, mayLack bool, when string) {
 	t.Helper()
 	found := map[int]int{}
 	segments, _ := l.Sealed()
@@ -165,8 +164,8 @@ func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
 		}
 	}
 	for n := range startTrialUsages {
-		if found[n] > 1 || found[n] == 0 && !some {
-			t.Errorf("%s usage %d is there %d times", when, n, found[n])
+		if found[n] > 1 || found[n] == 0 && !mayLack {
+			t.Errorf("%s usage %d is in the log %d times", when, n, found[n])
 		}
 	}
 	if notes, err := l.Losses(); err != nil || len(notes) > 0 {

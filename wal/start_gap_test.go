@@ -10,12 +10,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted is of an unsealed segment that a disk
-// cut short, and of one behind it whose run nobody can tell at the next start: all seqs in
-// between are accounted for, and those of records are not noted as lost.
-func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
-	const cut, next, end = 2, 7, 9 // the last record that is left, the second segment's first and last
-	running := open(t, t.TempDir(), Options{Node: "edge-1"})
+// TestSeqsBeforeAnUnreadableSegmentAreNoted tests an unsealed segment that the disk
+// truncated, followed by one whose run the next start can't determine. All seqs between
+// them are accounted for, and no existing record is noted as lost.
+func TestSeqsBeforeAnUnreadableSegmentAreNoted(t *testing.T) {
+	const cut, next, end = 2, 7, 9 // last remaining record, and first and last record of the second segment
+	running := openLog(t, t.TempDir(), Options{Node: "edge-1"})
 	for i := range end {
 		if i+1 == next {
 			mustSeal(t, running)
@@ -26,7 +26,7 @@ func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
 	log := filepath.Join(whole, "wal")
 	copyDir(t, running.dataDir, whole)
 	first, second := filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, segment.ActiveName(next))
-	if err := os.Rename(filepath.Join(log, segment.SealedName(1, next-1)), first); err != nil { // which came last
+	if err := os.Rename(filepath.Join(log, segment.SealedName(1, next-1)), first); err != nil { // the rename was the last step
 		t.Fatal(err)
 	}
 	ends := frameEnds(t, filepath.Join(first, segment.FileName))
@@ -36,13 +36,13 @@ func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
 	between := []uint64{3, 4, 5, 6}
 	for name, c := range map[string]struct {
 		spoil                  func(t *testing.T, second string, disk *badDisk) error
-		shipped, lost, skipped []uint64 // of both starts
+		shipped, lost, skipped []uint64 // seqs of both starts
 	}{
 		"the disk can't read it": {
 			func(t *testing.T, second string, disk *badDisk) error {
-				disk.spoil(t, filepath.Join(second, segment.FileName))
+				disk.breakPages(t, filepath.Join(second, segment.FileName))
 				return nil
-			}, []uint64{1, 2, 7, 8, 9}, between, nil, // and what follows 9 is skipped
+			}, []uint64{1, 2, 7, 8, 9}, between, nil, // the seqs after 9 are skipped, too
 		},
 		"it can't be opened": {
 			func(_ *testing.T, second string, _ *badDisk) error {
@@ -69,12 +69,12 @@ func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := Options{Node: "edge-1"}.WithReads(disk.read)
-			l := open(t, dir, o)
+			l := openLog(t, dir, o)
 			shipped := shipAll(t, l)
 			checkLedger(t, l)
 			mustClose(t, l)
-			disk.mend()
-			l = open(t, dir, o)
+			disk.repair()
+			l = openLog(t, dir, o)
 			shipped = append(shipped, shipAll(t, l)...)
 			if !slices.Equal(shipped, c.shipped) {
 				t.Errorf("shipped %v, want %v", shipped, c.shipped)

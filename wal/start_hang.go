@@ -18,9 +18,9 @@ func (e *hangError) Error() string {
 	return fmt.Sprintf("the disk has not answered for %v: %s", e.took.Round(time.Second), e.call)
 }
 
-// hanging returns an error if a call of the disk has been running for CommitTimeout or
+// checkHang returns an error if a call of the disk has been running for CommitTimeout or
 // longer. It does not access a disk.
-func (b *base) hanging() *hangError {
+func (b *base) checkHang() *hangError {
 	call, found := b.calls.Oldest()
 	if took := time.Since(call.Since); found && took >= b.limits.Load().CommitTimeout {
 		return &hangError{call, took}
@@ -30,24 +30,24 @@ func (b *base) hanging() *hangError {
 
 // await returns the result of a goroutine that uses the disk, or a hangError once a call of
 // the disk has hung for CommitTimeout.
-func (b *base) await(answer <-chan error) error {
+func (b *base) await(result <-chan error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
-		case err := <-answer:
+		case err := <-result:
 			return err
 		case <-tick.C:
-			if hung := b.hanging(); hung != nil {
+			if hung := b.checkHang(); hung != nil {
 				return hung
 			}
 		}
 	}
 }
 
-// watchedWriters registers the calls of the underlying log with calls, because they bypass
+// trackedWriters registers the calls of the underlying log with calls, because they bypass
 // the log's file system.
-func watchedWriters(calls *vfs.Calls, next segment.NewEntryWriter) segment.NewEntryWriter {
+func trackedWriters(calls *vfs.Calls, next segment.NewEntryWriter) segment.NewEntryWriter {
 	if next == nil {
 		next = segment.NewLogWriter
 	}
@@ -57,17 +57,17 @@ func watchedWriters(calls *vfs.Calls, next segment.NewEntryWriter) segment.NewEn
 		if err != nil {
 			return nil, err
 		}
-		return watchedWriter{w, calls, dir}, nil
+		return trackedWriter{w, calls, dir}, nil
 	}
 }
 
-type watchedWriter struct {
+type trackedWriter struct {
 	segment.EntryWriter
 	calls *vfs.Calls
 	dir   string // its path at creation
 }
 
-func (w watchedWriter) Write(buf []byte) error {
+func (w trackedWriter) Write(buf []byte) error {
 	defer w.calls.End(w.calls.Begin("write to a segment's file, created in", w.dir))
 	return w.EntryWriter.Write(buf)
 }

@@ -13,31 +13,31 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// hangTimeout is the CommitTimeout of these tests, and hangBound what a wait may take.
+// hangTimeout is the CommitTimeout of these tests, and hangBound the longest wait.
 const (
 	hangTimeout = 10 * time.Second
 	hangBound   = hangTimeout + 2*watchInterval
 )
 
-// TestADiskThatHangsDuringTheStart has each call of a start hang, until the disk
+// TestADiskThatHangsDuringTheStart makes each call of a start hang, until the disk
 // answers or the log is closed.
 func TestADiskThatHangsDuringTheStart(t *testing.T) {
 	t.Parallel()
 	var s startTrial
 	synctest.Test(t, func(t *testing.T) { s = newStartTrial(t) })
 	step := max(1, *startStep/3)
-	for at := 1; at <= s.usual && !t.Failed(); at += step {
-		synctest.Test(t, func(t *testing.T) { s.hang(t, at, at%2 == 0) })
+	for at := 1; at <= s.calls && !t.Failed(); at += step {
+		synctest.Test(t, func(t *testing.T) { s.hangCall(t, at, at%2 == 0) })
 	}
 }
 
-func (s startTrial) hang(t *testing.T, at int, stop bool) {
-	d := s.disk.Keep()
-	answer, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
+func (s startTrial) hangCall(t *testing.T, at int, stop bool) {
+	d := s.disk.Kill()
+	release, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if c.N == at {
 			hung.Store(&c)
-			<-answer
+			<-release
 		}
 		return simdisk.Fault{}
 	})
@@ -46,7 +46,7 @@ func (s startTrial) hang(t *testing.T, at int, stop bool) {
 			t.Logf("call %d hung: %s %s", c.N, c.Op, c.Path)
 		}
 	}()
-	var logged strings.Builder // written to by the start alone
+	var logged strings.Builder // only the start writes to it
 	o := s.options(d, t)
 	o.CommitTimeout, o.Logger = hangTimeout, slog.New(slog.NewTextHandler(&logged, nil))
 	began := time.Now()
@@ -60,14 +60,14 @@ func (s startTrial) hang(t *testing.T, at int, stop bool) {
 		if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":100}`)}); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "has not answered") {
 			t.Errorf("append while the disk hangs: %v", err)
 		}
-		// The log library's file is named by its directory.
+		// A hang of the log library is reported with the directory of its file.
 		if text := logged.String(); strings.Count(text, "trouble=start") != 1 || !strings.Contains(text, path) && !strings.Contains(text, "create a segment's file in") {
 			t.Errorf("logged: %s", text)
 		}
 		time.Sleep(time.Hour)
 	}
 	if !stop {
-		close(answer)
+		close(release)
 		time.Sleep(time.Minute)
 		if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":101}`)}); err != nil {
 			t.Errorf("append after the disk answered: %v", err)
@@ -80,7 +80,7 @@ func (s startTrial) hang(t *testing.T, at int, stop bool) {
 		t.Errorf("the stop took %v", took)
 	}
 	if stop {
-		close(answer)
+		close(release)
 		time.Sleep(time.Minute)
 	} else if err != nil {
 		t.Errorf("stop: %v", err)

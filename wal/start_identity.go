@@ -58,10 +58,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. known returns
-// the log id of a readable segment header, if there is one.
-func (l *Log) loadIdentity(known func() (uint64, bool)) error {
-	logID, ok, err := l.readIdentity(known)
+// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy.
+// logIDOfSegment returns the log id of a readable segment header, if there is one.
+func (l *Log) loadIdentity(logIDOfSegment func() (uint64, bool)) error {
+	logID, ok, err := l.readIdentity(logIDOfSegment)
 	if err != nil {
 		return err
 	}
@@ -71,20 +71,20 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	}
 	path := filepath.Join(l.dir, identityName)
 	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
-		l.unnamed = true // the next start reads the log id from a segment's header again
+		l.identityUnsaved = true // the next start reads the log id from a segment's header again
 		l.opts.Logger.Error("can't write the log's identity: the next start tries again", "path", path, "error", err)
 	}
 	return nil
 }
 
 // readIdentity returns the log id, and whether LOG may stay as it is.
-func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, err error) {
+func (l *Log) readIdentity(logIDOfSegment func() (uint64, bool)) (logID uint64, ok bool, err error) {
 	path := filepath.Join(l.dir, identityName)
 	machine := machineHash(l.opts.MachineID)
 	b, errRead := l.disk.ReadFile(path)
 	missing := errors.Is(errRead, fs.ErrNotExist)
-	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
-	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // LOG exists, so a new log id would be wrong
+	inaccessible := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
+	if inaccessible && (isTransient(errRead) || !l.tolerates(errRead)) { // LOG exists, so a new log id would be wrong
 		return 0, false, errRead
 	}
 	id, err := decodeIdentity(b)
@@ -92,24 +92,24 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 		err = errRead
 	}
 	switch {
-	case err == nil && (id.machine == machine || machine == noMachine):
+	case err == nil && (id.machine == machine || machine == noMachineID):
 		return id.logID, true, nil
-	case err == nil && id.machine == noMachine: // the machine now has an id
+	case err == nil && id.machine == noMachineID: // the machine now has an id
 		return id.logID, false, nil
 	case err == nil:
 		logID = randomUint64()
-		l.found(FoundCopy, slog.LevelWarn, "the log was copied from another machine: it continues under a new log id",
+		l.reportFinding(FoundCopy, slog.LevelWarn, "the log was copied from another machine: it continues under a new log id",
 			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", logID))
 		return logID, false, nil
 	case errors.Is(err, ErrVersion):
 		return 0, false, err
 	}
-	logID, found := known()
+	logID, found := logIDOfSegment()
 	if !found {
 		logID = randomUint64()
 	}
 	if found || !missing {
-		l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", logID),
+		l.reportFinding(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", logID),
 			"from_segment", found, "reason", err)
 	}
 	if !missing {
@@ -120,16 +120,16 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	return logID, false, err
 }
 
-// noMachine represents a host without a machine id.
-const noMachine = "-"
+// noMachineID represents a host without a machine id.
+const noMachineID = "-"
 
 // machineHash returns a hash of the machine id, which must be kept confidential
-// (machine-id(5)), or noMachine.
+// (machine-id(5)), or noMachineID.
 func machineHash(path string) string {
 	b, err := os.ReadFile(path)
 	id := strings.TrimSpace(string(b))
 	if err != nil || id == "" || id == "uninitialized" {
-		return noMachine
+		return noMachineID
 	}
 	sum := sha256.Sum256([]byte("collectord log identity\n" + id))
 	return hex.EncodeToString(sum[:16])

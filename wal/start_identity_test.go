@@ -19,7 +19,7 @@ func TestIdentity(t *testing.T) {
 	}
 	dir := t.TempDir()
 	logID := func() uint64 {
-		l := open(t, dir, Options{MachineID: machine})
+		l := openLog(t, dir, Options{MachineID: machine})
 		mustAppend(t, l, Record{Usage: usage(1)})
 		id, _ := l.Identity()
 		mustClose(t, l)
@@ -32,7 +32,7 @@ func TestIdentity(t *testing.T) {
 	}
 	path := filepath.Join(dir, "wal", identityName)
 	if b, _ := os.ReadFile(path); strings.Contains(string(b), "0123") {
-		t.Errorf("the machine id is not to be written down: %s", b)
+		t.Errorf("LOG contains the machine id: %s", b)
 	}
 	for _, content := range []string{"", "garbage"} {
 		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
@@ -49,7 +49,7 @@ func TestIdentity(t *testing.T) {
 }
 
 // The log id is in LOG and in each segment. If LOG can't be written, the last segment
-// keeps it, also once its records are shipped.
+// keeps it, even after its records are shipped.
 func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	dir := t.TempDir()
 	var broken atomic.Bool
@@ -60,10 +60,10 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 		}
 		return nil
 	})
-	l := open(t, dir, o)
+	l := openLog(t, dir, o)
 	mustAppend(t, l, Record{Usage: usage(0)})
 	broken.Store(true)
-	_ = l.Seal(t.Context()) // there is no segment to go on with
+	_ = l.Seal(t.Context()) // no segment is prepared to continue with
 	until(t, "the segment is sealed", func() bool { return l.Stats().SealedSegments == 1 })
 	segments, _ := l.Sealed()
 	if err := segments[0].Remove(); err != nil {
@@ -73,8 +73,8 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)
 	}
-	after := open(t, copied, Options{})
+	after := openLog(t, copied, Options{})
 	if after.logID != l.logID || (after.queue.nextSeq-1) != 1 {
-		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
+		t.Errorf("log %x continues as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}
 }

@@ -14,10 +14,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// behind returns the segment, interrupted removal or unread part that follows s. Its first
-// seq is 2^63 if there is none.
-func (found *names) behind(s *named) *named {
-	next := &named{first: maxSeq}
+// nextAfter returns the segment, interrupted removal or unread part that follows s. Its
+// first seq is 2^63 if there is none.
+func (found *foundDirs) nextAfter(s *foundDir) *foundDir {
+	next := &foundDir{first: maxSeq}
 	for _, o := range slices.Concat(found.segments, found.unread, found.removals) {
 		if o.first > s.first && o.first < next.first {
 			next = o
@@ -26,11 +26,11 @@ func (found *names) behind(s *named) *named {
 	return next
 }
 
-// startsAbove returns the entry with the lowest first seq above seq, among next and the
+// nextAbove returns the entry with the lowest first seq above seq, among next and the
 // entries that were left in their places. Only next limits a scan, because an entry that
 // was left may not be part of the log.
-func (found *names) startsAbove(seq uint64, next *named) *named {
-	for _, o := range found.left {
+func (found *foundDirs) nextAbove(seq uint64, next *foundDir) *foundDir {
+	for _, o := range found.leftInPlace {
 		if o.first > seq && o.first < next.first {
 			next = o
 		}
@@ -38,11 +38,11 @@ func (found *names) startsAbove(seq uint64, next *named) *named {
 	return next
 }
 
-// runBehind returns the run of the first segment behind s with a readable header, or 0.
-func (found *names) runBehind(s *named) uint64 {
-	next := found.behind(s)
+// runAfter returns the run of the first segment behind s with a readable header, or 0.
+func (found *foundDirs) runAfter(s *foundDir) uint64 {
+	next := found.nextAfter(s)
 	for next.run == 0 && next.first < maxSeq {
-		next = found.behind(next)
+		next = found.nextAfter(next)
 	}
 	return next.run
 }
@@ -57,8 +57,8 @@ func (found *names) runBehind(s *named) uint64 {
 // covers missing ones, too, and Salvage notes the loss. A next segment of unknown run
 // counts as one of the same run, because a start seals the segments that the previous run
 // left open.
-func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err error) {
-	next := found.behind(s)
+func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir string, err error) {
+	next := found.nextAfter(s)
 	dir = filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, segment.FileName)
 	w, err := l.scanFor(s.name, s.first, next.first-1)
@@ -82,46 +82,46 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 		}
 	}
 	if hidden == 0 {
-		next = found.startsAbove(max(last, s.first), next)
+		next = found.nextAbove(max(last, s.first), next)
 	}
-	run := cmp.Or(next.run, found.runBehind(next))
-	proven := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.replaced)
+	run := cmp.Or(next.run, found.runAfter(next))
+	allAcknowledged := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.overwritten)
 	if run == 0 && next.first < maxSeq && !w.Missing {
-		if proven = next.sealed || !errors.Is(next.failed, fs.ErrNotExist); !proven && hidden == 0 {
+		if allAcknowledged = next.sealed || !errors.Is(next.fileError, fs.ErrNotExist); !allAcknowledged && hidden == 0 {
 			if err := l.noteSkipped(w, SeqRange{First: max(last+1, s.first), Last: next.first - 1}); err != nil {
 				return 0, dir, err
 			}
 		}
 	}
-	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
-		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
+	if missing := next.first - 1 - max(last, s.first-1); allAcknowledged && hidden == 0 && missing > 0 {
+		l.reportFinding(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
 	}
 	if hidden > 0 && next.first < maxSeq { // all records below next were acknowledged, and may be in the unreadable part
-		last, proven = next.first-1, false
+		last, allAcknowledged = next.first-1, false
 	}
-	if last == 0 && (w.Missing || w.Begin == 0 || s.replaced) {
-		if proven {
-			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
+	if last == 0 && (w.Missing || w.HeaderEnd == 0 || s.overwritten) {
+		if allAcknowledged {
+			if err := l.noteMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
 				return 0, dir, err
 			}
 		}
 		if err := l.keepSeqsBelow(s.first); err != nil {
 			return 0, dir, err
 		}
-		if s.replaced {
-			l.found(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
+		if s.overwritten {
+			l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
 			return 0, dir, l.putAside(dir, errors.New("it holds another segment's records"))
 		}
-		l.found(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
+		l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
 	}
-	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
-		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Written}); err != nil {
+	if w.Size > w.FramesEnd && hidden == 0 && !l.disk.HasOtherNames(path) {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.FramesEnd, To: w.DataEnd}); err != nil {
 			return 0, dir, err
 		}
 	}
-	if proven {
+	if allAcknowledged {
 		last = next.first - 1
 	}
 	if last == 0 {
@@ -132,7 +132,7 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
 		return 0, dir, err
 	}
-	l.found(FoundOpenSegment, slog.LevelInfo, "sealed a segment that the last run left open", "segment", s.name, "records", last-s.first+1)
+	l.reportFinding(FoundOpenSegment, slog.LevelInfo, "sealed a segment that the last run left open", "segment", s.name, "records", last-s.first+1)
 	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
 	if err := l.disk.RenameDurably(dir, sealed); err == nil {
 		dir = sealed
@@ -147,10 +147,10 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 // noteSkipped notes the seqs r between the end of an unsealed segment and the next name,
 // whose file is missing. It is unknown whether a record ever had them, and none will.
 func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
-	if r.First > r.Last || w.Begin == 0 && w.Last() == 0 {
+	if r.First > r.Last || w.HeaderEnd == 0 && w.Last() == 0 {
 		return nil
 	}
-	n := l.lossOf(r, LossSkipped)
+	n := l.newLossNote(r, LossSkipped)
 	n.Run = w.Header.Run
 	return l.losses.note(n)
 }
@@ -160,7 +160,7 @@ func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
 func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
 	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // the tail may stay, because the sealed name shows where the records end
-		l.found(FoundTornTail, slog.LevelWarn, "left what follows the last whole frame in its place: it can't be copied to the quarantine",
+		l.reportFinding(FoundTornTail, slog.LevelWarn, "left what follows the last whole frame in its place: it can't be copied to the quarantine",
 			"segment", name, "offset", tail.From, "error", err)
 		return nil
 	}
@@ -169,7 +169,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	}
 	if kept > 0 { // otherwise only zeros were there
 		l.tornBytes.Add(uint64(kept))
-		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: it was not acknowledged",
+		l.reportFinding(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: it was not acknowledged",
 			"segment", name, "offset", tail.From, "bytes", kept)
 	}
 	if err = l.disk.Truncate(path, tail.From); err == nil {
@@ -184,12 +184,12 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 // splitOffTail gives the unreadable end of an open segment a name of its own: .tail. It
 // returns true if the whole segment got that name. That happens if no frame is good (last
 // is 0), or without hard links.
-func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
+func (l *Log) splitOffTail(s *foundDir, last, records uint64, w *segment.Scan) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
-	l.found(FoundUnreadable, slog.LevelError, "the disk can't read the end of a segment: it is kept, and the next start tries again (check the disk and its cable)",
-		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
+	l.reportFinding(FoundUnreadable, slog.LevelError, "the disk can't read the end of a segment: it is kept, and the next start tries again (check the disk and its cable)",
+		"segment", s.name, "offset", w.FramesEnd, "records_at_most", records, "error", w.Unread.Err)
 	if last > 0 {
 		err := l.link(filepath.Join(dir, segment.FileName), tail)
 		if vfs.IsFullOrIO(err) {
@@ -206,10 +206,10 @@ func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (mov
 		}
 	}
 	_, end, _, _ := parseName(filepath.Base(tail))
-	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
+	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), countUncertain: true}
 	if last > 0 {
 		u.bytes /= 2 // the sealed segment counts the other half
 	}
-	l.shelf.enterUnread(u)
+	l.shelf.addUnread(u)
 	return last == 0, nil
 }

@@ -14,12 +14,12 @@ import (
 )
 
 func TestKilledDaemonLosesNothing(t *testing.T) {
-	dir, _ := crashed(t, 20)
-	reopened(t, dir, 20)
+	dir, _ := crashedDir(t, 20)
+	checkReopened(t, dir, 20)
 }
 
 func TestTornTailIsCutAtEveryByte(t *testing.T) {
-	dir, file := crashed(t, 3)
+	dir, file := crashedDir(t, 3)
 	ends := frameEnds(t, file)
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -50,14 +50,14 @@ func TestTornTailIsCutAtEveryByte(t *testing.T) {
 				if err := os.WriteFile(filepath.Join(copied, "wal", segment.ActiveName(1), segment.FileName), torn, 0o640); err != nil {
 					t.Fatal(err)
 				}
-				reopened(t, copied, survive)
+				checkReopened(t, copied, survive)
 			})
 		}
 	}
 }
 
-func TestTornBytesAreKeptForPeople(t *testing.T) {
-	dir, file := crashed(t, 2)
+func TestTornBytesAreQuarantined(t *testing.T) {
+	dir, file := crashedDir(t, 2)
 	ends := frameEnds(t, file)
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
@@ -67,37 +67,38 @@ func TestTornBytesAreKeptForPeople(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
-	reopened(t, dir, 2)
+	checkReopened(t, dir, 2)
 	kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*.bin"))
 	if len(kept) != 1 {
-		t.Fatalf("quarantine holds %v", kept)
+		t.Fatalf("quarantine contains %v", kept)
 	}
 	if b, _ := os.ReadFile(kept[0]); string(b) != "not a frame" {
-		t.Errorf("quarantine holds %q", b)
+		t.Errorf("quarantine contains %q", b)
 	}
 }
 
-func TestSegmentWithoutAReadableHeaderIsSetAside(t *testing.T) {
+func TestASegmentWithoutAReadableHeaderIsPutAside(t *testing.T) {
 	for _, content := range []string{"", "garbage, garbage, garbage, garbage, garbage, garbage"} {
-		dir, file := crashed(t, 2)
+		dir, file := crashedDir(t, 2)
 		if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
 			t.Fatal(err)
 		}
-		l := open(t, dir, Options{})
+		l := openLog(t, dir, Options{})
 		if n := len(readAll(t, l)); n != 0 {
 			t.Errorf("%d records from a file of garbage", n)
 		}
 		checkLedger(t, l)
 		kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, segment.ActiveName(1)+"-*"))
 		if len(kept) != 1 {
-			t.Errorf("quarantine holds %v", kept)
+			t.Errorf("quarantine contains %v", kept)
 		}
 	}
 }
 
 func TestFramesInNextAreFound(t *testing.T) {
-	// A power loss may undo the rename of a roll, but not what was synced since.
-	dir, _ := crashed(t, 4)
+	// A power loss may undo the rename of a roll, but not the records that were synced
+	// since.
+	dir, _ := crashedDir(t, 4)
 	log := filepath.Join(dir, "wal")
 	if err := os.RemoveAll(filepath.Join(log, nextName)); err != nil {
 		t.Fatal(err)
@@ -105,16 +106,16 @@ func TestFramesInNextAreFound(t *testing.T) {
 	if err := os.Rename(filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, nextName)); err != nil {
 		t.Fatal(err)
 	}
-	reopened(t, dir, 4)
+	checkReopened(t, dir, 4)
 }
 
-func TestLeftoverOfARemovalStillTellsTheNextSeq(t *testing.T) {
-	dir, _ := crashed(t, 4)
+func TestAnInterruptedRemovalKeepsTheNextSeq(t *testing.T) {
+	dir, _ := crashedDir(t, 4)
 	log := filepath.Join(dir, "wal")
 	if err := os.Rename(filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, segment.SealedName(1, 4)+goneSuffix)); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
 	if s, _ := l.Sealed(); len(s) != 1 || s[0].FirstSeq() != 5 {
@@ -126,9 +127,9 @@ func TestLeftoverOfARemovalStillTellsTheNextSeq(t *testing.T) {
 }
 
 func TestUnacknowledgedFramesAboveTheNextSegmentAreDiscarded(t *testing.T) {
-	dir, _ := crashed(t, 4)
+	dir, _ := crashedDir(t, 4)
 	// A segment from seq 3 means that 1 and 2 were acknowledged before it.
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	if err := l.Append(context.Background(), Record{Usage: usage(0)}, Record{Usage: usage(1)}); err != nil {
 		t.Fatal(err)
 	}
@@ -137,31 +138,31 @@ func TestUnacknowledgedFramesAboveTheNextSegmentAreDiscarded(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "wal", segment.ActiveName(3)), os.DirFS(filepath.Join(l.dir, segment.ActiveName(3)))); err != nil {
 		t.Fatal(err)
 	}
-	reopened(t, dir, 3)
+	checkReopened(t, dir, 3)
 }
 
 func TestSealedSegmentWithoutItsFileIsCountedAsQuarantined(t *testing.T) {
-	dir, _ := crashed(t, 1)
+	dir, _ := crashedDir(t, 1)
 	if err := os.Rename(filepath.Join(dir, "wal", segment.ActiveName(1)), filepath.Join(dir, "wal", segment.SealedName(1, 5))); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(dir, "wal", segment.SealedName(1, 5), segment.FileName)); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	if g := checkLedger(t, l); g.Quarantined != 5 {
 		t.Errorf("ledger %+v", g)
 	}
 }
 
-func TestRottenSealedSegmentTellsWhere(t *testing.T) {
-	dir, file := crashed(t, 3)
+func TestADamagedSegmentReportsItsOffset(t *testing.T) {
+	dir, file := crashedDir(t, 3)
 	ends := frameEnds(t, file)
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{}) // seals
+	l := openLog(t, dir, Options{}) // the start seals the segment
 	s, _ := l.Sealed()
 	b[ends[1]+60] ^= 1
 	if err := os.WriteFile(s[0].path(), b, 0o640); err != nil {
@@ -183,11 +184,11 @@ func TestRottenSealedSegmentTellsWhere(t *testing.T) {
 	}
 }
 
-// TestAStartReadsASegmentOnce matters since reading a large segment is most of the time
-// of a start, though most of an unsealed one may be zeros.
+// TestAStartReadsASegmentOnce: reading a large segment takes most of the time of a
+// start, although most of an unsealed one may be zeros.
 func TestAStartReadsASegmentOnce(t *testing.T) {
 	const size = 4 << 20
-	l := open(t, t.TempDir(), Options{SegmentSize: size})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
 	mustAppend(t, l, Record{Usage: usage(0)})
 	until(t, "the next segment is prepared", func() bool {
 		info, err := os.Stat(filepath.Join(l.dir, nextName, segment.FileName))
@@ -199,7 +200,7 @@ func TestAStartReadsASegmentOnce(t *testing.T) {
 	}
 	mustClose(t, l)
 	names := []string{segment.ActiveName(1), nextName}
-	for _, name := range names { // zeros are written ahead, and are no hole
+	for _, name := range names { // zeros that are written ahead are not a hole
 		path := filepath.Join(dir, "wal", name, segment.FileName)
 		content, err := os.ReadFile(path)
 		if err != nil {
@@ -215,7 +216,7 @@ func TestAStartReadsASegmentOnce(t *testing.T) {
 		read[filepath.Base(filepath.Dir(f.Name()))] += n
 		return n, err
 	})
-	mustClose(t, open(t, dir, o))
+	mustClose(t, openLog(t, dir, o))
 	for _, name := range names {
 		if n := read[name]; n < size || n > size+size/8 {
 			t.Errorf("%d bytes were read of %s, which has %d", n, name, size)

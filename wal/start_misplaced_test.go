@@ -15,8 +15,8 @@ import (
 
 const sector = 512
 
-// misplacements lists everything that a disk can do to one or two sectors of a
-// file, given another file whose sectors may turn up in it.
+// misplacements returns each content that a disk can make of a file by misplacing or
+// losing one or two sectors. Sectors of other may appear in it.
 func misplacements(file, other []byte) (all map[string][]byte) {
 	all = map[string][]byte{}
 	part := func(b []byte, i int) []byte { return b[min(len(b), i*sector):min(len(b), (i+1)*sector)] }
@@ -44,13 +44,13 @@ func misplacements(file, other []byte) (all map[string][]byte) {
 	return all
 }
 
-// TestMisplacedSectorsCostOnlyWhatIsNowhere asserts that every record whose frame is
-// somewhere in the file is shipped once, and every other one noted.
-func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
+// TestMisplacedSectorsLoseOnlyMissingFrames asserts that each record whose frame is
+// somewhere in the file is shipped once, and each other record is noted.
+func TestMisplacedSectorsLoseOnlyMissingFrames(t *testing.T) {
 	const n = 35
 	fill := func(from int) (dir string, file []byte, ends []int64) {
 		t.Helper()
-		l := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+		l := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
 		for i := range n {
 			mustAppend(t, l, Record{Usage: usage(from + i)})
 		}
@@ -85,7 +85,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 						lost = append(lost, uint64(i+1))
 					}
 				}
-				if !sealed { // what is missing behind the last one looks like a torn tail
+				if !sealed { // missing records after the last one look like a torn tail
 					lost = slices.DeleteFunc(lost, func(seq uint64) bool { return seq > want[len(want)-1] })
 				}
 				copied := memoryDir(t)
@@ -107,7 +107,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 				}
 				inspected := examined(t, copied, name)
 
-				l := open(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
+				l := openLog(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
 				if got := shipAll(t, l); !slices.Equal(got, want) {
 					t.Errorf("shipped %v, want %v", got, want)
 				}
@@ -123,7 +123,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 	}
 }
 
-// examined lists the seqs that an Inspector finds in a segment.
+// examined returns the seqs that an Inspector finds in a segment.
 func examined(t *testing.T, dir, name string) (seqs []uint64) {
 	t.Helper()
 	i, err := Inspect(dir)
@@ -151,10 +151,10 @@ func examined(t *testing.T, dir, name string) (seqs []uint64) {
 func uvarint(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 
 // TestASectorOfTheNextSegmentHidesNoLoss: the first frame of a segment is that of the
-// next one, and its name is right all the same.
+// next one, although its name is right.
 func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(0)})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
@@ -169,10 +169,10 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the rest is part of this sector, too
+	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the sector also contains the rest of the file
 		t.Fatal(err)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	if got := shipAll(t, l); !slices.Equal(got, []uint64{3}) {
 		t.Errorf("shipped %v", got)
 	}
@@ -181,12 +181,12 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	}
 }
 
-// TestASectorOfAnotherSegmentHidesNoLossOfARemoval: a crash has interrupted the removal of
-// a segment whose first sector is that of one that is there.
+// TestASectorOfAnotherSegmentHidesNoLossOfARemoval: a crash interrupted the removal of
+// a segment whose first sector is that of an existing segment.
 func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	const n = 20 // records of a frame, which no sector holds
+	l := openLog(t, dir, Options{})
+	const n = 20 // records per frame, so that a frame exceeds a sector
 	for i := range 4 {
 		var recs []*Record
 		for k := range n {
@@ -213,7 +213,7 @@ func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	if err := errors.Join(os.WriteFile(sealed[2].path(), file, 0o640), os.Rename(sealed[2].dir, sealed[2].dir+damagedSuffix)); err != nil {
 		t.Fatal(err)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	all := seqsTo(4 * n)
 	if got := shipAll(t, l); !slices.Equal(got, slices.Concat(all[:2*n], all[3*n:])) {
 		t.Errorf("shipped %v", got)
@@ -223,12 +223,12 @@ func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	}
 }
 
-// TestASectorOfAShippedSegmentCostsOnlyWhatItCovers: the first frame is that of a
-// segment that is not there any more, and the rest is right.
-func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+// TestASectorOfAShippedSegmentLosesOnlyWhatItCovers: the first frame is that of a
+// segment that no longer exists, and the rest is right.
+func TestASectorOfAShippedSegmentLosesOnlyWhatItCovers(t *testing.T) {
 	const n = 35
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	for i := range 2 * n {
 		if mustAppend(t, l, Record{Usage: usage(i)}); i%n == n-1 {
 			mustSeal(t, l)
@@ -249,7 +249,7 @@ func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	got := shipAll(t, l)
 	noted, _ := notedSeqs(t, l)
 	if all := slices.Sorted(slices.Values(slices.Concat(got, noted))); len(all) != n || len(got) < n-10 || len(noted) == 0 {

@@ -9,7 +9,7 @@ import (
 
 // isPiece reports whether s contains every intact record of p. It returns false if p has no
 // intact record or can't be read completely, because its records may be nowhere else.
-func (l *Log) isPiece(p, s *named) (bool, error) {
+func (l *Log) isPiece(p, s *foundDir) (bool, error) {
 	w := l.read(p)
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
 		return false, nil //nolint:nilerr // unreadable records may be in no other segment
@@ -19,43 +19,43 @@ func (l *Log) isPiece(p, s *named) (bool, error) {
 
 // resolveOverlap resolves the conflict between the first two segments of all, which claim
 // the same records. It returns the segments that are left.
-func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
+func (l *Log) resolveOverlap(found *foundDirs, all []*foundDir) ([]*foundDir, error) {
 	a, b := all[0], all[1]
 	wa, wb := l.read(a), l.read(b)
-	leaveB := func() ([]*named, error) {
+	leaveB := func() ([]*foundDir, error) {
 		// The next start may be able to read the file.
-		if why := errors.Join(a.failed, b.failed, a.unread(), b.unread()); !b.sealed && why != nil {
-			return withoutNamed(all, b), l.leaveSegment(b, found, why) // the active segment must not get its name
+		if why := errors.Join(a.fileError, b.fileError, a.pagesError(), b.pagesError()); !b.sealed && why != nil {
+			return withoutEntry(all, b), l.leaveSegment(b, found, why) // the active segment must not get its name
 		}
-		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
-			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
-		return withoutNamed(all, b), nil
+		l.reportFinding(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
+			"segment", b.name, "other", a.name, "error", errors.Join(a.fileError, b.fileError))
+		return withoutEntry(all, b), nil
 	}
-	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
-		empty := side.lacks.plain || errors.Is(side.lacks.failed, fs.ErrNotExist)
+	for _, side := range []struct{ has, lacks *foundDir }{{a, b}, {b, a}} {
+		empty := side.lacks.isFile || errors.Is(side.lacks.fileError, fs.ErrNotExist)
 		if w := l.read(side.has); empty && w != nil && w.IsWhole(side.lacks.first, side.lacks.last) {
-			l.found(FoundStray, slog.LevelWarn, "put aside what has the name of a segment and no records: another segment has them",
+			l.reportFinding(FoundStray, slog.LevelWarn, "put aside what has the name of a segment and no records: another segment has them",
 				"path", filepath.Join(l.dir, side.lacks.name), "segment", side.has.name)
-			return withoutNamed(all, side.lacks), l.putAside(filepath.Join(l.dir, side.lacks.name), errInTheWay)
+			return withoutEntry(all, side.lacks), l.putAside(filepath.Join(l.dir, side.lacks.name), errInTheWay)
 		}
 	}
 	if wa == nil || wb == nil {
 		return leaveB()
 	}
-	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
+	for _, side := range []struct{ has, lacks *foundDir }{{a, b}, {b, a}} {
 		in, err := l.isPiece(side.lacks, side.has)
 		if err != nil {
 			return nil, err
 		}
 		if in {
-			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment: another has all of its records (as after an interrupted salvage)",
+			l.reportFinding(FoundSalvage, slog.LevelWarn, "deleted a segment: another has all of its records (as after an interrupted salvage)",
 				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
-			return withoutNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
+			return withoutEntry(all, side.lacks), l.deleteRedundant(side.lacks.name)
 		}
 	}
-	for _, s := range []*named{a, b} {
-		if s.scan.Unread != nil && s.sound && s.sealed {
-			return withoutNamed(all, s), l.renameUnread(found, s)
+	for _, s := range []*foundDir{a, b} {
+		if s.scan.Unread != nil && s.validName && s.sealed {
+			return withoutEntry(all, s), l.renameUnread(found, s)
 		}
 	}
 	if wa.Unread != nil || wb.Unread != nil {
@@ -65,24 +65,24 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	if wb.Count() > wa.Count() {
 		aside = a
 	}
-	l.found(FoundMisnamed, slog.LevelError, "put aside a segment: another claims some of its records and has more",
+	l.reportFinding(FoundMisnamed, slog.LevelError, "put aside a segment: another claims some of its records and has more",
 		"segment", aside.name, "records", aside.scan.Count())
-	return withoutNamed(all, aside), l.quarantineDir(aside.name)
+	return withoutEntry(all, aside), l.quarantineDir(aside.name)
 }
 
 // renameUnread renames a segment that the disk can't read completely to .unread, because an
 // interrupted salvage saved the other segment from it. The rest is read again.
-func (l *Log) renameUnread(found *names, s *named) error {
-	l.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",
+func (l *Log) renameUnread(found *foundDirs, s *foundDir) error {
+	l.reportFinding(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",
 		"segment", s.name, "error", s.scan.Unread)
 	first, last, _, _ := parseName(s.name)
-	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}
+	u := &foundDir{name: unreadName(first, last), first: first, last: last, sealed: true, validName: true, run: s.run}
 	found.unread = append(found.unread, u)
 	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
 }
 
-// deleteExamined deletes a segment whose records another segment contains.
-func (b *base) deleteExamined(name string) error {
+// deleteRedundant deletes a segment whose records another segment contains.
+func (b *base) deleteRedundant(name string) error {
 	dir := filepath.Join(b.dir, name)
 	if err := b.markDirGone(dir); err != nil {
 		return err

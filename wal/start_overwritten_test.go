@@ -11,10 +11,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestItStartsWhateverHasTheNameOfASegment puts files and directories of others in the
-// range of an unsealed segment, and where one was shipped.
+// TestItStartsWhateverHasTheNameOfASegment puts stray files and directories in the
+// range of an unsealed segment, and in that of a shipped one.
 func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
-	whole, names := namedDir(t) // five sealed segments, and 16 and 17 in the active one
+	whole, names := killedDir(t) // five sealed segments, and 16 and 17 in the active one
 	for _, place := range []string{segment.ActiveName(17), segment.SealedName(17, 18), segment.ActiveName(14), segment.ActiveName(4), segment.ActiveName(5), segment.SealedName(16, 17)} {
 		for _, file := range []string{"", ".", "x", segment.FileName} {
 			for _, shipped := range []bool{false, true} {
@@ -22,7 +22,7 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 					t.Parallel()
 					dir := memoryDir(t)
 					copyDir(t, whole, dir)
-					want := seqsTo(nameRecords)
+					want := seqsTo(killedDirRecords)
 					if shipped {
 						want = without(want, []uint64{4, 5, 6})
 						if err := os.RemoveAll(filepath.Join(dir, "wal", names[1])); err != nil {
@@ -35,9 +35,9 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 						}
 					}
 					if file != "" {
-						putInTheWay(t, filepath.Join(dir, "wal", place, file))
+						putForeignFile(t, filepath.Join(dir, "wal", place, file))
 					}
-					l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+					l := openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
 					mustSeal(t, l)
 					if got := shipAll(t, l); !slices.Equal(got, want) {
 						t.Errorf("shipped %v, want %v", got, want)
@@ -45,16 +45,16 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 					if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 						t.Errorf("notes %v, %v", notes, err)
 					}
-					mustAppend(t, l, Record{Usage: usage(nameRecords)})
+					mustAppend(t, l, Record{Usage: usage(killedDirRecords)})
 					if file != "" {
-						checkQuarantined(t, l, []byte(inTheWay))
+						checkQuarantined(t, l, []byte(foreignContent))
 					}
 					mustClose(t, l)
-					l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+					l = openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
 					if found := findings(l); len(found) > 0 {
 						t.Errorf("the second start found %v", found)
 					}
-					if got := shipAll(t, l); !slices.Equal(got, []uint64{nameRecords + 1}) {
+					if got := shipAll(t, l); !slices.Equal(got, []uint64{killedDirRecords + 1}) {
 						t.Errorf("the second start ships %v", got)
 					}
 				})
@@ -63,14 +63,14 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 	}
 }
 
-// TestAStrangerHidesNoRecordOfASegmentWithoutItsFile has both a sealed segment that lost
-// its file and an unsealed name without a file claim the same records.
-func TestAStrangerHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
-	whole, names := namedDir(t)
+// TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile: a sealed segment without its
+// file and an unsealed name without a file claim the same records.
+func TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
+	whole, names := killedDir(t)
 	for name, c := range map[string]struct {
-		lost    int // which segment has no file
+		lost    int // index of the segment without its file
 		place   string
-		without []int // were shipped
+		without []int // indexes of shipped segments
 		noted   []uint64
 	}{
 		"the last segment":       {4, segment.ActiveName(14), []int{5}, []uint64{13, 14, 15}},
@@ -89,23 +89,23 @@ func TestAStrangerHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
 			if err = errors.Join(err, os.Mkdir(filepath.Join(log, c.place), 0o750)); err != nil {
 				t.Fatal(err)
 			}
-			putInTheWay(t, filepath.Join(log, c.place, "x"))
-			l := open(t, dir, Options{Node: "edge-1"})
+			putForeignFile(t, filepath.Join(log, c.place, "x"))
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}
 			checkLedger(t, l)
-			checkQuarantined(t, l, []byte(inTheWay))
+			checkQuarantined(t, l, []byte(foreignContent))
 		})
 	}
 }
 
-// TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs has a disk write the only sector of
-// a segment over that of an unsealed one.
+// TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs writes the only sector of a
+// segment over that of an unsealed one.
 func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	const shipped, open1, open2 = 0, 1, 2
 	dir := memoryDir(t)
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	files := make([][]byte, 3)
 	dirs := []string{segment.SealedName(1, 3), segment.ActiveName(12), segment.ActiveName(14)}
 	for i := range 14 {
@@ -127,16 +127,16 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	}
 	mustClose(t, l)
 	for name, c := range map[string]struct {
-		there       []int // unsealed segments
+		there       []int // segments to copy
 		over        []byte
 		want, noted []uint64
 		next        uint64
 	}{
-		"alone":                   {there: []int{open1}, over: files[shipped], next: 12},
-		"alone, the last":         {there: []int{open2}, over: files[shipped], next: 14},
-		"another goes on":         {there: []int{open1, open2}, over: files[shipped], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
-		"the one that goes on":    {there: []int{open1, open2}, over: files[open2], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
-		"beside the sealed owner": {there: []int{shipped, open1}, over: files[shipped], want: []uint64{1, 2, 3}, next: 12},
+		"the only segment":           {there: []int{open1}, over: files[shipped], next: 12},
+		"the only segment, the last": {there: []int{open2}, over: files[shipped], next: 14},
+		"another segment continues":  {there: []int{open1, open2}, over: files[shipped], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"the segment that continues": {there: []int{open1, open2}, over: files[open2], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"beside the sealed owner":    {there: []int{shipped, open1}, over: files[shipped], want: []uint64{1, 2, 3}, next: 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,22 +156,22 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "wal", identityName), identity, 0o640); err != nil {
 				t.Fatal(err)
 			}
-			l := open(t, dir, Options{Node: "edge-1"})
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if got := shipAll(t, l); !slices.Equal(got, c.want) {
 				t.Errorf("shipped %v, want %v", got, c.want)
 			}
 			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}
-			if !somewhere(t, c.over, []string{filepath.Join(l.dir, quarantineName)}) {
-				t.Error("what the disk wrote is not in the quarantine")
+			if !anyFileContains(t, c.over, []string{filepath.Join(l.dir, quarantineName)}) {
+				t.Error("the overwriting bytes are not in the quarantine")
 			}
 			if n := l.Stats().Findings[FoundNoRecords]; n == 0 && len(c.noted) == 0 {
 				t.Errorf("findings %v", findings(l))
 			}
 			mustAppend(t, l, Record{Usage: usage(int(c.next - 1))})
 			mustClose(t, l)
-			l = open(t, dir, Options{Node: "edge-1"})
+			l = openLog(t, dir, Options{Node: "edge-1"})
 			if found := findings(l); len(found) > 0 {
 				t.Errorf("the second start found %v", found)
 			}
@@ -182,12 +182,12 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	}
 }
 
-// TestASectorOverAnUnsealedSegmentCostsOnlyWhatItCovers has a disk write a sector of a
-// segment that was shipped over the first one of an unsealed segment, whose name differs
-// in one digit: the frames behind the sector tell which is right.
-func TestASectorOverAnUnsealedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+// TestASectorOverAnUnsealedSegmentLosesOnlyWhatItCovers writes a sector of a shipped
+// segment over the first sector of an unsealed segment. The names differ in one digit,
+// and the frames after the sector show which name is right.
+func TestASectorOverAnUnsealedSegmentLosesOnlyWhatItCovers(t *testing.T) {
 	const shipped, last = 10, 45
-	running := open(t, t.TempDir(), Options{Node: "edge-1"})
+	running := openLog(t, t.TempDir(), Options{Node: "edge-1"})
 	for i := range last {
 		if mustAppend(t, running, Record{Usage: usage(i)}); i == shipped-1 {
 			mustSeal(t, running)
@@ -209,7 +209,7 @@ func TestASectorOverAnUnsealedSegmentCostsOnlyWhatItCovers(t *testing.T) {
 	if err := errors.Join(os.WriteFile(path, file, 0o640), os.RemoveAll(owner)); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	got := shipAll(t, l)
 	noted, _ := notedSeqs(t, l)
 	if all := slices.Concat(noted, got); len(noted) == 0 || len(noted) > sector/64 || !slices.Equal(all, seqsTo(last)[shipped:]) {

@@ -28,7 +28,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		return 0, err
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
-		known := slices.Clone(l.gone)
+		known := slices.Clone(l.goneNames)
 		for _, s := range slices.Concat(found.removals, found.unread, found.segments) {
 			known = append(known, s.name)
 		}
@@ -50,19 +50,19 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		}
 	}
 	for _, s := range found.removals {
-		found.above(l.resumeRemoval(s, &found))
+		found.raiseNextSeq(l.resumeRemoval(s, &found))
 	}
 	for _, u := range found.unread {
-		found.above(u.last)
+		found.raiseNextSeq(u.last)
 		if err := l.addUnread(u, &found); err != nil {
 			return 0, fmt.Errorf("segment %s: %w", u.name, err)
 		}
 	}
 	for _, s := range l.shelf.unread {
-		found.above(s.last)
+		found.raiseNextSeq(s.last)
 	}
 	// If a segment has lost its file, only its loss note has its seqs.
-	if err := l.losses.count(func(n LossNote) { found.above(n.LastSeq) }); err != nil {
+	if err := l.losses.count(func(n LossNote) { found.raiseNextSeq(n.LastSeq) }); err != nil {
 		l.opts.Logger.Error("can't list the loss notes: this is tried again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
 		l.losses.waiting.Add(1) // a nonzero count makes the shipper list them again
 	}
@@ -88,10 +88,10 @@ func (l *Log) clearPlaces() error {
 			return err
 		}
 	}
-	stockReserve(l.disk, reserve)
+	ensureReserve(l.disk, reserve)
 	spool := filepath.Join(l.dataDir, spoolName)
 	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
-		l.found(FoundStray, slog.LevelWarn, "put aside what is not the spool: it was in its place", "path", spool)
+		l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not the spool: it was in its place", "path", spool)
 		if err := l.putAside(spool, errInTheWay); err != nil {
 			return err
 		}
@@ -116,7 +116,7 @@ func (l *Log) putAsideAgain(dir string) error {
 }
 
 // recoverSegment lists a segment. If a crash left it open, it seals it first.
-func (l *Log) recoverSegment(s *named, found *names) error {
+func (l *Log) recoverSegment(s *foundDir, found *foundDirs) error {
 	last, dir := s.last, filepath.Join(l.dir, s.name)
 	if !s.sealed {
 		var err error
@@ -124,7 +124,7 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 			return err
 		}
 	}
-	found.above(max(s.first-1, last))
+	found.raiseNextSeq(max(s.first-1, last))
 	if last == 0 {
 		l.leftovers = append(l.leftovers, s.name) // it has no record
 		return nil
@@ -135,42 +135,42 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 // leaveSegment leaves a segment that can't be read or renamed to the next start, if this
 // start tolerates the error. The segment's records are neither shipped nor lost. An
 // unsealed one is renamed to .tail, with as many seqs as it may contain.
-func (l *Log) leaveSegment(s *named, found *names, why error) error {
+func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 	if !l.tolerates(why) {
 		return why
 	}
-	l.found(FoundUnreadable, slog.LevelError, "left a segment in its place: it can't be read or renamed, and the next start tries again (check its owner, its mode, and the disk)",
+	l.reportFinding(FoundUnreadable, slog.LevelError, "left a segment in its place: it can't be read or renamed, and the next start tries again (check its owner, its mode, and the disk)",
 		"segment", s.name, "error", why)
-	found.left = append(found.left, s)
+	found.leftInPlace = append(found.leftInPlace, s)
 	dir := filepath.Join(l.dir, s.name)
 	u := &Segment{
 		shelf: l.shelf, dir: dir, first: s.first, last: s.last, sealedAt: time.Now(),
-		uncertain: !s.sealed || strings.HasSuffix(s.name, tailSuffix),
-		held:      true, // evicting it would make no room
+		countUncertain: !s.sealed || strings.HasSuffix(s.name, tailSuffix),
+		held:           true, // evicting it would make no room
 	}
 	if !s.sealed {
-		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
-		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.link && l.disk.RenameDurably(dir, tail) == nil {
+		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.nextAfter(s).first) - 1
+		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.isLink && l.disk.RenameDurably(dir, tail) == nil {
 			u.dir = tail
 		}
 	}
 	if u.last == 0 { // neither its name nor its content shows its last seq
 		u.last = u.first
 	}
-	found.above(u.last)
-	l.leave(u.dir, why)
-	l.queue.recovered(u.counted(), pending)
-	l.shelf.enterUnread(u)
+	found.raiseNextSeq(u.last)
+	l.listLeft(u.dir, why)
+	l.queue.countRecovered(u.ledgerCount(), pending)
+	l.shelf.addUnread(u)
 	return nil
 }
 
 // nextAttempts is how often a start reads next/ before it treats it as unreadable.
 const nextAttempts = 3
 
-// nameNext returns the first seq of next/ if that contains whole frames. It does so only if
-// a power loss undid the rename that made it active. Otherwise nameNext deletes the
-// directory, or puts it aside, and returns 0.
-func (l *Log) nameNext() (first uint64, err error) {
+// recoverNext returns the first seq of next/ if that contains whole frames. It does so
+// only if a power loss undid the rename that made it active. Otherwise recoverNext
+// deletes the directory, or puts it aside, and returns 0.
+func (l *Log) recoverNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
 	for range nextAttempts - 1 { // the next start does not read an entry that was put aside
@@ -183,11 +183,11 @@ func (l *Log) nameNext() (first uint64, err error) {
 		if !l.tolerates(err) {
 			return 0, err
 		}
-		l.found(FoundStray, slog.LevelError, "put aside a prepared segment: it can't be read", "segment", nextName, "error", err)
+		l.reportFinding(FoundStray, slog.LevelError, "put aside a prepared segment: it can't be read", "segment", nextName, "error", err)
 		return 0, l.putAside(dir, err)
 	}
 	if len(w.Pieces) == 0 && w.Unread != nil {
-		l.found(FoundUnreadable, slog.LevelError, "put aside a prepared segment: the disk can't read it (check the disk)",
+		l.reportFinding(FoundUnreadable, slog.LevelError, "put aside a prepared segment: the disk can't read it (check the disk)",
 			"segment", nextName, "error", w.Unread)
 		return 0, l.putAside(dir, w.Unread)
 	}
@@ -195,15 +195,15 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, l.deleteNext(dir, w)
 	}
 	first = w.Pieces[0].First
-	l.found(FoundUnnamedNext, slog.LevelWarn, "named the prepared segment: it has records, so a power loss undid its rename", "first_seq", first)
+	l.reportFinding(FoundUnnamedNext, slog.LevelWarn, "named the prepared segment: it has records, so a power loss undid its rename", "first_seq", first)
 	return first, nil
 }
 
-// loseSegment notes the records of a segment without a file as lost, and puts its directory
-// aside.
-func (l *Log) loseSegment(dir string, first, last uint64) error {
-	l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", last-first+1)
-	if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
+// noteLostSegment notes the records of a segment without a file as lost, and puts its
+// directory aside.
+func (l *Log) noteLostSegment(dir string, first, last uint64) error {
+	l.reportFinding(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", last-first+1)
+	if err := l.noteMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
 		return err
 	}
 	return l.putAside(dir, errors.New("its file is missing"))
@@ -216,12 +216,12 @@ func (l *Log) addRecovered(dir string, first, last uint64) error {
 	path := filepath.Join(dir, segment.FileName)
 	size, sealedAt, err := l.statSegment(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l.loseSegment(dir, first, last)
+		return l.noteLostSegment(dir, first, last)
 	}
 	if err != nil {
 		return err
 	}
-	l.queue.recovered(count, pending)
-	l.shelf.enter(&Segment{shelf: l.shelf, dir: dir, first: first, last: last, bytes: size, sealedAt: sealedAt})
+	l.queue.countRecovered(count, pending)
+	l.shelf.addFound(&Segment{shelf: l.shelf, dir: dir, first: first, last: last, bytes: size, sealedAt: sealedAt})
 	return nil
 }

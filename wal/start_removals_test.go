@@ -9,18 +9,18 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole interrupts the eviction of a segment of
-// which the disk has forgotten the last records.
+// TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole interrupts the eviction of a segment
+// whose last records the disk has lost.
 func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
-	whole, names := namedDir(t)
+	whole, names := killedDir(t)
 	for name, c := range map[string]struct {
-		without string // was shipped
-		as      string // the evicted one's name
+		without string // name of a shipped segment
+		as      string // name of the evicted segment
 		noted   []uint64
 	}{
-		"another continues":      {"", names[1], []uint64{4, 5, 6}},
-		"the next was shipped":   {names[2], names[1], []uint64{4, 5, 6}},
-		"the next tells the end": {"", segment.SealedName(4, 9), []uint64{4, 5, 6}},
+		"another continues":           {"", names[1], []uint64{4, 5, 6}},
+		"the next was shipped":        {names[2], names[1], []uint64{4, 5, 6}},
+		"the next name gives the end": {"", segment.SealedName(4, 9), []uint64{4, 5, 6}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -39,7 +39,7 @@ func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
 			if err := os.Rename(filepath.Join(log, names[1]), filepath.Join(log, c.as+evictedSuffix)); err != nil {
 				t.Fatal(err)
 			}
-			l := open(t, dir, Options{Node: "edge-1"})
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}

@@ -13,15 +13,15 @@ import (
 	"collectord/wal/vfs"
 )
 
-// nameRecords is how many records namedDir has.
-const nameRecords = 17
+// killedDirRecords is the number of records in killedDir.
+const killedDirRecords = 17
 
-// namedDir is a log as kill -9 leaves it: five sealed segments of three records
-// each, and two records in the active one.
-func namedDir(t *testing.T) (dir string, names []string) {
+// killedDir returns a data directory as kill -9 leaves it, with five sealed segments of
+// three records each and two records in the active one.
+func killedDir(t *testing.T) (dir string, names []string) {
 	t.Helper()
-	l := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
-	for i := range nameRecords {
+	l := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+	for i := range killedDirRecords {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		if i%3 == 2 {
 			mustSeal(t, l)
@@ -33,10 +33,10 @@ func namedDir(t *testing.T) (dir string, names []string) {
 	return dir, append(names, segment.ActiveName(16))
 }
 
-// memoryDir is a directory in which a sync takes no time, if there is one.
+// memoryDir returns a directory, in memory if possible, where a sync takes no time.
 func memoryDir(t *testing.T) string {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()
@@ -52,12 +52,12 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// whole opens and ships a log, and asserts that each of its records is in a sealed
-// segment, once, or in the quarantine and noted as lost, or outside of the log, where
-// it was left.
-func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
+// checkNothingLost opens and ships a log. It asserts that each record is in a sealed
+// segment, exactly once, or in the quarantine and noted as lost, or outside of the log,
+// where it was left.
+func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
 	t.Helper()
-	l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+	l = openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
 	if err := l.Seal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 	segments, _ := l.Sealed()
 	for _, s := range segments {
 		if _, err := s.Header(); errors.Is(err, vfs.ErrNotRegular) {
-			continue // waits for somebody to put it in order
+			continue // an administrator has to act
 		}
 		for _, err := range s.Records() {
 			if err != nil {
@@ -86,7 +86,7 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 				break
 			}
 			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-				t.Errorf("seq %d holds %s", r.Seq, r.Usage)
+				t.Errorf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 			seen[int(r.Seq-1)]++
 		}
@@ -96,26 +96,26 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 		t.Error(err)
 	}
 	for _, n := range notes {
-		for seq := n.FirstSeq; seq <= min(n.LastSeq, nameRecords); seq++ {
+		for seq := n.FirstSeq; seq <= min(n.LastSeq, killedDirRecords); seq++ {
 			if seen[int(seq-1)] > 0 {
 				t.Errorf("record %d is noted as lost and shipped", seq)
 			}
 		}
 	}
-	for i := range nameRecords {
+	for i := range killedDirRecords {
 		switch {
 		case seen[i] > 1:
 			t.Errorf("record %d is shipped %d times", i+1, seen[i])
-		case seen[i] == 0 && !somewhere(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
-			t.Errorf("record %d vanished", i+1)
+		case seen[i] == 0 && !anyFileContains(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
+			t.Errorf("record %d is neither shipped nor in a file", i+1)
 		}
 	}
 	checkLedger(t, l)
 	return len(seen), l
 }
 
-// somewhere reports whether a file below one of the directories holds b.
-func somewhere(t *testing.T, b []byte, dirs []string) (found bool) {
+// anyFileContains reports whether a file below one of the directories contains b.
+func anyFileContains(t *testing.T, b []byte, dirs []string) (found bool) {
 	t.Helper()
 	for _, dir := range dirs {
 		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -132,8 +132,8 @@ func somewhere(t *testing.T, b []byte, dirs []string) (found bool) {
 	return found
 }
 
-// count is how many files below the directories hold b.
-func count(t *testing.T, b []byte, dirs ...string) (n int) {
+// countFilesWith returns the number of files below the directories that contain b.
+func countFilesWith(t *testing.T, b []byte, dirs ...string) (n int) {
 	t.Helper()
 	for _, dir := range dirs {
 		real, err := filepath.EvalSymlinks(dir)
@@ -142,7 +142,7 @@ func count(t *testing.T, b []byte, dirs ...string) (n int) {
 		}
 		for _, below := range []string{real, filepath.Join(real, "wal")} {
 			if resolved, err := filepath.EvalSymlinks(below); err == nil && resolved == below && below != real {
-				continue // counted
+				continue // already counted
 			}
 			_ = filepath.WalkDir(below, func(path string, e fs.DirEntry, err error) error {
 				if err == nil && e.Type().IsRegular() {

@@ -12,14 +12,14 @@ import (
 
 // TestAWrongDigitInANameLosesNothing changes each digit of each name in turn.
 func TestAWrongDigitInANameLosesNothing(t *testing.T) {
-	dir, names := namedDir(t)
+	dir, names := killedDir(t)
 	for _, name := range names {
 		for i := range name {
 			if name[i] == '-' {
 				continue
 			}
-			for _, by := range []byte{1, 9} {
-				wrong := name[:i] + string('0'+(name[i]-'0'+by)%10) + name[i+1:]
+			for _, delta := range []byte{1, 9} {
+				wrong := name[:i] + string('0'+(name[i]-'0'+delta)%10) + name[i+1:]
 				t.Run(fmt.Sprintf("%s for %s", wrong, name), func(t *testing.T) {
 					t.Parallel()
 					copied := memoryDir(t)
@@ -27,13 +27,13 @@ func TestAWrongDigitInANameLosesNothing(t *testing.T) {
 					if err := os.Rename(filepath.Join(copied, "wal", name), filepath.Join(copied, "wal", wrong)); err != nil {
 						t.Fatal(err)
 					}
-					n, l := whole(t, copied)
-					if notes, _ := l.Losses(); n != nameRecords || len(notes) > 0 {
-						t.Errorf("%d of %d records are shipped, notes %+v", n, nameRecords, notes)
+					n, l := checkNothingLost(t, copied)
+					if notes, _ := l.Losses(); n != killedDirRecords || len(notes) > 0 {
+						t.Errorf("%d of %d records are shipped, notes %+v", n, killedDirRecords, notes)
 					}
 					mustClose(t, l)
-					if n, _ = whole(t, copied); n != nameRecords {
-						t.Errorf("after another start %d of %d records are shipped", n, nameRecords)
+					if n, _ = checkNothingLost(t, copied); n != killedDirRecords {
+						t.Errorf("after another start %d of %d records are shipped", n, killedDirRecords)
 					}
 				})
 			}
@@ -41,20 +41,21 @@ func TestAWrongDigitInANameLosesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingInTheLogDirectoryIsDeletedForItsName puts all sorts of things there.
+// TestNothingInTheLogDirectoryIsDeletedForItsName puts stray entries of all kinds
+// there.
 func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
-	must := func(t *testing.T, err error) {
+	check := func(t *testing.T, err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	dir, names := namedDir(t)
+	dir, names := killedDir(t)
 	foreign := []byte("somebody else's")
 	put := func(t *testing.T, path string) {
 		t.Helper()
-		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
-		must(t, os.WriteFile(path, foreign, 0o600))
+		check(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		check(t, os.WriteFile(path, foreign, 0o600))
 	}
 	for _, row := range []struct {
 		name  string
@@ -63,9 +64,9 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 	}{
 		{"names swapped", true, func(t *testing.T, log, _ string) {
 			a, b := filepath.Join(log, names[1]), filepath.Join(log, names[3])
-			must(t, os.Rename(a, a+"x"))
-			must(t, os.Rename(b, a))
-			must(t, os.Rename(a+"x", b))
+			check(t, os.Rename(a, a+"x"))
+			check(t, os.Rename(b, a))
+			check(t, os.Rename(a+"x", b))
 		}},
 		{"a copy under the name of another range", true, func(t *testing.T, log, _ string) {
 			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(41, 43)))
@@ -80,18 +81,18 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, segment.SealedName(16, 17)))
 		}},
 		{"a segment under the name of the directory for pieces", false, func(t *testing.T, log, _ string) {
-			must(t, os.MkdirAll(filepath.Join(log, salvageName), 0o700))
-			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, salvageName, names[1])))
+			check(t, os.MkdirAll(filepath.Join(log, salvageName), 0o700))
+			check(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, salvageName, names[1])))
 		}},
 		{"a segment under the name of the next one", true, func(t *testing.T, log, _ string) {
-			must(t, os.RemoveAll(filepath.Join(log, nextName)))
-			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, nextName)))
+			check(t, os.RemoveAll(filepath.Join(log, nextName)))
+			check(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, nextName)))
 		}},
-		{"a next that holds bytes that do not check out", true, func(t *testing.T, log, _ string) {
+		{"a prepared segment with damaged bytes", true, func(t *testing.T, log, _ string) {
 			path := filepath.Join(log, nextName, segment.FileName)
 			b, err := os.ReadFile(path)
-			must(t, err)
-			must(t, os.WriteFile(path, append(b[:200], foreign...), 0o600))
+			check(t, err)
+			check(t, os.WriteFile(path, append(b[:200], foreign...), 0o600))
 		}},
 		{"files beside those of segments", true, func(t *testing.T, log, _ string) {
 			for _, name := range append(names, nextName) {
@@ -110,54 +111,54 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 		}},
 		{"links with the names of directories", true, func(t *testing.T, log, aside string) {
 			put(t, filepath.Join(aside, segment.FileName))
-			must(t, os.RemoveAll(filepath.Join(log, nextName)))
+			check(t, os.RemoveAll(filepath.Join(log, nextName)))
 			for _, name := range []string{segment.ActiveName(18), segment.ActiveName(19), segment.SealedName(32, 33) + goneSuffix, salvageName, nextName} {
-				must(t, os.Symlink(aside, filepath.Join(log, name)))
+				check(t, os.Symlink(aside, filepath.Join(log, name)))
 			}
 		}},
 		{"links with the names of files", true, func(t *testing.T, log, aside string) {
 			target := filepath.Join(aside, "target")
 			put(t, target)
-			must(t, os.Remove(filepath.Join(log, lostName, reserveName)))
+			check(t, os.Remove(filepath.Join(log, lostName, reserveName)))
 			for _, name := range []string{identityName + ".tmp", lostName + "/" + reserveName, "../LOCKED"} {
-				must(t, os.Symlink(target, filepath.Join(log, name)))
+				check(t, os.Symlink(target, filepath.Join(log, name)))
 			}
 		}},
 		{"a segment behind a link", false, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1])))
+			check(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(aside, "moved")))
+			check(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1])))
 		}},
 		{"a file of a segment behind a link", false, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[1], segment.FileName), filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1], segment.FileName)))
+			check(t, os.Rename(filepath.Join(log, names[1], segment.FileName), filepath.Join(aside, "moved")))
+			check(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1], segment.FileName)))
 		}},
 		{"the active segment's file behind a link", false, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[5], segment.FileName), filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], segment.FileName)))
+			check(t, os.Rename(filepath.Join(log, names[5], segment.FileName), filepath.Join(aside, "moved")))
+			check(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], segment.FileName)))
 		}},
 		{"a link in the place of a segment with another name", true, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(4, 7))))
-			must(t, os.Symlink(aside, filepath.Join(log, names[1])))
+			check(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(4, 7))))
+			check(t, os.Symlink(aside, filepath.Join(log, names[1])))
 		}},
 		{"a link in the place of what an unsealed segment becomes", true, func(t *testing.T, log, aside string) {
-			must(t, os.Symlink(aside, filepath.Join(log, segment.SealedName(16, nameRecords))))
+			check(t, os.Symlink(aside, filepath.Join(log, segment.SealedName(16, killedDirRecords))))
 		}},
 		{"the log behind a link", true, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(log, filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), log))
+			check(t, os.Rename(log, filepath.Join(aside, "moved")))
+			check(t, os.Symlink(filepath.Join(aside, "moved"), log))
 		}},
 		{"the data directory behind a link", true, func(t *testing.T, log, aside string) {
 			data := filepath.Dir(log)
-			must(t, os.Rename(data, filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), data))
+			check(t, os.Rename(data, filepath.Join(aside, "moved")))
+			check(t, os.Symlink(filepath.Join(aside, "moved"), data))
 		}},
-		{"strangers in the directory of the notes", true, func(t *testing.T, log, _ string) {
+		{"stray entries in the directory of the notes", true, func(t *testing.T, log, _ string) {
 			put(t, filepath.Join(log, lostName, "directory", "file"))
-			must(t, os.Symlink("nowhere", filepath.Join(log, lostName, "link")))
+			check(t, os.Symlink("nowhere", filepath.Join(log, lostName, "link")))
 		}},
 		{"a note under the name of another", true, func(t *testing.T, log, _ string) {
 			n := LossNote{Node: "edge-1", LogID: 1, FirstSeq: 101, LastSeq: 102, Reason: LossEvicted}
-			must(t, os.WriteFile(filepath.Join(log, lostName, segment.SealedName(101, 109)), n.encode(), 0o600))
+			check(t, os.WriteFile(filepath.Join(log, lostName, segment.SealedName(101, 109)), n.encode(), 0o600))
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -165,25 +166,25 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			data, aside := filepath.Join(memoryDir(t), "data"), memoryDir(t)
 			copyDir(t, dir, data)
 			row.spoil(t, filepath.Join(data, "wal"), aside)
-			strangers := count(t, foreign, data, aside)
+			strayFiles := countFilesWith(t, foreign, data, aside)
 			for range 2 {
-				n, l := whole(t, data, aside)
-				if row.all && n != nameRecords {
-					t.Errorf("%d of %d records are shipped", n, nameRecords)
+				n, l := checkNothingLost(t, data, aside)
+				if row.all && n != killedDirRecords {
+					t.Errorf("%d of %d records are shipped", n, killedDirRecords)
 				}
 				if row.all {
 					segments, _ := l.Sealed()
-					if err := segments[0].Remove(); err != nil { // and put in its place again
+					if err := segments[0].Remove(); err != nil { // and copy it back below
 						t.Error(err)
 					}
 					copyDir(t, filepath.Join(dir, "wal", names[0]), filepath.Join(l.dir, names[0]))
 				}
 				mustClose(t, l)
-				if now := count(t, foreign, data, aside); now != strangers {
-					t.Errorf("%d of %d files that are not ours are left", now, strangers)
+				if now := countFilesWith(t, foreign, data, aside); now != strayFiles {
+					t.Errorf("%d of %d stray files are left", now, strayFiles)
 				}
 			}
-			l := open(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			l := openLog(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
 			notes, err := l.Losses()
 			if err != nil {
 				t.Error(err)
@@ -194,15 +195,14 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 				}
 			}
 			if notes, _ = l.Losses(); len(notes) > 0 {
-				t.Errorf("notes are stored and still there: %+v", notes)
+				t.Errorf("notes remain after LossStored: %+v", notes)
 			}
 		})
 	}
 }
 
-// The daemon does not follow links in the place of its files in the data directory
-// either.
-func TestALockThatIsALinkMakesWay(t *testing.T) {
+// In the data directory, too, the daemon does not follow links in place of its files.
+func TestALockThatIsALinkIsPutAside(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -210,15 +210,15 @@ func TestALockThatIsALinkMakesWay(t *testing.T) {
 	if err := os.Symlink(target, filepath.Join(dir, "LOCK")); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	if other, err := Open(dir, Options{}); err == nil {
 		other.Close()
-		t.Error("a second one starts")
+		t.Error("a second daemon starts")
 	} else if !strings.Contains(err.Error(), "in use") {
 		t.Error(err)
 	}
 	if b, _ := os.ReadFile(target); string(b) != "x" {
-		t.Errorf("the target holds %q", b)
+		t.Errorf("the target contains %q, want x", b)
 	}
 	mustClose(t, l)
 }

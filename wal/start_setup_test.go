@@ -10,11 +10,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// crashed returns a data directory as kill -9 would leave it after n appends of
+// crashedDir returns a data directory as kill -9 would leave it after n appends of
 // one record each: an active segment that was never sealed.
-func crashed(t *testing.T, n int) (dir, file string) {
+func crashedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
-	l := open(t, t.TempDir(), Options{SegmentSize: 4 << 10})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 4 << 10})
 	for i := range n {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -26,18 +26,18 @@ func crashed(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 }
 
-// reopened opens dir, checks that it holds the usages 0 to n-1, and that it accepts
-// more and returns everything after another start.
-func reopened(t *testing.T, dir string, n int) {
+// checkReopened opens dir and asserts that it has the usages 0 to n-1, accepts another,
+// and returns all of them after another start.
+func checkReopened(t *testing.T, dir string, n int) {
 	t.Helper()
-	l := open(t, dir, Options{SegmentSize: 4 << 10})
+	l := openLog(t, dir, Options{SegmentSize: 4 << 10})
 	got := readAll(t, l)
 	if len(got) != n {
 		t.Fatalf("%d records, want %d", len(got), n)
 	}
 	for i, r := range got {
 		if !bytes.Equal(r.Usage, usage(i)) || r.Seq != uint64(i+1) {
-			t.Fatalf("record %d is %d: %s", i, r.Seq, r.Usage)
+			t.Fatalf("record %d has seq %d: %s", i, r.Seq, r.Usage)
 		}
 	}
 	if g := checkLedger(t, l); g.Recovered != uint64(n) {
@@ -45,15 +45,14 @@ func reopened(t *testing.T, dir string, n int) {
 	}
 	mustAppend(t, l, Record{Usage: usage(n)})
 	mustClose(t, l)
-	l = open(t, dir, Options{SegmentSize: 4 << 10})
+	l = openLog(t, dir, Options{SegmentSize: 4 << 10})
 	if got := readAll(t, l); len(got) != n+1 || !bytes.Equal(got[n].Usage, usage(n)) {
 		t.Fatalf("%d records after one more, want %d", len(got), n+1)
 	}
 	mustClose(t, l)
 }
 
-// frameEnds lists the offsets behind the header and behind each frame. Zeros may
-// follow.
+// frameEnds returns the end of the header and of each frame. Zeros may follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
 	header, err := segment.ReadHeader(vfs.OSDisk(), path)
@@ -64,13 +63,13 @@ func frameEnds(t *testing.T, path string) (ends []int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends = append(ends, scan.Begin)
-	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record a frame
+	ends = append(ends, scan.HeaderEnd)
+	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record per frame
 		at, err := scan.OffsetAbove(seq)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ends = append(ends, at)
 	}
-	return append(ends, scan.End)
+	return append(ends, scan.FramesEnd)
 }

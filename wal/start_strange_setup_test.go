@@ -26,14 +26,15 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// giveAway makes another user the owner of everything below dir.
-func giveAway(dir string) error {
+// chownToNobody makes another user the owner of everything below dir.
+func chownToNobody(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, nobody, nobody))
 	})
 }
 
-// filesBelow returns the paths of all files with content, by what identifies them.
+// filesBelow returns the paths of all files with content, by inode; stray files, which
+// may be copied, have one common key.
 func filesBelow(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -50,11 +51,11 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 			return err
 		}
 		defer file.Close()
-		begins := make([]byte, len(strangerText))
-		if _, err := file.ReadAt(begins, 0); err != nil || string(begins) != strangerText {
+		begins := make([]byte, len(strayText))
+		if _, err := file.ReadAt(begins, 0); err != nil || string(begins) != strayText {
 			files[fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino)] = path
 		} else {
-			files[strangerText] = path // it may be a copy
+			files[strayText] = path // it may be a copy
 		}
 		return nil
 	})
@@ -64,16 +65,16 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// asNobody runs the test that calls it in a process of another user than root, which
-// the variable marks.
-func asNobody(t *testing.T, base, variable string) {
+// runAsNobody runs the calling test in a process of an unprivileged user. The test
+// recognizes the process by the variable.
+func runAsNobody(t *testing.T, base, variable string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	program, err := os.ReadFile(self)
-	copied := filepath.Join(base, "test") // which the other user may run
+	copied := filepath.Join(base, "test") // the other user can run it
 	if err = errors.Join(err, testrun.WriteProgram(copied, program)); err != nil {
 		t.Fatal(err)
 	}
@@ -94,12 +95,12 @@ func asNobody(t *testing.T, base, variable string) {
 	}
 }
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is the time that a test waits for an expected event. It is much longer than
+// a busy machine needs.
 const testLimit = 2 * time.Minute
 
-// within fails the test if something takes too long.
-func within(t *testing.T, what string, do func()) {
+// mustFinish fails the test if do does not return in time.
+func mustFinish(t *testing.T, what string, do func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); do() }()
@@ -110,10 +111,10 @@ func within(t *testing.T, what string, do func()) {
 	}
 }
 
-// appendSoon appends a usage once the log is writable.
-func appendSoon(t *testing.T, l *wal.Log, usage string) {
+// appendOnceWritable appends a usage once the log is writable.
+func appendOnceWritable(t *testing.T, l *wal.Log, usage string) {
 	t.Helper()
-	within(t, "an append", func() {
+	mustFinish(t, "an append", func() {
 		err := l.Append(t.Context(), wal.Record{Usage: []byte(usage)})
 		for deadline := time.Now().Add(testLimit / 2); errors.Is(err, wal.ErrUnavailable) && time.Now().Before(deadline); {
 			<-time.After(time.Millisecond)
@@ -125,11 +126,11 @@ func appendSoon(t *testing.T, l *wal.Log, usage string) {
 	})
 }
 
-// shipAll removes all segments as if they had been shipped, and returns their
-// usages. What can't be read is salvaged.
+// shipAll removes all segments as if they had been shipped, and returns their usages.
+// It salvages segments that can't be read.
 func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
 	t.Helper()
-	within(t, "shipping", func() {
+	mustFinish(t, "shipping", func() {
 		_ = l.Seal(t.Context())
 		for range 5 {
 			segments, _ := l.Sealed()
@@ -158,7 +159,7 @@ func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
 	return shipped
 }
 
-// quarantined lists what is in the quarantine.
+// quarantined returns the names in the quarantine.
 func quarantined(t *testing.T, data string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(data, "wal", "quarantine"))

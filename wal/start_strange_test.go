@@ -17,18 +17,18 @@ import (
 	"collectord/wal"
 )
 
-// strangerText is the content of files that no log wrote.
-const strangerText = "not part of a log\n"
+// strayText is the content of files that no log wrote.
+const strayText = "not part of a log\n"
 
-// shape is a thing that can be in the place of a file or directory of the log.
-type shape struct {
-	name string
-	root bool // only root can make it
-	make func(path string) error
+// entryKind is a kind of entry that can replace a file or directory of the log.
+type entryKind struct {
+	name      string
+	needsRoot bool // only root can make it
+	make      func(path string) error
 }
 
-// shapes are made for a log that another user than root opens.
-func shapes() []shape {
+// entryKinds returns the kinds of entries. A user other than root opens the log.
+func entryKinds() []entryKind {
 	node := func(mode uint32, dev int) func(string) error {
 		return func(path string) error { return unix.Mknod(path, mode|0o600, dev) }
 	}
@@ -44,23 +44,23 @@ func shapes() []shape {
 			return errors.Join(err, os.Lchown(path, 0, 0), os.Chmod(path, 0o700))
 		})
 	}
-	return []shape{
-		{name: "an empty file", make: replaced(func(path string) error { return os.WriteFile(path, nil, 0o600) })},
-		{name: "a file", make: replaced(func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) })},
-		{name: "a sparse file", make: replaced(func(path string) error {
-			return errors.Join(os.WriteFile(path, []byte(strangerText), 0o600), os.Truncate(path, 20<<30))
+	return []entryKind{
+		{name: "an empty file", make: replacing(func(path string) error { return os.WriteFile(path, nil, 0o600) })},
+		{name: "a file", make: replacing(func(path string) error { return os.WriteFile(path, []byte(strayText), 0o600) })},
+		{name: "a sparse file", make: replacing(func(path string) error {
+			return errors.Join(os.WriteFile(path, []byte(strayText), 0o600), os.Truncate(path, 20<<30))
 		})},
-		{name: "an empty directory", make: replaced(func(path string) error { return os.Mkdir(path, 0o700) })},
-		{name: "a directory with files", make: replaced(func(path string) error {
-			return errors.Join(os.MkdirAll(filepath.Join(path, "x"), 0o700), os.WriteFile(filepath.Join(path, "x", "y"), []byte(strangerText), 0o600))
+		{name: "an empty directory", make: replacing(func(path string) error { return os.Mkdir(path, 0o700) })},
+		{name: "a directory with files", make: replacing(func(path string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(path, "x"), 0o700), os.WriteFile(filepath.Join(path, "x", "y"), []byte(strayText), 0o600))
 		})},
-		{name: "a FIFO", make: replaced(node(unix.S_IFIFO, 0))},
-		{name: "a socket", make: replaced(node(unix.S_IFSOCK, 0))},
-		{name: "a device", root: true, make: replaced(node(unix.S_IFCHR, int(unix.Mkdev(1, 5))))}, // endless zeros
-		{name: "a dangling link", make: replaced(link(func(string) (string, error) { return "/nonexistent/x", nil }))},
-		{name: "a link to itself", make: replaced(link(func(path string) (string, error) { return filepath.Base(path), nil }))},
-		{name: "a link to a file", make: replaced(link(func(path string) (string, error) {
-			return elsewhere(path), os.WriteFile(elsewhere(path), []byte(strangerText), 0o600)
+		{name: "a FIFO", make: replacing(node(unix.S_IFIFO, 0))},
+		{name: "a socket", make: replacing(node(unix.S_IFSOCK, 0))},
+		{name: "a device", needsRoot: true, make: replacing(node(unix.S_IFCHR, int(unix.Mkdev(1, 5))))}, // endless zeros
+		{name: "a dangling link", make: replacing(link(func(string) (string, error) { return "/nonexistent/x", nil }))},
+		{name: "a link to itself", make: replacing(link(func(path string) (string, error) { return filepath.Base(path), nil }))},
+		{name: "a link to a file", make: replacing(link(func(path string) (string, error) {
+			return elsewhere(path), os.WriteFile(elsewhere(path), []byte(strayText), 0o600)
 		}))},
 		{name: "a link to what was there", make: func(path string) error {
 			if _, err := os.Lstat(path); err == nil {
@@ -68,27 +68,27 @@ func shapes() []shape {
 			}
 			return errors.Join(os.Mkdir(elsewhere(path), 0o700), os.Symlink(elsewhere(path), path))
 		}},
-		{name: "nothing that may be read", make: func(path string) error {
+		{name: "an unreadable entry", make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
-				return os.WriteFile(path, []byte(strangerText), 0)
+				return os.WriteFile(path, []byte(strayText), 0)
 			}
 			return os.Chmod(path, 0)
 		}},
-		{name: "another user's", root: true, make: func(path string) error {
+		{name: "an entry of another user", needsRoot: true, make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
-				return os.WriteFile(path, []byte(strangerText), 0o600)
+				return os.WriteFile(path, []byte(strayText), 0o600)
 			}
 			return owned(path)
 		}},
 	}
 }
 
-// replaced puts something in the place of what is at a path.
-func replaced(by func(path string) error) func(string) error {
+// replacing makes an entry in place of what is at a path.
+func replacing(by func(path string) error) func(string) error {
 	return func(path string) error { return errors.Join(os.RemoveAll(path), by(path)) }
 }
 
-// dataOf is the data directory that a path is in.
+// dataOf returns the data directory that contains a path.
 func dataOf(path string) string {
 	for filepath.Base(path) != "data" {
 		path = filepath.Dir(path)
@@ -96,9 +96,9 @@ func dataOf(path string) string {
 	return path
 }
 
-// places are paths in the data directory, and which of the usages 0 to 6 can be
-// lost with each. 6 is in a segment that a crash left open.
-var places = []struct {
+// unexpectedPlaces are paths in the data directory, and the usages, of 0 to 6, that can
+// be lost with each. Usage 6 is in a segment that a crash left open.
+var unexpectedPlaces = []struct {
 	path string
 	lost []int
 }{
@@ -132,10 +132,10 @@ var places = []struct {
 	{"wal/00000000000000000008.renaming", nil},
 }
 
-// TestItStartsWhateverIsThere prepares data directories, as root where it can, and
-// starts a log in each in a process of another user.
+// TestItStartsWhateverIsThere prepares data directories, as root if possible, and
+// starts a log in each, in a process of another user.
 func TestItStartsWhateverIsThere(t *testing.T) {
-	starts := strangeStarts()
+	starts := unexpectedStarts()
 	if base := os.Getenv("COLLECTORD_TEST_STARTS"); base != "" {
 		for i, c := range starts {
 			if dir := filepath.Join(base, fmt.Sprint(i)); exists(dir) {
@@ -149,49 +149,49 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 	}
 	t.Parallel()
 	base, whole := scratchDir(t), filepath.Join(t.TempDir(), "data")
-	unsealed(t, whole)
+	makeOpenLog(t, whole)
 	root := os.Geteuid() == 0
 	kept := make([]map[string]string, len(starts))
 	for i, c := range starts {
-		if c.root && !root {
+		if c.needsRoot && !root {
 			t.Log("needs root to be prepared:", c.name)
 			continue
 		}
 		dir := filepath.Join(base, fmt.Sprint(i))
 		err := os.CopyFS(filepath.Join(dir, "data"), os.DirFS(whole))
 		if root {
-			err = errors.Join(err, giveAway(dir))
+			err = errors.Join(err, chownToNobody(dir))
 		}
-		if err = errors.Join(err, c.make(filepath.Join(dir, "data"))); err == nil && root && !c.root {
-			err = giveAway(dir)
+		if err = errors.Join(err, c.make(filepath.Join(dir, "data"))); err == nil && root && !c.needsRoot {
+			err = chownToNobody(dir)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if c.place != "" {
+		if c.keptPlace != "" {
 			kept[i] = filesBelow(t, filepath.Join(dir, "elsewhere"))
-			maps.Copy(kept[i], filesBelow(t, filepath.Join(dir, "data", c.place)))
+			maps.Copy(kept[i], filesBelow(t, filepath.Join(dir, "data", c.keptPlace)))
 		}
 	}
-	asNobody(t, base, "COLLECTORD_TEST_STARTS="+base)
+	runAsNobody(t, base, "COLLECTORD_TEST_STARTS="+base)
 	for i, c := range starts {
 		there := filesBelow(t, filepath.Join(base, fmt.Sprint(i)))
 		for what, path := range kept[i] {
 			if there[what] == "" {
-				t.Errorf("%s: %s is gone", c.name, path)
+				t.Errorf("%s: %s is missing", c.name, path)
 			}
 		}
 	}
 }
 
-// start starts a log twice, and ships.
+// start starts a log three times, and ships each time.
 func (c *trialStart) start(t *testing.T, data string) {
 	o := wal.Options{
 		Node: "edge-1", SegmentSize: 4 << 10, MachineID: "/nonexistent", ProbeMin: time.Millisecond, ProbeMax: 10 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	open := func() (l *wal.Log, err error) {
-		within(t, "the start", func() { l, err = wal.Open(data, o) })
+		mustFinish(t, "the start", func() { l, err = wal.Open(data, o) })
 		return l, err
 	}
 	l, err := open()
@@ -199,26 +199,26 @@ func (c *trialStart) start(t *testing.T, data string) {
 		t.Fatalf("start: %v", err)
 	}
 	stop := func() {
-		within(t, "the stop", func() { err = l.Close() })
+		mustFinish(t, "the stop", func() { err = l.Close() })
 		if err != nil && !errors.Is(err, wal.ErrClosed) {
 			t.Errorf("stop: %v", err)
 		}
 	}
 	defer func() { stop() }()
-	if c.mend != nil {
+	if c.repair != nil {
 		if err := l.Append(t.Context(), wal.Record{Usage: []byte(`{"n":0}`)}); !errors.Is(err, wal.ErrUnavailable) {
-			t.Fatalf("append before it is mended: %v", err)
+			t.Fatalf("append before the repair: %v", err)
 		}
-		if err := c.mend(data); err != nil {
+		if err := c.repair(data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	appendSoon(t, l, `{"n":9}`)
+	appendOnceWritable(t, l, `{"n":9}`)
 	shipped := shipAll(t, l)
 	if notes, err := l.Losses(); c.noNotes && (err != nil || len(notes) > 0) {
 		t.Errorf("notes %v, %v", notes, err)
 	}
-	appendSoon(t, l, `{"n":7}`)
+	appendOnceWritable(t, l, `{"n":7}`)
 	for n := range 7 {
 		if !slices.Contains(shipped, n) && !slices.Contains(c.lost, n) {
 			t.Errorf("usage %d is not shipped: %v", n, shipped)
@@ -242,11 +242,11 @@ func (c *trialStart) start(t *testing.T, data string) {
 				t.Errorf("the %s start found %d times %s", ordinal, n, finding)
 			}
 		}
-		appendSoon(t, l, fmt.Sprintf(`{"n":%d}`, 8+n))
+		appendOnceWritable(t, l, fmt.Sprintf(`{"n":%d}`, 8+n))
 		stop()
 		after := quarantined(t, data)
 		if n > 0 && (!slices.Equal(before, after) || now != aside) {
-			t.Errorf("the %s start has %d things put aside, before %d; in the quarantine are %q, before %q", ordinal, now, aside, after, before)
+			t.Errorf("the %s start has %d entries put aside, before %d; the quarantine contains %q, before %q", ordinal, now, aside, after, before)
 		}
 		before, aside = after, now
 	}

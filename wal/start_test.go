@@ -15,10 +15,10 @@ import (
 	"collectord/wal"
 )
 
-// TestManyLossNotesTakeLittleMemory starts, and lists what there is to upload, in
-// a process whose memory is measured.
+// TestManyLossNotesTakeLittleMemory starts a log and lists the loss notes in a process
+// whose memory is measured.
 func TestManyLossNotesTakeLittleMemory(t *testing.T) {
-	const notes, large, most = 4_000, 1 << 30, 32 << 20
+	const notes, largeFile, maxBytes = 4_000, 1 << 30, 32 << 20
 	if data := os.Getenv("COLLECTORD_TEST_NOTES"); data != "" {
 		l, err := wal.Open(data, wal.Options{SegmentSize: 4 << 10, MachineID: "/nonexistent"})
 		if err != nil {
@@ -49,15 +49,15 @@ func TestManyLossNotesTakeLittleMemory(t *testing.T) {
 		}
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
-		if memory.Sys > most {
-			t.Errorf("the process took %d bytes from the system, at most %d are wanted", memory.Sys, most)
+		if memory.Sys > maxBytes {
+			t.Errorf("the process took %d bytes from the system, want at most %d", memory.Sys, maxBytes)
 		}
 		return
 	}
 	t.Parallel()
 	base := scratchDir(t)
 	data := filepath.Join(base, "data")
-	unsealed(t, data)
+	makeOpenLog(t, data)
 	lost := filepath.Join(data, "wal", "lost")
 	hours := strings.TrimSuffix(strings.Repeat("490000,", 300), ",")
 	var err error
@@ -67,22 +67,22 @@ func TestManyLossNotesTakeLittleMemory(t *testing.T) {
 		note := fmt.Sprintf("%s %08x\n", body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
 		err = errors.Join(err, os.WriteFile(filepath.Join(lost, fmt.Sprintf("%020d-%020d-%016x", seq, seq, 2)), []byte(note), 0o600))
 	}
-	err = errors.Join(err, os.WriteFile(filepath.Join(lost, "x"), []byte("x"), 0o600), os.Truncate(filepath.Join(lost, "x"), large), giveAwayIfRoot(base))
+	err = errors.Join(err, os.WriteFile(filepath.Join(lost, "x"), []byte("x"), 0o600), os.Truncate(filepath.Join(lost, "x"), largeFile), chownToNobodyIfRoot(base))
 	if err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, base, "COLLECTORD_TEST_NOTES="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_NOTES="+data)
 }
 
-func giveAwayIfRoot(dir string) error {
+func chownToNobodyIfRoot(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return giveAway(dir)
+	return chownToNobody(dir)
 }
 
-// TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay,
-// whose directories the file system does not rename (EXDEV).
+// TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay. The
+// file system does not rename the directories of that layer (EXDEV).
 func TestAnOverlayThatRenamesNoDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount an overlay")
@@ -95,7 +95,7 @@ func TestAnOverlayThatRenamesNoDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unsealed(t, filepath.Join(dir("lower"), "data"))
+	makeOpenLog(t, filepath.Join(dir("lower"), "data"))
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=off", dir("lower"), dir("upper"), dir("work"))
 	if err := unix.Mount("overlay", dir("merged"), "overlay", 0, options); err != nil {
 		t.Skip("no overlay can be mounted: ", err)
@@ -106,7 +106,7 @@ func TestAnOverlayThatRenamesNoDirectory(t *testing.T) {
 		}
 	})
 	data := filepath.Join(dir("merged"), "data")
-	sealed := filepath.Join(data, "wal", name(1, 2))
+	sealed := filepath.Join(data, "wal", sealedName(1, 2))
 	if err := os.Rename(sealed, sealed+"x"); !errors.Is(err, unix.EXDEV) {
 		t.Skip("the overlay renames directories: ", err)
 	}

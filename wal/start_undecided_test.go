@@ -10,11 +10,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted is of starts on a directory that two
-// histories can have left. Whichever it was: no bytes are deleted, no note says that
-// something is lost, and no seq is given out twice that a name tells.
-func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
-	whole, names := namedDir(t) // five sealed segments, and 16 and 17 in the active one
+// TestUndecidableRecordsAreShippedOrKeptAndNeverNoted starts on directories that two
+// different histories can have left. In both cases no bytes are deleted, no note says
+// that records are lost, and no seq of a name is used twice.
+func TestUndecidableRecordsAreShippedOrKeptAndNeverNoted(t *testing.T) {
+	whole, names := killedDir(t) // five sealed segments, and 16 and 17 in the active one
 	remove := func(t *testing.T, log string, names ...string) {
 		for _, name := range names {
 			if err := os.RemoveAll(filepath.Join(log, name)); err != nil {
@@ -25,12 +25,12 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil   func(t *testing.T, log string)
 		shipped []uint64
-		kept    []int // usages of which the bytes are in the quarantine
+		kept    []int // usages whose bytes must be in the quarantine
 		finding Finding
 		next    uint64
 	}{
-		// A digit of the name is wrong, or a disk wrote the sector of a shipped segment to the
-		// only one of this.
+		// Either a digit of the name is wrong, or the disk wrote the sector of a
+		// shipped segment over the only one of this segment.
 		"an unsealed name one digit off from its records": {
 			func(t *testing.T, log string) {
 				remove(t, log, names[0], names[2], names[3], names[4], names[5])
@@ -39,26 +39,27 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 				}
 			}, []uint64{4, 5, 6}, nil, FoundMisnamed, 14,
 		},
-		// The name is wrong, or a failed commit left the last record, and its seq was used again in
-		// what was shipped since.
+		// Either the name is wrong, or a failed commit left the last record, and a
+		// segment shipped since has its seq.
 		"a record above a sealed name that no name continues": {
 			func(t *testing.T, log string) {
 				remove(t, log, names[2])
 				if err := os.Rename(filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(4, 5))); err != nil {
 					t.Fatal(err)
 				}
-			}, without(seqsTo(nameRecords), []uint64{6, 7, 8, 9}), []int{5}, FoundMisnamed, 18,
+			}, without(seqsTo(killedDirRecords), []uint64{6, 7, 8, 9}), []int{5}, FoundMisnamed, 18,
 		},
-		// The last commit was torn by a crash, or has rotted since it was acknowledged.
+		// Either a crash tore the last commit, or its bytes were damaged after it was
+		// acknowledged.
 		"a damaged last frame": {
 			func(t *testing.T, log string) {
 				path := filepath.Join(log, names[5], segment.FileName)
 				ends := frameEnds(t, path)
 				b, err := os.ReadFile(path)
-				if b[ends[2]-1] ^= 1; errors.Join(err, os.WriteFile(path, b, 0o640)) != nil { // the } of the usage
+				if b[ends[2]-1] ^= 1; errors.Join(err, os.WriteFile(path, b, 0o640)) != nil { // the closing brace of the usage
 					t.Fatal(err)
 				}
-			}, seqsTo(nameRecords - 1), nil, FoundTornTail, 17,
+			}, seqsTo(killedDirRecords - 1), nil, FoundTornTail, 17,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 			dir := memoryDir(t)
 			copyDir(t, whole, dir)
 			c.spoil(t, filepath.Join(dir, "wal"))
-			l := open(t, dir, Options{Node: "edge-1"})
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if got := shipAll(t, l); !slices.Equal(got, c.shipped) {
 				t.Errorf("shipped %v, want %v", got, c.shipped)
 			}
@@ -83,7 +84,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 			checkLedger(t, l)
 			mustAppend(t, l, Record{Usage: usage(int(c.next) - 1)})
 			mustClose(t, l)
-			l = open(t, dir, Options{Node: "edge-1"})
+			l = openLog(t, dir, Options{Node: "edge-1"})
 			if found := findings(l); len(found) > 0 {
 				t.Errorf("the second start found %v", found)
 			}

@@ -15,20 +15,20 @@ import (
 	"collectord/wal"
 )
 
-// laterHeader is a segment header of a later version, with n more bytes.
+// laterHeader returns a segment header of a later version, with n more bytes.
 func laterHeader(n int) []byte {
 	b := append([]byte("\xffcdS\x02\x00\x00\x00"), bytes.Repeat([]byte("later "), (n+24+5)/6)[:n+24]...)
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	return append(binary.AppendUvarint(nil, uint64(len(b))), b...)
 }
 
-// laterIdentity is LOG of a later version, with other fields.
+// laterIdentity returns a LOG of a later version, with other fields.
 func laterIdentity(fields string) []byte {
 	body := "collectord-log 2 " + fields
 	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// stateOf is all that there is in a directory: names, modes, times and contents.
+// stateOf returns everything in a directory: names, modes, times and contents.
 func stateOf(t *testing.T, dir string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -53,8 +53,8 @@ func stateOf(t *testing.T, dir string) (all string) {
 	return all
 }
 
-// A daemon that was set back to an earlier version leaves everything as it is, and says
-// so, whatever of it a later one wrote.
+// A daemon that was downgraded to an earlier version changes nothing that a later
+// version wrote, and reports it.
 func TestADirectoryOfALaterVersionIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	const file = "/00000000000000000001"
@@ -69,7 +69,7 @@ func TestADirectoryOfALaterVersionIsLeftAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(scratchDir(t), "data")
-			unsealed(t, data)
+			makeOpenLog(t, data)
 			place, _, _ := strings.Cut(name, ",")
 			path := filepath.Join(data, "wal", place)
 			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, content, 0o600)); err != nil {
@@ -81,10 +81,10 @@ func TestADirectoryOfALaterVersionIsLeftAlone(t *testing.T) {
 				_ = l.Close()
 			}
 			if !errors.Is(err, wal.ErrVersion) || !strings.Contains(err.Error(), "a later version wrote "+strings.TrimSuffix(path, file)+":") {
-				t.Errorf("it was opened: %v", err)
+				t.Errorf("opened a directory of a later version: %v", err)
 			}
 			if after := stateOf(t, data); after != before {
-				t.Errorf("it was changed:\n%.2000q\nbefore:\n%.2000q", after, before)
+				t.Errorf("the directory was changed to\n%.2000q\nfrom\n%.2000q", after, before)
 			}
 		})
 	}

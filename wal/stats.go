@@ -45,7 +45,7 @@ type Stats struct {
 
 func newStats() Stats {
 	stats := Stats{Seals: map[string]uint64{}, FreeBytes: math.MaxInt64}
-	for _, reason := range []string{sealSize, sealAge, sealHour, sealRequest, sealShutdown, sealFailure} {
+	for _, reason := range []string{sealedBySize, sealedByAge, sealedByHour, sealedByRequest, sealedByShutdown, sealedByFailure} {
 		stats.Seals[reason] = 0
 	}
 	return stats
@@ -102,7 +102,7 @@ func (s *shelf) statsNow() Stats {
 func (s *shelf) oldestLocked() time.Time {
 	oldest := s.oldestReadableLocked()
 	for _, u := range s.unread {
-		if since := u.since; !u.uncertain && !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
+		if since := u.since; !u.countUncertain && !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
 			oldest = since
 		}
 	}

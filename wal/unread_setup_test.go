@@ -13,11 +13,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// badDisk fails to read some pages of some files, whatever their names are.
+// badDisk fails to read some pages of some files, under any of their names.
 type badDisk struct {
-	mu    sync.Mutex
-	pages map[uint64]map[int64]bool // by inode; nil stands for all pages
-	reads int                       // that failed
+	mu          sync.Mutex
+	pages       map[uint64]map[int64]bool // by inode; nil means all pages
+	failedReads int                       // number of failed reads
 }
 
 // pageSize is the unit in which a disk fails to read.
@@ -35,15 +35,16 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 		if bad != nil && !bad[at/pageSize] {
 			continue
 		}
-		d.reads++
+		d.failedReads++
 		n, _ := file.ReadAt(p[:at-off], off)
 		return n, &os.PathError{Op: "read", Path: file.Name(), Err: syscall.EIO}
 	}
 	return file.ReadAt(p, off)
 }
 
-// spoil makes the given pages of a file unreadable; without any, all of them.
-func (d *badDisk) spoil(t *testing.T, path string, pages ...int64) {
+// breakPages makes the given pages of a file unreadable, or all pages if none are
+// given.
+func (d *badDisk) breakPages(t *testing.T, path string, pages ...int64) {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
@@ -64,14 +65,14 @@ func (d *badDisk) spoil(t *testing.T, path string, pages ...int64) {
 	d.pages[info.Sys().(*syscall.Stat_t).Ino] = bad
 }
 
-func (d *badDisk) mend() {
+func (d *badDisk) repair() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pages = nil
 }
 
-// shipAll reads each segment as a shipper does, salvages those that can't be read, and
-// removes those that can. It returns the seqs that it shipped.
+// shipAll reads each segment as a shipper does, salvages unreadable segments, and
+// removes the others. It returns the seqs that it shipped.
 func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 	t.Helper()
 	for {
@@ -83,14 +84,14 @@ func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 		s := segments[0]
 		var damage *DamageError
 		var seqs []uint64
-		wrong := "" // may be in front of the damage, which ends the reading
+		wrong := "" // a wrong record may precede the damage that ends the reading
 		for r, err := range s.Records() {
 			if err != nil && !errors.As(err, &damage) {
 				t.Fatal(err)
 			}
 			if err == nil {
 				if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-					wrong = fmt.Sprintf("seq %d holds %s", r.Seq, r.Usage)
+					wrong = fmt.Sprintf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 				}
 				seqs = append(seqs, r.Seq)
 			}
@@ -143,9 +144,10 @@ func seqsTo(n int) (all []uint64) {
 	return all
 }
 
-// hitBy lists the seqs of one-record frames that pages are part of, given where
-// frames end. The length in front of a frame is not needed to find it.
-func hitBy(ends []int64, pages ...int64) (hit []uint64) {
+// seqsOnPages returns the seqs of one-record frames that overlap the pages, given where
+// frames end. The length before a frame does not count, since the frame is found
+// without it.
+func seqsOnPages(ends []int64, pages ...int64) (hit []uint64) {
 	for i := range ends[:len(ends)-1] {
 		from := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
 		for p := from / pageSize; p <= (ends[i+1]-1)/pageSize; p++ {
@@ -162,7 +164,7 @@ func without(all, some []uint64) []uint64 {
 	return slices.DeleteFunc(slices.Clone(all), func(seq uint64) bool { return slices.Contains(some, seq) })
 }
 
-func inRanges(ranges []SeqRange) (seqs []uint64) {
+func seqsOfRanges(ranges []SeqRange) (seqs []uint64) {
 	for _, r := range ranges {
 		for seq := r.First; seq <= r.Last; seq++ {
 			seqs = append(seqs, seq)

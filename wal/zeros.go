@@ -12,15 +12,15 @@ import (
 // size nor the extents of the file. Zeros wear flash as records do. So their number follows
 // the sizes of recent segments, and a segment that outgrows its zeros gets more.
 const (
-	smallestFill = 16 << 10 // minimum of zeros, in bytes
-	// largestFillStep is the maximum in bytes that a segment gets at a time when it
-	// outgrows its zeros. largestLead is the maximum of zeros in bytes that are left when
+	minFill = 16 << 10 // minimum of zeros, in bytes
+	// maxFillStep is the maximum in bytes that a segment gets at a time when it
+	// outgrows its zeros. maxLead is the maximum of zeros in bytes that are left when
 	// that begins.
-	largestFillStep = 8 << 20
-	largestLead     = 1 << 20
-	// room is the space in bytes that fallocate(2) reserves without a write. It lets a
-	// segment take more than a few records when other programs fill the disk.
-	room = 8 << 20
+	maxFillStep = 8 << 20
+	maxLead     = 1 << 20
+	// reservedSpace is the space in bytes that fallocate(2) reserves without a write.
+	// It lets a segment take more than a few records when other programs fill the disk.
+	reservedSpace = 8 << 20
 )
 
 // recentSizes are the sizes in bytes of the last segments, the latest first. There are
@@ -32,9 +32,9 @@ func (r *recentSizes) add(bytes int64) {
 	r[0] = bytes
 }
 
-// fill is the expected size of the next segment: the power of two above the largest recent
-// size.
-func (r *recentSizes) fill() int64 {
+// expectedSize is the expected size of the next segment: the power of two above the
+// largest recent size.
+func (r *recentSizes) expectedSize() int64 {
 	return 1 << bits.Len64(uint64(max(r[0], r[1], r[2])))
 }
 
@@ -67,39 +67,39 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 // createNext creates the next segment in dir and replaces anything there. On a full disk it
 // uses the minimum of zeros.
 func (r *roller) createNext(dir string) (a *active, err error) {
-	ahead := r.shelf.aheadFor(r.recent)
+	prealloc := r.shelf.preallocFor(r.recent)
 	for {
 		if err := r.deleteDir(dir); err != nil {
 			return nil, err
 		}
-		if a, err = r.createActive(dir, ahead); err == nil {
+		if a, err = r.createActive(dir, prealloc); err == nil {
 			return a, nil
 		}
-		least := minAhead(r.sealing().size)
-		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
+		minimum := minPrealloc(r.sealing().size)
+		if !vfs.IsFull(err) || prealloc.Zeros <= minimum.Zeros {
 			// The zeros may take the space that shipping needs.
 			return nil, errors.Join(err, r.deleteDir(dir))
 		}
-		ahead = least
+		prealloc = minimum
 	}
 }
 
-// aheadFor returns the zeros and reserved space of the next segment. Zeros take at most a
-// quarter of the free space above MinFree, unless the minimum is more.
-func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
+// preallocFor returns the zeros and reserved space of the next segment. Zeros take at
+// most a quarter of the free space above MinFree, unless the minimum is more.
+func (s *shelf) preallocFor(recent recentSizes) segment.Prealloc {
 	s.lock()
 	defer s.unlock()
 	free := (s.stats.FreeBytes - s.limits.Load().MinFree) / 4
 	size := s.sealing().size
-	ahead := minAhead(size)
-	ahead.Zeros = min(max(min(recent.fill(), free), ahead.Zeros), size)
-	return ahead
+	prealloc := minPrealloc(size)
+	prealloc.Zeros = min(max(min(recent.expectedSize(), free), prealloc.Zeros), size)
+	return prealloc
 }
 
-// minAhead returns the minimum of zeros and reserved space for segments of segmentSize
+// minPrealloc returns the minimum of zeros and reserved space for segments of segmentSize
 // bytes.
-func minAhead(segmentSize int64) segment.Ahead {
-	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
+func minPrealloc(segmentSize int64) segment.Prealloc {
+	return segment.Prealloc{Zeros: min(minFill, segmentSize/4), Reserved: min(segmentSize, reservedSpace)}
 }
 
 // fillJob asks writeZeros for zeros up to size.
@@ -108,27 +108,27 @@ type fillJob struct {
 	size    int64
 }
 
-// fillOn requests more zeros when a segment is about to outgrow those it has. It requests
-// as many bytes as are filled, but at most largestFillStep, and none beyond the size at
-// which segments are sealed.
-func (k *committer) fillOn(a *active) {
-	filled := max(a.Filled(), a.fillTo)
-	lead := min(filled/8, largestLead)
-	if a.Bytes()+lead < filled || len(k.fills) == cap(k.fills) {
+// requestFill requests more zeros when a segment is about to outgrow those it has. It
+// requests as many bytes as are filled, but at most maxFillStep, and none beyond the
+// size at which segments are sealed.
+func (k *committer) requestFill(a *active) {
+	filled := max(a.Filled(), a.fillRequested)
+	lead := min(filled/8, maxLead)
+	if a.Bytes()+lead < filled || len(k.fillJobs) == cap(k.fillJobs) {
 		return
 	}
-	size := min(filled+min(filled, largestFillStep), k.sealing().size)
+	size := min(filled+min(filled, maxFillStep), k.sealing().size)
 	if size <= filled {
 		return
 	}
-	a.fillTo = size
-	k.fills <- fillJob{a, size} // can't block: only the committer sends, and the buffer has room
+	a.fillRequested = size
+	k.fillJobs <- fillJob{a, size} // can't block: only the committer sends, and the buffer has room
 }
 
 // writeZeros is the goroutine that writes more zeros to active segments until the committer
 // ends.
 func (k *committer) writeZeros() {
-	for job := range k.fills {
+	for job := range k.fillJobs {
 		if err := job.segment.Fill(job.size); err != nil {
 			k.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
 		}

@@ -15,40 +15,40 @@ func sizeOf(t *testing.T, l *Log, name string) int64 {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(l.dir, name, segment.FileName))
 	if err != nil {
-		return -1 // it is being made, or renamed
+		return -1 // the file is being created or renamed
 	}
 	return info.Size()
 }
 
-func nextIs(t *testing.T, l *Log, want int64) {
+func wantNextSize(t *testing.T, l *Log, want int64) {
 	t.Helper()
 	until(t, "the next segment has its zeros", func() bool { return sizeOf(t, l, nextName) == want })
 }
 
-func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SegmentSize: 1 << 20})
-	nextIs(t, l, smallestFill)
+func TestZerosAheadFollowTheSizesOfRecentSegments(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 1 << 20})
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
-	nextIs(t, l, smallestFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
 	mustSeal(t, l)
-	for range len(recentSizes{}) { // that hold little
-		nextIs(t, l, 128<<10)
+	for range len(recentSizes{}) { // segments with few bytes
+		wantNextSize(t, l, 128<<10)
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
 	}
-	nextIs(t, l, smallestFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
 	mustSeal(t, l)
-	nextIs(t, l, 1<<20) // no more than a segment
+	wantNextSize(t, l, 1<<20) // at most the size of a segment
 }
 
-// TestASegmentThatOutgrowsItsZerosGetsMore watches the file: within its zeros a commit
-// does not change its size, and the records never reach their end.
+// TestASegmentThatOutgrowsItsZerosGetsMore watches the file. A commit within the zeros
+// does not change the file's size, and the records never reach the end of the zeros.
 func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	const size = 256 << 10
-	l := open(t, t.TempDir(), Options{SegmentSize: size})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
 	changes, last := 0, int64(0)
 	for i := 0; l.Stats().Bytes < size-2<<10; i++ {
 		mustAppend(t, l, Record{Usage: make([]byte, 500)})
@@ -56,7 +56,7 @@ func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 		if now := sizeOf(t, l, name); now != last {
 			changes, last = changes+1, now
 		}
-		until(t, "zeros are ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
+		until(t, "the file has zeros ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
 	}
 	if last != size || changes > 10 { // 16 KiB, doubled four times
 		t.Errorf("%d changes of the size, to %d", changes, last)
@@ -64,23 +64,23 @@ func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// A disk without room for many zeros has room for a few.
+// A disk without space for many zeros gets a few.
 func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
 	o := Options{SegmentSize: 1 << 20}.WithFree(func(string) (int64, error) { return 200 << 10, nil })
-	l := open(t, t.TempDir(), o)
+	l := openLog(t, t.TempDir(), o)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	nextIs(t, l, 50<<10) // a quarter of what is free
+	wantNextSize(t, l, 50<<10) // a quarter of the free space
 
 	full := Options{SegmentSize: 1 << 20, files: smallDisk{limit: 100 << 10}}
-	l = open(t, t.TempDir(), full)
+	l = openLog(t, t.TempDir(), full)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	nextIs(t, l, smallestFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 }
 
-// smallDisk is a file system whose files can't be made larger than limit by zeros.
+// smallDisk is a file system on which zeros can't make a file larger than limit.
 type smallDisk struct {
 	vfs.OS
 	limit int64

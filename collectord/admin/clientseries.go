@@ -7,7 +7,7 @@ const maxClients = 1000
 
 // clientsSeen returns the clients of a Status, those silent longest first.
 func clientsSeen(counts auth.ClientCounts) []ClientSeen {
-	counts.SilentLongestFirst()
+	counts.SortByLastSeen()
 	all := make([]ClientSeen, min(len(counts.Clients), maxClients))
 	for i := range all {
 		c := &counts.Clients[i]
@@ -51,7 +51,7 @@ func clientSeries() []series {
 		seen, usages,
 		gauge("clients", "Clients that are known: all that have a token, and those whose certificate was seen.",
 			func(s *Snapshot) float64 { return float64(len(s.Clients.Clients)) }),
-		total("client_names_evicted_total", "Names of client certificates that made room for others: at most 10,000 are known at a time.",
+		counter("client_names_evicted_total", "Names of client certificates that made room for others: at most 10,000 are known at a time.",
 			func(s *Snapshot) float64 { return float64(s.Clients.Evicted) }),
 	}
 }

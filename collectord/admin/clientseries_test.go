@@ -10,15 +10,15 @@ import (
 	"collectord/collectord/auth"
 )
 
-// TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp: never is 0, which an alert has to
-// tell from long ago.
-func TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp(t *testing.T) {
+// TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries also checks that a client that was
+// never seen has the time 0. An alert must distinguish that from a time long ago.
+func TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries(t *testing.T) {
 	counts := auth.ClientCounts{Rest: 12, Evicted: 3, Clients: []auth.Client{
 		{Name: "never", OwnSeries: true},
 		{Name: "ward-3", OwnSeries: true, Usages: 7, LastSeen: time.Unix(1_795_000_000, 0)},
 		{Name: "many", Usages: 12, LastSeen: time.Unix(1_795_000_001, 0)},
 	}}
-	o := healthy()
+	o := healthyOptions()
 	o.Snapshot = func() (s Snapshot, ok bool) {
 		s.Clients = counts
 		return s, true
@@ -43,6 +43,6 @@ func TestClientsHaveSeriesOfTheirOwnAndTheRestIsSummedUp(t *testing.T) {
 		t.Errorf("exported are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 	if auth.ValidClient(otherClients) || fmt.Sprint(auth.MaxOwnSeries) != "1000" || fmt.Sprint(auth.MaxCertificates) != "10000" {
-		t.Error("what the help says of the bounds and the name of the others is no longer so")
+		t.Error("the help of the series has other bounds, or another name for the remaining clients, than the code")
 	}
 }

@@ -15,9 +15,9 @@ const DefaultMaxConnections = 64
 
 // connections tracks the open connections of the server, and enforces their limit.
 type connections struct {
-	most int
-	mu   sync.Mutex
-	open []*connection // sorted by the time of the last change of state, the latest last
+	limit int
+	mu    sync.Mutex
+	open  []*connection // sorted by the time of the last change of state, the latest last
 }
 
 type connection struct {
@@ -25,8 +25,8 @@ type connection struct {
 	busy bool // it has a request
 }
 
-// changed is the ConnState hook of the server.
-func (c *connections) changed(conn net.Conn, state http.ConnState) {
+// track is the ConnState hook of the server.
+func (c *connections) track(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i, o := range c.open {
@@ -38,16 +38,16 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if state == http.StateClosed || state == http.StateHijacked {
 		return
 	}
-	if state == http.StateNew && len(c.open) >= c.most {
-		c.makeRoomLocked()
+	if state == http.StateNew && len(c.open) >= c.limit {
+		c.closeOneLocked()
 	}
 	c.open = append(c.open, &connection{conn, state == http.StateActive})
 }
 
-// makeRoomLocked closes the least needed connection. The server's later call of changed
+// closeOneLocked closes the least needed connection. The server's later call of track
 // ignores it.
-func (c *connections) makeRoomLocked() {
-	least := max(0, slices.IndexFunc(c.open, func(o *connection) bool { return !o.busy }))
-	_ = c.open[least].Close()
-	c.open = slices.Delete(c.open, least, least+1)
+func (c *connections) closeOneLocked() {
+	victim := max(0, slices.IndexFunc(c.open, func(o *connection) bool { return !o.busy }))
+	_ = c.open[victim].Close()
+	c.open = slices.Delete(c.open, victim, victim+1)
 }

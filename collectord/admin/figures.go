@@ -166,10 +166,10 @@ func ledger(l *wal.Ledger) LedgerStatus {
 
 func connectionStatus(h *HTTPSnapshot) ConnectionStatus {
 	c := ConnectionStatus{
-		Open: h.Connections, Max: h.MaxConnections, TLS: h.TLSConnections, MaxTLS: h.MaxTLSConnections, TurnedAway: h.TurnedAway,
+		Open: h.Connections, Max: h.MaxConnections, TLS: h.TLSConnections, MaxTLS: h.MaxTLSConnections, Refused: h.Refused,
 	}
-	for _, n := range h.MadeRoom {
-		c.MadeRoom += n
+	for _, n := range h.ClosedForRoom {
+		c.ClosedForRoom += n
 	}
 	if at := h.CertificateExpires; at > 0 && !math.IsInf(at, 0) {
 		expires := time.Unix(int64(at), 0)

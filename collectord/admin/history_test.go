@@ -11,8 +11,8 @@ import (
 	"collectord/wal"
 )
 
-// sampled returns a sample of so many usages.
-func sampled(at time.Time, accepted, rejected, dropped, pending, objects uint64, commits histogram.Distribution) sample {
+// newSample returns a sample with these counts.
+func newSample(at time.Time, accepted, rejected, dropped, pending, objects uint64, commits histogram.Distribution) sample {
 	s := sample{at: at}
 	s.Ledger.BySource[wal.HTTP] = wal.SourceLedger{Accepted: accepted, Rejected: map[string]uint64{"log_full": rejected}}
 	s.Ledger.BySource[wal.UDP] = wal.SourceLedger{Dropped: map[string]uint64{"commit_failed": dropped}}
@@ -26,17 +26,17 @@ func sameInterval(a, b interval) bool {
 		same(a.backlog, b.backlog) && same(a.objects, b.objects)
 }
 
-func TestAnIntervalIsWhatHappenedInIt(t *testing.T) {
+func TestAnIntervalCountsItsOwnEvents(t *testing.T) {
 	now := time.Now()
 	h, commits := newHistory(now.Add(-sampleInterval)), histogram.New(uint64(time.Millisecond), 1, 10)
 	commits.ObserveTime(2 * time.Second)
-	h.add(sampled(now, 1000, 100, 10, 5, 3, commits.Seconds()))
+	h.add(newSample(now, 1000, 100, 10, 5, 3, commits.Seconds()))
 	for range 100 {
 		commits.ObserveTime(2 * time.Millisecond)
 	}
-	h.add(sampled(now.Add(sampleInterval), 1250, 120, 30, 7, 4, commits.Seconds()))
-	h.add(sampled(now.Add(sampleInterval+sampleInterval/4), 2000, 0, 0, 0, 9, commits.Seconds())) // too soon to be one
-	h.add(sampled(now.Add(2*sampleInterval), 1250, 120, 30, 0, 4, commits.Seconds()))
+	h.add(newSample(now.Add(sampleInterval), 1250, 120, 30, 7, 4, commits.Seconds()))
+	h.add(newSample(now.Add(sampleInterval+sampleInterval/4), 2000, 0, 0, 0, 9, commits.Seconds())) // too early for an interval
+	h.add(newSample(now.Add(2*sampleInterval), 1250, 120, 30, 0, 4, commits.Seconds()))
 	all, nan := h.hour(), math.NaN()
 	for i, want := range []interval{
 		{accepted: 100, refused: 11, p50: 0.512, p99: 0.512, backlog: 5, objects: 3},
@@ -54,10 +54,10 @@ func TestWhatWasNotSampledIsUnknown(t *testing.T) {
 		now := time.Now()
 		h := newHistory(now.Add(-sampleInterval))
 		for i := range uint64(3) {
-			h.add(sampled(now.Add(time.Duration(i)*sampleInterval), i, 0, 0, i, 0, histogram.Distribution{}))
+			h.add(newSample(now.Add(time.Duration(i)*sampleInterval), i, 0, 0, i, 0, histogram.Distribution{}))
 		}
 		now = now.Add(time.Duration(2+missing+1) * sampleInterval)
-		h.add(sampled(now, 100, 0, 0, 42, 0, histogram.Distribution{}))
+		h.add(newSample(now, 100, 0, 0, 42, 0, histogram.Distribution{}))
 		all := h.hour()
 		if len(all) != intervals || all[intervals-1].backlog != 42 {
 			t.Fatalf("%d missing: the latest sample of %d is %+v", missing, len(all), all[len(all)-1])
@@ -78,7 +78,7 @@ func TestTheHistoryIsAnHourOfFixedMemory(t *testing.T) {
 		n := uint64(0)
 		m := NewMonitor(MonitorOptions{Began: time.Now(), Snapshot: func() (Snapshot, bool) {
 			n++
-			return sampled(time.Now(), n, 0, 0, n, 0, histogram.Distribution{}).Snapshot, n > 2 // before that it starts
+			return newSample(time.Now(), n, 0, 0, n, 0, histogram.Distribution{}).Snapshot, n > 2 // the daemon is starting before that
 		}})
 		done, ended := make(chan struct{}), make(chan struct{})
 		go func() {

@@ -36,13 +36,13 @@ func (l *lookBack) add(s sample) {
 	}
 }
 
-// before returns the latest sample of at least the age old, or the oldest one if none
+// before returns the latest sample that is at least minAge old, or the oldest one if none
 // is that old.
-func (l *lookBack) before(now time.Time, old time.Duration) sample {
+func (l *lookBack) before(now time.Time, minAge time.Duration) sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.samples) - 1; i > 0; i-- {
-		if now.Sub(l.samples[i].at) >= old {
+		if now.Sub(l.samples[i].at) >= minAge {
 			return l.samples[i]
 		}
 	}

@@ -13,13 +13,13 @@ import (
 
 // series is one metric, with the function that reads it from a Snapshot.
 type series struct {
-	name   string // including the prefix collectord_
-	help   string
-	kind   string   // "counter", "gauge" or "histogram", as in the text format
-	labels []string // names of the labels
-	desc   *prometheus.Desc
-	read   func(s *Snapshot, emit func(v float64, labels ...string))
-	spread func(s *Snapshot, emit func(d histogram.Distribution, labels ...string)) // used instead of read for a histogram
+	name          string // including the prefix collectord_
+	help          string
+	kind          string   // "counter", "gauge" or "histogram", as in the text format
+	labels        []string // names of the labels
+	desc          *prometheus.Desc
+	read          func(s *Snapshot, emit func(v float64, labels ...string))
+	readHistogram func(s *Snapshot, emit func(d histogram.Distribution, labels ...string)) // used instead of read for a histogram
 }
 
 func newSeries(kind, name, help string, labels ...string) series {
@@ -33,7 +33,7 @@ func gauge(name, help string, read func(*Snapshot) float64) series {
 	return s
 }
 
-func total(name, help string, read func(*Snapshot) float64) series {
+func counter(name, help string, read func(*Snapshot) float64) series {
 	s := newSeries("counter", name, help)
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) { emit(read(sn)) }
 	return s
@@ -41,12 +41,12 @@ func total(name, help string, read func(*Snapshot) float64) series {
 
 func histogramOf(name, help string, read func(*Snapshot) histogram.Distribution) series {
 	s := newSeries("histogram", name, help)
-	s.spread = func(sn *Snapshot, emit func(histogram.Distribution, ...string)) { emit(read(sn)) }
+	s.readHistogram = func(sn *Snapshot, emit func(histogram.Distribution, ...string)) { emit(read(sn)) }
 	return s
 }
 
-// totals reads one counter per key of a map. The key is the label's value.
-func totals[K ~string](name, help, label string, read func(*Snapshot) map[K]uint64) series {
+// counterBy reads one counter per key of a map. The key is the label's value.
+func counterBy[K ~string](name, help, label string, read func(*Snapshot) map[K]uint64) series {
 	s := newSeries("counter", name, help, label)
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		for key, n := range read(sn) {
@@ -67,8 +67,8 @@ func bySource(name, help string, read func(wal.SourceLedger) uint64) series {
 	return s
 }
 
-// doorReasons reads one counter of the ledger per source and reason.
-func doorReasons(name, help string, read func(wal.SourceLedger) map[string]uint64) series {
+// bySourceAndReason reads one counter of the ledger per source and reason.
+func bySourceAndReason(name, help string, read func(wal.SourceLedger) map[string]uint64) series {
 	s := newSeries("counter", name, help, "source", "reason")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		for source, d := range sn.Ledger.BySource {
@@ -92,10 +92,10 @@ func (s *series) metric(v float64, labels ...string) prometheus.Metric {
 // histogramMetric converts one distribution to a Prometheus metric.
 func (s *series) histogramMetric(d histogram.Distribution, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(d.Bounds))
-	below := uint64(0)
+	cumulative := uint64(0)
 	for i, bound := range d.Bounds {
-		below += d.Counts[i]
-		buckets[bound] = below
+		cumulative += d.Counts[i]
+		buckets[bound] = cumulative
 	}
 	return prometheus.MustNewConstHistogram(s.desc, d.Count(), d.Sum, buckets, labels...)
 }
@@ -120,8 +120,8 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for i := range c.series {
 		s := &c.series[i]
-		if s.spread != nil {
-			s.spread(&snapshot, func(d histogram.Distribution, labels ...string) { metrics <- s.histogramMetric(d, labels...) })
+		if s.readHistogram != nil {
+			s.readHistogram(&snapshot, func(d histogram.Distribution, labels ...string) { metrics <- s.histogramMetric(d, labels...) })
 			continue
 		}
 		s.read(&snapshot, func(v float64, labels ...string) { metrics <- s.metric(v, labels...) })

@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"collectord/collectord/units"
 )
 
 // refresh is the interval at which the status page reloads itself.
@@ -21,8 +23,8 @@ const refresh = 10 * time.Second
 
 // Limits of lists and texts on the page. GET /status returns the complete ones.
 const (
-	maxListed = 20  // items per list
-	maxShown  = 300 // characters per text
+	maxListed    = 20  // items per list
+	maxTextChars = 300 // characters per text
 )
 
 // Page is the content of the status page.
@@ -39,7 +41,7 @@ var pageStyle string
 
 //nolint:gochecknoglobals // parsed once, never changed
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
-	"bytes": anyBytes, "count": count, "number": shortNumber, "rate": rateText, "latency": latencyOrDash, "seconds": secondsText,
+	"bytes": anyBytes, "count": count, "number": units.Number, "rate": rateText, "latency": latencyOrDash, "seconds": secondsText,
 	"short": shortened, "cause": cause, "plural": plural, "upper": strings.ToUpper, "sentence": sentence,
 }).Parse(pageText))
 
@@ -103,8 +105,8 @@ func plots(hour []interval) []plot {
 		newPlot("Commit latency", latencyText,
 			of("p50", "main", func(i *interval) float64 { return i.p50 }),
 			of("p99", "second", func(i *interval) float64 { return i.p99 })),
-		newPlot("Backlog in usages", shortNumber, of("", "main", func(i *interval) float64 { return i.backlog })),
-		newPlot("Objects a minute", shortNumber, objects),
+		newPlot("Backlog in usages", units.Number, of("", "main", func(i *interval) float64 { return i.backlog })),
+		newPlot("Objects a minute", units.Number, objects),
 	}
 }
 
@@ -115,7 +117,7 @@ func (v *view) HasFigures() bool { return v.Fill.MaxBytes > 0 }
 // them separately, so Lead describes only the backlog.
 func (v *view) Lead() string {
 	if len(v.Reasons) > 0 {
-		return v.waiting()
+		return v.describeBacklog()
 	}
 	return v.Summary
 }
@@ -230,17 +232,17 @@ func reasons(a, b map[string]uint64) []string {
 	return slices.Compact(all)
 }
 
-// room is a part of wal.max_bytes.
-type room struct {
+// share is a part of wal.max_bytes.
+type share struct {
 	Name, Pattern string
 	Bytes         int64
 	X, Width      string // of the bar, as a percentage
 }
 
-// Rooms returns the parts of wal.max_bytes, including the free part.
-func (v *view) Rooms() []room {
+// Shares returns the parts of wal.max_bytes, including the free part.
+func (v *view) Shares() []share {
 	f := &v.Fill
-	all := []room{
+	all := []share{
 		{Name: "log: to be shipped", Pattern: "solid", Bytes: f.LogBytes - f.KeptBytes},
 		{Name: "log: shipped, kept for a while", Pattern: "stripes", Bytes: f.KeptBytes},
 		{Name: "spool", Pattern: "dots", Bytes: f.SpoolBytes},

@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-func to[T any](v T) *T { return &v }
+func ptr[T any](v T) *T { return &v }
 
-// aFinePage is of a daemon that has run for a week and is well.
-func aFinePage() Page {
+// finePage is the page of a healthy daemon that has run for a week.
+func finePage() Page {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local)
 	s := Status{
 		Version: "1.2.3", Node: "edge-1", LogID: "0123456789abcdef", At: now, Since: now.Add(-7*24*time.Hour - 3*time.Hour),
@@ -28,17 +28,17 @@ func aFinePage() Page {
 			{Source: "udp", PerSecond: 1234.5, Now: 3, AllKernelDrops: 17},
 		},
 		Commits: CommitStatus{
-			PerSecond: 40, Usages: 3.2, Bytes: 1432, P50: to(0.0021), P99: to(0.0163), FsyncP50: to(0.0018), FsyncP99: to(0.014),
+			PerSecond: 40, Usages: 3.2, Bytes: 1432, P50: ptr(0.0021), P99: ptr(0.0163), FsyncP50: ptr(0.0018), FsyncP99: ptr(0.014),
 		},
 		Backlog: BacklogStatus{Usages: 512, Bytes: 3 << 20, OldestSeconds: 12},
 		Fill: FillStatus{
-			UsedBytes: 1300 << 20, MaxBytes: 4 << 30, LogBytes: 1100 << 20, KeptBytes: 700 << 20, SpoolBytes: 128 << 20, QuarantineBytes: 72 << 20, FreeBytes: to(int64(80 << 30)),
+			UsedBytes: 1300 << 20, MaxBytes: 4 << 30, LogBytes: 1100 << 20, KeptBytes: 700 << 20, SpoolBytes: 128 << 20, QuarantineBytes: 72 << 20, FreeBytes: ptr(int64(80 << 30)),
 		},
 		Uploads: UploadStatus{
-			Objects: 2016, Bytes: 9 << 30, BytesPerSecond: 14567, SegmentsToShip: 1, InFlight: 1, P50: to(0.21), P99: to(1.3), Failures: map[string]uint64{"network": 3},
+			Objects: 2016, Bytes: 9 << 30, BytesPerSecond: 14567, SegmentsToShip: 1, InFlight: 1, P50: ptr(0.21), P99: ptr(1.3), Failures: map[string]uint64{"network": 3},
 		},
 		Kept:        KeptStatus{Segments: 6, Bytes: 700 << 20},
-		Destination: Destination{Where: "s3://usages/prod at http://127.0.0.1:9000", LastSuccess: to(now.Add(-17 * time.Second)), Storage: StorageStatus{"yes", "crc32c", ""}},
+		Destination: Destination{Where: "s3://usages/prod at http://127.0.0.1:9000", LastSuccess: ptr(now.Add(-17 * time.Second)), Storage: StorageStatus{"yes", "crc32c", ""}},
 		Ledger: LedgerStatus{
 			HTTP: SourceLedger{
 				Received: 72_345_678, Accepted: 72_345_000, Appended: 72_344_000, Repeated: 998, Waiting: 2,
@@ -50,7 +50,7 @@ func aFinePage() Page {
 			},
 			Pending: 512, Shipped: 72_344_468,
 		},
-		Connections: ConnectionStatus{Open: 12, Max: 10000, MaxTLS: 1024, TLS: 3, CertificateExpires: to(now.Add(90 * 24 * time.Hour))},
+		Connections: ConnectionStatus{Open: 12, Max: 10000, MaxTLS: 1024, TLS: 3, CertificateExpires: ptr(now.Add(90 * 24 * time.Hour))},
 		Reload:      ReloadStatus{OK: true, At: now.Add(-7 * 24 * time.Hour)},
 	}
 	p := Page{Status: s, hour: newHistory(now).hour()}
@@ -61,14 +61,14 @@ func aFinePage() Page {
 	return p
 }
 
-// anOutage is the same when the storage has been away for a while.
-func anOutage() Page {
-	p := aFinePage()
+// outagePage is the page of the same daemon during an outage of the storage.
+func outagePage() Page {
+	p := finePage()
 	p.Verdict = Failing
-	p.Destination.FailingSince, p.Destination.Attempts = to(p.At.Add(-192*time.Minute)), 214
+	p.Destination.FailingSince, p.Destination.Attempts = ptr(p.At.Add(-192*time.Minute)), 214
 	p.Destination.Error = &ErrorStatus{"network", "put dt=2026-11-23/hour=08/edge-1: dial tcp 127.0.0.1:9000: connect: connection refused", "see that the storage runs and can be reached from here", false}
-	p.Destination.NextAttempt = to(p.At.Add(19 * time.Second))
-	p.Backlog = BacklogStatus{Usages: 2_345_678, Bytes: 1 << 30, OldestSeconds: 11530, SecondsUntilFull: to(5.6 * 3600)}
+	p.Destination.NextAttempt = ptr(p.At.Add(19 * time.Second))
+	p.Backlog = BacklogStatus{Usages: 2_345_678, Bytes: 1 << 30, OldestSeconds: 11530, SecondsUntilFull: ptr(5.6 * 3600)}
 	p.Reasons = []Reason{
 		{Failing, "destination", "can't ship to s3://usages/prod since 08:48 (connection refused), next attempt in 19 s", "see that the storage runs and can be reached from here"},
 		{Warning, "full_soon", "the log is full in 5 h", "see to the destination, or raise wal.max_bytes"},
@@ -78,12 +78,12 @@ func anOutage() Page {
 		{Name: "unauthorized", Verdict: Fine, Message: "a client has no valid token", Since: p.At.Add(-time.Minute), Last: p.At.Add(-time.Minute), Times: 2, Momentary: true},
 	}
 	p.PutAside = []PutAside{{"wal/quarantine/next-1", "torn"}}
-	p.Clients = []ClientSeen{{"inhaler-6", nil, 0}, {"inhaler-7", to(p.At.Add(-3 * time.Hour)), 1234}, {"inhaler-8", to(p.At.Add(-time.Second)), 99}}
-	p.Status.Summary = p.inWords()
+	p.Clients = []ClientSeen{{"inhaler-6", nil, 0}, {"inhaler-7", ptr(p.At.Add(-3 * time.Hour)), 1234}, {"inhaler-8", ptr(p.At.Add(-time.Second)), 99}}
+	p.Status.Summary = p.summarize()
 	return p
 }
 
-func text(t *testing.T, p Page) string {
+func renderPage(t *testing.T, p Page) string {
 	t.Helper()
 	var b strings.Builder
 	if err := pageTemplate.Execute(&b, newView(p, false)); err != nil {
@@ -92,28 +92,28 @@ func text(t *testing.T, p Page) string {
 	return b.String()
 }
 
-// withoutTags is what a reader sees, with single blanks.
+// withoutTags returns the visible text with single spaces.
 func withoutTags(page string) string {
 	page = regexp.MustCompile(`(?s)<style>.*?</style>|<title>.*?</title>|<[^>]*>`).ReplaceAllString(page, " ")
 	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
 }
 
-func TestThePageAnswersWhetherItIsFine(t *testing.T) {
-	full, zone := aFinePage(), aFinePage().At.Format("MST")
-	full.Verdict, full.Unready, full.Backlog.SecondsUntilFull = Failing, []string{"the log is full"}, to(0.0)
+func TestThePageShowsTheVerdict(t *testing.T) {
+	full, zone := finePage(), finePage().At.Format("MST")
+	full.Verdict, full.Unready, full.Backlog.SecondsUntilFull = Failing, []string{"the log is full"}, ptr(0.0)
 	full.Reasons = []Reason{{Failing, "log", "the log is full", ""}}
 	for name, c := range map[string]struct {
 		page Page
-		says []string
+		want []string
 	}{
-		"fine": {aFinePage(), []string{
+		"fine": {finePage(), []string{
 			"Fine 123 usages/s come in; 512 usages wait, the oldest for 12 s.", "on edge-1 , running for 7 d 3 h", "2026-11-23 12:00:00 " + zone + " · refreshes every 10 s",
 			"Last success 17 s ago", "Confirmed 2,016 objects, 9 GiB, 14.2 KiB/s", "p50 2.1 ms, p99 16.3 ms", "the log does not fill", "Free on the disk 80 GiB",
 			"32 % of wal.max_bytes is used: 1.27 GiB of 4 GiB", "log: to be shipped 400 MiB", "kept for a while 700 MiB", "spool 128 MiB", "quarantine 72 MiB", "free 2.73 GiB",
 			"rejected: invalid_json 600 0 2", "rejected: unauthorized 78 0 0", "rejected: overloaded 0 10 0", "dropped: commit_failed 0 10 0", "Never: log_full.",
 			"the kernel dropped – 17", "received 72,345,678 1,000", "shipped confirmed by the storage 72,344,468", "Certificate expires in 90 d", "Ready for traffic yes",
 		}},
-		"outage": {anOutage(), []string{
+		"outage": {outagePage(), []string{
 			"Failing 2345678 usages wait", "Failing: can't ship to s3://usages/prod", "Warning: the log is full in 5 h What to do: see to the destination",
 			"Fails for 3 h 12 min , since 08:48, 214 attempts", "connection refused (network) put dt=2026-11-23/hour=08/edge-1: dial tcp 127.0.0.1:9000: connect: connection refused What to do", "Next attempt in 19 s", "full in 5 h 36 min if it goes on like this",
 			"shipping : can't ship (connection refused) – for 3 h 12 min, 214 times", "unauthorized : a client has no valid token – 2 times, last 1 min ago",
@@ -124,14 +124,14 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 		"start":    {Page{Status: Status{Verdict: Failing, Reasons: []Reason{{Failing, "start", "the disk hangs", ""}}}}, []string{"Failing: the disk hangs"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			page := text(t, c.page)
+			page := renderPage(t, c.page)
 			seen := withoutTags(page)
 			if strings.Contains(seen, "Destination") != (c.page.Fill.MaxBytes > 0) {
-				t.Errorf("there are figures before the log is open, or none after: %s", seen)
+				t.Errorf("figures before the log is open, or none after: %s", seen)
 			}
-			for _, want := range c.says {
+			for _, want := range c.want {
 				if !strings.Contains(seen, want) {
-					t.Errorf("it does not say %q: %s", want, seen)
+					t.Errorf("the page lacks %q: %s", want, seen)
 				}
 			}
 			if !strings.Contains(page, "<title>"+sentence(string(c.page.Verdict))+" – ") {
@@ -141,10 +141,10 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 	}
 }
 
-// Nothing that a stranger named becomes markup, or pushes the rest away, in any place.
-func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
-	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxShown)
-	p := anOutage()
+// Names chosen by strangers become no markup and are truncated, everywhere on the page.
+func TestNamesFromStrangersAreEscapedAndTruncated(t *testing.T) {
+	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxTextChars)
+	p := outagePage()
 	many := func(n int) map[string]uint64 {
 		by := map[string]uint64{evil: 1}
 		for i := range n {
@@ -163,26 +163,26 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 	s.ClientsKnown = 1000
 	for range 1000 {
 		s.PutAside, s.PutAsideKnown = append(s.PutAside, PutAside{evil, evil}), s.PutAsideKnown+1
-		s.Clients = append(s.Clients, ClientSeen{evil, to(s.At), 1})
+		s.Clients = append(s.Clients, ClientSeen{evil, ptr(s.At), 1})
 	}
-	page := text(t, p)
+	page := renderPage(t, p)
 	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {
-		t.Error("what strangers named is markup")
+		t.Error("a stranger's name became markup")
 	}
-	if strings.Contains(page, strings.Repeat("x", maxShown+1)) {
-		t.Error("a text of a stranger is not cut off")
+	if strings.Contains(page, strings.Repeat("x", maxTextChars+1)) {
+		t.Error("a stranger's text is not truncated")
 	}
 	if len(page) > 256<<10 {
 		t.Errorf("the page has %d bytes", len(page))
 	}
 	if strings.Count(withoutTags(page), "1,000 in all") != 2 {
-		t.Error("it does not say how much was put aside, or how many clients there are")
+		t.Error("the page lacks the number of segments put aside, or of clients")
 	}
 }
 
-// The style that the page has is the only one that its policy allows.
-func TestThePolicyAllowsNothingButThePagesOwnStyle(t *testing.T) {
-	url := serve(t, healthy())
+// The Content-Security-Policy allows only the page's own style.
+func TestTheContentPolicyAllowsOnlyThePagesOwnStyle(t *testing.T) {
+	url := serve(t, healthyOptions())
 	for target, refreshes := range map[string]string{"/": "10", "/?paused": ""} {
 		resp, err := http.Get(url + target)
 		if err != nil {
@@ -207,16 +207,16 @@ func TestThePolicyAllowsNothingButThePagesOwnStyle(t *testing.T) {
 		}
 		for _, never := range []string{"<script", "style=", "http://", "https://", "src=", "<link", "@import"} {
 			if strings.Contains(strings.ReplaceAll(string(body), "s3://usages/prod at http://127.0.0.1:9000", ""), never) {
-				t.Errorf("%s has %s in it", target, never)
+				t.Errorf("%s contains %s", target, never)
 			}
 		}
 	}
 }
 
-// It is asked for again and again while the daemon has other things to do.
+// Browsers reload the page all the time, so it has to be cheap.
 func TestThePageCostsLittle(t *testing.T) {
-	p := anOutage()
-	for i := range p.hour { // nothing is level
+	p := outagePage()
+	for i := range p.hour { // no curve is flat
 		x := float64(i * 7919 % 997)
 		p.hour[i] = interval{x, x / 3, x / 1e5, x / 1e4, x * 1e3, float64(i % 2)}
 	}

@@ -40,7 +40,7 @@ func TestBarsAreOneAMinute(t *testing.T) {
 	}
 }
 
-func TestTheScaleIsOneOfRoundNumbers(t *testing.T) {
+func TestTheScaleHasRoundNumbers(t *testing.T) {
 	for v, want := range map[float64]float64{
 		0: 1, -3: 1, math.Inf(1): 1, math.NaN(): 1, 1: 1, 1.01: 2, 2: 2, 4.9: 5, 5: 5, 5.1: 10, 99: 100, 0.3: 0.5, 0.001: 0.001, 0.0012: 0.002, 123456: 200000,
 	} {
@@ -50,7 +50,7 @@ func TestTheScaleIsOneOfRoundNumbers(t *testing.T) {
 	}
 }
 
-func TestAPlotIsSummedUpInWords(t *testing.T) {
+func TestAPlotHasATextSummary(t *testing.T) {
 	nan := math.NaN()
 	p := newPlot("Commits", latencyText, points{"p50", "main", []float64{nan, 0.001, 0.003}}, points{"p99", "second", []float64{nan, 0.04, nan}})
 	if want := "p50: now 3 ms, lowest 1 ms, highest 3 ms. p99: now –, lowest 40 ms, highest 40 ms. "; strings.ReplaceAll(p.Summary, nbsp, " ") != want || p.Top != "50"+nbsp+"ms" || p.Empty {
@@ -61,7 +61,7 @@ func TestAPlotIsSummedUpInWords(t *testing.T) {
 	}
 }
 
-// What is drawn of an hour is bounded, whatever the values are.
+// The size of an hour's path is bounded, whatever the values are.
 func TestAPathIsBounded(t *testing.T) {
 	values := make([]float64, intervals)
 	for i := range values {

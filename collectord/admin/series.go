@@ -26,24 +26,24 @@ func ledgerSeries() []series {
 			func(d wal.SourceLedger) uint64 { return d.Received }),
 		bySource("usages_accepted_total", "Usages accepted: appended, repeated, dropped or waiting.",
 			func(d wal.SourceLedger) uint64 { return d.Accepted }),
-		doorReasons("usages_rejected_total", "Usages rejected, by reason. What can't be split into usages counts as one.",
+		bySourceAndReason("usages_rejected_total", "Usages rejected, by reason. What can't be split into usages counts as one.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Rejected }),
 		bySource("usages_appended_total", "Usages written to the log.",
 			func(d wal.SourceLedger) uint64 { return d.Appended }),
 		bySource("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
 			func(d wal.SourceLedger) uint64 { return d.Repeated }),
-		doorReasons("usages_dropped_total", "Usages accepted and then lost, by reason.",
+		bySourceAndReason("usages_dropped_total", "Usages accepted and then lost, by reason.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Dropped }),
-		waiting(),
-		total("usages_recovered_total", "Usages found in the log at start, readable or not.",
+		waitingSeries(),
+		counter("usages_recovered_total", "Usages found in the log at start, readable or not.",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Recovered) }),
 		gauge("usages_pending", "Usages in the log that the storage has not confirmed.",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Pending) }),
-		total("usages_shipped_total", "Usages confirmed by the storage.",
+		counter("usages_shipped_total", "Usages confirmed by the storage.",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Shipped) }),
-		total("usages_quarantined_total", "Usages whose bytes no longer check out.",
+		counter("usages_quarantined_total", "Usages whose bytes no longer check out.",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Quarantined) }),
-		total("usages_evicted_total", "Usages deleted to make room (wal.when_full: drop_oldest).",
+		counter("usages_evicted_total", "Usages deleted to make room (wal.when_full: drop_oldest).",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Evicted) }),
 		gauge("oldest_unshipped_seconds", "Age of the oldest usage that the storage has not confirmed; 0 if there is none.",
 			func(s *Snapshot) float64 { return s.Log.OldestUnshipped.Seconds() }),
@@ -52,9 +52,9 @@ func ledgerSeries() []series {
 	}
 }
 
-// waiting is exported per source, so that the second line of the ledger can be checked
+// waitingSeries is exported per source, so that the second line of the ledger can be checked
 // for each source.
-func waiting() series {
+func waitingSeries() series {
 	s := bySource("usages_waiting", "Usages queued or being committed.", func(d wal.SourceLedger) uint64 { return d.Waiting })
 	s.kind = "gauge"
 	return s
@@ -62,13 +62,13 @@ func waiting() series {
 
 func httpSeries() []series {
 	latency := newSeries("histogram", "http_request_seconds", "Time from a request's header to its answer, by class of the status.", "class")
-	latency.spread = func(s *Snapshot, emit func(histogram.Distribution, ...string)) {
+	latency.readHistogram = func(s *Snapshot, emit func(histogram.Distribution, ...string)) {
 		for class, d := range byStatus(s.HTTP.Seconds, func(class int) string { return strconv.Itoa(class) + "xx" }) {
 			emit(d, class)
 		}
 	}
 	return []series{
-		totals("http_requests_total", "HTTP requests, by status of the answer.", "status",
+		counterBy("http_requests_total", "HTTP requests, by status of the answer.", "status",
 			func(s *Snapshot) map[string]uint64 { return byStatus(s.HTTP.Requests, strconv.Itoa) }),
 		latency,
 		gauge("http_connections", "Open HTTP connections.",
@@ -79,15 +79,15 @@ func httpSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.HTTP.TLSConnections) }),
 		gauge("http_tls_connections_max", "How many may be over TLS: http.max_tls_connections, but no more than collectord_http_connections_max.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.MaxTLSConnections) }),
-		totals("http_connections_made_room_total", "Connections closed to make room for others, by what they were doing: nothing yet (silent), a TLS handshake, sending a header or a body, taking an answer, idle without an authenticated request, or idle after one (client).", "kind",
-			func(s *Snapshot) map[string]uint64 { return s.HTTP.MadeRoom }),
-		total("http_reads_delayed_total", "How often a connection was not read at once, because the memory for headers and small bodies was used up.",
+		counterBy("http_connections_made_room_total", "Connections closed to make room for others, by what they were doing: nothing yet (silent), a TLS handshake, sending a header or a body, taking an answer, idle without an authenticated request, or idle after one (client).", "kind",
+			func(s *Snapshot) map[string]uint64 { return s.HTTP.ClosedForRoom }),
+		counter("http_reads_delayed_total", "How often a connection was not read at once, because the memory for headers and small bodies was used up.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.ReadsDelayed) }),
 		histogramOf("http_loop_turn_seconds", "Turns of the event loop: how long it served some connections, and no others.",
 			func(s *Snapshot) histogram.Distribution { return s.HTTP.LoopTurns }),
-		total("http_connections_turned_away_total", "Connections answered 503 because none could make room for them.",
-			func(s *Snapshot) float64 { return float64(s.HTTP.TurnedAway) }),
-		totals("tls_handshake_failures_total", "TLS handshakes that failed, by why.", "reason",
+		counter("http_connections_turned_away_total", "Connections answered 503 because none could make room for them.",
+			func(s *Snapshot) float64 { return float64(s.HTTP.Refused) }),
+		counterBy("tls_handshake_failures_total", "TLS handshakes that failed, by why.", "reason",
 			func(s *Snapshot) map[string]uint64 { return s.HTTP.HandshakeFailures }),
 		gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires, or the first of those that are shown with it; +Inf without TLS.",
 			func(s *Snapshot) float64 { return s.HTTP.CertificateExpires }),
@@ -96,11 +96,11 @@ func httpSeries() []series {
 
 func udpSeries() []series {
 	return []series{
-		total("udp_datagrams_total", "Datagrams read.",
+		counter("udp_datagrams_total", "Datagrams read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.Datagrams) }),
-		total("udp_bytes_total", "Bytes of the datagrams read.",
+		counter("udp_bytes_total", "Bytes of the datagrams read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.Bytes) }),
-		total("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full, since the sockets were made: an update that hands them on goes on counting.",
+		counter("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full, since the sockets were made: an update that hands them on goes on counting.",
 			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
 		gauge("udp_receive_buffer_bytes", "What the kernel keeps for us, of all sockets together, as it gave it.",
 			func(s *Snapshot) float64 { return float64(s.UDP.ReceiveBuffer) }),
@@ -119,17 +119,17 @@ func logSeries() []series {
 			func(s *Snapshot) histogram.Distribution { return s.Log.CommitRecords }),
 		histogramOf("wal_commit_bytes", "Bytes of a frame.",
 			func(s *Snapshot) histogram.Distribution { return s.Log.CommitBytes }),
-		total("wal_commit_errors_total", "Failures of the disk under the log.",
+		counter("wal_commit_errors_total", "Failures of the disk under the log.",
 			func(s *Snapshot) float64 { return float64(s.Log.CommitErrors) }),
-		totals("wal_seals_total", "Segments sealed, by reason.", "reason",
+		counterBy("wal_seals_total", "Segments sealed, by reason.", "reason",
 			func(s *Snapshot) map[string]uint64 { return s.Log.Seals }),
-		total("wal_torn_bytes_total", "Bytes cut off at start because they were no whole frame.",
+		counter("wal_torn_bytes_total", "Bytes cut off at start because they were no whole frame.",
 			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
-		totals("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
+		counterBy("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
 			func(s *Snapshot) map[wal.Finding]uint64 { return s.Log.Findings }),
 		gauge("wal_put_aside", "Files and directories in the quarantine, or left in their places because they can't be read: /readyz?verbose lists them.",
 			func(s *Snapshot) float64 { return float64(s.Log.PutAside) }),
-		total("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; each is tried again.",
+		counter("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; each is tried again.",
 			func(s *Snapshot) float64 { return float64(s.Log.RemovalErrors) }),
 		gauge("wal_bytes", "Size of the log's segments.",
 			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
@@ -145,7 +145,7 @@ func logSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.KeptSegments) }),
 		gauge("wal_kept_bytes", "Size of the kept segments, which is part of the log's; they make way for new ones.",
 			func(s *Snapshot) float64 { return float64(s.Log.KeptBytes) }),
-		total("wal_kept_cut_short_total", "Kept segments removed before shipper.keep had passed, to make room.",
+		counter("wal_kept_cut_short_total", "Kept segments removed before shipper.keep had passed, to make room.",
 			func(s *Snapshot) float64 { return float64(s.Log.KeptCutShort) }),
 		gauge("wal_loss_notes", "Notes of lost usages waiting for upload.",
 			func(s *Snapshot) float64 { return float64(s.Log.LossNotes) }),
@@ -158,31 +158,31 @@ func logSeries() []series {
 
 func shipperSeries() []series {
 	return []series{
-		total("shipper_objects_total", "Objects confirmed by the storage.",
+		counter("shipper_objects_total", "Objects confirmed by the storage.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Objects) }),
-		total("shipper_raw_bytes_total", "Bytes of the lines in those objects.",
+		counter("shipper_raw_bytes_total", "Bytes of the lines in those objects.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.RawBytes) }),
-		total("shipper_compressed_bytes_total", "Bytes of those objects as stored.",
+		counter("shipper_compressed_bytes_total", "Bytes of those objects as stored.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.CompressedBytes) }),
 		histogramOf("shipper_upload_seconds", "Time of uploads until the storage confirmed them.",
 			func(s *Snapshot) histogram.Distribution { return s.Shipper.UploadSeconds }),
-		totals("shipper_failures_total", "Failed attempts to ship a segment, by kind.", "kind",
+		counterBy("shipper_failures_total", "Failed attempts to ship a segment, by kind.", "kind",
 			func(s *Snapshot) map[string]uint64 { return s.Shipper.Failures }),
-		total("shipper_conflicts_total", "Objects whose key held other content already.",
+		counter("shipper_conflicts_total", "Objects whose key held other content already.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Conflicts) }),
-		total("shipper_reshipped_total", "Segments that the storage had confirmed and lost, and has confirmed again.",
+		counter("shipper_reshipped_total", "Segments that the storage had confirmed and lost, and has confirmed again.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Reshipped) }),
-		total("shipper_vanished_total", "Segments that the storage had confirmed, whose object was gone for the second time, or damaged for the fourth, or too late, and that are not shipped again.",
+		counter("shipper_vanished_total", "Segments that the storage had confirmed, whose object was gone for the second time, or damaged for the fourth, or too late, and that are not shipped again.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Vanished) }),
-		total("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
+		counter("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),
 		gauge("shipper_foreign_segments", "Sealed segments of a later version, left alone.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
 		gauge("shipper_in_flight", "Segments that are being compressed or uploaded.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
-		total("shipper_heartbeats_total", "Heartbeats written to the storage.",
+		counter("shipper_heartbeats_total", "Heartbeats written to the storage.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),
-		total("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
+		counter("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.HeartbeatFailures) }),
 		gauge("shipper_last_success_timestamp_seconds", "When the storage last took something, or answered what it can do; 0: not since the start.",
 			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.LastSuccess) }),
@@ -200,16 +200,16 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// troubles returns the metric of open troubles.
-func troubles() series {
+// troubleSeries returns the metric of open troubles.
+func troubleSeries() series {
 	s := newSeries("gauge", "trouble", "1 while something fails, by the attribute trouble of its log lines, else 0. What no log line ends counts for 15 minutes after it was last seen. GET /status and /readyz?verbose say more.", "name")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		for name, open := range sn.Troubles {
-			is := 0.0
+			value := 0.0
 			if open {
-				is = 1
+				value = 1
 			}
-			emit(is, name)
+			emit(value, name)
 		}
 	}
 	return s
@@ -257,8 +257,8 @@ func configSeries() []series {
 
 func loggerSeries() []series {
 	return []series{
-		troubles(),
-		totals("log_lines_dropped_total", "Lines missing in the log of the daemon, by reason: full (they came faster than standard error was read) or failed (they could not be written).", "reason",
+		troubleSeries(),
+		counterBy("log_lines_dropped_total", "Lines missing in the log of the daemon, by reason: full (they came faster than standard error was read) or failed (they could not be written).", "reason",
 			func(s *Snapshot) map[string]uint64 {
 				return map[string]uint64{"full": s.Logger.Full, "failed": s.Logger.Failed}
 			}),

@@ -57,26 +57,26 @@ func New(opts Options) *Server {
 	if opts.MaxConnections == 0 {
 		opts.MaxConnections = DefaultMaxConnections
 	}
-	s := &Server{opts: opts, open: connections{most: opts.MaxConnections}}
-	open := http.NewServeMux()
-	open.Handle("GET "+metricsPath, promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
-	open.HandleFunc("GET "+livePath, s.livez)
-	open.HandleFunc("GET "+readyPath, s.readyz)
+	s := &Server{opts: opts, open: connections{limit: opts.MaxConnections}}
+	public := http.NewServeMux()
+	public.Handle("GET "+metricsPath, promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
+	public.HandleFunc("GET "+livePath, s.livez)
+	public.HandleFunc("GET "+readyPath, s.readyz)
 
 	local := http.NewServeMux()
-	local.Handle("/", open)
+	local.Handle("/", public)
 	local.HandleFunc("GET "+readyPath, s.readyzVerbose)
 	local.HandleFunc("GET /{$}", s.page)
 	local.HandleFunc("GET "+StatusPath, s.status)
 	newProfiler(opts.MaxConnections).routes(local)
 
 	s.http = &http.Server{
-		Handler:           bodiless(separate(local, open)),
+		Handler:           rejectBodies(routeByListener(local, public)),
 		ReadHeaderTimeout: headerTimeout,
 		WriteTimeout:      answerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ConnState:         s.open.changed,
+		ConnState:         s.open.track,
 	}
 	return s
 }
@@ -99,15 +99,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// separate serves everything on loopback and Unix sockets, and only open on other
+// routeByListener serves everything on loopback and Unix sockets, and only public on other
 // listeners.
-func separate(local, open http.Handler) http.Handler {
+func routeByListener(local, public http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		tcp, isTCP := addr.(*net.TCPAddr)
 		switch {
 		case isTCP && !tcp.IP.IsLoopback():
-			open.ServeHTTP(w, r)
+			public.ServeHTTP(w, r)
 		case isTCP && !origin.IsLoopback([]byte(r.Host)):
 			http.Error(w, "the Host header must name a loopback address here", http.StatusForbidden)
 		case isTCP && strings.HasPrefix(r.URL.Path, profiles) && fromAnotherPage(r):
@@ -133,9 +133,9 @@ func fromAnotherPage(r *http.Request) bool {
 	return rule.Check(h, false) != origin.None
 }
 
-// bodiless refuses requests with a body. No route needs one, and a slow client could
+// rejectBodies refuses requests with a body. No route needs one, and a slow client could
 // block its connection by sending one.
-func bodiless(next http.Handler) http.Handler {
+func rejectBodies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			w.Header().Set("Connection", "close")

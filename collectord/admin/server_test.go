@@ -15,9 +15,9 @@ import (
 	"collectord/wal"
 )
 
-// healthy returns options of a daemon that took 7 usages over HTTP, refused 2
-// of them and waits for the commit of 1.
-func healthy() Options {
+// healthyOptions returns the options of a daemon that received 7 usages over HTTP. It
+// rejected 2 of them, and 1 waits for its commit.
+func healthyOptions() Options {
 	return Options{
 		Version: "1.2.3",
 		Snapshot: func() (s Snapshot, ok bool) {
@@ -32,7 +32,7 @@ func healthy() Options {
 		Ready:  func() []string { return nil },
 		Live:   func() error { return nil },
 		Status: func() Status { return Status{Verdict: Fine, Summary: "all is shipped"} },
-		Page:   aFinePage,
+		Page:   finePage,
 	}
 }
 
@@ -71,7 +71,7 @@ func get(t *testing.T, url string) (status int, body string) {
 }
 
 func TestMetricsShowTheLedger(t *testing.T) {
-	status, body := get(t, serve(t, healthy())+"/metrics")
+	status, body := get(t, serve(t, healthyOptions())+"/metrics")
 	if status != http.StatusOK {
 		t.Fatalf("status %d: %s", status, body)
 	}
@@ -93,14 +93,14 @@ func TestMetricsShowTheLedger(t *testing.T) {
 	}
 }
 
-func TestHealthChecksTellWhatIsWrong(t *testing.T) {
-	url := serve(t, healthy())
+func TestHealthChecksReportWhatIsWrong(t *testing.T) {
+	url := serve(t, healthyOptions())
 	for _, path := range []string{"/livez", "/readyz"} {
 		if status, body := get(t, url+path); status != http.StatusOK || body != "ok\n" {
-			t.Errorf("%s of a healthy daemon: %d %q", path, status, body)
+			t.Errorf("%s of a healthy daemon answers %d %q", path, status, body)
 		}
 	}
-	sick := healthy()
+	sick := healthyOptions()
 	sick.Ready = func() []string { return []string{"the log is full", "draining"} }
 	sick.Live = func() error { return errors.New("the committer hangs") }
 	began, since := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)
@@ -128,11 +128,11 @@ func TestHealthChecksTellWhatIsWrong(t *testing.T) {
 	}
 }
 
-// What is served depends on the address a request came to, and on loopback on
-// the name it was sent to: a web page could have made another name point here.
-// TestDetailsStayOnThisHost asks for what names files, the destination and errors.
+// TestDetailsStayOnThisHost requests the endpoints that name files, the destination and
+// errors. They are served on loopback only, and there only for a loopback host name: a
+// web page could make another name resolve to this host.
 func TestDetailsStayOnThisHost(t *testing.T) {
-	handler := New(healthy()).http.Handler
+	handler := New(healthyOptions()).http.Handler
 	for _, c := range []struct {
 		to      net.Addr
 		details bool
@@ -152,7 +152,7 @@ func TestDetailsStayOnThisHost(t *testing.T) {
 }
 
 func TestProfilesStayOnThisHost(t *testing.T) {
-	handler := New(healthy()).http.Handler
+	handler := New(healthyOptions()).http.Handler
 	lan := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3001}
 	loop := &net.TCPAddr{IP: net.IPv6loopback, Port: 3001}
 	for _, c := range []struct {

@@ -50,10 +50,10 @@ type HTTPSnapshot struct {
 	TLSConnections    int
 	MaxTLSConnections int // at most MaxConnections
 
-	MadeRoom     map[string]uint64 // connections closed to make room, by what they were doing
-	TurnedAway   uint64            // connections refused with 503
-	ReadsDelayed uint64
-	LoopTurns    histogram.Distribution // in seconds
+	ClosedForRoom map[string]uint64 // connections closed to make room, by what they were doing
+	Refused       uint64            // connections refused with 503
+	ReadsDelayed  uint64
+	LoopTurns     histogram.Distribution // in seconds
 
 	HandshakeFailures  map[string]uint64 // by reason
 	CertificateExpires float64           // Unix time in seconds; +Inf without a certificate

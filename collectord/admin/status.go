@@ -205,12 +205,12 @@ type SourceLedger struct {
 
 // ConnectionStatus contains the figures of HTTP connections.
 type ConnectionStatus struct {
-	Open       int    `json:"open"`
-	Max        int    `json:"max"`
-	TLS        int    `json:"tls"` // included in Open
-	MaxTLS     int    `json:"max_tls"`
-	MadeRoom   uint64 `json:"made_room"`   // closed to make room for others, since the start
-	TurnedAway uint64 `json:"turned_away"` // refused with 503, since the start
+	Open          int    `json:"open"`
+	Max           int    `json:"max"`
+	TLS           int    `json:"tls"` // included in Open
+	MaxTLS        int    `json:"max_tls"`
+	ClosedForRoom uint64 `json:"made_room"`   // closed to make room for others, since the start
+	Refused       uint64 `json:"turned_away"` // refused with 503, since the start
 	// CertificateExpires is nil without TLS.
 	CertificateExpires *time.Time `json:"certificate_expires"`
 }

@@ -7,13 +7,13 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestMetricsShowWhatTheStorageWasFoundToDo, and that it was not asked yet.
-func TestMetricsShowWhatTheStorageWasFoundToDo(t *testing.T) {
+// TestMetricsShowStorageCapabilities also covers a storage that was not probed yet.
+func TestMetricsShowStorageCapabilities(t *testing.T) {
 	for want, found := range map[string]bucket.Capabilities{
 		`{checksum="unknown",conditional_put="unknown",encryption="unknown"} 1`: {},
 		`{checksum="md5",conditional_put="no",encryption="AES256"} 1`:           {ConditionalPut: "no", Checksum: "md5", Encryption: "AES256"},
 	} {
-		o := healthy()
+		o := healthyOptions()
 		o.Snapshot = func() (s Snapshot, ok bool) {
 			s.Shipper.Storage = found
 			return s, true

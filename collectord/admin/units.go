@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"collectord/collectord/units"
 )
 
 // anyBytes is bytesText for all numeric types in the template.
@@ -27,33 +30,8 @@ func anyBytes(n any) string {
 // nbsp prevents a line break between a number and its unit.
 const nbsp = "\u00a0"
 
-// bytesText formats a size for people, such as "1.4 GiB".
-func bytesText(n int64) string {
-	value, unit := float64(n), 0
-	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	for math.Round(value) >= 1024 {
-		value, unit = value/1024, unit+1
-	}
-	return shortNumber(value) + nbsp + units[unit]
-}
-
-// shortNumber formats a number with up to three significant digits, or with all digits
-// before the decimal point.
-func shortNumber(v float64) string {
-	if v >= 99.95 {
-		return countText(uint64(math.Round(v)))
-	}
-	return strconv.FormatFloat(v, 'g', 3, 64)
-}
-
-// countText formats a number with thousands separators, such as "1,234,567".
-func countText(n uint64) string {
-	text := strconv.FormatUint(n, 10)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
+// bytesText is units.Bytes without a line break before the unit.
+func bytesText(n int64) string { return strings.ReplaceAll(units.Bytes(n), " ", nbsp) }
 
 // durationText formats a duration for people in its two largest units, such as "3 h 12
 // min".
@@ -86,11 +64,11 @@ func latencyText(seconds float64) string {
 	case seconds == 0:
 		return "0"
 	case seconds < 0.9995e-3:
-		return shortNumber(seconds*1e6) + nbsp + "µs"
+		return units.Number(seconds*1e6) + nbsp + "µs"
 	case seconds < 0.9995:
-		return shortNumber(seconds*1e3) + nbsp + "ms"
+		return units.Number(seconds*1e3) + nbsp + "ms"
 	}
-	return shortNumber(seconds) + nbsp + "s"
+	return units.Number(seconds) + nbsp + "s"
 }
 
 // rateText formats a rate per second for people, such as "0.5/s".
@@ -101,7 +79,7 @@ func rateText(perSecond float64) string {
 	case perSecond < 9.95:
 		return strconv.FormatFloat(math.Round(10*perSecond)/10, 'f', -1, 64) + "/s"
 	}
-	return countText(uint64(math.Round(perSecond))) + "/s"
+	return units.Count(uint64(math.Round(perSecond))) + "/s"
 }
 
 // latencyOrDash returns a dash if there is no measurement.
@@ -114,17 +92,17 @@ func latencyOrDash(seconds *float64) string {
 
 // secondsText formats a number of seconds as durationText does.
 func secondsText(seconds float64) string {
-	const most = 1e9 // about 30 years
-	return durationText(time.Duration(min(seconds, most) * float64(time.Second)))
+	const maxSeconds = 1e9 // about 30 years
+	return durationText(time.Duration(min(seconds, maxSeconds) * float64(time.Second)))
 }
 
-// count is countText for all integer types in the template.
+// count is units.Count for all integer types in the template.
 func count(n any) string {
 	switch n := n.(type) {
 	case int:
-		return countText(uint64(max(n, 0)))
+		return units.Count(uint64(max(n, 0)))
 	case uint64:
-		return countText(n)
+		return units.Count(n)
 	}
 	return fmt.Sprint(n)
 }
@@ -132,11 +110,11 @@ func count(n any) string {
 // shortened replaces the middle of a long text by an ellipsis, so that it fits on the
 // page. The end stays because an error's cause is there.
 func shortened(text string) string {
-	if utf8.RuneCountInString(text) <= maxShown {
+	if utf8.RuneCountInString(text) <= maxTextChars {
 		return text
 	}
 	runes := []rune(text)
-	return string(runes[:maxShown/3]) + "…" + string(runes[len(runes)-maxShown*2/3+1:])
+	return string(runes[:maxTextChars/3]) + "…" + string(runes[len(runes)-maxTextChars*2/3+1:])
 }
 
 // plural formats a number with a noun, in the plural unless the number is 1.

@@ -1,26 +1,15 @@
 package admin
 
 import (
-	"math"
 	"strings"
 	"testing"
 	"time"
 )
 
-func TestUnitsAreThosePeopleRead(t *testing.T) {
+func TestTextsOfThePageAreReadable(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, c := range []struct{ got, want string }{
-		{bytesText(0), "0 B"},
-		{bytesText(1023), "1,023 B"},
-		{bytesText(1024), "1 KiB"},
-		{bytesText(1<<20 - 1), "1 MiB"},
 		{bytesText(1536 << 20), "1.5 GiB"},
-		{bytesText(100 << 40), "100 TiB"},
-		{bytesText(math.MaxInt64), "8 EiB"},
-		{countText(0), "0"},
-		{countText(999), "999"},
-		{countText(1000), "1,000"},
-		{countText(math.MaxUint64), "18,446,744,073,709,551,615"},
 		{durationText(-time.Hour), "0 s"},
 		{durationText(59900 * time.Millisecond), "59 s"},
 		{durationText(time.Minute), "1 min"},
@@ -47,7 +36,7 @@ func TestUnitsAreThosePeopleRead(t *testing.T) {
 		{sentence("so it is"), "So it is"},
 		{sentence(""), ""},
 		{shortened("short"), "short"},
-		{shortened(strings.Repeat("a", maxShown) + "the end"), strings.Repeat("a", 100) + "…" + strings.Repeat("a", 192) + "the end"},
+		{shortened(strings.Repeat("a", maxTextChars) + "the end"), strings.Repeat("a", 100) + "…" + strings.Repeat("a", 192) + "the end"},
 	} {
 		if got := strings.ReplaceAll(c.got, nbsp, " "); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

@@ -20,22 +20,22 @@ const (
 
 // Thresholds of the verdict. docs/status.md lists them.
 const (
-	failingLong     = 5 * time.Minute  // a storage error that lasts longer is Failing
-	fullSoon        = time.Hour        // Failing
-	fullWithin      = 24 * time.Hour   // Warning
-	backlogOld      = 10 * time.Minute // minimum age of the oldest usage for a forecast of a full log
-	oldestLate      = time.Hour        // Warning
-	oldestOverdue   = 24 * time.Hour   // Failing; the default of collectord audit's --grace
-	certificateLate = 14 * 24 * time.Hour
-	rejectedLeast   = 10  // minimum number of rejected usages per minute for a Warning,
-	rejectedShare   = 0.1 // and their minimum share of all received usages
+	failingAfter     = 5 * time.Minute  // a storage error that lasts longer is Failing
+	fullSoon         = time.Hour        // Failing
+	fullWithin       = 24 * time.Hour   // Warning
+	backlogOld       = 10 * time.Minute // minimum age of the oldest usage for a forecast of a full log
+	oldestLate       = time.Hour        // Warning
+	oldestOverdue    = 24 * time.Hour   // Failing; the default of collectord audit's --grace
+	certificateLate  = 14 * 24 * time.Hour
+	minRejected      = 10  // minimum number of rejected usages per minute for a Warning,
+	minRejectedShare = 0.1 // and their minimum share of all received usages
 )
 
 func (v Verdict) severity() int {
 	return slices.Index([]Verdict{Fine, Starting, Warning, Failing}, v)
 }
 
-func (s *Status) judge(known bool) {
+func (s *Status) judge(hasFigures bool) {
 	s.Reasons = []Reason{}
 	s.judgeReadiness()
 	s.judgeDestination()
@@ -47,15 +47,15 @@ func (s *Status) judge(known bool) {
 	switch {
 	case len(s.Reasons) > 0:
 		s.Verdict = s.Reasons[0].Verdict
-	case !known:
+	case !hasFigures:
 		s.Verdict = Starting
 	default:
 		s.Verdict = Fine
 	}
-	s.Summary = s.inWords()
+	s.Summary = s.summarize()
 }
 
-func (s *Status) because(v Verdict, name, text, advice string) {
+func (s *Status) addReason(v Verdict, name, text, advice string) {
 	s.Reasons = append(s.Reasons, Reason{v, name, text, advice})
 }
 
@@ -69,9 +69,9 @@ func (s *Status) judgeReadiness() {
 		switch {
 		case why == ReadyStarting:
 		case why == ReadyDraining:
-			s.because(Warning, "stopping", "the daemon is stopping", "")
+			s.addReason(Warning, "stopping", "the daemon is stopping", "")
 		case !explained:
-			s.because(Failing, "log", why, "")
+			s.addReason(Failing, "log", why, "")
 		}
 	}
 }
@@ -82,19 +82,19 @@ func (s *Status) judgeDestination() {
 		return
 	}
 	v := Warning
-	if d.Error.Permanent || s.At.Sub(*d.FailingSince) > failingLong {
+	if d.Error.Permanent || s.At.Sub(*d.FailingSince) > failingAfter {
 		v = Failing
 	}
 	next := "trying now"
 	if d.NextAttempt != nil {
-		next = "next attempt in " + InWords(d.NextAttempt.Sub(s.At))
+		next = "next attempt in " + ShortDuration(d.NextAttempt.Sub(s.At))
 	}
 	for i := range s.Troubles {
 		if s.Troubles[i].Name == TroubleShipping {
 			s.Troubles[i].Verdict = v
 		}
 	}
-	s.because(v, "destination", fmt.Sprintf("can't ship to %s since %s (%s), %s", d.Where, clock(*d.FailingSince, s.At), cause(d.Error.Text), next), d.Error.Advice)
+	s.addReason(v, "destination", fmt.Sprintf("can't ship to %s since %s (%s), %s", d.Where, clock(*d.FailingSince, s.At), cause(d.Error.Text), next), d.Error.Advice)
 }
 
 func (s *Status) judgeTroubles() {
@@ -106,7 +106,7 @@ func (s *Status) judgeTroubles() {
 		if t.Error != "" {
 			text += " (" + cause(t.Error) + ")"
 		}
-		s.because(t.Verdict, t.Name, fmt.Sprintf("%s, since %s", text, clock(t.Since, s.At)), t.Advice)
+		s.addReason(t.Verdict, t.Name, fmt.Sprintf("%s, since %s", text, clock(t.Since, s.At)), t.Advice)
 	}
 }
 
@@ -122,28 +122,28 @@ func troublesOfStorage() []string {
 func (s *Status) judgeBacklog() {
 	b := &s.Backlog
 	oldest := time.Duration(b.OldestSeconds * float64(time.Second))
-	if full := b.SecondsUntilFull; full != nil && *full > 0 && s.forecastCounts() {
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && s.isForecastRelevant() {
 		left := time.Duration(min(*full, fullWithin.Seconds()+1) * float64(time.Second))
-		text, advice := "the log is full in "+InWords(left), "see to the destination, or raise wal.max_bytes"
+		text, advice := "the log is full in "+ShortDuration(left), "see to the destination, or raise wal.max_bytes"
 		switch {
 		case left < fullSoon:
-			s.because(Failing, "full_soon", text, advice)
+			s.addReason(Failing, "full_soon", text, advice)
 		case left < fullWithin:
-			s.because(Warning, "full_soon", text, advice)
+			s.addReason(Warning, "full_soon", text, advice)
 		}
 	}
-	text := "the oldest usage that is not shipped has waited for " + InWords(oldest)
+	text := "the oldest usage that is not shipped has waited for " + ShortDuration(oldest)
 	switch {
 	case oldest > oldestOverdue:
-		s.because(Failing, "overdue", text, "")
+		s.addReason(Failing, "overdue", text, "")
 	case oldest > oldestLate:
-		s.because(Warning, "overdue", text, "")
+		s.addReason(Warning, "overdue", text, "")
 	}
 }
 
-// forecastCounts reports whether usages are not being shipped. A burst that is being
+// isForecastRelevant reports whether usages are not being shipped. A burst that is being
 // shipped does not fill the log.
-func (s *Status) forecastCounts() bool {
+func (s *Status) isForecastRelevant() bool {
 	return s.Backlog.OldestSeconds > backlogOld.Seconds() || s.Destination.FailingSince != nil
 }
 
@@ -156,9 +156,9 @@ func isOwnFault(reason string) bool {
 	return false
 }
 
-// isOfStrangers reports whether a usage was rejected because its sender has no access.
+// isAccessDenied reports whether a usage was rejected because its sender has no access.
 // Any host can cause such rejections, so they do not affect the verdict.
-func isOfStrangers(reason string) bool {
+func isAccessDenied(reason string) bool {
 	return reason == "unauthorized" || reason == "cross_site" || reason == "not_allowed"
 }
 
@@ -170,23 +170,23 @@ func (s *Status) judgeSources() {
 			switch {
 			case isOwnFault(reason):
 				own[reason] = n
-			case reason != wal.ReasonShuttingDown && !isOfStrangers(reason):
+			case reason != wal.ReasonShuttingDown && !isAccessDenied(reason):
 				others[reason] = n
 				rejected += n
 			}
 		}
 		by := strings.ToUpper(in.Source)
 		if len(in.Dropped) > 0 {
-			s.because(Failing, "dropped", fmt.Sprintf("usages that came by %s were lost in the last minute: %s", by, counts(in.Dropped)), "")
+			s.addReason(Failing, "dropped", fmt.Sprintf("usages that came by %s were lost in the last minute: %s", by, counts(in.Dropped)), "")
 		}
 		if len(own) > 0 {
-			s.because(Warning, "rejected", fmt.Sprintf("usages that came by %s were rejected in the last minute: %s", by, counts(own)), "")
+			s.addReason(Warning, "rejected", fmt.Sprintf("usages that came by %s were rejected in the last minute: %s", by, counts(own)), "")
 		}
 		if in.KernelDrops > 0 {
-			s.because(Warning, "kernel_drops", fmt.Sprintf("the kernel dropped %d datagrams in the last minute", in.KernelDrops), "raise udp.receive_buffer and net.core.rmem_max")
+			s.addReason(Warning, "kernel_drops", fmt.Sprintf("the kernel dropped %d datagrams in the last minute", in.KernelDrops), "raise udp.receive_buffer and net.core.rmem_max")
 		}
-		if came := in.PerSecond * s.WindowSeconds; rejected >= rejectedLeast && float64(rejected) >= rejectedShare*came {
-			s.because(Warning, "invalid", fmt.Sprintf("of %.0f usages that came by %s in the last minute were rejected: %s", came, by, counts(others)), "see what the clients send: each answer names what is wrong")
+		if received := in.PerSecond * s.WindowSeconds; rejected >= minRejected && float64(rejected) >= minRejectedShare*received {
+			s.addReason(Warning, "invalid", fmt.Sprintf("of %.0f usages that came by %s in the last minute were rejected: %s", received, by, counts(others)), "see what the clients send: each answer names what is wrong")
 		}
 	}
 }
@@ -216,27 +216,27 @@ func asideText(n int, first string, damaged uint64) string {
 
 func (s *Status) judgeRest() {
 	if n := s.PutAsideKnown; len(s.PutAside) > 0 {
-		s.because(Warning, "put_aside", asideText(n, s.PutAside[0].Path, s.Ledger.Quarantined), "collectord wal ls shows them, collectord wal acknowledge ends this")
+		s.addReason(Warning, "put_aside", asideText(n, s.PutAside[0].Path, s.Ledger.Quarantined), "collectord wal ls shows them, collectord wal acknowledge ends this")
 	}
 	if !s.Reload.OK && !s.Reload.At.IsZero() {
-		s.because(Warning, "reload", "the configuration could not be reloaded: that of "+clock(s.Reload.At, s.At)+" is in effect", "collectord config check")
+		s.addReason(Warning, "reload", "the configuration could not be reloaded: that of "+clock(s.Reload.At, s.At)+" is in effect", "collectord config check")
 	}
 	if at := s.Connections.CertificateExpires; at != nil {
 		switch left := at.Sub(s.At); {
 		case left <= 0:
-			s.because(Failing, "certificate", "the TLS certificate has expired", "replace http.tls.cert, and reload")
+			s.addReason(Failing, "certificate", "the TLS certificate has expired", "replace http.tls.cert, and reload")
 		case left < certificateLate:
-			s.because(Warning, "certificate", "the TLS certificate expires in "+InWords(left), "replace http.tls.cert, and reload")
+			s.addReason(Warning, "certificate", "the TLS certificate expires in "+ShortDuration(left), "replace http.tls.cert, and reload")
 		}
 	}
 }
 
-// inWords returns the summary: the worst reason, or the rate of incoming usages,
+// summarize returns the summary: the worst reason, or the rate of incoming usages,
 // followed by the backlog.
-func (s *Status) inWords() string {
+func (s *Status) summarize() string {
 	switch {
 	case len(s.Reasons) > 0:
-		return s.worst() + "; " + s.waiting()
+		return s.worst() + "; " + s.describeBacklog()
 	case s.Verdict == Starting:
 		return "the daemon is starting"
 	}
@@ -244,7 +244,7 @@ func (s *Status) inWords() string {
 	for _, source := range s.Sources {
 		in += source.PerSecond
 	}
-	return Rate(in) + " usages/s come in; " + s.waiting()
+	return Rate(in) + " usages/s come in; " + s.describeBacklog()
 }
 
 // worst returns the worst reason, and the number of other reasons.
@@ -255,15 +255,15 @@ func (s *Status) worst() string {
 	return s.Reasons[0].Text
 }
 
-// waiting describes the backlog.
-func (s *Status) waiting() string {
+// describeBacklog describes the backlog.
+func (s *Status) describeBacklog() string {
 	b := &s.Backlog
 	if b.Usages == 0 {
 		return "all is shipped"
 	}
-	text := fmt.Sprintf("%d usages wait, the oldest for %s", b.Usages, InWords(time.Duration(b.OldestSeconds*float64(time.Second))))
-	if full := b.SecondsUntilFull; full != nil && *full > 0 && *full < 10*fullWithin.Seconds() && s.forecastCounts() {
-		text += ", full in " + InWords(time.Duration(*full*float64(time.Second)))
+	text := fmt.Sprintf("%d usages wait, the oldest for %s", b.Usages, ShortDuration(time.Duration(b.OldestSeconds*float64(time.Second))))
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && *full < 10*fullWithin.Seconds() && s.isForecastRelevant() {
+		text += ", full in " + ShortDuration(time.Duration(*full*float64(time.Second)))
 	}
 	return text
 }
@@ -282,7 +282,7 @@ func (s *Status) line() string {
 	for i, source := range s.Sources {
 		rates[i] = Rate(source.Now) + " by " + strings.ToUpper(source.Source)
 	}
-	parts = append(parts, s.waiting(), "usages/s: "+strings.Join(rates, ", "),
+	parts = append(parts, s.describeBacklog(), "usages/s: "+strings.Join(rates, ", "),
 		fmt.Sprintf("log %d %% full", 100*s.Fill.UsedBytes/max(1, s.Fill.MaxBytes)))
 	return strings.Join(parts, "; ")
 }

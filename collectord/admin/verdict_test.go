@@ -20,8 +20,8 @@ import (
 	"collectord/wal"
 )
 
-// monitored is a daemon that tests change, under its mutex if the monitor runs.
-type monitored struct {
+// fakeDaemon is a daemon whose state tests set, under its mutex if the monitor runs.
+type fakeDaemon struct {
 	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot
 	starting bool
@@ -30,7 +30,7 @@ type monitored struct {
 	putAside []PutAside
 }
 
-func (d *monitored) monitor() *Monitor {
+func (d *fakeDaemon) monitor() *Monitor {
 	d.snapshot.Log.SecondsUntilFull, d.snapshot.Log.MaxBytes = math.Inf(1), 1000
 	d.snapshot.Reload = ReloadSnapshot{OK: true, At: time.Now()}
 	d.snapshot.HTTP.CertificateExpires = math.Inf(1)
@@ -47,98 +47,98 @@ func (d *monitored) monitor() *Monitor {
 	})
 }
 
-// fails has the storage fail for so long.
-func (d *monitored) fails(since time.Duration, f bucket.Failure) {
+// setFailing makes the storage fail since d ago.
+func (d *fakeDaemon) setFailing(since time.Duration, f bucket.Failure) {
 	d.snapshot.Shipper.Destination = shipper.Destination{
 		Where: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
 	}
 }
 
 var (
-	refused  = bucket.Failure{Kind: "network", Text: "put x: dial tcp: connect: connection refused", Hint: "nothing listens there"}
-	noBucket = bucket.Failure{Kind: "NoSuchBucket", Text: "put x: there is none", Hint: "create it", Permanent: true}
+	connectionRefused = bucket.Failure{Kind: "network", Text: "put x: dial tcp: connect: connection refused", Hint: "nothing listens there"}
+	noBucket          = bucket.Failure{Kind: "NoSuchBucket", Text: "put x: there is none", Hint: "create it", Permanent: true}
 )
 
 // TestTheVerdict has a row for each rule and threshold.
 func TestTheVerdict(t *testing.T) {
 	hours := func(n float64) float64 { return n * 3600 }
 	for name, c := range map[string]struct {
-		change  func(d *monitored)
-		want    Verdict
-		reasons string // names
-		says    string // part of the summary
+		change      func(d *fakeDaemon)
+		want        Verdict
+		reasons     string // names
+		wantSummary string // part of the summary
 	}{
-		"nothing":  {func(*monitored) {}, Fine, "", "0 usages/s come in; all is shipped"},
-		"starting": {func(d *monitored) { d.starting, d.unready = true, []string{ReadyStarting} }, Starting, "", "the daemon is starting"},
-		"starting, and can't": {func(d *monitored) {
+		"nothing":  {func(*fakeDaemon) {}, Fine, "", "0 usages/s come in; all is shipped"},
+		"starting": {func(d *fakeDaemon) { d.starting, d.unready = true, []string{ReadyStarting} }, Starting, "", "the daemon is starting"},
+		"starting, and can't": {func(d *fakeDaemon) {
 			d.starting, d.troubles = true, []Trouble{{Name: "start", Verdict: Failing, Message: "no disk"}}
 		}, Failing, "start", "no disk"},
-		"stopping": {func(d *monitored) { d.unready = []string{ReadyDraining} }, Warning, "stopping", "stopping"},
-		"full":     {func(d *monitored) { d.unready = []string{"log is full: 4 of 4 bytes"} }, Failing, "log", "log is full"},
-		"full, by a trouble": {func(d *monitored) {
+		"stopping": {func(d *fakeDaemon) { d.unready = []string{ReadyDraining} }, Warning, "stopping", "stopping"},
+		"full":     {func(d *fakeDaemon) { d.unready = []string{"log is full: 4 of 4 bytes"} }, Failing, "log", "log is full"},
+		"full, by a trouble": {func(d *fakeDaemon) {
 			d.unready = []string{"log is full"}
 			d.troubles = []Trouble{{Name: "full", Verdict: Failing, Message: "the log is full"}}
 		}, Failing, "full", "the log is full"},
-		"storage away":          {func(d *monitored) { d.fails(time.Minute, refused) }, Warning, "destination", "can't ship to s3://usages/clinic since "},
-		"storage away: cause":   {func(d *monitored) { d.fails(time.Minute, refused) }, Warning, "destination", "(connection refused), next attempt in 20 s; all is shipped"},
-		"storage away for long": {func(d *monitored) { d.fails(6*time.Minute, refused) }, Failing, "destination", ""},
-		"wrong bucket":          {func(d *monitored) { d.fails(0, noBucket) }, Failing, "destination", "(there is none)"},
-		"storage away, told once": {func(d *monitored) {
-			d.fails(0, refused)
+		"storage away":          {func(d *fakeDaemon) { d.setFailing(time.Minute, connectionRefused) }, Warning, "destination", "can't ship to s3://usages/clinic since "},
+		"storage away: cause":   {func(d *fakeDaemon) { d.setFailing(time.Minute, connectionRefused) }, Warning, "destination", "(connection refused), next attempt in 20 s; all is shipped"},
+		"storage away for long": {func(d *fakeDaemon) { d.setFailing(6*time.Minute, connectionRefused) }, Failing, "destination", ""},
+		"wrong bucket":          {func(d *fakeDaemon) { d.setFailing(0, noBucket) }, Failing, "destination", "(there is none)"},
+		"storage away, listed once": {func(d *fakeDaemon) {
+			d.setFailing(0, connectionRefused)
 			for _, name := range []string{TroubleShipping, "storage_check", "heartbeat", "last look"} {
 				d.troubles = append(d.troubles, Trouble{Name: name, Verdict: Failing})
 			}
 		}, Warning, "destination", ""},
-		"an error": {func(d *monitored) {
+		"an error": {func(d *fakeDaemon) {
 			d.troubles = []Trouble{{Name: "seal", Verdict: Failing, Message: "can't seal", Error: "write: EIO"}}
 		}, Failing, "seal", "can't seal (EIO), since"},
-		"a warning":      {func(d *monitored) { d.troubles = []Trouble{{Name: "heartbeat", Verdict: Warning, Message: "none"}} }, Warning, "heartbeat", ""},
-		"strangers fail": {func(d *monitored) { d.troubles = []Trouble{{Name: "unauthorized", Verdict: Fine}} }, Fine, "", ""},
-		"the worst first": {func(d *monitored) {
+		"a warning":      {func(d *fakeDaemon) { d.troubles = []Trouble{{Name: "heartbeat", Verdict: Warning, Message: "none"}} }, Warning, "heartbeat", ""},
+		"strangers fail": {func(d *fakeDaemon) { d.troubles = []Trouble{{Name: "unauthorized", Verdict: Fine}} }, Fine, "", ""},
+		"the worst first": {func(d *fakeDaemon) {
 			d.troubles = []Trouble{{Name: "a", Verdict: Warning}, {Name: "b", Verdict: Failing}, {Name: "c", Verdict: Warning}}
 		}, Failing, "b a c", "(and 2 more)"},
-		"full in 30 min": {func(d *monitored) {
+		"full in 30 min": {func(d *fakeDaemon) {
 			d.snapshot.Log.OldestUnshipped = 11 * time.Minute
 			d.snapshot.Log.SecondsUntilFull = hours(.5)
 		}, Failing, "full_soon", "the log is full in 30 min"},
-		"full in 30 min, all new":  {func(d *monitored) { d.snapshot.Log.SecondsUntilFull = hours(.5) }, Fine, "", ""},
-		"full in 30 min, and away": {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(.5) }, Failing, "full_soon destination", ""},
-		"full in 5 h":              {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(5) }, Warning, "destination full_soon", ""},
-		"full in 25 h":             {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(25) }, Warning, "destination", ""},
-		"how much waits": {func(d *monitored) {
-			d.fails(0, refused)
+		"full in 30 min, all new":  {func(d *fakeDaemon) { d.snapshot.Log.SecondsUntilFull = hours(.5) }, Fine, "", ""},
+		"full in 30 min, and away": {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(.5) }, Failing, "full_soon destination", ""},
+		"full in 5 h":              {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(5) }, Warning, "destination full_soon", ""},
+		"full in 25 h":             {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(25) }, Warning, "destination", ""},
+		"how much waits": {func(d *fakeDaemon) {
+			d.setFailing(0, connectionRefused)
 			d.snapshot.Ledger.Pending, d.snapshot.Log.OldestUnshipped, d.snapshot.Log.SecondsUntilFull = 60000, 9*time.Minute, hours(3)
 		}, Warning, "destination full_soon", "60000 usages wait, the oldest for 9 min, full in 3 h"},
-		"nothing waits for long": {func(d *monitored) { d.snapshot.Ledger.Pending, d.snapshot.Log.SecondsUntilFull = 2, hours(.1) }, Fine, "", "come in; 2 usages wait, the oldest for 0 s"},
-		"old":                    {func(d *monitored) { d.snapshot.Log.OldestUnshipped = 61 * time.Minute }, Warning, "overdue", ""},
-		"overdue":                {func(d *monitored) { d.snapshot.Log.OldestUnshipped = 25 * time.Hour }, Failing, "overdue", "has waited for 25 h"},
-		"dropped": {func(d *monitored) {
+		"nothing waits for long": {func(d *fakeDaemon) { d.snapshot.Ledger.Pending, d.snapshot.Log.SecondsUntilFull = 2, hours(.1) }, Fine, "", "come in; 2 usages wait, the oldest for 0 s"},
+		"old":                    {func(d *fakeDaemon) { d.snapshot.Log.OldestUnshipped = 61 * time.Minute }, Warning, "overdue", ""},
+		"overdue":                {func(d *fakeDaemon) { d.snapshot.Log.OldestUnshipped = 25 * time.Hour }, Failing, "overdue", "has waited for 25 h"},
+		"dropped": {func(d *fakeDaemon) {
 			d.snapshot.Ledger.BySource[wal.UDP].Dropped = map[string]uint64{"commit_failed": 1}
 		}, Failing, "dropped", "usages that came by UDP were lost in the last minute: 1 commit_failed"},
-		"overloaded":              {func(d *monitored) { d.rejects(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
-		"invalid":                 {func(d *monitored) { d.rejects(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
-		"few are invalid":         {func(d *monitored) { d.rejects(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
-		"one is invalid":          {func(d *monitored) { d.rejects(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
-		"strangers send":          {func(d *monitored) { d.rejects(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},
-		"rejected while stopping": {func(d *monitored) { d.rejects(wal.HTTP, 1000, "shutting_down", 1000) }, Fine, "", ""},
-		"the kernel drops":        {func(d *monitored) { d.snapshot.UDP.KernelDrops = 7 }, Warning, "kernel_drops", "dropped 7 datagrams"},
-		"much put aside": {func(d *monitored) {
+		"overloaded":              {func(d *fakeDaemon) { d.setRejected(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
+		"invalid":                 {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
+		"few are invalid":         {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
+		"one is invalid":          {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
+		"strangers send":          {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},
+		"rejected while stopping": {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 1000, "shutting_down", 1000) }, Fine, "", ""},
+		"the kernel drops":        {func(d *fakeDaemon) { d.snapshot.UDP.KernelDrops = 7 }, Warning, "kernel_drops", "dropped 7 datagrams"},
+		"much put aside": {func(d *fakeDaemon) {
 			d.putAside = []PutAside{{Path: "wal/x"}}
 			d.snapshot.Log.PutAside = 20_000
 		}, Warning, "put_aside", "20000 files or directories were put aside"},
-		"put aside": {func(d *monitored) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x was put aside"},
-		"damaged": {func(d *monitored) {
+		"put aside": {func(d *fakeDaemon) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x was put aside"},
+		"damaged": {func(d *fakeDaemon) {
 			d.putAside = []PutAside{{Path: "wal/x"}}
 			d.snapshot.Ledger.Quarantined = 3
 		}, Warning, "put_aside", "wal/x was put aside; damaged since the start and not shipped: 3 usages"},
-		"no reload":                 {func(d *monitored) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
-		"the certificate expires":   {func(d *monitored) { d.expires(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
-		"the certificate is new":    {func(d *monitored) { d.expires(15 * 24 * time.Hour) }, Fine, "", ""},
-		"the certificate is no use": {func(d *monitored) { d.expires(-time.Hour) }, Failing, "certificate", "has expired"},
+		"no reload":                 {func(d *fakeDaemon) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
+		"the certificate expires":   {func(d *fakeDaemon) { d.setExpiry(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
+		"the certificate is new":    {func(d *fakeDaemon) { d.setExpiry(15 * 24 * time.Hour) }, Fine, "", ""},
+		"the certificate is no use": {func(d *fakeDaemon) { d.setExpiry(-time.Hour) }, Failing, "certificate", "has expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := &monitored{}
+				d := &fakeDaemon{}
 				m := d.monitor()
 				<-time.After(time.Minute)
 				c.change(d)
@@ -147,7 +147,7 @@ func TestTheVerdict(t *testing.T) {
 				for _, r := range s.Reasons {
 					names = append(names, r.Name)
 				}
-				if s.Verdict != c.want || strings.Join(names, " ") != c.reasons || !strings.Contains(s.Summary, c.says) || s.Verdict == Fine && strings.Contains(s.Summary, "full in") {
+				if s.Verdict != c.want || strings.Join(names, " ") != c.reasons || !strings.Contains(s.Summary, c.wantSummary) || s.Verdict == Fine && strings.Contains(s.Summary, "full in") {
 					t.Errorf("%s, %q: %s", s.Verdict, names, s.Summary)
 				}
 			})
@@ -155,18 +155,18 @@ func TestTheVerdict(t *testing.T) {
 	}
 }
 
-func (d *monitored) rejects(source wal.Source, received uint64, reason string, n uint64) {
+func (d *fakeDaemon) setRejected(source wal.Source, received uint64, reason string, n uint64) {
 	d.snapshot.Ledger.BySource[source] = wal.SourceLedger{Received: received, Rejected: map[string]uint64{reason: n}}
 }
 
-func (d *monitored) expires(in time.Duration) {
+func (d *fakeDaemon) setExpiry(in time.Duration) {
 	d.snapshot.HTTP.CertificateExpires = float64(time.Now().Add(in).Unix())
 }
 
-// TestRatesAreOfTheLastMinute has 10 usages a second come for 30 minutes, and then none.
+// TestRatesAreOfTheLastMinute has 10 usages a second for 30 minutes, and then none.
 func TestRatesAreOfTheLastMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := &monitored{}
+		d := &fakeDaemon{}
 		m := d.monitor()
 		done := make(chan struct{})
 		defer close(done)
@@ -203,16 +203,16 @@ func TestRatesAreOfTheLastMinute(t *testing.T) {
 	})
 }
 
-// TestTextsOfAStatusArePrintableAndBounded whatever strangers wrote.
+// TestTextsOfAStatusArePrintableAndBounded uses hostile texts everywhere in a status.
 func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 	hostile := "\x1b[31m\n\u202eFINE: \x9b" + strings.Repeat("é", 5000)
-	d := &monitored{
+	d := &fakeDaemon{
 		unready:  []string{hostile},
 		troubles: []Trouble{{Name: hostile, Message: hostile, Error: hostile, Advice: hostile, Verdict: Failing}},
 		putAside: []PutAside{{Path: hostile, Reason: hostile}},
 	}
 	m := d.monitor()
-	d.fails(0, bucket.Failure{Kind: hostile, Text: hostile, Hint: hostile})
+	d.setFailing(0, bucket.Failure{Kind: hostile, Text: hostile, Hint: hostile})
 	s := m.Status()
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -230,9 +230,9 @@ func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 
 // TestNamesOfAStatusAreDocumented compares the JSON with the table in the documentation.
 func TestNamesOfAStatusAreDocumented(t *testing.T) {
-	d := &monitored{}
+	d := &fakeDaemon{}
 	m := d.monitor()
-	d.fails(0, refused)
+	d.setFailing(0, connectionRefused)
 	d.troubles, d.putAside = []Trouble{{}}, []PutAside{{}}
 	d.snapshot.Clients.Clients = []auth.Client{{}}
 	text, err := json.Marshal(m.Status())
@@ -263,7 +263,7 @@ func TestNamesOfAStatusAreDocumented(t *testing.T) {
 	}
 	for _, name := range of(parsed) {
 		if !regexp.MustCompile(fmt.Sprintf("`[^`\n]*\\b%s\\b[^`\n]*`", name)).Match(page) {
-			t.Errorf("docs/status.md says nothing of %s", name)
+			t.Errorf("docs/status.md lacks %s", name)
 		}
 	}
 }

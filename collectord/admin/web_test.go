@@ -14,12 +14,11 @@ import (
 	"time"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
-const testLimit = time.Minute
+// testTimeout limits the wait for an event. It is much longer than a busy machine needs.
+const testTimeout = time.Minute
 
-// listenOn serves on ln until the test ends.
-func listenOn(t *testing.T, o Options, ln net.Listener) {
+// serveOn serves on ln until the test ends.
+func serveOn(t *testing.T, o Options, ln net.Listener) {
 	t.Helper()
 	s := New(o)
 	ended := make(chan error, 1)
@@ -35,8 +34,8 @@ func listenOn(t *testing.T, o Options, ln net.Listener) {
 	})
 }
 
-// beyondLoopback is an address of this machine that others could reach, if it
-// has one. What is sent to it does not leave the machine.
+// beyondLoopback returns an address of this machine that other hosts can reach, if
+// there is one. Traffic to it does not leave the machine.
 func beyondLoopback(t *testing.T) (addr string, ok bool) {
 	t.Helper()
 	addrs, err := net.InterfaceAddrs()
@@ -51,8 +50,8 @@ func beyondLoopback(t *testing.T) (addr string, ok bool) {
 	return "", false
 }
 
-// Over real sockets: what is served depends on the address a connection came to
-// and, on loopback, on the name it was sent to.
+// This test uses real sockets. Access depends on the local address of the connection
+// and, on loopback, on the host name of the request.
 func TestWhatIsServedWhere(t *testing.T) {
 	everything := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 200, "/status": 200, "/debug/pprof/": 200, "/debug/pprof/cmdline": 404, "/nothing": 404}
 	harmless := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 404, "/status": 404, "/debug/pprof/": 404, "/debug/pprof/profile": 404, "/debug/pprof/heap": 404}
@@ -94,7 +93,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			listenOn(t, healthy(), ln)
+			serveOn(t, healthyOptions(), ln)
 			client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return (&net.Dialer{}).DialContext(ctx, r.network, ln.Addr().String())
 			}}}
@@ -122,8 +121,8 @@ func TestWhatIsServedWhere(t *testing.T) {
 	}
 }
 
-func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
-	url := serve(t, healthy())
+func TestIdleAdminClientsDoNotBlockScrapes(t *testing.T) {
+	url := serve(t, healthyOptions())
 	addr := strings.TrimPrefix(url, "http://")
 	var silent []net.Conn
 	for i := range 3 * DefaultMaxConnections {
@@ -140,15 +139,15 @@ func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
 	if status, _ := get(t, url+"/metrics"); status != http.StatusOK {
 		t.Errorf("status %d", status)
 	}
-	// The oldest were dismissed.
-	_ = silent[0].SetReadDeadline(time.Now().Add(testLimit))
+	// The server closed the oldest connections.
+	_ = silent[0].SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
-		t.Errorf("the oldest silent connection: %v", err)
+		t.Errorf("the oldest idle connection is not closed: %v", err)
 	}
 }
 
-func TestWhatNoScraperSendsIsRefused(t *testing.T) {
-	addr := strings.TrimPrefix(serve(t, healthy()), "http://")
+func TestUnexpectedAdminRequestsAreRefused(t *testing.T) {
+	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	for name, c := range map[string]struct {
 		text string
 		want int
@@ -164,7 +163,7 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(testLimit)) // without the body, which never comes
+			_ = conn.SetDeadline(time.Now().Add(testTimeout)) // the body never comes
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}
@@ -180,8 +179,8 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
-	o := healthy()
+func TestWhileStartingOnlyReadinessFails(t *testing.T) {
+	o := healthyOptions()
 	o.Snapshot = func() (Snapshot, bool) { return Snapshot{}, false }
 	o.Ready = func() []string { return []string{"starting"} }
 	url := serve(t, o)
@@ -192,10 +191,10 @@ func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
 	}
 }
 
-// A page can have a browser send requests, though not read the answers: none starts
-// what costs time, changes something, or is told that it may do more.
+// A page of another site can make a browser send requests, but can't read the answers.
+// Such a request must start no costly work, change nothing, and get no CORS permission.
 func TestPagesOfOtherSitesStartNothing(t *testing.T) {
-	addr := strings.TrimPrefix(serve(t, healthy()), "http://")
+	addr := strings.TrimPrefix(serve(t, healthyOptions()), "http://")
 	const page = "Sec-Fetch-Site: cross-site\r\n"
 	for name, c := range map[string]struct {
 		line, headers string
@@ -226,7 +225,7 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(testLimit))
+			_ = conn.SetDeadline(time.Now().Add(testTimeout))
 			line, host := c.line+" HTTP/1.1", "Host: localhost\r\n"
 			if strings.HasSuffix(c.line, "HTTP/1.0") {
 				line, host = c.line, ""
@@ -249,13 +248,13 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 	}
 }
 
-// A client that begins a request and goes no further does not make a stop fail.
+// A client that sends only the beginning of a request does not make the stop fail.
 func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(healthy())
+	s := New(healthyOptions())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ln) }()
 	c, err := net.Dial("tcp", ln.Addr().String())
@@ -264,7 +263,7 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	}
 	defer c.Close()
 	fmt.Fprint(c, "GET /met")
-	if status, _ := get(t, "http://"+ln.Addr().String()+"/livez"); status != http.StatusOK { // it came later
+	if status, _ := get(t, "http://"+ln.Addr().String()+"/livez"); status != http.StatusOK { // a later connection
 		t.Error(status)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -280,11 +279,11 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	}
 }
 
-// Every connection there may be has a request that does not end: probes and scrapers are
-// answered all the same.
-func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
+// All connections have a request that does not end. Probes and scrapes must still be
+// answered.
+func TestLongAdminRequestsDoNotBlockProbes(t *testing.T) {
 	entered, hang := make(chan struct{}), make(chan struct{})
-	o := healthy()
+	o := healthyOptions()
 	o.Live = func() error { entered <- struct{}{}; <-hang; return nil }
 	url := serve(t, o)
 	defer close(hang)
@@ -305,7 +304,7 @@ func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
 }
 
 func TestProfilesAreBounded(t *testing.T) {
-	s := New(healthy())
+	s := New(healthyOptions())
 	ask := func(query string) int {
 		w := httptest.NewRecorder()
 		s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/"+query, nil))
@@ -335,9 +334,9 @@ func TestProfilesAreBounded(t *testing.T) {
 	}
 }
 
-// The HTTP server sends people here for them.
-func TestServesIsWhatIsServed(t *testing.T) {
-	url := serve(t, healthy())
+// The HTTP server refers to the admin server for these paths.
+func TestServesMatchesTheHandlers(t *testing.T) {
+	url := serve(t, healthyOptions())
 	for path, want := range map[string]bool{
 		"/metrics": true, "/livez": true, "/readyz": true, "/status": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,
 		"/debug/pprofx": false, "/metric": false, "/metrics/": false, "/debug": false,

@@ -28,8 +28,8 @@ func printable(text string) string {
 	return strconv.Quote(text)
 }
 
-// InWords formats a duration for people: "20 s", "12 min", "3 h", "5 days".
-func InWords(d time.Duration) string {
+// ShortDuration formats a duration for people: "20 s", "12 min", "3 h", "5 days".
+func ShortDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch d = max(d, 0); {
 	case d < time.Minute:

@@ -29,18 +29,18 @@ type Clients struct {
 
 	mu           sync.Mutex               // guards the fields below, and changes of the set of tokens
 	certificates map[string]*list.Element // of *client
-	order        list.List                // most recently seen first
-	own          int                      // number of clients with a series of their own
-	rest         uint64                   // usages of removed clients that had no series of their own
+	byRecency    list.List                // most recently seen first
+	ownSeries    int                      // number of clients with a series of their own
+	restUsages   uint64                   // usages of removed clients that had no series of their own
 	evicted      uint64
 }
 
 // client is the counts of one client.
 type client struct {
-	name    string
-	own     bool          // has a series of its own, as long as it is tracked
-	usages  atomic.Uint64 // stored
-	seconds atomic.Int64  // Unix time of the last accepted request; 0 means never
+	name           string
+	ownSeries      bool          // has a series of its own, as long as it is tracked
+	usages         atomic.Uint64 // stored
+	lastSeenSecond atomic.Int64  // Unix time of the last accepted request; 0 means never
 }
 
 // Client is a copy of the counts of one client since the start.
@@ -58,9 +58,9 @@ type ClientCounts struct {
 	Evicted uint64   // names of certificates that were removed to make room for others
 }
 
-// SilentLongestFirst sorts the clients by the time they were last seen, the longest ago
+// SortByLastSeen sorts the clients by the time they were last seen, the longest ago
 // first. Clients that were never seen come last, sorted by name.
-func (c *ClientCounts) SilentLongestFirst() {
+func (c *ClientCounts) SortByLastSeen() {
 	slices.SortFunc(c.Clients, func(a, b Client) int {
 		if a.LastSeen.IsZero() != b.LastSeen.IsZero() {
 			return -a.LastSeen.Compare(b.LastSeen)
@@ -83,57 +83,57 @@ func (c *Clients) Accepted(name string, n int, now time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.certificateLocked(name).accepted(n, now)
+	c.certificateClientLocked(name).accepted(n, now)
 }
 
 func (c *client) accepted(n int, now time.Time) {
-	if second := now.Unix(); c.seconds.Load() != second { // skip the write if nothing changes, because Counts reads it concurrently
-		c.seconds.Store(second)
+	if second := now.Unix(); c.lastSeenSecond.Load() != second { // skip the write if nothing changes, because Counts reads it concurrently
+		c.lastSeenSecond.Store(second)
 	}
 	c.usages.Add(uint64(n))
 }
 
-// certificateLocked returns the client of a certificate, and marks it as most recently
+// certificateClientLocked returns the client of a certificate, and marks it as most recently
 // seen. It adds an unknown client, and removes the least recently seen one if there are
 // MaxCertificates.
-func (c *Clients) certificateLocked(name string) *client {
+func (c *Clients) certificateClientLocked(name string) *client {
 	if e := c.certificates[name]; e != nil {
-		c.order.MoveToFront(e)
-		return e.Value.(*client) //nolint:forcetypeassert // the list holds nothing else
+		c.byRecency.MoveToFront(e)
+		return e.Value.(*client) //nolint:forcetypeassert // the list contains only *client
 	}
 	if c.certificates == nil {
 		c.certificates = map[string]*list.Element{}
 	}
 	if len(c.certificates) == MaxCertificates {
 		c.evicted++
-		c.forgetLocked(c.takeLocked(c.order.Back()))
+		c.retireLocked(c.removeLocked(c.byRecency.Back()))
 	}
 	added := &client{name: name}
-	c.giveSeriesLocked(added)
-	c.certificates[name] = c.order.PushFront(added)
+	c.assignSeriesLocked(added)
+	c.certificates[name] = c.byRecency.PushFront(added)
 	return added
 }
 
-// takeLocked removes a client from the clients with certificates.
-func (c *Clients) takeLocked(e *list.Element) *client {
-	taken := c.order.Remove(e).(*client) //nolint:forcetypeassert // the list holds nothing else
-	delete(c.certificates, taken.name)
-	return taken
+// removeLocked removes a client from the clients with certificates.
+func (c *Clients) removeLocked(e *list.Element) *client {
+	removed := c.byRecency.Remove(e).(*client) //nolint:forcetypeassert // the list contains only *client
+	delete(c.certificates, removed.name)
+	return removed
 }
 
-func (c *Clients) giveSeriesLocked(added *client) {
-	if added.own = c.own < MaxOwnSeries; added.own {
-		c.own++
+func (c *Clients) assignSeriesLocked(added *client) {
+	if added.ownSeries = c.ownSeries < MaxOwnSeries; added.ownSeries {
+		c.ownSeries++
 	}
 }
 
-// forgetLocked updates the totals for a removed client. Its usages stay in rest,
+// retireLocked updates the totals for a removed client. Its usages stay in restUsages,
 // because a counter must never decrease.
-func (c *Clients) forgetLocked(gone *client) {
-	if gone.own {
-		c.own--
+func (c *Clients) retireLocked(removed *client) {
+	if removed.ownSeries {
+		c.ownSeries--
 	} else {
-		c.rest += gone.usages.Load()
+		c.restUsages += removed.usages.Load()
 	}
 }
 
@@ -151,19 +151,19 @@ func (c *Clients) SetTokens(t *Tokens) {
 	for _, name := range names {
 		next[name] = before[name]
 	}
-	for name, gone := range before {
+	for name, removed := range before {
 		if _, stays := next[name]; !stays {
-			c.forgetLocked(gone)
+			c.retireLocked(removed)
 		}
 	}
 	for _, name := range names {
 		switch e := c.certificates[name]; {
 		case next[name] != nil:
 		case e != nil: // the client had only a certificate so far
-			next[name] = c.takeLocked(e)
+			next[name] = c.removeLocked(e)
 		default:
 			added := &client{name: name}
-			c.giveSeriesLocked(added)
+			c.assignSeriesLocked(added)
 			next[name] = added
 		}
 	}
@@ -174,10 +174,10 @@ func (c *Clients) SetTokens(t *Tokens) {
 func (c *Clients) Counts() (all ClientCounts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all.Rest, all.Evicted = c.rest, c.evicted
+	all.Rest, all.Evicted = c.restUsages, c.evicted
 	add := func(known *client) {
-		one := Client{Name: known.name, Usages: known.usages.Load(), OwnSeries: known.own}
-		if seconds := known.seconds.Load(); seconds != 0 {
+		one := Client{Name: known.name, Usages: known.usages.Load(), OwnSeries: known.ownSeries}
+		if seconds := known.lastSeenSecond.Load(); seconds != 0 {
 			one.LastSeen = time.Unix(seconds, 0).UTC()
 		}
 		if !one.OwnSeries {
@@ -190,8 +190,8 @@ func (c *Clients) Counts() (all ClientCounts) {
 			add(known)
 		}
 	}
-	for e := c.order.Front(); e != nil; e = e.Next() {
-		add(e.Value.(*client)) //nolint:forcetypeassert // the list holds nothing else
+	for e := c.byRecency.Front(); e != nil; e = e.Next() {
+		add(e.Value.(*client)) //nolint:forcetypeassert // the list contains only *client
 	}
 	return all
 }

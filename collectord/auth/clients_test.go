@@ -23,8 +23,8 @@ func tokensOf(t *testing.T, names ...string) *Tokens {
 	return tokens
 }
 
-// known returns name, usages and second of each client, in the order of names.
-func known(c *Clients) string {
+// knownClients returns name, usages and last seen second of each client, sorted by name.
+func knownClients(c *Clients) string {
 	var all []string
 	for _, one := range c.Counts().Clients {
 		seen := "never"
@@ -42,8 +42,8 @@ func TestTokensAreKnownFromTheStartAndKeepTheirCountsAcrossAReload(t *testing.T)
 	at := func(second int64) time.Time { return time.Unix(second, 999) }
 	expect := func(want string) {
 		t.Helper()
-		if got := known(&c); got != want {
-			t.Errorf("known are %s, want %s", got, want)
+		if got := knownClients(&c); got != want {
+			t.Errorf("clients %s, want %s", got, want)
 		}
 	}
 	c.Accepted("", 7, at(1)) // without a name
@@ -62,7 +62,7 @@ func TestTokensAreKnownFromTheStartAndKeepTheirCountsAcrossAReload(t *testing.T)
 	expect("")
 }
 
-func TestCertificatesSeenLeastRecentlyMakeRoomAndAreCounted(t *testing.T) {
+func TestLeastRecentlySeenCertificatesAreEvictedAndCounted(t *testing.T) {
 	var c Clients
 	c.SetTokens(tokensOf(t, "token"))
 	now := time.Unix(1, 0)
@@ -80,8 +80,8 @@ func TestCertificatesSeenLeastRecentlyMakeRoomAndAreCounted(t *testing.T) {
 	}
 }
 
-// TestSeriesAreFewAndTheRestNeverFalls: a counter that falls looks like a restart.
-func TestSeriesAreFewAndTheRestNeverFalls(t *testing.T) {
+// A counter that decreases looks like a restart, so the rest includes removed clients.
+func TestSeriesAreLimitedAndTheRestNeverDecreases(t *testing.T) {
 	var c Clients
 	var names []string
 	for i := range MaxOwnSeries + 2 {
@@ -101,11 +101,11 @@ func TestSeriesAreFewAndTheRestNeverFalls(t *testing.T) {
 	}
 	const rest = 1000 + 1001 + 1002
 	if counts := c.Counts(); own(counts) != MaxOwnSeries || counts.Rest != rest {
-		t.Errorf("%d series, and %d usages of the rest", own(counts), counts.Rest)
+		t.Errorf("%d series, %d usages in the rest", own(counts), counts.Rest)
 	}
 	c.SetTokens(tokensOf(t, append(names[10:MaxOwnSeries+1], "anew")...))
 	if counts := c.Counts(); counts.Rest != rest || len(counts.Clients) != MaxOwnSeries-10+3 {
-		t.Errorf("%d clients, and %d usages of the rest", len(counts.Clients), counts.Rest)
+		t.Errorf("%d clients, %d usages in the rest", len(counts.Clients), counts.Rest)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestCountingAClientAllocatesNothingAndLosesNothing(t *testing.T) {
 	}
 	all.Go(func() { c.SetTokens(tokensOf(t, "a", "b")) })
 	all.Wait()
-	if got, want := known(&c), fmt.Sprintf("a 8101 %d, b 0 never, certified 8102 %d", now.Unix()+999, now.Unix()); got != want {
+	if got, want := knownClients(&c), fmt.Sprintf("a 8101 %d, b 0 never, certified 8102 %d", now.Unix()+999, now.Unix()); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -155,10 +155,10 @@ func BenchmarkAccepted(b *testing.B) {
 	}
 }
 
-func TestClientsAreSortedByHowLongTheyAreSilent(t *testing.T) {
+func TestClientsAreSortedByTheTimeTheyWereLastSeen(t *testing.T) {
 	at := func(second int64) time.Time { return time.Unix(second, 0) }
 	c := ClientCounts{Clients: []Client{{Name: "b"}, {Name: "late", LastSeen: at(9)}, {Name: "a"}, {Name: "y", LastSeen: at(3)}, {Name: "x", LastSeen: at(3)}}}
-	c.SilentLongestFirst()
+	c.SortByLastSeen()
 	var names []string
 	for _, k := range c.Clients {
 		names = append(names, k.Name)

@@ -61,12 +61,12 @@ func (p *Policy) Certificates(peers []*x509.Certificate) (why Reason) {
 	case len(peers) == 0:
 		return NoCertificate
 	}
-	between := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, c := range peers[1:] {
-		between.AddCert(c)
+		intermediates.AddCert(c)
 	}
 	_, err := peers[0].Verify(x509.VerifyOptions{
-		Roots: p.TLS.authorities, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: p.TLS.authorities, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
 		return UntrustedCertificate
@@ -81,14 +81,14 @@ func (p *Policy) Certificates(peers []*x509.Certificate) (why Reason) {
 func (p *Policy) Page(from origin.Headers, bearer []byte, onLoopback bool) origin.Reason {
 	needsToken := p.Tokens != nil && !p.Anonymous
 	why := p.Pages.Check(from, !needsToken && onLoopback)
-	if why == origin.None || p.holdsToken(bearer) {
+	if why == origin.None || p.hasValidToken(bearer) {
 		return origin.None
 	}
 	return why
 }
 
-// holdsToken reports whether the request has a valid token.
-func (p *Policy) holdsToken(presented []byte) bool {
+// hasValidToken reports whether the request has a valid token.
+func (p *Policy) hasValidToken(presented []byte) bool {
 	if p.Tokens == nil || presented == nil {
 		return false
 	}

@@ -29,7 +29,7 @@ func (r *Rates) Take(token string, n int, now time.Time) (ok bool, retryAfter ti
 		return false, retryAfter
 	}
 	if ok, retryAfter = r.overall.Load().take(n, now); !ok {
-		own.giveBack(n) // nothing was accepted
+		own.refund(n) // nothing was accepted
 	}
 	return ok, retryAfter
 }
@@ -39,7 +39,7 @@ func (r *Rates) Take(token string, n int, now time.Time) (ok bool, retryAfter ti
 func (r *Rates) SetOverall(rate float64, burst int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.overall.Store(r.overall.Load().changed(rate, burst, now))
+	r.overall.Store(r.overall.Load().withLimits(rate, burst, now))
 }
 
 // SetTokens replaces the limits of all tokens. A token whose name stays keeps its
@@ -53,7 +53,7 @@ func (r *Rates) SetTokens(rate map[string]float64, now time.Time) {
 	}
 	next := map[string]*bucket{}
 	for name, perSecond := range rate {
-		if b := before[name].changed(perSecond, 0, now); b != nil {
+		if b := before[name].withLimits(perSecond, 0, now); b != nil {
 			next[name] = b
 		}
 	}
@@ -67,37 +67,37 @@ func (r *Rates) SetTokens(rate map[string]float64, now time.Time) {
 // can't be asked to split it. The batch leaves a debt, which must be refilled before
 // anything else is accepted, so that the average rate holds.
 type bucket struct {
-	mu     sync.Mutex // guards the fields below
-	rate   float64    // usages per second
-	burst  float64
-	filled float64 // as of at; a negative value is a debt
-	at     time.Time
+	mu       sync.Mutex // guards the fields below
+	rate     float64    // usages per second
+	burst    float64
+	fill     float64 // as of filledAt; a negative value is a debt
+	filledAt time.Time
 }
 
-// changed returns the bucket for new limits, or nil if rate is not positive. It
+// withLimits returns the bucket for new limits, or nil if rate is not positive. It
 // modifies and returns b if b is not nil.
-func (b *bucket) changed(rate float64, burst int, now time.Time) *bucket {
+func (b *bucket) withLimits(rate float64, burst int, now time.Time) *bucket {
 	if rate <= 0 {
 		return nil
 	}
-	most := float64(burst)
+	maxFill := float64(burst)
 	if burst == 0 {
-		most = max(1, rate)
+		maxFill = max(1, rate)
 	}
 	if b == nil {
-		return &bucket{rate: rate, burst: most, filled: most, at: now}
+		return &bucket{rate: rate, burst: maxFill, fill: maxFill, filledAt: now}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fillLocked(now)
-	b.rate, b.burst, b.filled = rate, most, min(b.filled, most)
+	b.refillLocked(now)
+	b.rate, b.burst, b.fill = rate, maxFill, min(b.fill, maxFill)
 	return b
 }
 
-func (b *bucket) fillLocked(now time.Time) {
-	if elapsed := now.Sub(b.at); elapsed > 0 { // a concurrent call may have passed a later now
-		b.filled = min(b.burst, b.filled+b.rate*elapsed.Seconds())
-		b.at = now
+func (b *bucket) refillLocked(now time.Time) {
+	if elapsed := now.Sub(b.filledAt); elapsed > 0 { // a concurrent call may have passed a later now
+		b.fill = min(b.burst, b.fill+b.rate*elapsed.Seconds())
+		b.filledAt = now
 	}
 }
 
@@ -107,21 +107,21 @@ func (b *bucket) take(n int, now time.Time) (ok bool, retryAfter time.Duration) 
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fillLocked(now)
+	b.refillLocked(now)
 	// Tolerate rounding errors: slightly below the burst counts as full.
-	if missing := min(float64(n), b.burst) - b.filled; missing > 1e-6 {
+	if missing := min(float64(n), b.burst) - b.fill; missing > 1e-6 {
 		seconds := min(missing/b.rate, math.MaxInt32)
 		return false, time.Duration(seconds * float64(time.Second))
 	}
-	b.filled -= float64(n)
+	b.fill -= float64(n)
 	return true, 0
 }
 
-func (b *bucket) giveBack(n int) {
+func (b *bucket) refund(n int) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.filled = min(b.burst, b.filled+float64(n))
+	b.fill = min(b.burst, b.fill+float64(n))
 }

@@ -12,7 +12,7 @@ func TestARateHoldsAfterItsBurst(t *testing.T) {
 		t.Helper()
 		ok, after := r.Take(token, n, now)
 		if ok != want || (after-wantAfter).Abs() > time.Millisecond {
-			t.Errorf("%d of %q: %v, again after %v; want %v, %v", n, token, ok, after, want, wantAfter)
+			t.Errorf("%d usages of token %q: %v, retry after %v; want %v, %v", n, token, ok, after, want, wantAfter)
 		}
 	}
 	take("", 1<<30, true, 0) // no limit
@@ -25,7 +25,7 @@ func TestARateHoldsAfterItsBurst(t *testing.T) {
 	take("", 3, true, 0)
 	now = now.Add(time.Hour)
 	take("", 10, true, 0)
-	take("", 1, false, 100*time.Millisecond) // what was not used is not saved up
+	take("", 1, false, 100*time.Millisecond) // unused usages are not saved beyond the burst
 
 	// A batch beyond the burst waits for a full bucket and leaves a debt.
 	now = now.Add(500 * time.Millisecond)
@@ -35,19 +35,19 @@ func TestARateHoldsAfterItsBurst(t *testing.T) {
 	take("", 1, false, 9100*time.Millisecond)
 	take("", 1000, false, 10*time.Second)
 
-	// A new rate pays the rest of the debt, at its own pace.
+	// After a change of the rate, the debt is refilled at the new rate.
 	r.SetOverall(100, 20, now)
 	take("", 1, false, 910*time.Millisecond)
 	r.SetOverall(0, 0, now)
 	take("", 1<<30, true, 0)
-	r.SetOverall(0.5, 0, now) // less than one a second: still one at once
+	r.SetOverall(0.5, 0, now) // less than one per second: the burst is still one usage
 	take("", 1, true, 0)
 	take("", 1, false, 2*time.Second)
-	now = now.Add(-time.Minute) // what comes late is treated as what comes now
+	now = now.Add(-time.Minute) // an earlier time counts as the latest one
 	take("", 1, false, 2*time.Second)
 }
 
-func TestATokensRateIsItsOwn(t *testing.T) {
+func TestTokensHaveTheirOwnRates(t *testing.T) {
 	var r Rates
 	now := time.Now()
 	r.SetTokens(map[string]float64{"a": 2, "b": 0}, now)
@@ -55,7 +55,7 @@ func TestATokensRateIsItsOwn(t *testing.T) {
 	take := func(token string, n int, want bool) {
 		t.Helper()
 		if ok, _ := r.Take(token, n, now); ok != want {
-			t.Errorf("%d of %q: %v", n, token, ok)
+			t.Errorf("%d usages of token %q: %v, want %v", n, token, ok, want)
 		}
 	}
 	take("a", 2, true)
@@ -66,11 +66,11 @@ func TestATokensRateIsItsOwn(t *testing.T) {
 	take("b", 1, true)
 	now = now.Add(300 * time.Millisecond) // 1 for a; 1.5 for all
 	take("b", 1, true)
-	take("a", 1, false) // by the overall rate: costs a nothing of its own
+	take("a", 1, false) // by the overall rate: consumes nothing of a's own limit
 	r.SetOverall(0, 0, now)
 	take("a", 1, true)
 
-	// A reload forgets nothing of names that stay.
+	// A token whose name stays keeps its fill level across a reload.
 	r.SetTokens(map[string]float64{"a": 2, "c": 1}, now)
 	take("a", 1, false)
 	take("c", 1, true)
@@ -78,13 +78,13 @@ func TestATokensRateIsItsOwn(t *testing.T) {
 	take("a", 1000, true)
 }
 
-func TestTakingAllocatesNothing(t *testing.T) {
+func TestTakeAllocatesNothing(t *testing.T) {
 	var r Rates
 	now := time.Now()
 	r.SetTokens(map[string]float64{"a": 1e6}, now)
 	r.SetOverall(1e6, 0, now)
 	if n := testing.AllocsPerRun(1000, func() { r.Take("a", 1, now) }); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }
 

@@ -24,8 +24,8 @@ type TLS struct {
 // Expires returns the earliest expiry of the certificates in the server's chain.
 func (t *TLS) Expires() time.Time { return t.expires }
 
-// AsksForCertificates reports whether the server requests client certificates.
-func (t *TLS) AsksForCertificates() bool { return t.authorities != nil }
+// RequestsCertificates reports whether the server requests client certificates.
+func (t *TLS) RequestsCertificates() bool { return t.authorities != nil }
 
 // TLSFileError is an error in one of the files of ReadTLS. Option distinguishes two
 // uses of the same file.
@@ -45,7 +45,7 @@ func (e *TLSFileError) Unwrap() error { return e.Err }
 func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	t := &TLS{}
 	var errs []error
-	failed := func(option, path string, err error) {
+	addError := func(option, path string, err error) {
 		var p *os.PathError
 		if errors.As(err, &p) {
 			err = p.Err
@@ -55,9 +55,9 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 		}
 	}
 	chain, err := readCertificates(certificate)
-	failed("certificate", certificate, err)
+	addError("certificate", certificate, err)
 	keyPEM, err := os.ReadFile(key)
-	failed("key", key, err)
+	addError("key", key, err)
 	if len(errs) == 0 {
 		var chainPEM []byte
 		for _, c := range chain {
@@ -67,11 +67,11 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 			}
 		}
 		t.certificate, err = tls.X509KeyPair(chainPEM, keyPEM)
-		failed("key", key, err)
+		addError("key", key, err)
 	}
 	if authorities != "" {
 		all, err := readCertificates(authorities)
-		failed("authorities", authorities, err)
+		addError("authorities", authorities, err)
 		t.authorities = x509.NewCertPool()
 		for _, c := range all {
 			t.authorities.AddCert(c)
@@ -109,7 +109,7 @@ func readCertificates(path string) (all []*x509.Certificate, err error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("holds a PEM block of another type than CERTIFICATE (%s)", block.Type)
+			return nil, fmt.Errorf("contains a PEM block of another type than CERTIFICATE (%s)", block.Type)
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
@@ -118,7 +118,7 @@ func readCertificates(path string) (all []*x509.Certificate, err error) {
 		all = append(all, c)
 	}
 	if len(all) == 0 || bytes.Contains(content, []byte("-----BEGIN")) {
-		return nil, errors.New("holds no certificate, or a broken one")
+		return nil, errors.New("contains no certificate, or a broken one")
 	}
 	return all, nil
 }

@@ -22,28 +22,28 @@ func TestBrokenTLSFilesAreNamed(t *testing.T) {
 		"no such key":             {c, "/nonexistent/k", "", "/nonexistent/k: no such file"},
 		"no such authorities":     {c, k, "/nonexistent/a", "/nonexistent/a: no such file"},
 		"another key":             {c, authtest.File(t, otherKey), "", "does not match"},
-		"a key for a certificate": {k, k, "", k + ": holds a PEM block of another type"},
+		"a key for a certificate": {k, k, "", k + ": contains a PEM block of another type"},
 		"a certificate for a key": {c, c, "", c + ": tls: "},
-		"nothing":                 {authtest.File(t, nil), k, "", "holds no certificate"},
-		"half a certificate":      {authtest.File(t, certificate[:200]), k, "", "holds no certificate, or a broken one"},
+		"nothing":                 {authtest.File(t, nil), k, "", "contains no certificate"},
+		"half a certificate":      {authtest.File(t, certificate[:200]), k, "", "contains no certificate, or a broken one"},
 		"one and a half":          {authtest.File(t, append(append([]byte{}, certificate...), certificate[:200]...)), k, "", "or a broken one"},
-		"no DER":                  {authtest.File(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("secret")})), k, "", "certificate 1: "},
-		"text for authorities":    {c, k, authtest.File(t, []byte("secret")), "holds no certificate"},
+		"not DER":                 {authtest.File(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("secret")})), k, "", "certificate 1: "},
+		"text for authorities":    {c, k, authtest.File(t, []byte("secret")), "contains no certificate"},
 	} {
 		_, err := auth.ReadTLS(files[0], files[1], files[2])
-		var of *auth.TLSFileError
-		if !errors.As(err, &of) || !strings.Contains(err.Error(), files[3]) || strings.Contains(err.Error(), "secret") {
+		var fileErr *auth.TLSFileError
+		if !errors.As(err, &fileErr) || !strings.Contains(err.Error(), files[3]) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	_, err := auth.ReadTLS("/nonexistent/c", "/nonexistent/k", "/nonexistent/a")
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("not all at once: %v", err)
+		t.Errorf("want three errors in one: %v", err)
 	}
 	soon := time.Now().Add(10 * time.Hour).Truncate(time.Second)
 	short, shortKey := ca.Issue(t, x509.ExtKeyUsageServerAuth, func(c *x509.Certificate) { c.NotAfter = soon })
 	read, err := auth.ReadTLS(authtest.File(t, append(short, ca.PEM...)), authtest.File(t, shortKey), "")
 	if err != nil || !read.Expires().Equal(soon) {
-		t.Errorf("expires %v, %v", read, err)
+		t.Errorf("certificates %+v, %v, want expiry %v", read, err, soon)
 	}
 }

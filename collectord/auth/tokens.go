@@ -121,13 +121,13 @@ func ReadTokens(path string) (*Tokens, error) {
 func ParseTokens(content []byte) (*Tokens, error) {
 	t := &Tokens{byDigest: map[[sha256.Size]byte]string{}, rates: map[string]float64{}}
 	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // line numbers
-	var wrong LineErrors
+	var lineErrors LineErrors
 	for i, line := range bytes.Split(content, []byte("\n")) {
 		fields := strings.Fields(string(line))
 		if len(fields) == 0 || fields[0][0] == '#' {
 			continue
 		}
-		at := i + 1
+		number := i + 1
 		l, err := parseToken(fields)
 		if before := names[l.name]; err == nil && before > 0 {
 			err = fmt.Errorf("has the name of line %d", before)
@@ -136,17 +136,17 @@ func ParseTokens(content []byte) (*Tokens, error) {
 			err = fmt.Errorf("has the token of line %d", before)
 		}
 		if err != nil {
-			wrong = append(wrong, LineError{at, err.Error()})
+			lineErrors = append(lineErrors, LineError{number, err.Error()})
 			continue
 		}
-		names[l.name], digests[l.digest] = at, at
+		names[l.name], digests[l.digest] = number, number
 		t.byDigest[l.digest] = l.name
 		if l.rate > 0 {
 			t.rates[l.name] = float64(l.rate)
 		}
 	}
-	if len(wrong) > 0 {
-		return nil, wrong
+	if len(lineErrors) > 0 {
+		return nil, lineErrors
 	}
 	return t, nil
 }
@@ -160,7 +160,7 @@ type tokenLine struct {
 func parseToken(fields []string) (l tokenLine, err error) {
 	for _, f := range fields {
 		if strings.HasPrefix(f, tokenPrefix) && len(f) == tokenLength {
-			return l, errors.New("holds a token; only its hash belongs here, as collectord token new prints it")
+			return l, errors.New("contains a token: put only its hash here, as collectord token new prints it")
 		}
 	}
 	if l.name = fields[0]; !ValidClient(l.name) {
@@ -184,7 +184,7 @@ func parseToken(fields []string) (l tokenLine, err error) {
 		return l, fmt.Errorf("has something other than rate= and a number from 1 to %d after the hash", MaxTokenRate)
 	}
 	if len(fields) > 3 {
-		return l, errors.New("goes on after the rate")
+		return l, errors.New("has more fields after the rate")
 	}
 	return l, nil
 }

@@ -31,7 +31,7 @@ func TestNewTokenIsKnownByItsLine(t *testing.T) {
 	}
 	for is, want := range map[string]string{token: "ward-3", limited: "ward-4", token[:45]: "", token + "x": "", "": "", "cd_" + strings.Repeat("x", 43): ""} {
 		if name, known := tokens.name([]byte(is)); name != want || known != (want != "") {
-			t.Errorf("the token of %q is known as %q", want, name)
+			t.Errorf("the token has the name %q, want %q", name, want)
 		}
 	}
 	if fmt.Sprint(tokens.rates) != "map[ward-4:7]" {
@@ -42,7 +42,7 @@ func TestNewTokenIsKnownByItsLine(t *testing.T) {
 	}
 }
 
-func TestAllMistakesInATokensFileAreToldAtOnceAndNothingOfThem(t *testing.T) {
+func TestAllErrorsOfATokensFileAreReportedWithoutItsContent(t *testing.T) {
 	token, line := NewToken("a", 0)
 	_, other := NewToken("b", 0)
 	hash := strings.Fields(other)[1]
@@ -58,42 +58,42 @@ func TestAllMistakesInATokensFileAreToldAtOnceAndNothingOfThem(t *testing.T) {
 		{"b " + hash + " rate=0", "something other than rate="},
 		{"b " + hash + " rate=1.5", "something other than rate="},
 		{"b " + hash + " limit=5", "something other than rate="},
-		{"b " + hash + " rate=5 rate=6", "goes on after the rate"},
+		{"b " + hash + " rate=5 rate=6", "has more fields after the rate"},
 		{"a " + hash, "has the name of line 1"},
 		{"c" + line[1:], "has the token of line 1"},
-		{token, "holds a token"},
-		{"b " + token, "holds a token"},
+		{token, "contains a token"},
+		{"b " + token, "contains a token"},
 		{"b " + strings.ToUpper(hash[7:]), "something other than sha256:"},
 		{"b sha256:" + strings.ToUpper(hash[7:]), ""},
 	} {
 		lines := make([]string, i+1)
 		lines[0], lines[i] = line, c.line
 		_, err := readTokens(t, strings.Join(lines, "\n"))
-		var wrong LineErrors
+		var lineErrors LineErrors
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%q: %v", c.line, err)
 			}
 			continue
 		}
-		if !errors.As(err, &wrong) || len(wrong) != 1 || wrong[0].Line != i+1 || !strings.Contains(wrong[0].Reason, c.want) {
+		if !errors.As(err, &lineErrors) || len(lineErrors) != 1 || lineErrors[0].Line != i+1 || !strings.Contains(lineErrors[0].Reason, c.want) {
 			t.Errorf("%q: %v", c.line, err)
 		} else if strings.Contains(err.Error(), token) || strings.Contains(err.Error(), hash[7:20]) {
-			t.Errorf("tells what is there: %v", err)
+			t.Errorf("the error contains content of the file: %v", err)
 		}
 	}
 	if _, err := readTokens(t, "a\n\nb\n"+line); err == nil || strings.Count(err.Error(), "\n") != 1 {
-		t.Errorf("two mistakes: %v", err)
+		t.Errorf("want two errors: %v", err)
 	}
 	if _, err := readTokens(t, strings.Repeat("#", maxTokensFile+1)); err == nil {
-		t.Error("a file of any size is read")
+		t.Error("a file above the maximum size was read")
 	}
 	if _, err := ReadTokens(t.TempDir() + "/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-func TestTokensSinceCountsWhatCameAndWent(t *testing.T) {
+func TestTokensSinceCountsAddedAndRemoved(t *testing.T) {
 	_, a := NewToken("a", 0)
 	_, b := NewToken("b", 0)
 	_, c := NewToken("c", 0)
@@ -104,11 +104,11 @@ func TestTokensSinceCountsWhatCameAndWent(t *testing.T) {
 	}
 	var none *Tokens
 	if added, removed := none.Since(first); added != 0 || removed != 2 {
-		t.Errorf("to none: %d added, %d removed", added, removed)
+		t.Errorf("from two tokens to none: %d added, %d removed", added, removed)
 	}
 }
 
-// A token costs a request its hash and no memory.
+// A lookup hashes the token and allocates no memory.
 func TestLookingUpATokenAllocatesNothing(t *testing.T) {
 	token, line := NewToken("a", 0)
 	tokens, err := ParseTokens([]byte(line))
@@ -118,7 +118,7 @@ func TestLookingUpATokenAllocatesNothing(t *testing.T) {
 	presented := []byte(token)
 	if n := testing.AllocsPerRun(1000, func() {
 		if _, known := tokens.name(presented); !known {
-			t.Fatal("not known")
+			t.Fatal("the token is unknown")
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)

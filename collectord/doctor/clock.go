@@ -33,15 +33,15 @@ func (c Clock) Agrees() bool { return c.Compared && c.Ahead.Abs() <= clockTolera
 // partition, because the time of receipt determines the partition.
 func (c Clock) Checks() (all []Check) {
 	const advice = "set the clock by NTP (timedatectl set-ntp true): usages are stored under the hour that it says"
-	switch far := c.Ahead.Abs(); {
+	switch offset := c.Ahead.Abs(); {
 	case !c.Compared:
 		all = append(all, Skip("clock.storage", "no storage has answered with a date"))
-	case far > clockRefused:
-		all = append(all, Fail("clock.storage", c.compared(), "set the clock by NTP (timedatectl set-ntp true): S3 refuses requests of a clock that is off by more than 15 minutes"))
-	case far > clockTolerance:
-		all = append(all, Warn("clock.storage", c.compared(), advice))
+	case offset > clockRefused:
+		all = append(all, Fail("clock.storage", c.offsetText(), "set the clock by NTP (timedatectl set-ntp true): S3 refuses requests of a clock that is off by more than 15 minutes"))
+	case offset > clockTolerance:
+		all = append(all, Warn("clock.storage", c.offsetText(), advice))
 	default:
-		all = append(all, Fine("clock.storage", c.compared()))
+		all = append(all, Fine("clock.storage", c.offsetText()))
 	}
 	now := c.Now.UTC().Format(time.DateTime)
 	switch {
@@ -65,27 +65,27 @@ func (c Clock) Checks() (all []Check) {
 	return all
 }
 
-func (c Clock) compared() string {
-	switch far := c.Ahead.Round(time.Second); {
+func (c Clock) offsetText() string {
+	switch offset := c.Ahead.Round(time.Second); {
 	case c.Ahead.Abs() < 2*time.Second: // the storage's date has whole seconds, and is some time old when it is read
 		return "the clock agrees with the storage's"
-	case far > 0:
-		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
+	case offset > 0:
+		return fmt.Sprintf("the clock is %v ahead of the storage's", offset)
 	default:
-		return fmt.Sprintf("the clock is %v behind the storage's", -far)
+		return fmt.Sprintf("the clock is %v behind the storage's", -offset)
 	}
 }
 
-// NTP returns a check of whether the kernel's clock is synchronized.
-func NTP() Check {
+// NTPCheck returns a check of whether the kernel's clock is synchronized.
+func NTPCheck() Check {
 	var t unix.Timex
 	if _, err := unix.Adjtimex(&t); err != nil {
 		return Skip("clock.ntp", "the kernel does not say: "+err.Error())
 	}
-	return ntp(t.Status)
+	return ntpCheck(t.Status)
 }
 
-func ntp(status int32) Check {
+func ntpCheck(status int32) Check {
 	if status&unix.STA_UNSYNC != 0 {
 		return Fine("clock.ntp", "nothing tells the kernel that the clock is synchronized: NTP is not running, or runs outside of this container")
 	}

@@ -3,12 +3,14 @@ package doctor
 import (
 	"fmt"
 	"time"
+
+	"collectord/collectord/units"
 )
 
 // Bounds of a disk.
 const (
 	slowMedian = 30 * time.Millisecond
-	slowRarely = 500 * time.Millisecond // for the 99th percentile
+	slowP99    = 500 * time.Millisecond // for the 99th percentile
 	fewInodes  = 10_000
 )
 
@@ -67,12 +69,12 @@ func fileSystem(kind int64) Check {
 
 func (d Disk) space() Check {
 	const name = "data_dir.space"
-	grows := max(0, d.MaxBytes-d.Used)
-	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", size(d.Free), size(grows), size(d.MinFree))
+	growth := max(0, d.MaxBytes-d.Used)
+	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", units.Bytes(d.Free), units.Bytes(growth), units.Bytes(d.MinFree))
 	switch {
 	case d.Free <= d.MinFree:
 		return Fail(name, found+": usages are rejected now", "make room on this disk, or lower wal.min_free")
-	case d.Free < grows+d.MinFree:
+	case d.Free < growth+d.MinFree:
 		return Warn(name, found+": the disk is full before the log is", "make room, or lower wal.max_bytes to what an outage may take")
 	}
 	return Fine(name, found)
@@ -93,22 +95,22 @@ func (d Disk) inodes() Check {
 
 func (d Disk) quota() Check {
 	const name, advice = "data_dir.quota", "raise the quota of the daemon's user, or lower wal.max_bytes"
-	grows := max(0, d.MaxBytes-d.Used)
+	growth := max(0, d.MaxBytes-d.Used)
 	switch {
 	case d.QuotaFree < 0:
 		return Fine(name, "no quota of this user is seen")
 	case d.QuotaFree == 0:
 		return Fail(name, "the quota of this user is used up", advice)
-	case d.QuotaFree < grows:
-		return Warn(name, fmt.Sprintf("the quota of this user leaves %s, and the log may grow by %s", size(d.QuotaFree), size(grows)), advice)
+	case d.QuotaFree < growth:
+		return Warn(name, fmt.Sprintf("the quota of this user leaves %s, and the log may grow by %s", units.Bytes(d.QuotaFree), units.Bytes(growth)), advice)
 	}
-	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", size(d.QuotaFree)))
+	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", units.Bytes(d.QuotaFree)))
 }
 
-// Syncs checks the latency of n syncs.
-func Syncs(median, p99 time.Duration, n int) Check {
+// SyncCheck checks the latency of n syncs.
+func SyncCheck(median, p99 time.Duration, n int) Check {
 	found := fmt.Sprintf("median %v, 99th percentile %v, of %d", rounded(median), rounded(p99), n)
-	if median > slowMedian || p99 > slowRarely {
+	if median > slowMedian || p99 > slowP99 {
 		return Warn("data_dir.fsync", found, "each commit waits for one: use a faster disk, or one that others use less; wal.sync: interval answers sooner, and a power loss takes the last wal.sync_interval")
 	}
 	return Fine("data_dir.fsync", found)
@@ -119,17 +121,4 @@ func rounded(d time.Duration) time.Duration {
 		return d.Round(10 * time.Microsecond)
 	}
 	return d.Round(time.Millisecond)
-}
-
-// size formats a number of bytes for people.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d B", n)
-	}
-	v, unit := float64(n)/1024, 0
-	for v >= 1023.95 && unit < len(units)-1 {
-		v, unit = v/1024, unit+1
-	}
-	return fmt.Sprintf("%.1f %ciB", v, units[unit])
 }

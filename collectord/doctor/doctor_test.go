@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// expect compares one check with its level and a part of what was found or advised.
-func expect(t *testing.T, what string, all []Check, name string, level Level, text string) {
+// wantCheck compares one check with a level and a part of its finding or advice.
+func wantCheck(t *testing.T, what string, all []Check, name string, level Level, text string) {
 	t.Helper()
 	i := slices.IndexFunc(all, func(c Check) bool { return c.Name == name })
 	if i < 0 {
@@ -29,7 +29,7 @@ func expect(t *testing.T, what string, all []Check, name string, level Level, te
 	}
 }
 
-func TestClockIsJudged(t *testing.T) {
+func TestClockIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
 		clock Clock
@@ -54,13 +54,13 @@ func TestClockIsJudged(t *testing.T) {
 		"a second before a one": {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
 	} {
 		c.clock.Now = now
-		expect(t, what, c.clock.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, c.clock.Checks(), c.name, c.level, c.text)
 	}
-	expect(t, "NTP", []Check{ntp(0)}, "clock.ntp", OK, "is synchronized")
-	expect(t, "no NTP", []Check{ntp(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
+	wantCheck(t, "NTP", []Check{ntpCheck(0)}, "clock.ntp", OK, "is synchronized")
+	wantCheck(t, "no NTP", []Check{ntpCheck(unix.STA_UNSYNC)}, "clock.ntp", OK, "NTP is not running")
 }
 
-func TestDiskIsJudged(t *testing.T) {
+func TestDiskIsChecked(t *testing.T) {
 	plenty := Disk{Type: 0xef53, Free: 100 << 30, Inodes: 1e6, Files: 2e6, QuotaFree: -1, MaxBytes: 4 << 30, MinFree: 256 << 20}
 	for what, c := range map[string]struct {
 		change func(*Disk)
@@ -78,22 +78,22 @@ func TestDiskIsJudged(t *testing.T) {
 		"9p":              {func(d *Disk) { d.Type = unix.V9FS_MAGIC }, "data_dir.file_system", Warning, "9p"},
 		"FAT":             {func(d *Disk) { d.Type = unix.MSDOS_SUPER_MAGIC }, "data_dir.file_system", Warning, "FAT"},
 		"unheard of":      {func(d *Disk) { d.Type = 0x1234 }, "data_dir.file_system", OK, "0x1234"},
-		"room":            {func(*Disk) {}, "data_dir.space", OK, "100.0 GiB free"},
+		"room":            {func(*Disk) {}, "data_dir.space", OK, "100 GiB free"},
 		"less room":       {func(d *Disk) { d.Free = 4 << 30 }, "data_dir.space", Warning, "lower wal.max_bytes"},
-		"of which a part": {func(d *Disk) { d.Free, d.Used = 4<<30, 1<<30 }, "data_dir.space", OK, "may grow by 3.0 GiB"},
+		"of which a part": {func(d *Disk) { d.Free, d.Used = 4<<30, 1<<30 }, "data_dir.space", OK, "may grow by 3 GiB"},
 		"no room":         {func(d *Disk) { d.Free = 256 << 20 }, "data_dir.space", Error, "rejected now"},
 		"inodes":          {func(*Disk) {}, "data_dir.inodes", OK, "1000000"},
 		"few inodes":      {func(d *Disk) { d.Inodes = 9999 }, "data_dir.inodes", Warning, "9999"},
 		"no inodes":       {func(d *Disk) { d.Inodes = 0 }, "data_dir.inodes", Error, "no more files"},
 		"any inodes":      {func(d *Disk) { d.Inodes, d.Files = 0, 0 }, "data_dir.inodes", OK, "does not limit"},
 		"no quota":        {func(*Disk) {}, "data_dir.quota", OK, "no quota"},
-		"a quota":         {func(d *Disk) { d.QuotaFree = 5 << 30 }, "data_dir.quota", OK, "5.0 GiB"},
-		"a small quota":   {func(d *Disk) { d.QuotaFree = 1 << 30 }, "data_dir.quota", Warning, "leaves 1.0 GiB"},
+		"a quota":         {func(d *Disk) { d.QuotaFree = 5 << 30 }, "data_dir.quota", OK, "5 GiB"},
+		"a small quota":   {func(d *Disk) { d.QuotaFree = 1 << 30 }, "data_dir.quota", Warning, "leaves 1 GiB"},
 		"a used quota":    {func(d *Disk) { d.QuotaFree = 0 }, "data_dir.quota", Error, "used up"},
 	} {
 		d := plenty
 		c.change(&d)
-		expect(t, what, d.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, d.Checks(), c.name, c.level, c.text)
 	}
 	for what, c := range map[string]struct {
 		q    userQuota
@@ -110,17 +110,17 @@ func TestDiskIsJudged(t *testing.T) {
 	}
 }
 
-func TestSyncsAreJudgedAndMeasured(t *testing.T) {
-	expect(t, "fast", []Check{Syncs(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
-	expect(t, "slow", []Check{Syncs(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
-	expect(t, "at times", []Check{Syncs(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
+func TestSyncsAreCheckedAndMeasured(t *testing.T) {
+	wantCheck(t, "fast", []Check{SyncCheck(time.Millisecond, 9*time.Millisecond, 48)}, "data_dir.fsync", OK, "median 1ms, 99th percentile 9ms, of 48")
+	wantCheck(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster disk")
+	wantCheck(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
 	dir := t.TempDir()
 	median, p99, n, err := MeasureSyncs(dir)
-	if err != nil || n < leastSyncs || median <= 0 || p99 < median {
+	if err != nil || n < minSyncs || median <= 0 || p99 < median {
 		t.Errorf("%v, %v of %d: %v", median, p99, n, err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
+		t.Errorf("files are left: %v, %v", left, err)
 	}
 	if _, _, _, err := MeasureSyncs(filepath.Join(dir, "nowhere")); err == nil {
 		t.Error("a directory that does not exist was measured")
@@ -133,7 +133,7 @@ func TestSyncsAreJudgedAndMeasured(t *testing.T) {
 	}
 }
 
-func TestLimitsOfTheKernelAreJudged(t *testing.T) {
+func TestKernelLimitsAreChecked(t *testing.T) {
 	plenty := Kernel{OpenFiles: 65536, Reserved: 300, Connections: 10000, ReceiveMax: 16 << 20, ReceiveBuffer: 8 << 20, Backlog: 4096, Memory: math.MaxInt64, MemoryNeeded: 100 << 20}
 	for what, c := range map[string]struct {
 		change func(*Kernel)
@@ -153,18 +153,18 @@ func TestLimitsOfTheKernelAreJudged(t *testing.T) {
 		"small backlog":    {func(k *Kernel) { k.Backlog = 128 }, "kernel.backlog", Warning, "net.core.somaxconn=4096"},
 		"unknown backlog":  {func(k *Kernel) { k.Backlog = -1 }, "kernel.backlog", Unchecked, ""},
 		"no memory limit":  {func(*Kernel) {}, "kernel.memory", OK, "no cgroup"},
-		"memory enough":    {func(k *Kernel) { k.Memory = 150 << 20 }, "kernel.memory", OK, "150.0 MiB"},
+		"memory enough":    {func(k *Kernel) { k.Memory = 150 << 20 }, "kernel.memory", OK, "150 MiB"},
 		"memory scarce":    {func(k *Kernel) { k.Memory = 149 << 20 }, "kernel.memory", Warning, "little is left"},
 		"memory too small": {func(k *Kernel) { k.Memory = 99 << 20 }, "kernel.memory", Error, "MemoryMax="},
 		"memory unknown":   {func(k *Kernel) { k.Memory = -1 }, "kernel.memory", Unchecked, ""},
 	} {
 		k := plenty
 		c.change(&k)
-		expect(t, what, k.Checks(), c.name, c.level, c.text)
+		wantCheck(t, what, k.Checks(), c.name, c.level, c.text)
 	}
 }
 
-// TestLimitsAreRead from files as the kernel writes them.
+// TestLimitsAreRead reads files in the form in which the kernel writes them.
 func TestLimitsAreRead(t *testing.T) {
 	root := t.TempDir()
 	p := Proc{filepath.Join(root, "proc"), filepath.Join(root, "cgroup")}
@@ -191,17 +191,17 @@ func TestLimitsAreRead(t *testing.T) {
 		}
 	}
 	for what, c := range map[string][2]int64{
-		"open files":         {p.OpenFiles("7"), 65536},
-		"any files":          {p.OpenFiles("8"), math.MaxInt64},
-		"no process":         {p.OpenFiles("9"), -1},
-		"memory":             {p.Memory("7"), 512 << 20},
-		"any memory":         {p.Memory("8"), math.MaxInt64},
-		"without a limit":    {p.Memory("6"), math.MaxInt64},
-		"memory of nobody":   {p.Memory("9"), -1},
-		"rmem_max":           {p.Sysctl("net/core/rmem_max"), 212992},
-		"not a number":       {p.Sysctl("net/core/somaxconn"), -1},
-		"none of that name":  {p.Sysctl("net/core/other"), -1},
-		"files of this test": {min(1, System().OpenFiles("self")), 1},
+		"open files":          {p.OpenFiles("7"), 65536},
+		"any files":           {p.OpenFiles("8"), math.MaxInt64},
+		"no process":          {p.OpenFiles("9"), -1},
+		"memory":              {p.Memory("7"), 512 << 20},
+		"any memory":          {p.Memory("8"), math.MaxInt64},
+		"without a limit":     {p.Memory("6"), math.MaxInt64},
+		"memory of no cgroup": {p.Memory("9"), -1},
+		"rmem_max":            {p.Sysctl("net/core/rmem_max"), 212992},
+		"not a number":        {p.Sysctl("net/core/somaxconn"), -1},
+		"none of that name":   {p.Sysctl("net/core/other"), -1},
+		"files of this test":  {min(1, System().OpenFiles("self")), 1},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: %d, want %d", what, c[0], c[1])

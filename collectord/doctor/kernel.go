@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"math"
+
+	"collectord/collectord/units"
 )
 
 // Kernel is the kernel's limits for the process, and what the daemon needs.
@@ -22,8 +24,8 @@ type Kernel struct {
 
 // Bounds of the kernel's limits.
 const (
-	smallBacklog = 1024
-	memoryRoom   = 3 // recommended memory, in halves of MemoryNeeded, because the page cache counts too
+	minBacklog   = 1024
+	memoryHalves = 3 // recommended memory, in halves of MemoryNeeded, because the page cache counts too
 )
 
 // Checks returns the checks of the kernel's limits.
@@ -33,11 +35,11 @@ func (k Kernel) Checks() []Check {
 
 func (k Kernel) openFiles() Check {
 	const name = "kernel.open_files"
-	switch room := k.OpenFiles - k.Reserved; {
+	switch available := k.OpenFiles - k.Reserved; {
 	case k.OpenFiles < 0:
 		return Skip(name, "the limit of open files is not known")
-	case room < k.Connections:
-		return Warn(name, fmt.Sprintf("%d may be open, which leaves %d for connections: http.max_connections is %d", k.OpenFiles, max(0, room), k.Connections),
+	case available < k.Connections:
+		return Warn(name, fmt.Sprintf("%d may be open, which leaves %d for connections: http.max_connections is %d", k.OpenFiles, max(0, available), k.Connections),
 			fmt.Sprintf("raise LimitNOFILE= of the unit (or ulimit -n) to %d, or lower http.max_connections", k.Connections+k.Reserved))
 	}
 	return Fine(name, fmt.Sprintf("%d may be open, enough for http.max_connections %d", k.OpenFiles, k.Connections))
@@ -62,7 +64,7 @@ func (k Kernel) backlog() Check {
 	switch {
 	case k.Backlog < 0:
 		return Skip(name, "net.core.somaxconn can't be read")
-	case k.Backlog < smallBacklog:
+	case k.Backlog < minBacklog:
 		return Warn(name, fmt.Sprintf("net.core.somaxconn is %d: connections of a burst beyond that wait, or are refused", k.Backlog), "sysctl -w net.core.somaxconn=4096, and the same in /etc/sysctl.d")
 	}
 	return Fine(name, fmt.Sprintf("net.core.somaxconn is %d", k.Backlog))
@@ -76,9 +78,9 @@ func (k Kernel) memory() Check {
 	case k.Memory == math.MaxInt64:
 		return Fine(name, "no cgroup limits it")
 	case k.Memory < k.MemoryNeeded:
-		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", size(k.Memory), size(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
-	case k.Memory < k.MemoryNeeded*memoryRoom/2:
-		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", size(k.Memory), size(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+	case k.Memory < k.MemoryNeeded*memoryHalves/2:
+		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	}
-	return Fine(name, fmt.Sprintf("the cgroup is limited to %s, enough for %s", size(k.Memory), size(k.MemoryNeeded)))
+	return Fine(name, fmt.Sprintf("the cgroup is limited to %s, enough for %s", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)))
 }

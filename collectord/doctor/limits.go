@@ -18,7 +18,7 @@ func System() Proc { return Proc{"/proc", "/sys/fs/cgroup"} }
 // Sysctl reads a numeric setting such as net/core/rmem_max. It returns -1 if that
 // fails.
 func (p Proc) Sysctl(name string) int64 {
-	return number(readText(filepath.Join(p.Proc, "sys", name)))
+	return parseLimit(readText(filepath.Join(p.Proc, "sys", name)))
 }
 
 func readText(file string) string {
@@ -29,9 +29,9 @@ func readText(file string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// number parses a limit, with math.MaxInt64 for "max" and "unlimited". It returns -1 if
+// parseLimit parses a limit, with math.MaxInt64 for "max" and "unlimited". It returns -1 if
 // text is not a limit.
-func number(text string) int64 {
+func parseLimit(text string) int64 {
 	switch n, err := strconv.ParseInt(text, 10, 64); {
 	case text == "max", text == "unlimited":
 		return math.MaxInt64
@@ -47,7 +47,7 @@ func (p Proc) OpenFiles(pid string) int64 {
 	for line := range strings.Lines(readText(filepath.Join(p.Proc, pid, "limits"))) {
 		if fields, ok := strings.CutPrefix(line, "Max open files"); ok {
 			if values := strings.Fields(fields); len(values) >= 2 {
-				return number(values[1])
+				return parseLimit(values[1])
 			}
 		}
 	}
@@ -65,7 +65,7 @@ func (p Proc) Memory(pid string) int64 {
 	if groups == "" {
 		return -1
 	}
-	least := int64(math.MaxInt64)
+	lowest := int64(math.MaxInt64)
 	for line := range strings.Lines(groups) { // a line is hierarchy:controllers:path
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) < 3 {
@@ -78,14 +78,14 @@ func (p Proc) Memory(pid string) int64 {
 		case parts[1] != "":
 			continue
 		}
-		for at := path.Clean("/" + parts[2]); ; at = path.Dir(at) {
-			if n := number(readText(filepath.Join(p.Cgroups, mount, at, file))); n >= 0 && n < noLimit {
-				least = min(least, n)
+		for dir := path.Clean("/" + parts[2]); ; dir = path.Dir(dir) {
+			if n := parseLimit(readText(filepath.Join(p.Cgroups, mount, dir, file))); n >= 0 && n < noLimit {
+				lowest = min(lowest, n)
 			}
-			if at == "/" {
+			if dir == "/" {
 				break
 			}
 		}
 	}
-	return least
+	return lowest
 }

@@ -62,10 +62,10 @@ func (q userQuota) free() int64 {
 
 // Parameters of MeasureSyncs.
 const (
-	syncs      = 48
-	syncWithin = 2 * time.Second // time limit, once there are leastSyncs
-	leastSyncs = 8
-	syncedPage = 4 << 10
+	maxSyncs     = 48
+	syncsTimeout = 2 * time.Second // time limit, once there are minSyncs
+	minSyncs     = 8
+	syncBytes    = 4 << 10
 )
 
 // MeasureSyncs repeatedly appends a page to a temporary file in a directory and syncs
@@ -77,18 +77,18 @@ func MeasureSyncs(dir string) (median, p99 time.Duration, n int, err error) {
 		return 0, 0, 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
-	page := make([]byte, syncedPage)
-	var took []time.Duration
-	for began := time.Now(); len(took) < syncs && (len(took) < leastSyncs || time.Since(began) < syncWithin); {
+	page := make([]byte, syncBytes)
+	var latencies []time.Duration
+	for began := time.Now(); len(latencies) < maxSyncs && (len(latencies) < minSyncs || time.Since(began) < syncsTimeout); {
 		if _, err := f.Write(page); err != nil {
-			return 0, 0, len(took), err
+			return 0, 0, len(latencies), err
 		}
 		at := time.Now()
 		if err := f.Sync(); err != nil {
-			return 0, 0, len(took), err
+			return 0, 0, len(latencies), err
 		}
-		took = append(took, time.Since(at))
+		latencies = append(latencies, time.Since(at))
 	}
-	slices.Sort(took)
-	return took[len(took)/2], took[len(took)*99/100], len(took), nil
+	slices.Sort(latencies)
+	return latencies[len(latencies)/2], latencies[len(latencies)*99/100], len(latencies), nil
 }

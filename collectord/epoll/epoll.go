@@ -14,18 +14,18 @@ import (
 // Poller reports the readiness of sockets. Only one goroutine may call Poll and Wait.
 type Poller struct {
 	fd     int
-	wake   int // an eventfd
+	wakeFD int // an eventfd
 	events []unix.EpollEvent
 
 	woken  atomic.Bool // Wake was called after the last return of Wait
 	asleep atomic.Bool // Wait is blocked in the kernel, or about to block
 
-	mu     sync.Mutex // guards closed, and writes to wake: its number may belong to another file after Close
+	mu     sync.Mutex // guards closed, and writes to wakeFD: its number may belong to another file after Close
 	closed bool
 }
 
-// New returns a Poller that reports up to most events per Poll.
-func New(most int) (*Poller, error) {
+// New returns a Poller that reports up to maxEvents events per Poll.
+func New(maxEvents int) (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -34,7 +34,7 @@ func New(most int) (*Poller, error) {
 	if err != nil {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), unix.Close(fd))
 	}
-	p := &Poller{fd: fd, wake: wake, events: make([]unix.EpollEvent, most)}
+	p := &Poller{fd: fd, wakeFD: wake, events: make([]unix.EpollEvent, maxEvents)}
 	// The eventfd is never read. It is edge-triggered, so each write is a new event.
 	if err := p.add(wake, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -83,16 +83,16 @@ func (p *Poller) Wait() error {
 }
 
 func (p *Poller) report(n int, each func(Event)) (reported int) {
-	const failed = unix.EPOLLHUP | unix.EPOLLERR
+	const failedEvents = unix.EPOLLHUP | unix.EPOLLERR
 	for i := range p.events[:max(n, 0)] {
 		fd, e := int(p.events[i].Fd), p.events[i].Events
-		if fd == p.wake {
+		if fd == p.wakeFD {
 			continue
 		}
 		reported++
 		each(Event{
-			FD: fd, Readable: e&(unix.EPOLLIN|unix.EPOLLRDHUP|failed) != 0,
-			Writable: e&(unix.EPOLLOUT|failed) != 0, HungUp: e&(unix.EPOLLRDHUP|failed) != 0,
+			FD: fd, Readable: e&(unix.EPOLLIN|unix.EPOLLRDHUP|failedEvents) != 0,
+			Writable: e&(unix.EPOLLOUT|failedEvents) != 0, HungUp: e&(unix.EPOLLRDHUP|failedEvents) != 0,
 		})
 	}
 	return reported
@@ -107,7 +107,7 @@ func (p *Poller) Wake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.closed {
-		wake(p.wake)
+		wake(p.wakeFD)
 	}
 }
 
@@ -119,5 +119,5 @@ func (p *Poller) Close() error {
 		return os.ErrClosed
 	}
 	p.closed = true
-	return errors.Join(unix.Close(p.wake), unix.Close(p.fd))
+	return errors.Join(unix.Close(p.wakeFD), unix.Close(p.fd))
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair returns a socket that does not block, and its other end.
+// pair returns a non-blocking socket and its other end.
 func pair(t *testing.T) (fd int, other net.Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
@@ -31,9 +31,9 @@ func pair(t *testing.T) (fd int, other net.Conn) {
 	return fds[0], other
 }
 
-func newPoller(t *testing.T, most int) *Poller {
+func newPoller(t *testing.T, maxEvents int) *Poller {
 	t.Helper()
-	p, err := New(most)
+	p, err := New(maxEvents)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,17 +41,17 @@ func newPoller(t *testing.T, most int) *Poller {
 	return p
 }
 
-// events returns what Poll reports.
+// events returns the events that poll reports.
 func events(t *testing.T, poll func(func(Event)) (int, error)) (all []Event) {
 	t.Helper()
 	n, err := poll(func(e Event) { all = append(all, e) })
 	if err != nil || n != len(all) {
-		t.Fatalf("%d of %+v: %v", n, all, err)
+		t.Fatalf("poll returned %d for %+v: %v", n, all, err)
 	}
 	return all
 }
 
-// Each change of a socket is reported, once.
+// Each change of a socket is reported once.
 func TestEachChangeIsReportedOnce(t *testing.T) {
 	p := newPoller(t, 8)
 	fd, other := pair(t)
@@ -72,7 +72,7 @@ func TestEachChangeIsReportedOnce(t *testing.T) {
 	if _, err := Recv(fd, make([]byte, 9)); !errors.Is(err, syscall.EAGAIN) {
 		t.Fatal(err)
 	}
-	for range 2 { // what is not read is not reported again, and what comes on top is
+	for range 2 { // unread data is reported once, and further data again
 		if _, err := other.Write([]byte("abc")); err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func TestEachChangeIsReportedOnce(t *testing.T) {
 		t.Fatal(n, err)
 	}
 
-	// A socket that is full is reported once there is room.
+	// A full socket is reported once its send buffer has room.
 	sent := 0
 	for {
 		n, err := Send(fd, make([]byte, 64<<10))
@@ -112,21 +112,21 @@ func TestEachChangeIsReportedOnce(t *testing.T) {
 		}
 	}
 	wait()
-	wait() // it takes nothing from Poll
+	wait() // it does not consume the event
 	if all := events(t, p.Poll); len(all) != 1 || !all[0].Writable {
-		t.Fatalf("%+v", all)
+		t.Fatalf("events %+v", all)
 	}
 	other.Close()
 	wait()
 	if all := events(t, p.Poll); len(all) != 1 || !all[0].HungUp || !all[0].Readable || !all[0].Writable {
-		t.Fatalf("%+v", all)
+		t.Fatalf("events %+v", all)
 	}
-	if _, err := Send(fd, b); !errors.Is(err, syscall.EPIPE) { // and no signal
+	if _, err := Send(fd, b); !errors.Is(err, syscall.EPIPE) { // an error, not SIGPIPE
 		t.Fatal(err)
 	}
 }
 
-// Wait ends by whatever comes first: no wake is lost, whenever it comes.
+// No Wake is lost, before, during or after the start of Wait.
 func TestWakeEndsWaitWheneverItComes(t *testing.T) {
 	p := newPoller(t, 8)
 	p.Wake()
@@ -148,7 +148,7 @@ func TestWakeEndsWaitWheneverItComes(t *testing.T) {
 			if err := p.Wait(); err != nil {
 				t.Error(err)
 			}
-			if n, err := p.Poll(nil); n > 0 || err != nil { // and takes the wake
+			if n, err := p.Poll(nil); n > 0 || err != nil { // and consumes the wake
 				t.Error(n, err)
 			}
 		}
@@ -161,8 +161,8 @@ func TestWakeEndsWaitWheneverItComes(t *testing.T) {
 	close(next)
 }
 
-// Poll reports no more than it may at a time, and the rest the next time.
-func TestPollReportsSoManyAtATime(t *testing.T) {
+// Poll reports at most maxEvents events, and the rest in the next calls.
+func TestPollReportsAtMostMaxEventsAtATime(t *testing.T) {
 	p := newPoller(t, 2)
 	for range 5 {
 		fd, _ := pair(t)
@@ -174,21 +174,21 @@ func TestPollReportsSoManyAtATime(t *testing.T) {
 	for _, want := range []int{2, 2, 1, 0} {
 		all := events(t, p.Poll)
 		if len(all) != want {
-			t.Fatalf("%d, want %d", len(all), want)
+			t.Fatalf("%d events, want %d", len(all), want)
 		}
 		for _, e := range all {
 			seen[e.FD]++
 		}
 	}
 	if len(seen) != 5 {
-		t.Errorf("%v", seen)
+		t.Errorf("events by socket: %v, want 5 sockets", seen)
 	}
 }
 
-// A Poller that is closed stays so, and writes to no file that has its number by now.
-func TestAClosedPollerTouchesNothing(t *testing.T) {
+// A closed Poller neither writes to nor closes a file that has got its descriptor number.
+func TestAClosedPollerTouchesNoDescriptor(t *testing.T) {
 	p := newPoller(t, 1)
-	number := p.wake
+	number := p.wakeFD
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -206,29 +206,29 @@ func TestAClosedPollerTouchesNothing(t *testing.T) {
 	p.asleep.Store(true) // as it was when the wake began
 	p.Wake()
 	if n, err := unix.Read(number, make([]byte, 8)); !errors.Is(err, unix.EAGAIN) {
-		t.Errorf("another's file was written to: %d, %v", n, err)
+		t.Errorf("the Poller wrote to a file of another owner: %d, %v", n, err)
 	}
 	if err := p.Close(); !errors.Is(err, os.ErrClosed) {
 		t.Error(err)
 	}
 	if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err != nil {
-		t.Errorf("another's file was closed: %v", err)
+		t.Errorf("the Poller closed a file of another owner: %v", err)
 	}
 }
 
-// A signal is no reason for Wait to fail.
-func TestASignalEndsNoWait(t *testing.T) {
+// A signal interrupts Wait without an error.
+func TestASignalIsNoErrorOfWait(t *testing.T) {
 	p := newPoller(t, 1)
-	thread, over := make(chan int), make(chan error)
+	thread, done := make(chan int), make(chan error)
 	go func() {
-		runtime.LockOSThread() // and ends with it
+		runtime.LockOSThread() // the thread ends with the goroutine
 		thread <- unix.Gettid()
-		over <- p.Wait()
+		done <- p.Wait()
 	}()
 	tid := <-thread
 	for {
 		select {
-		case err := <-over:
+		case err := <-done:
 			if err != nil {
 				t.Error(err)
 			}
@@ -241,13 +241,13 @@ func TestASignalEndsNoWait(t *testing.T) {
 	}
 }
 
-// What a Poller that can't be made has taken is given back.
+// New closes its descriptors if it fails.
 func TestAPollerNeedsDescriptors(t *testing.T) {
 	var before unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
-	free := func() int { // the lowest descriptor that is free
+	lowestFree := func() int { // the lowest free descriptor
 		fd, err := unix.Dup(0)
 		if err != nil {
 			t.Fatal(err)
@@ -255,10 +255,10 @@ func TestAPollerNeedsDescriptors(t *testing.T) {
 		_ = unix.Close(fd)
 		return fd
 	}
-	lowest := free()
-	for room, call := range []string{"epoll_create1", "eventfd"} {
+	lowest := lowestFree()
+	for spare, call := range []string{"epoll_create1", "eventfd"} {
 		limit := before
-		limit.Cur = uint64(lowest + room)
+		limit.Cur = uint64(lowest + spare)
 		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 			t.Fatal(err)
 		}
@@ -267,10 +267,10 @@ func TestAPollerNeedsDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 		if p != nil || !errors.Is(err, unix.EMFILE) || !strings.HasPrefix(err.Error(), call) {
-			t.Errorf("room for %d: %v, not an error of %s alone", room, err, call)
+			t.Errorf("%d free descriptors: %v, want only an error of %s", spare, err, call)
 		}
-		if fd := free(); fd != lowest {
-			t.Errorf("room for %d: descriptor %d is left open", room, lowest)
+		if fd := lowestFree(); fd != lowest {
+			t.Errorf("%d free descriptors: descriptor %d is left open", spare, lowest)
 		}
 	}
 }

@@ -13,18 +13,18 @@ const maxBuckets = 20
 // safe for concurrent use and take no lock. Observe costs a division and two atomic
 // additions.
 type Histogram struct {
-	first   uint64 // upper bound of the first bucket, inclusive
-	doubled int    // log2 of the ratio of consecutive bounds: 1 or more
-	buckets int
-	counts  [maxBuckets + 1]atomic.Uint64
-	sum     atomic.Uint64
+	firstBound uint64 // upper bound of the first bucket, inclusive
+	logRatio   int    // log2 of the ratio of consecutive bounds: 1 or more
+	buckets    int
+	counts     [maxBuckets + 1]atomic.Uint64
+	sum        atomic.Uint64
 }
 
-// New returns a Histogram. The first bucket contains values up to first, and each
-// further bound is 2^doubled times the one before. The number of buckets is limited to
+// New returns a Histogram. The first bucket contains values up to firstBound, and each
+// further bound is 2^logRatio times the one before. The number of buckets is limited to
 // 20.
-func New(first uint64, doubled, buckets int) *Histogram {
-	return &Histogram{first: max(first, 1), doubled: max(doubled, 1), buckets: min(buckets, maxBuckets)}
+func New(firstBound uint64, logRatio, buckets int) *Histogram {
+	return &Histogram{firstBound: max(firstBound, 1), logRatio: max(logRatio, 1), buckets: min(buckets, maxBuckets)}
 }
 
 // NewLatency returns a Histogram for ObserveTime, with bounds from 100 µs to 52 s.
@@ -35,8 +35,8 @@ func NewLatency() *Histogram {
 // Observe counts one value.
 func (h *Histogram) Observe(v uint64) {
 	i := 0
-	if v > h.first {
-		i = min((bits.Len64((v-1)/h.first)+h.doubled-1)/h.doubled, h.buckets)
+	if v > h.firstBound {
+		i = min((bits.Len64((v-1)/h.firstBound)+h.logRatio-1)/h.logRatio, h.buckets)
 	}
 	h.counts[i].Add(1)
 	h.sum.Add(v)
@@ -57,7 +57,7 @@ func (h *Histogram) Distribution() Distribution {
 	d := Distribution{Bounds: make([]float64, h.buckets), Counts: make([]uint64, h.buckets+1)}
 	for i := range d.Counts {
 		if i < h.buckets {
-			d.Bounds[i] = float64(h.first << (i * h.doubled))
+			d.Bounds[i] = float64(h.firstBound << (i * h.logRatio))
 		}
 		d.Counts[i] = h.counts[i].Load()
 	}

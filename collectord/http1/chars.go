@@ -48,8 +48,8 @@ func tokenLength(b []byte) int {
 	return len(b)
 }
 
-// hexadecimal returns the value of a hexadecimal digit, or -1 for any other byte.
-func hexadecimal(b byte) int {
+// hexDigit returns the value of a hexadecimal digit, or -1 for any other byte.
+func hexDigit(b byte) int {
 	switch {
 	case isDigit(b):
 		return int(b - '0')
@@ -86,9 +86,9 @@ func valueEnd(line []byte) int {
 	return end
 }
 
-// Is reports whether b equals lower, ignoring the case of ASCII letters. lower must be in
+// EqualFold reports whether b equals lower, ignoring the case of ASCII letters. lower must be in
 // lower case.
-func Is(b []byte, lower string) bool {
+func EqualFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
 	}
@@ -116,14 +116,14 @@ func trimLeft(b []byte) []byte {
 	return b
 }
 
-// hasNoPlaceInTrailer reports whether a field is allowed in the header only, because it
+// forbiddenInTrailer reports whether a field is allowed in the header only, because it
 // decides how a request is read, who sends it or what its body is.
-func hasNoPlaceInTrailer(name []byte) bool {
+func forbiddenInTrailer(name []byte) bool {
 	for _, n := range []string{
 		"authorization", "connection", "content-encoding", "content-length", "content-type",
 		"expect", "host", "idempotency-key", "transfer-encoding",
 	} {
-		if Is(name, n) {
+		if EqualFold(name, n) {
 			return true
 		}
 	}

@@ -74,19 +74,19 @@ const (
 // Conn is the server's side of one connection. Create it with New: the zero value is
 // Broken.
 type Conn struct {
-	max   int // max bytes of a header, and of a trailer
-	state State
+	maxHeader int // max bytes of a header, and of a trailer
+	state     State
 
 	// The fields below describe the current request; begin resets all of them.
-	request Request
-	fault   Fault
-	line    int   // offset of the current line in the bytes that are not consumed
-	looked  int   // offset up to which the line's end was searched
-	left    int64 // bytes of the body or chunk that are still to come
-	trailer int   // bytes of the trailer that were consumed
-	sent    sent
-	ended   bool // Next has returned End
-	last    bool // the connection ends with this request
+	request      Request
+	fault        Fault
+	lineStart    int   // offset of the current line in the bytes that are not consumed
+	searched     int   // offset up to which the line's end was searched
+	bodyLeft     int64 // bytes of the body or chunk that are still to come
+	trailerBytes int   // bytes of the trailer that were consumed
+	sent         sent
+	endReturned  bool // Next has returned End
+	last         bool // the connection ends with this request
 }
 
 // sent is what the client was sent for the current request.
@@ -95,12 +95,12 @@ type sent uint8
 const (
 	sentNothing sent = iota
 	sentContinue
-	sentAnswer
+	sentResponse
 )
 
 // New returns a Conn for a new connection. maxHeader limits the bytes of a request's
 // header, and separately those of its trailer.
-func New(maxHeader int) Conn { return Conn{max: maxHeader, state: Start} }
+func New(maxHeader int) Conn { return Conn{maxHeader: maxHeader, state: Start} }
 
 // State returns the part of a request that Next reads.
 func (c *Conn) State() State { return c.state }
@@ -109,21 +109,21 @@ func (c *Conn) State() State { return c.state }
 // begins.
 func (c *Conn) Request() *Request { return &c.request }
 
-// Fault returns why the request is refused, after the event Bad.
+// Fault returns why the request is rejected, after the event Bad.
 func (c *Conn) Fault() Fault { return c.fault }
 
 // Last reports whether the connection ends with the current request. The result can
 // change from false to true until the request is read to its end and answered.
 func (c *Conn) Last() bool { return c.last }
 
-// Answered reports whether AppendAnswer was called for the current request.
-func (c *Conn) Answered() bool { return c.sent == sentAnswer }
+// Answered reports whether AppendResponse was called for the current request.
+func (c *Conn) Answered() bool { return c.sent == sentResponse }
 
-// Left returns how many bytes of the body are still to come, or -1 for a chunked body.
-func (c *Conn) Left() int64 {
+// BodyLeft returns how many bytes of the body are still to come, or -1 for a chunked body.
+func (c *Conn) BodyLeft() int64 {
 	switch c.state {
 	case Fixed:
-		return c.left
+		return c.bodyLeft
 	case ChunkSize, ChunkData, ChunkEnd, Trailer:
 		return -1
 	}
@@ -135,30 +135,30 @@ func (c *Conn) Left() int64 {
 // request's body and shares the memory of b.
 func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 	if c.request.Method != nil { // the caller may have overwritten the bytes since Header
-		c.request.forget()
+		c.request.dropSlices()
 	}
 	for {
-		var what element
+		var elem element
 		used := 0
-		was := c.state
-		switch was {
+		prev := c.state
+		switch prev {
 		case Start, Fields:
-			what, used = c.header(b[n:])
+			elem, used = c.parseHeader(b[n:])
 		case Fixed, ChunkData:
-			what, used = c.content(b[n:])
+			elem, used = c.consumeBody(b[n:])
 			body = b[n : n+used]
 		case ChunkSize:
-			what, used = c.chunkLine(b[n:])
+			elem, used = c.parseChunkLine(b[n:])
 		case ChunkEnd:
-			what, used = c.endOfChunk(b[n:])
+			elem, used = c.parseChunkEnd(b[n:])
 		case Trailer:
-			what, used = c.trailerLine(b[n:])
+			elem, used = c.parseTrailerLine(b[n:])
 		case Done:
 			switch {
-			case !c.ended:
-				c.ended = true
+			case !c.endReturned:
+				c.endReturned = true
 				return End, nil, n
-			case c.sent != sentAnswer || c.last:
+			case c.sent != sentResponse || c.last:
 				return More, nil, n // bytes of a following request stay unread
 			}
 			c.begin()
@@ -167,26 +167,26 @@ func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 			return Bad, nil, n
 		}
 		n += used
-		if what == nothing {
+		if elem == nothing {
 			return More, nil, n
 		}
-		c.enter(what)
+		c.enter(elem)
 		switch {
 		case c.state == Broken:
 			c.last = true
 			return Bad, nil, n
-		case was == Fields && c.state != Fields:
+		case prev == Fields && c.state != Fields:
 			return Header, nil, n
-		case what == piece, what == lastPiece:
+		case elem == piece, elem == lastPiece:
 			return Body, body, n
 		}
 	}
 }
 
 // enter moves to the state to which an element leads.
-func (c *Conn) enter(what element) {
-	c.state = transitions[c.state][what]
-	if c.state == Broken && what != bad {
+func (c *Conn) enter(elem element) {
+	c.state = transitions[c.state][elem]
+	if c.state == Broken && elem != bad {
 		c.fault = Fault{BadFraming, "the request is not well formed"} // the table lacks the transition
 	}
 }
@@ -194,19 +194,19 @@ func (c *Conn) enter(what element) {
 // begin resets everything known of the previous request.
 func (c *Conn) begin() {
 	state := c.state
-	*c = New(c.max)
+	*c = New(c.maxHeader)
 	c.state = state
 	c.enter(answered)
 }
 
-// content consumes bytes of a body or chunk.
-func (c *Conn) content(b []byte) (element, int) {
-	n := int(min(c.left, int64(len(b))))
-	c.left -= int64(n)
+// consumeBody consumes bytes of a body or chunk.
+func (c *Conn) consumeBody(b []byte) (element, int) {
+	n := int(min(c.bodyLeft, int64(len(b))))
+	c.bodyLeft -= int64(n)
 	switch {
 	case n == 0:
 		return nothing, 0
-	case c.left == 0:
+	case c.bodyLeft == 0:
 		return lastPiece, n
 	}
 	return piece, n

@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// heard is what a connection was understood as.
-type heard struct {
+// parsed is the result of parsing a connection's bytes.
+type parsed struct {
 	requests []string
 	fault    Fault
 	last     bool
 }
 
-// drive gives text to a new connection in parts, and answers each request once it is whole.
-func drive(t testing.TB, max int, parts ...string) (h heard) {
+// parseAll passes text to a new connection in parts, and responds to each complete request.
+func parseAll(t testing.TB, max int, parts ...string) (p parsed) {
 	t.Helper()
 	c := New(max)
 	var rest []byte
@@ -26,7 +26,7 @@ func drive(t testing.TB, max int, parts ...string) (h heard) {
 		for more := true; more; {
 			e, piece, n := c.Next(rest)
 			if n < 0 || n > len(rest) {
-				t.Fatalf("%d of %d bytes are consumed", n, len(rest))
+				t.Fatalf("Next consumed %d of %d bytes", n, len(rest))
 			}
 			switch e {
 			case More:
@@ -46,59 +46,59 @@ func drive(t testing.TB, max int, parts ...string) (h heard) {
 			case Body:
 				body.Write(piece)
 			case End:
-				h.requests = append(h.requests, request.String()+": "+body.String())
-				if out := c.AppendAnswer(nil, &Answer{Status: 200}); !strings.HasSuffix(string(out), "\r\n\r\n") {
-					t.Fatalf("%q", out)
+				p.requests = append(p.requests, request.String()+": "+body.String())
+				if out := c.AppendResponse(nil, &Response{Status: 200}); !strings.HasSuffix(string(out), "\r\n\r\n") {
+					t.Fatalf("response %q does not end with an empty line", out)
 				}
-				h.last = c.Last()
+				p.last = c.Last()
 			case Bad:
-				h.fault, h.last = c.Fault(), c.Last()
-				return h
+				p.fault, p.last = c.Fault(), c.Last()
+				return p
 			}
-			rest = append([]byte(nil), rest[n:]...) // elsewhere, so that nothing may refer to what is consumed
+			rest = append([]byte(nil), rest[n:]...) // a copy, so that a reference to consumed bytes is noticed
 		}
 	}
-	return h
+	return p
 }
 
-const tail = "Host: a\r\n\r\n"
+const hostAndEnd = "Host: a\r\n\r\n"
 
-func TestRequests(t *testing.T) {
+func TestValidRequests(t *testing.T) {
 	for text, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                        `GET / 1.1 host "a" length 0 expects false Host="a": `,
-		"\r\n\n\r\nGET /x?y HTTP/1.1\r\nhost:\ta:80 \t\r\n\r\n":                                    `GET /x?y 1.1 host "a:80" length 0 expects false host="a:80": `,
-		"POST http://a/x HTTP/1.1\r\nHost:\r\nContent-Length: 002\r\n\r\n{}":                       `POST http://a/x 1.1 host "" length 2 expects false Host="" Content-Length="002": {}`,
-		"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n":                                             `OPTIONS * 1.1 host "[::1]:80" length 0 expects false Host="[::1]:80": `,
-		"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n":                                                 `CONNECT a:80 1.1 host "a" length 0 expects false Host="a": `,
-		"GET / HTTP/1.0\r\nConnection: x, Keep-Alive\r\n\r\n":                                      `GET / 1.0 host "" length 0 expects false Connection="x, Keep-Alive": `,
-		"P / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1\r\nHost: a\r\n\r\nx":            `P / 1.1 host "a" length 1 expects true Expect="100-Continue" Content-Length="1" Host="a": x`,
-		"P / HTTP/1.1\r\nExpect: 100-continue\r\nHost: a\r\n\r\n":                                  `P / 1.1 host "a" length 0 expects false Expect="100-continue" Host="a": `,
-		"P / HTTP/1.0\r\nExpect: x\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx":        `P / 1.0 host "" length 1 expects false Expect="x" Content-Length="1" Connection="keep-alive": x`,
-		"P / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n" + tail + "0\r\n\r\n":                      `P / 1.1 host "a" length -1 expects false Transfer-Encoding="Chunked" Host="a": `,
-		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail + "2\r\n{}\r\n000\r\nX: y\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": {}`,
-		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail +
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                              `GET / 1.1 host "a" length 0 expects false Host="a": `,
+		"\r\n\n\r\nGET /x?y HTTP/1.1\r\nhost:\ta:80 \t\r\n\r\n":                                          `GET /x?y 1.1 host "a:80" length 0 expects false host="a:80": `,
+		"POST http://a/x HTTP/1.1\r\nHost:\r\nContent-Length: 002\r\n\r\n{}":                             `POST http://a/x 1.1 host "" length 2 expects false Host="" Content-Length="002": {}`,
+		"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n":                                                   `OPTIONS * 1.1 host "[::1]:80" length 0 expects false Host="[::1]:80": `,
+		"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n":                                                       `CONNECT a:80 1.1 host "a" length 0 expects false Host="a": `,
+		"GET / HTTP/1.0\r\nConnection: x, Keep-Alive\r\n\r\n":                                            `GET / 1.0 host "" length 0 expects false Connection="x, Keep-Alive": `,
+		"P / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1\r\nHost: a\r\n\r\nx":                  `P / 1.1 host "a" length 1 expects true Expect="100-Continue" Content-Length="1" Host="a": x`,
+		"P / HTTP/1.1\r\nExpect: 100-continue\r\nHost: a\r\n\r\n":                                        `P / 1.1 host "a" length 0 expects false Expect="100-continue" Host="a": `,
+		"P / HTTP/1.0\r\nExpect: x\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx":              `P / 1.0 host "" length 1 expects false Expect="x" Content-Length="1" Connection="keep-alive": x`,
+		"P / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n" + hostAndEnd + "0\r\n\r\n":                      `P / 1.1 host "a" length -1 expects false Transfer-Encoding="Chunked" Host="a": `,
+		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + hostAndEnd + "2\r\n{}\r\n000\r\nX: y\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": {}`,
+		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + hostAndEnd +
 			"1 ;a/=\r\n{\r\n1;a=b; c = \"d\\\"; \"\r\n \r\nA  \r\n0123456789\r\n0;x\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": { 0123456789`,
-		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + tail:        `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
+		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + hostAndEnd:  `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
 		"GET / HTTP/1.0\r\nConnection: keep-alive, x\r\n\r\n": `GET / 1.0 host "" length 0 expects false Connection="keep-alive, x": `,
-		"P / HTTP/1.1\r\nAccept: 100\r\n" + tail:              `P / 1.1 host "a" length 0 expects false Accept="100" Host="a": `,
+		"P / HTTP/1.1\r\nAccept: 100\r\n" + hostAndEnd:        `P / 1.1 host "a" length 0 expects false Accept="100" Host="a": `,
 	} {
-		got := drive(t, 8<<10, text+text)
+		got := parseAll(t, 8<<10, text+text)
 		if len(got.requests) != 2 || got.requests[0] != want || got.requests[1] != want || got.last {
 			t.Errorf("%q:\n got %q %+v\nwant %q, twice", text, got.requests, got.fault, want)
 		}
 	}
 }
 
-// Whoever asks for the end gets it, and nothing is read behind.
-func TestLastRequests(t *testing.T) {
+// A request that asks for the end of the connection is the last one that is read.
+func TestRequestsThatEndTheConnection(t *testing.T) {
 	for _, text := range []string{
-		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + tail,
-		"GET / HTTP/1.1\r\nConnection: x\r\nConnection: close\r\n" + tail,
-		"GET / HTTP/1.1\r\nConnection: close, x\r\n" + tail,
-		"GET / HTTP/1.0\r\n" + tail,
-		"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n" + tail,
+		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + hostAndEnd,
+		"GET / HTTP/1.1\r\nConnection: x\r\nConnection: close\r\n" + hostAndEnd,
+		"GET / HTTP/1.1\r\nConnection: close, x\r\n" + hostAndEnd,
+		"GET / HTTP/1.0\r\n" + hostAndEnd,
+		"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n" + hostAndEnd,
 	} {
-		if got := drive(t, 8<<10, text+text); len(got.requests) != 1 || !got.last || got.fault != (Fault{}) {
+		if got := parseAll(t, 8<<10, text+text); len(got.requests) != 1 || !got.last || got.fault != (Fault{}) {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}
@@ -141,15 +141,15 @@ func badRequests() map[string]Kind {
 func TestBadRequestsEndTheConnection(t *testing.T) {
 	const good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	for text, kind := range badRequests() {
-		got := drive(t, 8<<10, good+text) // nothing behind it that could be bad, too
+		got := parseAll(t, 8<<10, good+text) // nothing follows that could be bad, too
 		if len(got.requests) != 1 || got.fault.Kind != kind || got.fault.Reason == "" || !got.last {
 			t.Errorf("%.300q: %d requests, %+v, want kind %d", text, len(got.requests), got.fault, kind)
 		}
 	}
 }
 
-// However the bytes are cut, the same is heard.
-func TestCutsMeanNothing(t *testing.T) {
+// The parsed requests are the same wherever the bytes are split into reads.
+func TestTheResultDoesNotDependOnHowBytesAreSplit(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	good := []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\nP http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\nGET / H",
@@ -160,39 +160,40 @@ func TestCutsMeanNothing(t *testing.T) {
 		texts = append(texts, good[random.IntN(3)]+text+good[0])
 	}
 	for _, text := range texts {
-		want := fmt.Sprint(drive(t, 1<<10, text))
+		want := fmt.Sprint(parseAll(t, 1<<10, text))
 		cuts := len(text)
 		if cuts > 600 {
 			cuts = 0
 		}
 		for at := range cuts {
-			if got := fmt.Sprint(drive(t, 1<<10, text[:at], text[at:])); got != want {
+			if got := fmt.Sprint(parseAll(t, 1<<10, text[:at], text[at:])); got != want {
 				t.Fatalf("%q cut at %d:\n got %s\nwant %s", text, at, got, want)
 			}
 		}
-		if got := fmt.Sprint(drive(t, 1<<10, strings.Split(text, "")...)); got != want {
+		if got := fmt.Sprint(parseAll(t, 1<<10, strings.Split(text, "")...)); got != want {
 			t.Fatalf("%.300q byte by byte:\n got %s\nwant %s", text, got, want)
 		}
 	}
 }
 
-// A header of as many bytes as it may have is served, and one of a byte more is not.
-func TestTheLimitIsExact(t *testing.T) {
+// A header of exactly the maximum size is accepted, and one that is a byte larger is not.
+func TestTheHeaderLimitIsExact(t *testing.T) {
 	for _, filler := range []int{0, 1, 100} {
 		text := "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", filler) + "\r\n\r\n"
 		for _, more := range []string{"", "\r\n\r\n", text} {
-			if got := drive(t, len(text), "\r\n"+text+more); len(got.requests) == 0 || got.fault != (Fault{}) {
+			if got := parseAll(t, len(text), "\r\n"+text+more); len(got.requests) == 0 || got.fault != (Fault{}) {
 				t.Errorf("%d bytes: %+v", len(text), got)
 			}
-			if got := drive(t, len(text)-1, "\r\n"+text+more); len(got.requests) > 0 || got.fault.Kind != TooLarge {
-				t.Errorf("%d bytes of %d: %+v", len(text), len(text)-1, got)
+			if got := parseAll(t, len(text)-1, "\r\n"+text+more); len(got.requests) > 0 || got.fault.Kind != TooLarge {
+				t.Errorf("%d bytes, limit %d: %+v", len(text), len(text)-1, got)
 			}
 		}
 	}
 }
 
-// What was not answered, or not read, is the last request.
-func TestTheTwoRules(t *testing.T) {
+// The next request is read only after the previous one was read to its end and answered. A
+// response to an incomplete request ends the connection.
+func TestRequestsAreReadOneAtATime(t *testing.T) {
 	text := []byte("P / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\n")
 	c := New(8 << 10)
 	var events []Event
@@ -202,24 +203,24 @@ func TestTheTwoRules(t *testing.T) {
 		events, at = append(events, e), at+n
 	}
 	if !slices.Equal(events, []Event{Header, Body, End, More, More, More}) || string(text[at:at+3]) != "GET" {
-		t.Errorf("%v, and then %q", events, text[at:])
+		t.Errorf("events %v, unread %q", events, text[at:])
 	}
 	if c.State() != Done {
-		t.Errorf("state %d before it is answered", c.State())
+		t.Errorf("state %d before the response, want %d", c.State(), Done)
 	}
-	c.AppendAnswer(nil, &Answer{Status: 200})
+	c.AppendResponse(nil, &Response{Status: 200})
 	if e, _, n := c.Next(text[at:]); e != More || n != 0 || c.State() != Fields {
-		t.Errorf("%v, %d consumed, state %d", e, n, c.State())
+		t.Errorf("after the response: event %v, %d bytes consumed, state %d", e, n, c.State())
 	}
 
 	c = New(8 << 10)
 	c.Next(text)
-	if out := string(c.AppendAnswer(nil, &Answer{Status: 404})); !strings.Contains(out, "\r\nConnection: close\r\n") || !c.Last() {
-		t.Errorf("%q", out)
+	if out := string(c.AppendResponse(nil, &Response{Status: 404})); !strings.Contains(out, "\r\nConnection: close\r\n") || !c.Last() {
+		t.Errorf("want Connection: close and the last request, got %q", out)
 	}
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponseHeaders(t *testing.T) {
 	for request, want := range map[string]string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                      "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n": "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: close\r\n\r\n",
@@ -230,7 +231,7 @@ func TestAnswers(t *testing.T) {
 	} {
 		c := New(8 << 10)
 		c.Next([]byte(request))
-		if got := string(c.AppendAnswer(nil, &Answer{Status: 201, Date: "D", Type: "T", Length: 7, More: []Field{{"A", "b"}}})); got != want {
+		if got := string(c.AppendResponse(nil, &Response{Status: 201, Date: "D", Type: "T", Length: 7, ExtraFields: []Field{{"A", "b"}}})); got != want {
 			t.Errorf("%q:\n got %q\nwant %q", request, got, want)
 		}
 		if c.HeaderOnly() != strings.HasPrefix(request, "HEAD") {
@@ -250,9 +251,9 @@ func TestNothingIsAllocated(t *testing.T) {
 			e, _, n = c.Next(text[at:])
 			at += n
 		}
-		out = c.AppendAnswer(out[:0], &Answer{Status: 201, Type: "application/json", Length: 2})
+		out = c.AppendResponse(out[:0], &Response{Status: 201, Type: "application/json", Length: 2})
 	}); n > 0 {
-		t.Errorf("%v allocations a request", n)
+		t.Errorf("%v allocations per request, want 0", n)
 	}
 }
 
@@ -267,11 +268,11 @@ func BenchmarkRequest(b *testing.B) {
 			e, _, n = c.Next(text[at:])
 			at += n
 		}
-		out = c.AppendAnswer(out[:0], &Answer{Status: 201, Type: "application/json", Length: 2})
+		out = c.AppendResponse(out[:0], &Response{Status: 201, Type: "application/json", Length: 2})
 	}
 }
 
-func TestPaths(t *testing.T) {
+func TestRequestPaths(t *testing.T) {
 	for target, want := range map[string]string{
 		"/": "/", "/x?y": "/x", "/x?y=http://z/a": "/x", "http://a/x?y": "/x", "http://a": "", "http://a?x/y": "", "http://a?b://c/d": "", "//a/x": "//a/x", "HTTPS://a/": "/",
 	} {

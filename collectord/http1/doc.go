@@ -1,5 +1,5 @@
 // Package http1 is the server's side of HTTP/1.0 and 1.1 (RFC 9110, RFC 9112) as a state
-// machine. It parses bytes into requests and pieces of their bodies, and formats answers
+// machine. It parses bytes into requests and pieces of their bodies, and formats responses
 // as bytes. It has no sockets, clocks, goroutines or pools, keeps no bytes, and allocates
 // nothing.
 //
@@ -13,9 +13,9 @@
 //	Header   a request's complete header, described by [Conn.Request]
 //	Body     a piece of the request's body, with the chunked coding removed
 //	End      the request is complete
-//	Bad      the request is refused; [Conn.Fault] returns why
+//	Bad      the request is rejected; [Conn.Fault] returns why
 //
-// The answer is written with [Conn.AppendContinue] and [Conn.AppendAnswer], at any time
+// The response is written with [Conn.AppendContinue] and [Conn.AppendResponse], at any time
 // after Header or Bad. Two rules hold in all states:
 //
 //  1. A request is read only after the previous one was read to its end and answered.
@@ -48,10 +48,10 @@
 //	ChunkEnd   CR LF            ChunkSize
 //	Trailer    field line       Trailer
 //	Trailer    end              Done
-//	Done       answered         Start       if the connection goes on
+//	Done       answered         Start       if the connection stays open
 //	any        bad element      Broken
 //
-// # What is refused, and why
+// # What is rejected, and why
 //
 // A request is Bad wherever a proxy in front of the server could see it begin or end
 // elsewhere (request smuggling). That is a line that ends with LF alone, a continued

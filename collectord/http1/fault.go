@@ -1,9 +1,9 @@
 package http1
 
-// Kind classifies faults by the status of their answer.
+// Kind classifies faults by the status of their response.
 type Kind uint8
 
-// Kinds of faults, with the status of their answer.
+// Kinds of faults, with the status of their response.
 const (
 	BadFraming  Kind = iota + 1 // 400
 	TooLarge                    // 431: the header exceeds the limit given to New
@@ -11,7 +11,7 @@ const (
 	Expectation                 // 417
 )
 
-// Fault is why a request is refused. Reason is sent to the client and contains none of
+// Fault is why a request is rejected. Reason is sent to the client and contains none of
 // the client's bytes.
 type Fault struct {
 	Kind   Kind

@@ -10,16 +10,16 @@ import (
 	"testing"
 )
 
-// understood is what one side makes of a request.
-type understood struct {
+// parsedRequest is a request as one of the two parsers reads it.
+type parsedRequest struct {
 	method, target, host, fields, body string
 }
 
-// ours returns the requests that come of parts, and whether a fault ended them.
-func ours(parts ...[]byte) (all []understood, fault Fault) {
+// parseWithHTTP1 returns the requests in parts, and the fault that ended them, if any.
+func parseWithHTTP1(parts ...[]byte) (all []parsedRequest, fault Fault) {
 	c := New(8 << 10)
 	var rest []byte
-	var u understood
+	var u parsedRequest
 	for _, part := range parts {
 		rest = append(rest, part...)
 		for more := true; more; {
@@ -29,7 +29,7 @@ func ours(parts ...[]byte) (all []understood, fault Fault) {
 				more = false
 			case Header:
 				q := c.Request()
-				u = understood{method: string(q.Method), target: string(q.Target), host: string(q.Host)}
+				u = parsedRequest{method: string(q.Method), target: string(q.Target), host: string(q.Host)}
 				for lines := q.Fields(); ; {
 					name, value, ok := lines.Next()
 					if !ok {
@@ -43,7 +43,7 @@ func ours(parts ...[]byte) (all []understood, fault Fault) {
 				u.body += string(piece)
 			case End:
 				all = append(all, u)
-				c.AppendAnswer(nil, &Answer{Status: 200})
+				c.AppendResponse(nil, &Response{Status: 200})
 			case Bad:
 				return all, c.Fault()
 			}
@@ -53,8 +53,8 @@ func ours(parts ...[]byte) (all []understood, fault Fault) {
 	return all, Fault{}
 }
 
-// theirs returns the requests that net/http reads from the same bytes.
-func theirs(text []byte) (all []understood) {
+// parseWithNetHTTP returns the requests that net/http reads from the same bytes.
+func parseWithNetHTTP(text []byte) (all []parsedRequest) {
 	from := bytes.NewReader(text)
 	in := bufio.NewReader(from)
 	unread := func() []byte { return text[len(text)-from.Len()-in.Buffered():] }
@@ -78,15 +78,15 @@ func theirs(text []byte) (all []understood) {
 		if err != nil {
 			return all
 		}
-		u := understood{method: req.Method, target: req.RequestURI, body: string(body)}
-		for i, line := range strings.Split(string(header), "\r\n") { // it keeps no order
+		u := parsedRequest{method: req.Method, target: req.RequestURI, body: string(body)}
+		for i, line := range strings.Split(string(header), "\r\n") { // net/http does not keep the order of fields
 			name, value, _ := strings.Cut(line, ":")
 			switch name = http.CanonicalHeaderKey(name); {
 			case i == 0, name == "", name == "Transfer-Encoding":
 			case name == "Host":
 				u.host = strings.Trim(value, " \t")
 			default:
-				if !containsValue(req.Header[name], strings.Trim(value, " \t")) && name != "Content-Length" && name != "Trailer" { // which it keeps elsewhere
+				if !containsValue(req.Header[name], strings.Trim(value, " \t")) && name != "Content-Length" && name != "Trailer" { // these two are removed from Header
 					u.fields += "not in its header: "
 				}
 				u.fields += name + ": " + strings.Trim(value, " \t") + "\n"
@@ -108,9 +108,9 @@ func containsValue(values []string, value string) bool {
 	return false
 }
 
-// FuzzRequests gives a connection's bytes to this package and to net/http. As long as both
-// accept what they read, they must agree on it: so must a proxy in front. And it does not
-// matter how the bytes are cut.
+// FuzzRequests parses a connection's bytes with this package and with net/http. They must
+// agree on all requests that both accept, as must a proxy in front of the server. The
+// result must not depend on how the bytes are split.
 func FuzzRequests(f *testing.F) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /x HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{}",
@@ -130,8 +130,8 @@ func FuzzRequests(f *testing.F) {
 		if len(text) > 8<<10 {
 			return
 		}
-		a, fault := ours(text)
-		b := theirs(text)
+		a, fault := parseWithHTTP1(text)
+		b := parseWithNetHTTP(text)
 		for i := range min(len(a), len(b)) {
 			if a[i] != b[i] {
 				t.Fatalf("request %d of %q:\nours   %+v\ntheirs %+v", i, text, a[i], b[i])
@@ -139,7 +139,7 @@ func FuzzRequests(f *testing.F) {
 		}
 		cut = max(0, min(cut, len(text)))
 		for _, parts := range [][][]byte{{text[:cut], text[cut:]}, bytes.SplitAfter(text, []byte("\r")), bytes.SplitAfter(text, nil)} {
-			if c, other := ours(parts...); fmt.Sprint(a, fault) != fmt.Sprint(c, other) {
+			if c, other := parseWithHTTP1(parts...); fmt.Sprint(a, fault) != fmt.Sprint(c, other) {
 				t.Fatalf("%q in %d parts:\n got %+v %+v\nwant %+v %+v", text, len(parts), c, other, a, fault)
 			}
 		}

@@ -5,15 +5,15 @@ import "bytes"
 // nextLine returns the current line without its CR LF, with the element emptyLine, and
 // moves to the next line. For an incomplete line it returns the element nothing. b begins
 // with the first byte that is not consumed; only its new bytes are searched.
-func (c *Conn) nextLine(b []byte) (line []byte, what element) {
-	i := bytes.IndexByte(b[c.looked:], '\n')
+func (c *Conn) nextLine(b []byte) (line []byte, elem element) {
+	i := bytes.IndexByte(b[c.searched:], '\n')
 	if i < 0 {
-		c.looked = len(b)
+		c.searched = len(b)
 		return nil, nothing
 	}
-	end := c.looked + i
-	line = b[c.line:end]
-	c.line, c.looked = end+1, end+1
+	end := c.searched + i
+	line = b[c.lineStart:end]
+	c.lineStart, c.searched = end+1, end+1
 	if len(line) == 0 || line[len(line)-1] != '\r' {
 		return line, c.badFraming("a line of the request does not end with CR LF")
 	}
@@ -21,53 +21,53 @@ func (c *Conn) nextLine(b []byte) (line []byte, what element) {
 }
 
 // consumeLine returns the length of all lines up to and including the current one, and
-// starts anew behind them.
+// starts anew after them.
 func (c *Conn) consumeLine() (n int) {
-	n = c.line
-	c.line, c.looked = 0, 0
+	n = c.lineStart
+	c.lineStart, c.searched = 0, 0
 	return n
 }
 
-// header reads a header line by line and consumes it as a whole. Empty lines before the
-// request line are consumed at once.
-func (c *Conn) header(b []byte) (element, int) {
-	bounded := b[:min(len(b), c.max)]
-	start := c.line
-	line, what := c.nextLine(bounded)
+// parseHeader reads a header line by line and consumes it as a whole. Empty lines before
+// the request line are consumed at once.
+func (c *Conn) parseHeader(b []byte) (element, int) {
+	limited := b[:min(len(b), c.maxHeader)]
+	start := c.lineStart
+	line, elem := c.nextLine(limited)
 	switch {
-	case what == nothing && len(b) >= c.max:
+	case elem == nothing && len(b) >= c.maxHeader:
 		return c.fail(TooLarge, "the header of the request is too large"), 0
-	case what == nothing:
+	case elem == nothing:
 		return nothing, 0
 	case c.state == Start && len(line) == 0: // with or without CR, no server or proxy takes an empty line for a request
 		c.fault = Fault{}
 		return emptyLine, c.consumeLine()
-	case what == bad:
+	case elem == bad:
 		return bad, 0
 	case c.state == Start:
-		return c.requestLine(line), 0
+		return c.parseRequestLine(line), 0
 	case len(line) == 0:
-		return c.endOfHeader(b[:start]), c.consumeLine()
+		return c.finishHeader(b[:start]), c.consumeLine()
 	}
-	return c.field(line), 0
+	return c.parseField(line), 0
 }
 
-// chunkLine reads the line with the size of a chunk (RFC 9112, section 7.1).
-func (c *Conn) chunkLine(b []byte) (element, int) {
-	line, what := c.nextLine(b[:min(len(b), maxChunkLine)])
+// parseChunkLine reads the line with the size of a chunk (RFC 9112, section 7.1).
+func (c *Conn) parseChunkLine(b []byte) (element, int) {
+	line, elem := c.nextLine(b[:min(len(b), maxChunkLine)])
 	switch {
-	case what == nothing && len(b) >= maxChunkLine:
+	case elem == nothing && len(b) >= maxChunkLine:
 		return c.badFraming("the line with the size of a chunk is too long"), 0
-	case what != emptyLine:
-		return what, 0
+	case elem != emptyLine:
+		return elem, 0
 	}
 	digits := 0
 	for ; digits < len(line); digits++ {
-		d := hexadecimal(line[digits])
+		d := hexDigit(line[digits])
 		if d < 0 {
 			break
 		}
-		if c.left = c.left<<4 | int64(d); c.left >= maxLength {
+		if c.bodyLeft = c.bodyLeft<<4 | int64(d); c.bodyLeft >= maxLength {
 			return c.badFraming("the size of a chunk is too large"), 0
 		}
 	}
@@ -76,7 +76,7 @@ func (c *Conn) chunkLine(b []byte) (element, int) {
 		return c.badFraming("the size of a chunk is not a hexadecimal number"), 0
 	case !isExtension(line[digits:]):
 		return c.badFraming("a chunk's extension is not well formed"), 0
-	case c.left == 0:
+	case c.bodyLeft == 0:
 		return lastChunk, c.consumeLine()
 	}
 	return chunkSize, c.consumeLine()
@@ -98,8 +98,8 @@ func isExtension(b []byte) bool {
 	return true
 }
 
-// endOfChunk reads the CR LF after a chunk.
-func (c *Conn) endOfChunk(b []byte) (element, int) {
+// parseChunkEnd reads the CR LF after a chunk.
+func (c *Conn) parseChunkEnd(b []byte) (element, int) {
 	const crlf = "\r\n"
 	n := min(len(b), len(crlf))
 	switch {
@@ -111,27 +111,28 @@ func (c *Conn) endOfChunk(b []byte) (element, int) {
 	return chunkEnd, n
 }
 
-// trailerLine reads a line after the last chunk and ignores its content. The line must be
-// a valid field line, and no field that belongs in the header (RFC 9110, section 6.5.1).
-func (c *Conn) trailerLine(b []byte) (element, int) {
-	room := c.max - c.trailer
-	line, what := c.nextLine(b[:min(len(b), room)])
+// parseTrailerLine reads a line after the last chunk and ignores its content. The line
+// must be a valid field line, and no field that belongs in the header (RFC 9110, section
+// 6.5.1).
+func (c *Conn) parseTrailerLine(b []byte) (element, int) {
+	allowed := c.maxHeader - c.trailerBytes
+	line, elem := c.nextLine(b[:min(len(b), allowed)])
 	switch {
-	case what == nothing && len(b) >= room:
+	case elem == nothing && len(b) >= allowed:
 		return c.badFraming("the trailer of the request is too large"), 0
-	case what != emptyLine:
-		return what, 0
+	case elem != emptyLine:
+		return elem, 0
 	case len(line) == 0:
 		return endOfTrailer, c.consumeLine()
 	}
 	name, _, reason := splitField(line)
-	if reason == "" && hasNoPlaceInTrailer(name) {
-		reason = "a trailer does not say how the request is read"
+	if reason == "" && forbiddenInTrailer(name) {
+		reason = "a trailer field that belongs in the header"
 	}
 	if reason != "" {
 		return c.badFraming(reason), 0
 	}
 	n := c.consumeLine()
-	c.trailer += n
+	c.trailerBytes += n
 	return fieldLine, n
 }

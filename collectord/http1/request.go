@@ -19,14 +19,14 @@ type Request struct {
 	fields []byte
 
 	// These are offsets, since the header's bytes may move until it is complete.
-	methodEnd, targetEnd, fieldsFrom int
-	hostFrom, hostEnd                int
-	hosts, lengths, codings          int
-	closes, keeps                    bool // options in the field Connection
+	methodEnd, targetEnd, fieldsFrom    int
+	hostFrom, hostEnd                   int
+	hostCount, lengthCount, codingCount int
+	closeOption, keepAliveOption        bool // options in the field Connection
 }
 
-// forget drops the slices that share the caller's memory.
-func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, nil, nil }
+// dropSlices drops the slices that share the caller's memory.
+func (q *Request) dropSlices() { q.Method, q.Target, q.Host, q.fields = nil, nil, nil, nil }
 
 // Path returns the target's path without its query, or nil for a target without a path.
 // The target may be a path or a URL.
@@ -43,14 +43,14 @@ func (q *Request) Path() []byte {
 }
 
 // Fields returns the request's field lines, in the order received.
-func (q *Request) Fields() Lines { return Lines{q.fields} }
+func (q *Request) Fields() FieldLines { return FieldLines{q.fields} }
 
-// Lines iterates over field lines that were checked.
-type Lines struct{ rest []byte }
+// FieldLines iterates over field lines that were checked.
+type FieldLines struct{ rest []byte }
 
 // Next returns the next field, without blanks around its value. After the last field, ok
 // is false.
-func (l *Lines) Next() (name, value []byte, ok bool) {
+func (l *FieldLines) Next() (name, value []byte, ok bool) {
 	end := bytes.IndexByte(l.rest, '\r') // a line contains no CR
 	if end < 0 {
 		return nil, nil, false
@@ -61,8 +61,8 @@ func (l *Lines) Next() (name, value []byte, ok bool) {
 	return name, value, true
 }
 
-// requestLine checks and stores method, target and version (RFC 9112, section 3).
-func (c *Conn) requestLine(line []byte) element {
+// parseRequestLine checks and stores method, target and version (RFC 9112, section 3).
+func (c *Conn) parseRequestLine(line []byte) element {
 	q := &c.request
 	method := tokenLength(line)
 	if method == 0 || method == len(line) || line[method] != ' ' {
@@ -86,7 +86,7 @@ func (c *Conn) requestLine(line []byte) element {
 	}
 	q.head = string(line[:method]) == "HEAD"
 	q.minor = version[8] - '0'
-	q.methodEnd, q.targetEnd, q.fieldsFrom = method, end, c.line
+	q.methodEnd, q.targetEnd, q.fieldsFrom = method, end, c.lineStart
 	return requestLine
 }
 
@@ -102,7 +102,7 @@ func isTarget(method, target []byte) bool {
 		return isHost(target)
 	}
 	for _, scheme := range []string{"http://", "https://"} {
-		if n := len(scheme); len(target) > n && Is(target[:n], scheme) {
+		if n := len(scheme); len(target) > n && EqualFold(target[:n], scheme) {
 			authority, _, _ := bytes.Cut(target[n:], []byte("/"))
 			authority, _, _ = bytes.Cut(authority, []byte("?"))
 			return len(authority) > 0 && isHost(authority)
@@ -111,9 +111,9 @@ func isTarget(method, target []byte) bool {
 	return false
 }
 
-// field checks a header line, and stores what decides the framing and the end of the
+// parseField checks a header line, and stores what decides the framing and the end of the
 // connection.
-func (c *Conn) field(line []byte) element {
+func (c *Conn) parseField(line []byte) element {
 	name, value, reason := splitField(line)
 	if reason != "" {
 		return c.badFraming(reason)
@@ -121,35 +121,35 @@ func (c *Conn) field(line []byte) element {
 	q := &c.request
 	switch len(name) {
 	case len("host"):
-		if Is(name, "host") {
-			q.hosts++
+		if EqualFold(name, "host") {
+			q.hostCount++
 			if !isHost(value) {
 				return c.badFraming("Host is not a name or an address")
 			}
-			q.hostEnd = c.line - len("\r\n") - (len(line) - valueEnd(line))
+			q.hostEnd = c.lineStart - len("\r\n") - (len(line) - valueEnd(line))
 			q.hostFrom = q.hostEnd - len(value)
 		}
 	case len("expect"):
-		if Is(name, "expect") && q.minor == 1 {
-			if q.ExpectsContinue = Is(value, "100-continue"); !q.ExpectsContinue {
+		if EqualFold(name, "expect") && q.minor == 1 {
+			if q.ExpectsContinue = EqualFold(value, "100-continue"); !q.ExpectsContinue {
 				return c.fail(Expectation, "the only expectation is 100-continue")
 			}
 		}
 	case len("connection"):
-		if Is(name, "connection") {
-			q.connection(value)
+		if EqualFold(name, "connection") {
+			q.parseConnection(value)
 		}
 	case len("content-length"):
-		if Is(name, "content-length") {
-			return c.length(value)
+		if EqualFold(name, "content-length") {
+			return c.parseLength(value)
 		}
 	case len("transfer-encoding"):
-		if Is(name, "transfer-encoding") {
-			q.codings++
-			if !Is(value, "chunked") {
+		if EqualFold(name, "transfer-encoding") {
+			q.codingCount++
+			if !EqualFold(value, "chunked") {
 				return c.badFraming("the only Transfer-Encoding is chunked")
 			}
-			if q.codings > 1 {
+			if q.codingCount > 1 {
 				return c.badFraming("more than one Transfer-Encoding")
 			}
 		}
@@ -157,9 +157,9 @@ func (c *Conn) field(line []byte) element {
 	return fieldLine
 }
 
-func (c *Conn) length(value []byte) element {
+func (c *Conn) parseLength(value []byte) element {
 	q := &c.request
-	if q.lengths++; q.lengths > 1 {
+	if q.lengthCount++; q.lengthCount > 1 {
 		return c.badFraming("more than one Content-Length")
 	}
 	if len(value) == 0 {
@@ -176,36 +176,36 @@ func (c *Conn) length(value []byte) element {
 	return fieldLine
 }
 
-// connection reads the options in a field Connection (RFC 9110, section 7.6.1).
-func (q *Request) connection(value []byte) {
+// parseConnection reads the options in a field Connection (RFC 9110, section 7.6.1).
+func (q *Request) parseConnection(value []byte) {
 	for len(value) > 0 {
 		var option []byte
 		option, value, _ = bytes.Cut(value, []byte(","))
 		option = Trim(option)
-		q.closes = q.closes || Is(option, "close")
-		q.keeps = q.keeps || Is(option, "keep-alive")
+		q.closeOption = q.closeOption || EqualFold(option, "close")
+		q.keepAliveOption = q.keepAliveOption || EqualFold(option, "keep-alive")
 	}
 }
 
-// endOfHeader checks the header as a whole. head is the header without the empty line at
+// finishHeader checks the header as a whole. head is the header without the empty line at
 // its end.
-func (c *Conn) endOfHeader(head []byte) element {
+func (c *Conn) finishHeader(head []byte) element {
 	q := &c.request
 	switch {
-	case q.codings > 0 && (q.lengths > 0 || q.minor == 0):
+	case q.codingCount > 0 && (q.lengthCount > 0 || q.minor == 0):
 		return c.badFraming("Transfer-Encoding goes with neither Content-Length nor HTTP/1.0")
-	case q.hosts > 1 || q.hosts == 0 && q.minor == 1:
+	case q.hostCount > 1 || q.hostCount == 0 && q.minor == 1:
 		return c.badFraming("a request names one Host")
 	}
 	q.Method, q.Target = head[:q.methodEnd], head[q.methodEnd+1:q.targetEnd]
 	q.Host, q.fields = head[q.hostFrom:q.hostEnd], head[q.fieldsFrom:]
-	c.last = q.closes || q.minor == 0 && !q.keeps
+	c.last = q.closeOption || q.minor == 0 && !q.keepAliveOption
 	switch {
-	case q.codings > 0:
+	case q.codingCount > 0:
 		q.Length = -1
 		return endWithChunks
 	case q.Length > 0:
-		c.left = q.Length
+		c.bodyLeft = q.Length
 		return endWithLength
 	}
 	q.ExpectsContinue = false // there is no body to wait for

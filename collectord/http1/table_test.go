@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The table of doc.go is the one that the code has.
-func TestTheTableIsTheOneThatIsDocumented(t *testing.T) {
+// The table in doc.go equals the variable transitions.
+func TestTransitionsMatchTheDocumentedTable(t *testing.T) {
 	text, err := os.ReadFile("doc.go")
 	if err != nil {
 		t.Fatal(err)
@@ -27,17 +27,17 @@ func TestTheTableIsTheOneThatIsDocumented(t *testing.T) {
 		}
 		from := stateNames[columns[0]]
 		line = strings.TrimSpace(strings.TrimPrefix(line, "//	"+columns[0]))
-		for name, what := range elementNames {
+		for name, elem := range elementNames {
 			name = strings.TrimPrefix(name, columns[0]+" ")
 			after, found := strings.CutPrefix(line, name+"  ")
 			to := strings.Fields(after)
 			if found && len(to) > 0 {
-				want[from][what] = stateNames[to[0]]
+				want[from][elem] = stateNames[to[0]]
 				rows++
 			}
 		}
 	}
-	for _, from := range []State{Start, Fields, ChunkSize, ChunkEnd, Trailer} { // those that have elements which can be bad
+	for _, from := range []State{Start, Fields, ChunkSize, ChunkEnd, Trailer} { // states with elements that can be invalid
 		want[from][bad] = Broken
 	}
 	if want != transitions || rows != 16 {

@@ -36,10 +36,10 @@ func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 		return "", h.unauthorized(why)
 	}
 	if name != "" || len(c.peers) > 0 {
-		if !c.keep() {
-			return "", noRoom()
+		if !c.protect() {
+			return "", tooManyConnectionsProblem()
 		}
-		c.know()
+		c.markClient()
 	}
 	if name != "" {
 		return name, nil
@@ -51,13 +51,13 @@ func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 // checks the certificate, and certified checks it again after the policy has changed.
 // Unix sockets need none: their file permissions decide which clients may connect.
 func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
-	if c.checked != policy {
-		c.checked, c.untrusted = policy, auth.Authenticated
+	if c.checkedPolicy != policy {
+		c.checkedPolicy, c.certificateReason = policy, auth.Authenticated
 		if !isLocal(c.raw) {
-			c.untrusted = policy.Certificates(c.peers)
+			c.certificateReason = policy.Certificates(c.peers)
 		}
 	}
-	return c.client, c.untrusted
+	return c.certificateName, c.certificateReason
 }
 
 // isLocal reports whether a connection is over a unix socket.
@@ -73,13 +73,13 @@ const challenge = `Bearer realm="collectord"`
 // client sent.
 func (h *Server) unauthorized(why auth.Reason) *problem {
 	h.opts.Logger.Warn("requests are rejected: their clients are not authenticated", "trouble", "unauthorized", "reason", string(why))
-	p := &problem{code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
+	p := &problem{code: CodeUnauthorized, extraField: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
 	switch why {
 	case auth.NoToken:
 		p.detail = "send the header Authorization: Bearer and a token"
 	case auth.UnknownToken:
 		p.detail = "the token is none of those that may send"
-		p.header.Value += `, error="invalid_token"`
+		p.extraField.Value += `, error="invalid_token"`
 	case auth.NoCertificate:
 		p.detail = "connect anew, with a client certificate"
 	case auth.UntrustedCertificate:
@@ -92,7 +92,7 @@ func (h *Server) unauthorized(why auth.Reason) *problem {
 // exempts a request, because browsers never add one by themselves, as they do
 // certificates.
 func (h *Server) checkPage(c *conn, r *header) *problem {
-	why := h.policy.Load().Page(r.from, r.bearer, c.onLoopback())
+	why := h.policy.Load().Page(r.origins, r.bearer, c.onLoopback())
 	if why == origin.None {
 		return nil
 	}

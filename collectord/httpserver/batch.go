@@ -14,42 +14,42 @@ const maxErrors = 100
 
 // batch is the result of splitting one request into usages, without their records.
 type batch struct {
-	single   bool // the body is one object, and the answer is its id
-	given    bool // the ids are derived from the Idempotency-Key, not made by the log
-	values   int  // usages in the request, valid or not
-	faults   []rejected
-	rejected usage.Counts
-	gaps     gaps // which values were rejected, if the client asks for the ids
+	single         bool // the body is one object, and the answer is its id
+	derivedIDs     bool // the ids are derived from the Idempotency-Key, not made by the log
+	valueCount     int  // usages in the request, valid or not
+	faults         []rejectedUsage
+	rejectedCounts usage.Counts
+	rejectedSet    bitSet // which values were rejected, if the client asks for the ids
 }
 
-// gaps is a bit set of the rejected values of a body; nil means that none was rejected.
-type gaps []byte
+// bitSet is a set of indexes of values. A nil bitSet is empty.
+type bitSet []byte
 
-// gapBytes returns the size of the gaps of n values, in bytes.
-func gapBytes(n int) int { return (n + 7) / 8 }
+// bitSetBytes returns the size in bytes of a bitSet for n values.
+func bitSetBytes(n int) int { return (n + 7) / 8 }
 
-func (g gaps) add(i int)      { g[i/8] |= 1 << (i % 8) }
-func (g gaps) has(i int) bool { return g != nil && g[i/8]>>(i%8)&1 == 1 }
+func (s bitSet) add(i int)      { s[i/8] |= 1 << (i % 8) }
+func (s bitSet) has(i int) bool { return s != nil && s[i/8]>>(i%8)&1 == 1 }
 
 // maxValues returns the max number of values in a body. A byte separates any two values,
 // and a request has at most MaxRecords.
 func (h *Server) maxValues(body []byte) int { return min((len(body)+1)/2, h.opts.MaxRecords) }
 
-// rejected is a usage that fails a check.
-type rejected struct {
+// rejectedUsage is a usage that fails a check.
+type rejectedUsage struct {
 	index int
 	fault usage.Error
 }
 
 func (b *batch) reject(v *usage.Value) {
 	if len(b.faults) < maxErrors {
-		b.faults = append(b.faults, rejected{v.Index, v.Fault})
+		b.faults = append(b.faults, rejectedUsage{v.Index, v.Fault})
 	}
-	if b.gaps != nil {
-		b.gaps.add(b.values)
+	if b.rejectedSet != nil {
+		b.rejectedSet.add(b.valueCount)
 	}
-	b.values++
-	b.rejected.Add(v.Fault.Code)
+	b.valueCount++
+	b.rejectedCounts.Add(v.Fault.Code)
 }
 
 // split finds and checks the usages in the body. If it returns a problem, none is stored
@@ -59,31 +59,31 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	if p != nil {
 		return p
 	}
-	r.batch.single, r.batch.given = form == usage.Object, ids != nil
+	r.batch.single, r.batch.derivedIDs = form == usage.Object, ids != nil
 	if !r.batch.single {
 		n := min(bytes.Count(r.body, []byte("{")), h.opts.MaxRecords)
-		h.makeRoom(r, n, ids != nil)
+		h.allocateUsages(r, n, ids != nil)
 	}
-	s := h.splitters.take(len(r.body))
-	defer h.splitters.give(s, len(r.body))
-	s.Reset(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+	s := h.splitters.get(len(r.body))
+	defer h.splitters.put(s, len(r.body))
+	s.Reset(r.body, form, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
-			if r.prefer.ids && r.batch.gaps == nil {
-				r.batch.gaps = make(gaps, gapBytes(h.maxValues(r.body)))
+			if r.prefer.ids && r.batch.rejectedSet == nil {
+				r.batch.rejectedSet = make(bitSet, bitSetBytes(h.maxValues(r.body)))
 			}
 			r.batch.reject(v)
 			continue
 		}
-		r.batch.values++
-		r.parts = append(r.parts, part{uint32(v.Start), uint32(v.Start + len(v.Usage))})
+		r.batch.valueCount++
+		r.ranges = append(r.ranges, byteRange{uint32(v.Start), uint32(v.Start + len(v.Usage))})
 		if ids != nil {
 			r.ids = append(r.ids, ids.id(v.Index, v.Usage))
 		}
 	}
 	if fault := s.Err(); fault != nil {
-		return badUsage(fault)
+		return usageProblem(fault)
 	}
 	return nil
 }
@@ -103,71 +103,72 @@ func formOf(c mediaType, body []byte) (usage.Form, *problem) {
 	return form, nil
 }
 
-// unstorable returns the problem for a batch of which nothing is stored: all its usages
-// are rejected, or one is and the client asks for all or nothing.
-func (r *request) unstorable() *problem {
+// nothingStoredProblem returns the problem for a batch of which nothing is stored: all its
+// usages are rejected, or one is and the client asks for all or nothing.
+func (r *request) nothingStoredProblem() *problem {
 	first := &r.batch.faults[0].fault
-	p := badUsage(first)
-	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so none was; the first: %s", r.batch.rejected.Total(), r.batch.values, p.detail)
-	p.members = r.appendCounts(nil, 0, r.batch.values)
+	p := usageProblem(first)
+	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so none was; the first: %s", r.batch.rejectedCounts.Total(), r.batch.valueCount, p.detail)
+	p.extraMembers = r.appendCounts(nil, 0, r.batch.valueCount)
 	if r.prefer.strict {
-		p.header = http1.Field{Name: "Preference-Applied", Value: "handling=strict"}
+		p.extraField = http1.Field{Name: "Preference-Applied", Value: "handling=strict"}
 	}
 	return p
 }
 
-// badUsage returns the problem for a fault in a usage or in the whole body.
-func badUsage(e *usage.Error) *problem {
+// usageProblem returns the problem for a fault in a usage or in the whole body.
+func usageProblem(e *usage.Error) *problem {
 	return &problem{code: e.Code, detail: e.Error()}
 }
 
-// part is the range of a usage in the body. It takes a tenth of the memory of a
+// byteRange is the range of a usage in the body. It takes a tenth of the memory of a
 // wal.Record.
-type part struct{ from, to uint32 }
+type byteRange struct{ from, to uint32 }
 
 // perRecordOverhead is the memory that a stored usage takes beside its bytes: a part, an
 // id, and the header that the log adds to its copy.
 const perRecordOverhead = 8 + 16 + 30
 
-// maxStored returns the max bytes that are being stored at a time. They suffice for one
+// maxStoringBytes returns the max bytes that are being stored at a time. They suffice for one
 // of the largest requests, or many smaller ones.
-func (o *Options) maxStored() int {
-	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead + gapBytes(o.MaxRecords)
+func (o *Options) maxStoringBytes() int {
+	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead + bitSetBytes(o.MaxRecords)
 }
 
-// makeRoom allocates the parts and ids for n usages of a request. It first waits for
+// allocateUsages allocates the ranges and ids for n usages of a request. It first waits for
 // memory for the log's copy; the wait depends on no client, since requests that hold this
 // memory have arrived.
-func (h *Server) makeRoom(r *request, n int, given bool) {
-	if n > freeParts || len(r.body) > freeBytes {
-		r.stored = len(r.body) + n*(perRecordOverhead+len(r.client))
-		if cap(r.body) <= smallBody {
-			r.stored += len(r.body) // the log's copy exists beside the body
+func (h *Server) allocateUsages(r *request, n int, derivedIDs bool) {
+	if n > unbudgetedUsages || len(r.body) > unbudgetedBytes {
+		r.storingBytes = len(r.body) + n*(perRecordOverhead+len(r.client))
+		if cap(r.body) <= smallBodyBytes {
+			r.storingBytes += len(r.body) // the log's copy exists beside the body
 		}
 		if r.prefer.ids {
-			r.stored += gapBytes(h.maxValues(r.body))
+			r.storingBytes += bitSetBytes(h.maxValues(r.body))
 		}
-		r.stored = min(r.stored, h.opts.maxStored())
-		h.storing.wait(r.stored)
+		r.storingBytes = min(r.storingBytes, h.opts.maxStoringBytes())
+		h.storing.reserve(r.storingBytes)
 	}
-	r.parts = h.spareParts.grow(r.parts, n)
-	if given || r.prefer.ids {
+	r.ranges = h.spareRanges.grow(r.ranges, n)
+	if derivedIDs || r.prefer.ids {
 		r.ids = h.spareIDs.grow(r.ids, n)
 	}
 }
 
-// forgetAfter is how many bytes of a large body are copied before their pages are freed.
-const forgetAfter = 1 << 20
+// freePagesEveryBytes is how many bytes of a large body are copied before their pages are
+// freed.
+const freePagesEveryBytes = 1 << 20
 
 // eachRecord yields the usages of a request as records, and stores the ids that the log
 // sets if the answer needs them. It frees the pages of a large body once the log has
 // copied them, so that the body is not in memory twice.
 func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
-	forgotten := 0
-	wanted := !r.batch.given && (r.batch.single || r.prefer.ids)
-	for i, p := range r.parts {
+	freed := 0
+	needsIDs := !r.batch.derivedIDs && (r.batch.single || r.prefer.ids)
+	for i, p := range r.ranges {
 		r.record = wal.Record{Usage: r.body[p.from:p.to:p.to], Source: wal.HTTP, Client: r.client}
-		if r.batch.given {
+		if r.batch.derivedIDs {
 			r.record.ID = r.ids[i]
 		}
 		if !yield(&r.record) {
@@ -176,11 +177,11 @@ func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
 		if r.record.ReceivedAt == 0 {
 			continue // the log is only measuring the records
 		}
-		if wanted {
+		if needsIDs {
 			r.ids = append(r.ids, r.record.ID)
 		}
-		if int(p.to)-forgotten >= forgetAfter {
-			forgotten = h.largeBodies.forgetUpTo(r.body, forgotten, int(p.to))
+		if int(p.to)-freed >= freePagesEveryBytes {
+			freed = h.largeBodies.freePagesUpTo(r.body, freed, int(p.to))
 		}
 	}
 }

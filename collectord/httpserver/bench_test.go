@@ -34,13 +34,13 @@ func BenchmarkSplit(b *testing.B) {
 			for b.Loop() {
 				r := h.requests.Get().(*request)
 				r.begin(&header{content: map[bool]mediaType{true: linesContent}[lines]}, "")
-				large, err := h.largeBodies.take()
+				large, err := h.largeBodies.get()
 				if err != nil {
 					b.Fatal(err)
 				}
-				r.arriving = append(large, body...)
+				r.rawBody = append(large, body...)
 				_ = h.decode(r)
-				if p := h.split(r, nil); p != nil || len(r.parts) != 1000 {
+				if p := h.split(r, nil); p != nil || len(r.ranges) != 1000 {
 					b.Fatal(p)
 				}
 				h.release(r)
@@ -49,8 +49,7 @@ func BenchmarkSplit(b *testing.B) {
 	}
 }
 
-// BenchmarkDecode compares what the server does to a compressed body with the
-// decoders alone.
+// BenchmarkDecode compares the server's decoding of a body with the decoders alone.
 func BenchmarkDecode(b *testing.B) {
 	text := manyUsages(1000)
 	for _, c := range []coding{gzipped, zstandard} {
@@ -63,7 +62,7 @@ func BenchmarkDecode(b *testing.B) {
 			for b.Loop() {
 				r := h.requests.Get().(*request)
 				r.begin(&header{coding: c}, "")
-				r.arriving = append(r.arriving[:0], sent...)
+				r.rawBody = append(r.rawBody[:0], sent...)
 				if p := h.decode(r); p != nil || len(r.body) != len(text) {
 					b.Fatal(p)
 				}

@@ -14,16 +14,16 @@ import (
 
 // Sizes of the memory for a request's body and usages.
 const (
-	firstBuffer  = 4 << 10
-	freeBytes    = firstBuffer // bytes of a body that need no budget
-	smallBody    = 64 << 10    // only larger bodies take from MaxInFlight
-	smallBodies  = 2 << 20     // budget that all bodies share, for their bytes from freeBytes to smallBody
-	bodyStep     = 64 << 10    // bytes taken from MaxInFlight at a time
-	modestBody   = 1 << 20     // first size tried when the decoded size is unknown
-	spareBuffers = 16
-	spareBytes   = 128 << 10 // bytes of a large body's memory that stay allocated for reuse
-	spareParts   = 4 << 10   // lists of more usages are not kept for reuse
-	freeParts    = 64        // usages of a request that need not wait for memory
+	firstBufferBytes  = 4 << 10
+	unbudgetedBytes   = firstBufferBytes // bytes of a body that need no budget
+	smallBodyBytes    = 64 << 10         // only larger bodies take from MaxInFlight
+	smallBodiesBytes  = 2 << 20          // budget that all bodies share, for their bytes from unbudgetedBytes to smallBodyBytes
+	budgetStepBytes   = 64 << 10         // bytes taken from MaxInFlight at a time
+	firstDecodedBytes = 1 << 20          // first size tried when the decoded size is unknown
+	maxSpareBuffers   = 16
+	spareMappingBytes = 128 << 10 // bytes of a large body's memory that stay allocated for reuse
+	maxSpareRanges    = 4 << 10   // lists of more usages are not kept for reuse
+	unbudgetedUsages  = 64        // usages of a request that need not wait for memory
 )
 
 // request is the state of a POST of usages, from its header to its answer. The next
@@ -35,33 +35,33 @@ type request struct {
 	coding  coding
 	key     []byte // Idempotency-Key, or empty
 
-	arriving []byte   // the body as sent
-	body     []byte   // the body as decoded
-	parts    []part   // ranges in body of the valid usages
-	ids      []wal.ID // ids of the usages in parts, if derived here or asked for
-	batch    batch
-	answer   []byte
+	rawBody     []byte      // the body as sent
+	body        []byte      // the body as decoded
+	ranges      []byteRange // ranges in body of the valid usages
+	ids         []wal.ID    // ids of the usages in ranges, if derived here or asked for
+	batch       batch
+	responseBuf []byte
 
-	again   bool   // it repeats an answered request, so that nothing is stored
-	claimed bool   // settle must be called
-	claim   digest // digest of client and key
+	repeated bool   // it repeats an answered request, so that nothing is stored
+	claimed  bool   // settle must be called
+	claimKey digest // digest of client and key
 
 	record  wal.Record                   // the record that was yielded last
 	records func(func(*wal.Record) bool) // yields all records to the log
 
-	held   allotment // budget for the body or a large answer
-	stored int       // bytes taken from Server.storing
+	reserved     reservation // budget for the body or a large answer
+	storingBytes int         // bytes taken from Server.storing
 }
 
-// allotment is the bytes that a request has taken from the budgets for bodies.
-type allotment struct{ small, large int }
+// reservation is the bytes that a request has taken from the budgets for bodies.
+type reservation struct{ small, large int }
 
 // begin replaces the state of the previous request and keeps only the memory of its
 // buffers.
 func (r *request) begin(h *header, client string) {
 	*r = request{
 		client: client, prefer: h.prefer, content: h.content, coding: h.coding, key: append(r.key[:0], h.key...),
-		arriving: r.arriving[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
+		rawBody: r.rawBody[:0], ranges: r.ranges[:0], ids: r.ids[:0], responseBuf: r.responseBuf[:0],
 		batch:   batch{faults: r.batch.faults[:0]},
 		records: r.records,
 	}
@@ -70,127 +70,128 @@ func (r *request) begin(h *header, client string) {
 // release returns a request and its memory for reuse. The caller must not use the request
 // or its buffers afterwards.
 func (h *Server) release(r *request) {
-	h.give(r.held)
-	h.storing.give(r.stored)
+	h.releaseReservation(r.reserved)
+	h.storing.release(r.storingBytes)
 	if r.coding != identity {
-		h.putBack(r.body)
+		h.recycleBuffer(r.body)
 	}
-	if cap(r.arriving) > firstBuffer { // the first buffer stays for the next request
-		r.arriving = h.putBack(r.arriving)
+	if cap(r.rawBody) > firstBufferBytes { // the first buffer stays for the next request
+		r.rawBody = h.recycleBuffer(r.rawBody)
 	}
-	if cap(r.parts) > freeParts {
-		h.spareParts.keep(r.parts, spareParts)
-		r.parts = nil
+	if cap(r.ranges) > unbudgetedUsages {
+		h.spareRanges.put(r.ranges, maxSpareRanges)
+		r.ranges = nil
 	}
-	if cap(r.ids) > freeParts {
-		h.spareIDs.keep(r.ids, spareParts)
+	if cap(r.ids) > unbudgetedUsages {
+		h.spareIDs.put(r.ids, maxSpareRanges)
 		r.ids = nil
 	}
-	if cap(r.answer) > freeBytes {
-		r.answer = nil
+	if cap(r.responseBuf) > unbudgetedBytes {
+		r.responseBuf = nil
 	}
 	r.begin(&header{}, "") // so that the request refers to no memory of the connection
 	h.requests.Put(r)
 }
 
-// give returns an allotment to the budgets.
-func (h *Server) give(a allotment) {
-	h.small.give(a.small)
-	h.inFlight.give(a.large)
+// releaseReservation returns a reservation to the budgets.
+func (h *Server) releaseReservation(a reservation) {
+	h.small.release(a.small)
+	h.inFlight.release(a.large)
 }
 
-// putBack keeps a buffer for other requests. It always returns nil.
-func (h *Server) putBack(b []byte) []byte {
+// recycleBuffer keeps a buffer for other requests. It always returns nil.
+func (h *Server) recycleBuffer(b []byte) []byte {
 	switch {
 	case cap(b) == 0:
-	case cap(b) <= smallBody:
-		h.spareBodies[sizeOf(cap(b))].keep(b, smallBody)
+	case cap(b) <= smallBodyBytes:
+		h.spareBodies[sizeClass(cap(b))].put(b, smallBodyBytes)
 	default:
-		h.largeBodies.give(b)
+		h.largeBodies.put(b)
 	}
 	return nil
 }
 
 // grow returns b with room for n bytes or more.
 func (h *Server) grow(b []byte, n int) ([]byte, error) {
-	if n > smallBody {
-		return h.large(b)
+	if n > smallBodyBytes {
+		return h.growLarge(b)
 	}
-	size := sizeOf(n)
-	grown := append(h.spareBodies[size].grow(nil, firstBuffer<<size), b...)
-	h.putBack(b)
+	size := sizeClass(n)
+	grown := append(h.spareBodies[size].grow(nil, firstBufferBytes<<size), b...)
+	h.recycleBuffer(b)
 	return grown, nil
 }
 
-// Bodies of up to smallBody have buffers of firstBuffer, twice that, and so on. A
+// Bodies of up to smallBodyBytes have buffers of firstBufferBytes, twice that, and so on. A
 // separate list for each size keeps a small body from holding a large buffer.
-const bodySizes = 5
+const sizeClasses = 5
 
-// sizeOf returns how often firstBuffer is doubled to have room for n bytes.
-func sizeOf(n int) int { return bits.Len(uint(n-1) / firstBuffer) }
+// sizeClass returns how often firstBufferBytes is doubled to have room for n bytes.
+func sizeClass(n int) int { return bits.Len(uint(n-1) / firstBufferBytes) }
 
-// roomFor returns the bytes of memory for a body of n bytes.
-func roomFor(n int) int {
-	if n > smallBody {
+// bufferBytes returns the bytes of memory for a body of n bytes.
+func bufferBytes(n int) int {
+	if n > smallBodyBytes {
 		return n
 	}
-	return firstBuffer << sizeOf(n)
+	return firstBufferBytes << sizeClass(n)
 }
 
-// large returns b with room for a body of any size.
-func (h *Server) large(b []byte) ([]byte, error) {
-	large, err := h.largeBodies.take()
+// growLarge returns b with room for a body of any size.
+func (h *Server) growLarge(b []byte) ([]byte, error) {
+	large, err := h.largeBodies.get()
 	if err != nil {
-		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
+		h.opts.Logger.Error("no memory for a large body: it is rejected", "trouble", "body_memory", "error", err)
 		return b, errNoMemory
 	}
 	large = append(large, b...)
-	h.putBack(b)
+	h.recycleBuffer(b)
 	return large, nil
 }
 
-// reserve takes from the budgets what a body of n bytes needs beyond its allotment. It
+// reserve takes from the budgets what a body of n bytes needs beyond its reservation. It
 // reports false if not enough is left.
 func (h *Server) reserve(r *request, n int) bool {
-	if more := min(roomFor(n), smallBody) - r.held.mayHold(); more > 0 {
+	if more := min(bufferBytes(n), smallBodyBytes) - r.reserved.allowedBytes(); more > 0 {
 		switch {
-		case h.small.take(more):
-			r.held.small += more
-		case h.inFlight.take(more):
-			r.held.large += more
+		case h.small.tryReserve(more):
+			r.reserved.small += more
+		case h.inFlight.tryReserve(more):
+			r.reserved.large += more
 		default:
 			return false
 		}
 	}
-	for n > r.held.mayHold() {
-		if !h.inFlight.take(bodyStep) {
+	for n > r.reserved.allowedBytes() {
+		if !h.inFlight.tryReserve(budgetStepBytes) {
 			return false
 		}
-		r.held.large += bodyStep
+		r.reserved.large += budgetStepBytes
 	}
 	return true
 }
 
-// unreserve returns what n bytes do not need, in multiples of bodyStep.
-func (h *Server) unreserve(a *allotment, n int) {
-	if over := (a.mayHold() - n) / bodyStep * bodyStep; over > 0 && a.large > 0 {
-		over = min(over, a.large)
-		a.large -= over
-		h.inFlight.give(over)
+// releaseExcess returns to the budget what n bytes do not need, in multiples of
+// budgetStepBytes.
+func (h *Server) releaseExcess(a *reservation, n int) {
+	if excess := (a.allowedBytes() - n) / budgetStepBytes * budgetStepBytes; excess > 0 && a.large > 0 {
+		excess = min(excess, a.large)
+		a.large -= excess
+		h.inFlight.release(excess)
 	}
 }
 
-// mayHold returns how many bytes of a body or answer the allotment allows.
-func (a *allotment) mayHold() int { return freeBytes + a.small + a.large }
+// allowedBytes returns how many bytes of a body or answer the reservation allows.
+func (a *reservation) allowedBytes() int { return unbudgetedBytes + a.small + a.large }
 
 var (
 	errTooLong  = errors.New("the limit is reached")
 	errNoMemory = errors.New("no memory is left for it")
 )
 
-// fill appends all of src to dst, up to most bytes. The returned bytes are valid even
+// appendFrom appends all of src to dst, up to limit bytes. The returned bytes are valid even
 // with an error.
-func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, error) {
+func (h *Server) appendFrom(r *request, dst []byte, src io.Reader, limit int) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
 			if !h.reserve(r, len(dst)+1) {
@@ -201,17 +202,17 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 				return dst, err
 			}
 		}
-		room := dst[len(dst):min(cap(dst), r.held.mayHold(), most+1)]
-		if len(room) == 0 { // the buffer is larger than the allotment
+		space := dst[len(dst):min(cap(dst), r.reserved.allowedBytes(), limit+1)]
+		if len(space) == 0 { // the buffer is larger than the reservation
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
 			}
 			continue
 		}
-		n, err := src.Read(room)
+		n, err := src.Read(space)
 		dst = dst[:len(dst)+n]
 		switch {
-		case len(dst) > most:
+		case len(dst) > limit:
 			return dst, errTooLong
 		case errors.Is(err, io.EOF):
 			return dst, nil
@@ -221,51 +222,51 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 	}
 }
 
-// bodyRoom returns memory for up to n of the next bytes of a body; n must be above 0.
-func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
+// bodySpace returns memory for up to n of the next bytes of a body; n must be above 0.
+func (h *Server) bodySpace(r *request, n int) ([]byte, error) {
 	for {
-		dst := r.arriving
-		room := dst[len(dst):min(cap(dst), r.held.mayHold())]
-		if len(room) > 0 {
-			return room[:min(n, len(room))], nil
+		dst := r.rawBody
+		space := dst[len(dst):min(cap(dst), r.reserved.allowedBytes())]
+		if len(space) > 0 {
+			return space[:min(n, len(space))], nil
 		}
 		if !h.reserve(r, len(dst)+1) {
 			return nil, errNoMemory
 		}
 		if len(dst) == cap(dst) {
 			var err error
-			if r.arriving, err = h.grow(dst, len(dst)+1); err != nil {
+			if r.rawBody, err = h.grow(dst, len(dst)+1); err != nil {
 				return nil, err
 			}
 		}
 	}
 }
 
-// keepBody appends a piece to the body.
-func (h *Server) keepBody(r *request, piece []byte) error {
-	if len(r.arriving)+len(piece) > h.opts.MaxBody {
+// appendBody appends a piece to the body.
+func (h *Server) appendBody(r *request, piece []byte) error {
+	if len(r.rawBody)+len(piece) > h.opts.MaxBody {
 		return errTooLong
 	}
 	for len(piece) > 0 {
-		room, err := h.bodyRoom(r, len(piece))
+		space, err := h.bodySpace(r, len(piece))
 		if err != nil {
 			return err
 		}
-		n := copy(room, piece)
-		r.arriving, piece = r.arriving[:len(r.arriving)+n], piece[n:]
+		n := copy(space, piece)
+		r.rawBody, piece = r.rawBody[:len(r.rawBody)+n], piece[n:]
 	}
 	return nil
 }
 
-// unreadable returns the problem for a body that is too large or has no memory.
-func (h *Server) unreadable(err error) *problem {
+// bodyProblem returns the problem for a body that is too large or has no memory.
+func (h *Server) bodyProblem(err error) *problem {
 	if errors.Is(err, errTooLong) {
 		return h.bodyTooLarge()
 	}
-	return noMemory()
+	return noMemoryProblem()
 }
 
-func noMemory() *problem {
+func noMemoryProblem() *problem {
 	return unavailable(CodeOverloaded, "too much is arriving at once (http.max_in_flight); nothing was stored")
 }
 
@@ -273,19 +274,19 @@ func noMemory() *problem {
 // occupies no decoder.
 func (h *Server) decode(r *request) (p *problem) {
 	switch {
-	case len(r.arriving) == 0:
+	case len(r.rawBody) == 0:
 		return nil
 	case r.coding == identity:
-		r.body = r.arriving
+		r.body = r.rawBody
 		return nil
 	}
-	h.decoders.enter()
-	defer h.decoders.leave()
+	h.decoders.acquire()
+	defer h.decoders.release()
 	// While it is decoded, a body is in memory in both forms. Only the decoded form
 	// counts as in flight; decoding bounds the form as sent.
-	if size := len(r.arriving); size > smallBody {
-		h.decoding.wait(size)
-		defer h.decoding.give(size)
+	if size := len(r.rawBody); size > smallBodyBytes {
+		h.decoding.reserve(size)
+		defer h.decoding.release(size)
 	}
 	decode := h.decodeZstd
 	if r.coding == gzipped {
@@ -294,12 +295,12 @@ func (h *Server) decode(r *request) (p *problem) {
 	n, err := decode(r)
 	switch {
 	case err == nil:
-		r.arriving = h.putBack(r.arriving) // other requests can use it before the answer
+		r.rawBody = h.recycleBuffer(r.rawBody) // other requests can use it before the answer
 		return nil
 	case errors.Is(err, errTooLong):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
 	case errors.Is(err, errNoMemory):
-		return noMemory()
+		return noMemoryProblem()
 	}
 	return &problem{
 		code:   CodeBadEncoding,
@@ -308,13 +309,13 @@ func (h *Server) decode(r *request) (p *problem) {
 }
 
 func (h *Server) decodeGzip(r *request) (n int, err error) {
-	from := bytes.NewReader(r.arriving)
-	d, err := h.decoders.takeGzip(from)
+	from := bytes.NewReader(r.rawBody)
+	d, err := h.decoders.getGzip(from)
 	if err != nil {
 		return 0, err
 	}
-	defer h.decoders.giveGzip(d)
-	r.body, err = h.fill(r, r.body, &gzipMembers{member: d, sent: r.arriving, from: from}, h.opts.MaxDecoded)
+	defer h.decoders.putGzip(d)
+	r.body, err = h.appendFrom(r, r.body, &gzipMembers{member: d, sent: r.rawBody, from: from}, h.opts.MaxDecoded)
 	return len(r.body), err
 }
 
@@ -322,30 +323,30 @@ func (h *Server) decodeGzip(r *request) (n int, err error) {
 // not contain the decoded size, it tries a smaller size first, because other requests
 // could use the rest of the max meanwhile.
 func (h *Server) decodeZstd(r *request) (n int, err error) {
-	bound := zstdBound(r.arriving)
-	most := min(bound, h.opts.MaxDecoded+1)
-	for room := min(most, max(smallBody, min(64*len(r.arriving), modestBody))); ; room = most {
-		if !h.reserve(r, room) {
+	bound := zstdSizeBound(r.rawBody)
+	limit := min(bound, h.opts.MaxDecoded+1)
+	for size := min(limit, max(smallBodyBytes, min(64*len(r.rawBody), firstDecodedBytes))); ; size = limit {
+		if !h.reserve(r, size) {
 			return 0, errNoMemory
 		}
-		if cap(r.body) < room {
-			if r.body, err = h.grow(r.body, room); err != nil {
+		if cap(r.body) < size {
+			if r.body, err = h.grow(r.body, size); err != nil {
 				return 0, err
 			}
 		}
-		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.held.mayHold())]
-		if room == most && cap(r.body) > smallBody {
+		decoder, into := h.decoders.capLimited, r.body[:0:min(cap(r.body), r.reserved.allowedBytes())]
+		if size == limit && cap(r.body) > smallBodyBytes {
 			decoder, into = h.decoders.zstd, r.body // room for any body, and zstdSlack
 		}
-		out, err := decoder.DecodeAll(r.arriving, into)
+		out, err := decoder.DecodeAll(r.rawBody, into)
 		if err == nil && len(out) <= h.opts.MaxDecoded {
 			r.body = out
-			h.unreserve(&r.held, len(out))
+			h.releaseExcess(&r.reserved, len(out))
 			return len(out), nil
 		}
-		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // the decoder may have written to all of it
+		r.body = h.recycleBuffer(r.body[:min(size, cap(r.body))]) // the decoder may have written to all of it
 		switch {
-		case room < most: // a lack of room causes many different errors
+		case size < limit: // a lack of room causes many different errors
 		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded:
 			return len(out), errTooLong
 		default:

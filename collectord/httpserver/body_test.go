@@ -38,7 +38,7 @@ func compress(t testing.TB, coding, body string) string {
 	return b.String()
 }
 
-func chunked(body string, headers ...string) string {
+func postChunked(body string, headers ...string) string {
 	var b strings.Builder
 	b.WriteString("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n")
 	for _, h := range headers {
@@ -54,7 +54,7 @@ func chunked(body string, headers ...string) string {
 	return b.String()
 }
 
-func TestBodiesInEveryDress(t *testing.T) {
+func TestBodiesInEachCodingAndFraming(t *testing.T) {
 	many := strings.Repeat("{\"a\":\"some text\"}\n", 20_000)
 	for _, coding := range []string{"", "gzip", "zstd"} {
 		for name, c := range map[string]struct {
@@ -64,10 +64,10 @@ func TestBodiesInEveryDress(t *testing.T) {
 		}{
 			"one":   {`{"a":1}`, 1, nil},
 			"array": {`[{"a":1},{"a":2}]`, 2, nil},
-			"many":  {many, 20_000, []string{ndjson}},
+			"many":  {many, 20_000, []string{ndjsonHeader}},
 		} {
 			for framing, frame := range map[string]func(string, ...string) string{
-				"length": post, "chunks": chunked,
+				"length": post, "chunks": postChunked,
 				"HTTP/1.0": func(body string, h ...string) string {
 					return strings.Replace(post(body, h...), "HTTP/1.1", "HTTP/1.0", 1)
 				},
@@ -79,12 +79,12 @@ func TestBodiesInEveryDress(t *testing.T) {
 						head = append(head[:len(head):len(head)], "Content-Encoding: "+coding)
 					}
 					log := newMemoryLog()
-					h, addr := serve(t, log, Options{})
-					a, body := exchange(t, addr, frame(compress(t, coding, c.body), head...))
+					h, addr := startServer(t, log, Options{})
+					a, body := roundTrip(t, addr, frame(compress(t, coding, c.body), head...))
 					if a.StatusCode != http.StatusCreated || len(log.usages) != c.n || log.appends != 1 {
 						t.Errorf("%s %s, %d stored", a.Status, body, len(log.usages))
 					}
-					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() {
+					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() {
 						t.Errorf("%d bytes in flight, %d free for storing", h.opts.MaxInFlight-h.inFlight.free, h.storing.free)
 					}
 				})
@@ -93,7 +93,7 @@ func TestBodiesInEveryDress(t *testing.T) {
 	}
 }
 
-func TestBadCodings(t *testing.T) {
+func TestContentEncodings(t *testing.T) {
 	t.Parallel()
 	gz, zs := compress(t, "gzip", `{"a":1}`), compress(t, "zstd", `{"a":1}`)
 	// A frame header that asks for a window of 16 MiB: 2^(10+14).
@@ -104,9 +104,9 @@ func TestBadCodings(t *testing.T) {
 		status       int
 		want         string
 	}{
-		"gzip, not":          {"gzip", `{"a":1}`, 400, "bad_encoding"},
+		"not gzip":           {"gzip", `{"a":1}`, 400, "bad_encoding"},
 		"gzip, empty":        {"gzip", "", 400, "empty"},
-		"gzip, cut":          {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
+		"gzip, truncated":    {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
 		"gzip, garbage":      {"gzip", gz + "x", 400, "bad_encoding"},
 		"gzip, two members":  {"x-gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`), 201, "id"},
 		"gzip, padded":       {"gzip", gz + strings.Repeat("\x00", 10_000), 201, "id"},
@@ -114,8 +114,8 @@ func TestBadCodings(t *testing.T) {
 		"gzip, padded, more": {"gzip", gz + "\x00\x00" + gz, 400, "bad_encoding"},
 		"gzip, only zeros":   {"gzip", "\x00\x00\x00\x00", 400, "bad_encoding"},
 		"gzip, checksum":     {"gzip", gz[:len(gz)-8] + "\x00" + gz[len(gz)-7:], 400, "damaged"},
-		"zstd, not":          {"zstd", `{"a":1}`, 400, "bad_encoding"},
-		"zstd, cut":          {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
+		"not zstd":           {"zstd", `{"a":1}`, 400, "bad_encoding"},
+		"zstd, truncated":    {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
 		"zstd, two frames":   {"ZSTD", compress(t, "zstd", `{"a":`) + compress(t, "zstd", `1}`), 201, "id"},
 		"zstd, window":       {"zstd", window, 400, "window beyond 8388608 bytes"},
 		"gzip, bomb":         {"gzip", compress(t, "gzip", bomb), 413, "http.max_decoded"},
@@ -126,8 +126,8 @@ func TestBadCodings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := serve(t, log, Options{MaxDecoded: 1 << 20})
-			a, body := exchange(t, addr, post(c.body, "Content-Encoding: "+c.coding))
+			h, addr := startServer(t, log, Options{MaxDecoded: 1 << 20})
+			a, body := roundTrip(t, addr, post(c.body, "Content-Encoding: "+c.coding))
 			if a.StatusCode != c.status || !strings.Contains(body, c.want) {
 				t.Errorf("%s %s", a.Status, body)
 			}
@@ -135,30 +135,30 @@ func TestBadCodings(t *testing.T) {
 				t.Errorf("Accept-Encoding: %s", a.Header.Get("Accept-Encoding"))
 			}
 			if c.status > 201 && (len(log.usages) > 0 || len(log.rejected) != 1) {
-				t.Errorf("stored %v, counted %v", log.usages, log.rejected)
+				t.Errorf("stored %v, rejected %v", log.usages, log.rejected)
 			}
 			if h.inFlight.free != h.opts.MaxInFlight {
-				t.Error("bytes still count as in flight")
+				t.Errorf("%d bytes still count as in flight", h.opts.MaxInFlight-h.inFlight.free)
 			}
 		})
 	}
 }
 
-// A body that is cut off may be whole JSON by chance.
-func TestBodiesCutOffStoreNothing(t *testing.T) {
+// A truncated body may be valid JSON by chance.
+func TestTruncatedBodiesStoreNothing(t *testing.T) {
 	whole := strings.Repeat("{}\n", 10_000)
 	for name, request := range map[string]string{
 		"at once":        "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"a\":1}",
-		"after 30 KB":    strings.Replace(post(whole, ndjson), "Content-Length: 30000", "Content-Length: 30001", 1),
-		"after 8 KiB":    "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8193\r\n" + ndjson + "\r\n\r\n" + whole[:8190] + "\n\n",
-		"before chunk":   strings.TrimSuffix(chunked(whole, ndjson), "0\r\n\r\n"),
-		"in the trailer": strings.TrimSuffix(chunked(whole, ndjson), "\r\n"),
+		"after 30 KB":    strings.Replace(post(whole, ndjsonHeader), "Content-Length: 30000", "Content-Length: 30001", 1),
+		"after 8 KiB":    "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8193\r\n" + ndjsonHeader + "\r\n\r\n" + whole[:8190] + "\n\n",
+		"before chunk":   strings.TrimSuffix(postChunked(whole, ndjsonHeader), "0\r\n\r\n"),
+		"in the trailer": strings.TrimSuffix(postChunked(whole, ndjsonHeader), "\r\n"),
 		"in a chunk":     "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}",
 		"bad chunk":      "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\n0\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := serve(t, log, Options{})
+			h, addr := startServer(t, log, Options{})
 			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
@@ -170,20 +170,20 @@ func TestBodiesCutOffStoreNothing(t *testing.T) {
 			if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}
-			answer, err := io.ReadAll(c)
-			if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
-				t.Errorf("%v %s", err, answer)
+			response, err := io.ReadAll(c)
+			if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 400 ") {
+				t.Errorf("%v %s", err, response)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			if len(log.usages) > 0 {
-				t.Errorf("stored %d", len(log.usages))
+				t.Errorf("%d usages are stored, want 0", len(log.usages))
 			}
 		})
 	}
 }
 
-func TestRefusedWhileSendingIsHeard(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{MaxBody: 1 << 20})
+func TestAResponseDuringTheBodyIsRead(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{MaxBody: 1 << 20})
 	for range 20 {
 		resp, err := http.Post("http://"+addr+"/api/usages", "", strings.NewReader(strings.Repeat(" ", 8<<20)))
 		if err != nil {
@@ -198,7 +198,7 @@ func TestRefusedWhileSendingIsHeard(t *testing.T) {
 
 func TestBytesInFlightAreBounded(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{MaxInFlight: 1 << 20})
+	h, addr := startServer(t, log, Options{MaxInFlight: 1 << 20})
 	slow, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -213,59 +213,59 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		defer h.inFlight.mu.Unlock()
 		return h.opts.MaxInFlight - h.inFlight.free
 	}
-	waitFor(t, func() bool { return inFlight() >= len(part)-smallBody })
+	waitFor(t, func() bool { return inFlight() >= len(part)-smallBodyBytes })
 	big := post(strings.Repeat(" ", 500<<10) + "{}")
-	a, body := exchange(t, addr, big)
+	a, body := roundTrip(t, addr, big)
 	if a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) || a.Header.Get("Retry-After") == "" || !a.Close {
 		t.Errorf("%s %s", a.Status, body)
 	}
-	if a, body := exchange(t, addr, post(strings.Repeat(" ", 60<<10)+"{}")); a.StatusCode != http.StatusCreated {
+	if a, body := roundTrip(t, addr, post(strings.Repeat(" ", 60<<10)+"{}")); a.StatusCode != http.StatusCreated {
 		t.Errorf("a body below 64 KiB: %s %s", a.Status, body)
 	}
 	if _, err := io.WriteString(slow, "{}"); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool { return inFlight() == 0 })
-	if a, body := exchange(t, addr, big); a.StatusCode != http.StatusCreated {
-		t.Errorf("once there is room: %s %s", a.Status, body)
+	if a, body := roundTrip(t, addr, big); a.StatusCode != http.StatusCreated {
+		t.Errorf("after the first body was released: %s %s", a.Status, body)
 	}
 	if log.rejected["http overloaded"] != 1 {
-		t.Errorf("counted %v", log.rejected)
+		t.Errorf("rejected %v, want one overloaded", log.rejected)
 	}
 }
 
-func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{})
-	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
-		t.Fatal("an idle server has not all of it free")
+func TestSmallBodiesShareABudget(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{})
+	if !h.small.tryReserve(smallBodiesBytes) || !h.inFlight.tryReserve(h.opts.MaxInFlight) {
+		t.Fatal("an idle server has not all of its budgets free")
 	}
-	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
-	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
+	small, unbudgeted := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", unbudgetedBytes-2)+"{}")
+	if a, body := roundTrip(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("a small body: %s %s", a.Status, body)
 	}
-	if a, body := exchange(t, addr, least); a.StatusCode != http.StatusCreated {
-		t.Errorf("a body that everyone may hold: %s %s", a.Status, body)
+	if a, body := roundTrip(t, addr, unbudgeted); a.StatusCode != http.StatusCreated {
+		t.Errorf("a body within unbudgetedBytes: %s %s", a.Status, body)
 	}
-	for room, b := range map[string]*budget{"for large ones": &h.inFlight, "for small ones": &h.small} {
-		n := max(bodyStep, smallBody-freeBytes)
-		b.give(n)
-		if a, body := exchange(t, addr, small); a.StatusCode != http.StatusCreated {
-			t.Errorf("once there is room %s: %s %s", room, a.Status, body)
+	for name, b := range map[string]*budget{"large bodies": &h.inFlight, "small bodies": &h.small} {
+		n := max(budgetStepBytes, smallBodyBytes-unbudgetedBytes)
+		b.release(n)
+		if a, body := roundTrip(t, addr, small); a.StatusCode != http.StatusCreated {
+			t.Errorf("after a release to the budget for %s: %s %s", name, a.Status, body)
 		}
-		waitFor(t, func() bool { return b.take(n) })
+		waitFor(t, func() bool { return b.tryReserve(n) })
 	}
-	h.small.give(smallBodies)
+	h.small.release(smallBodiesBytes)
 	waitFor(t, func() bool {
-		if !h.small.take(smallBodies) {
+		if !h.small.tryReserve(smallBodiesBytes) {
 			return false
 		}
-		h.small.give(smallBodies)
+		h.small.release(smallBodiesBytes)
 		return true
 	})
 }
 
-func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{})
+func TestSlowCompressedBodiesOccupyNoDecoder(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{})
 	body := compress(t, "zstd", `{"a":1}`)
 	for range 3 * maxDecoders {
 		c, err := net.Dial("tcp", addr)
@@ -277,14 +277,14 @@ func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if a, text := exchange(t, addr, post(body, "Content-Encoding: zstd")); a.StatusCode != http.StatusCreated {
+	if a, text := roundTrip(t, addr, post(body, "Content-Encoding: zstd")); a.StatusCode != http.StatusCreated {
 		t.Errorf("%s %s", a.Status, text)
 	}
 }
 
 func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	head := func(line string, headers ...string) string {
 		return line + "\r\nHost: localhost\r\nContent-Length: 7\r\n" + strings.Join(append(headers, "Expect: 100-continue"), "\r\n") + "\r\n\r\n"
 	}
@@ -298,18 +298,18 @@ func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 		head("POST /api/usages HTTP/1.1", "Idempotency-Key: a b"):                           400,
 		strings.Replace(head("POST /api/usages HTTP/1.1"), "100-c", "200-c", 1) + "0123456": 417,
 	} {
-		if a, body := exchange(t, addr, request); a.StatusCode != status || a.Close != (status != 100) {
+		if a, body := roundTrip(t, addr, request); a.StatusCode != status || a.Close != (status != 100) {
 			t.Errorf("%q: %s %s", request, a.Status, body)
 		}
 	}
-	// In HTTP/1.0 it means nothing.
-	if a, _ := exchange(t, addr, head("POST /api/usages HTTP/1.0")+`{"a":1}`); a.StatusCode != http.StatusCreated {
+	// HTTP/1.0 ignores Expect.
+	if a, _ := roundTrip(t, addr, head("POST /api/usages HTTP/1.0")+`{"a":1}`); a.StatusCode != http.StatusCreated {
 		t.Error(a.Status)
 	}
 	log.mu.Lock()
-	log.refuse = fmt.Errorf("%w: for a reason", wal.ErrFull)
+	log.appendErr = fmt.Errorf("%w: for a reason", wal.ErrFull)
 	log.mu.Unlock()
-	if a, body := exchange(t, addr, head("POST /api/usages HTTP/1.1")); a.StatusCode != http.StatusServiceUnavailable {
+	if a, body := roundTrip(t, addr, head("POST /api/usages HTTP/1.1")); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("full log: %s %s", a.Status, body)
 	}
 }

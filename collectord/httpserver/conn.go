@@ -61,44 +61,44 @@ type conn struct {
 	raw       net.Conn        // the socket
 	secure    *tls.Conn       // nil without TLS
 	handshake *handshakeLimit // below secure
-	all       *connections
+	registry  *connections
 	server    *Server
-	driven                 // state of a loop, if one drives the connection
-	standing               // decides when it makes room
+	loopState              // state of a loop, if one drives the connection
+	roomState              // decides when it makes room
 	idleSince atomic.Int64 // start of the time without a request, by connections.deadline; 0 during a request
 
-	mu      sync.Mutex // guards the fields below
-	by      int64      // the state's deadline, by connections.deadline; 0: none
-	expired bool       // the passed deadline was set on net
-	last    bool       // the connection ends with the current request
-	cut     bool       // it makes room: states have no time of their own any more
+	mu        sync.Mutex // guards the fields below
+	deadline  int64      // the state's deadline, by connections.deadline; 0: none
+	expirySet bool       // the passed deadline was set on net
+	last      bool       // the connection ends with the current request
+	cut       bool       // it makes room: states have no time of their own any more
 
 	// Only the driver of the connection uses the fields below.
-	state  state
-	http   http1.Conn
-	in     []byte // bytes received; those before from are consumed
-	from   int
-	out    []byte    // bytes to write
-	large  []byte    // bytes to write after out: the body of a large answer
-	held   allotment // budget of large
-	ended  bool      // the connection is to be closed
-	gone   bool      // the client does not take what is written
-	unread bool      // the client may still be sending
+	state         state
+	http          http1.Conn
+	in            []byte // bytes received; those before the offset consumed are processed
+	consumed      int
+	out           []byte      // bytes to write
+	largeBody     []byte      // bytes to write after out: the body of a large answer
+	largeReserved reservation // budget of largeBody
+	mustClose     bool        // the connection is to be closed
+	unwritable    bool        // the client does not take what is written
+	clientMaySend bool        // the client may still be sending
 
-	route   route
-	sender  string   // client name of the current POST of usages, or empty
-	request *request // the current POST of usages, from its header to its answer or to keepID
-	id      wal.ID   // id of its usage, after keepID
-	todo    step     // next step, unless it is stepRead
-	space   []byte   // memory for the next read
-	direct  bool     // space is a part of request's body
-	began   time.Time
-	arrived int // bytes of the body that have arrived
+	route         route
+	sender        string   // client name of the current POST of usages, or empty
+	request       *request // the current POST of usages, from its header to its answer or to reduceToID
+	keptID        wal.ID   // id of its usage, after reduceToID
+	nextStep      step     // next step, unless it is stepRead
+	readSpace     []byte   // memory for the next read
+	readsIntoBody bool     // readSpace is a part of request's body
+	requestStart  time.Time
+	bodyReceived  int // bytes of the body that have arrived
 
-	peers     []*x509.Certificate // the client's certificate and its chain
-	client    string              // the name in the client's certificate
-	checked   *auth.Policy        // policy by which peers were checked last
-	untrusted auth.Reason         // result of that check
+	peers             []*x509.Certificate // the client's certificate and its chain
+	certificateName   string              // the name in the client's certificate
+	checkedPolicy     *auth.Policy        // policy by which peers were checked last
+	certificateReason auth.Reason         // result of that check
 }
 
 // enter begins a state and sets the deadline for it.
@@ -111,7 +111,7 @@ func (c *conn) enter(s state) {
 	case stateIdle:
 		d = limits.IdleTimeout
 	case stateBody:
-		c.enterUntil(s, c.began.Add(limits.arrival(c.arrived+limits.BodyRate)))
+		c.enterUntil(s, c.requestStart.Add(limits.maxBodyTime(c.bodyReceived+limits.BodyRate)))
 		return
 	case stateWriting:
 		d = limits.AnswerTimeout
@@ -130,20 +130,20 @@ func (c *conn) enterUntil(s state, t time.Time) {
 	defer c.mu.Unlock()
 	c.setStateLocked(s)
 	if c.cut {
-		if s == stateWriting { // a slow server may have used up cutWithin
-			_ = c.raw.SetWriteDeadline(time.Now().Add(cutWithin))
+		if s == stateWriting { // a slow server may have used up cutOffTime
+			_ = c.raw.SetWriteDeadline(time.Now().Add(cutOffTime))
 		}
 		return
 	}
-	c.by = c.all.deadline(t)
-	if c.expired {
-		c.expired = false
+	c.deadline = c.registry.deadline(t)
+	if c.expirySet {
+		c.expirySet = false
 		_ = c.net.SetDeadline(time.Time{}) // it fails only for a closed connection
 	}
 }
 
-// carryOn begins a state and keeps the deadline of the previous one.
-func (c *conn) carryOn(s state) {
+// enterKeepingDeadline begins a state and keeps the deadline of the previous one.
+func (c *conn) enterKeepingDeadline(s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.setStateLocked(s)
@@ -160,20 +160,20 @@ func (c *conn) setStateLocked(s state) {
 func (c *conn) expire(past int64, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.by != 0 && c.by <= past && !c.expired {
-		c.expired = true
+	if c.deadline != 0 && c.deadline <= past && !c.expirySet {
+		c.expirySet = true
 		_ = c.net.SetDeadline(now)
 	}
 }
 
 // cutOff ends the connection in any state, and returns that state. The client has
-// cutWithin to take an answer.
+// cutOffTime to take an answer.
 func (c *conn) cutOff() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cut, c.last, c.by = true, true, 0
+	c.cut, c.last, c.deadline = true, true, 0
 	_ = c.raw.SetReadDeadline(time.Now())
-	_ = c.raw.SetWriteDeadline(time.Now().Add(cutWithin))
+	_ = c.raw.SetWriteDeadline(time.Now().Add(cutOffTime))
 	return c.state
 }
 
@@ -184,7 +184,7 @@ func (c *conn) end() {
 	c.last = true
 	switch c.state {
 	case stateOpening, stateHandshake, stateIdle:
-		c.expired = true
+		c.expirySet = true
 		_ = c.net.SetDeadline(time.Now())
 	}
 }
@@ -199,12 +199,12 @@ func (c *conn) isLast() bool {
 // now returns the time. In a turn of a loop it is the time of the turn, because reading
 // the clock took a twentieth of a request's time.
 func (c *conn) now() time.Time {
-	if c.inTurn {
+	if c.ownedByLoop {
 		return c.loop.now
 	}
 	return time.Now()
 }
 
 func (h *Server) newConn(c net.Conn) *conn {
-	return &conn{net: c, raw: c, all: &h.open, server: h, checked: h.policy.Load(), http: http1.New(h.opts.MaxHeader)}
+	return &conn{net: c, raw: c, registry: &h.conns, server: h, checkedPolicy: h.policy.Load(), http: http1.New(h.opts.MaxHeader)}
 }

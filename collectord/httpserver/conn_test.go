@@ -12,60 +12,56 @@ import (
 	"time"
 )
 
-// manual is a connection that a test drives by hand.
-
-type manual struct {
+// manualConn is a connection that a test drives.
+type manualConn struct {
 	*conn
 	t    *testing.T
 	wire *wire
 	log  *memoryLog
 }
 
-// wire is a connection whose reads the test makes itself.
-
+// wire is a connection on which the test performs the reads.
 type wire struct {
-	script
-	fails    error // of writes
-	writes   int
-	deadline int // how often one was set
+	scriptedConn
+	writeErr     error // of writes
+	writes       int
+	deadlinesSet int // how often one was set
 }
 
 func (w *wire) Write(p []byte) (int, error) {
 	w.writes++
-	if w.fails != nil {
-		return 0, w.fails
+	if w.writeErr != nil {
+		return 0, w.writeErr
 	}
-	return w.script.Write(p)
+	return w.scriptedConn.Write(p)
 }
 
-func (w *wire) SetDeadline(time.Time) error { w.deadline++; return nil }
+func (w *wire) SetDeadline(time.Time) error { w.deadlinesSet++; return nil }
 
-func newManual(t *testing.T, o Options) *manual {
+func newManualConn(t *testing.T, o Options) *manualConn {
 	t.Helper()
 	log := newMemoryLog()
 	h := newServer(t, log, o)
-	w := &wire{script: script{in: bytes.NewReader(nil)}}
-	m := &manual{conn: h.newConn(w), t: t, wire: w, log: log}
+	w := &wire{scriptedConn: scriptedConn{in: bytes.NewReader(nil)}}
+	m := &manualConn{conn: h.newConn(w), t: t, wire: w, log: log}
 	m.enter(stateOpening)
 	return m
 }
 
-// gives drives the connection with text as far as that goes, in reads of at most most
-
-// bytes, and returns what it needs then.
-
-func (m *manual) gives(text string, most int) step {
+// feed drives the connection with text, in reads of at most maxRead bytes, and returns the
+// step that it needs next.
+func (m *manualConn) feed(text string, maxRead int) step {
 	m.t.Helper()
 	for {
 		switch s := m.next(); s {
 		case stepRead:
-			if m.space == nil {
-				m.makeSpace()
+			if m.readSpace == nil {
+				m.makeReadSpace()
 			}
-			if len(m.space) == 0 {
-				m.t.Fatal("there is no room to read into")
+			if len(m.readSpace) == 0 {
+				m.t.Fatal("the read buffer is empty")
 			}
-			n := copy(m.space, text[:min(len(text), most)])
+			n := copy(m.readSpace, text[:min(len(text), maxRead)])
 			if n == 0 {
 				return stepRead
 			}
@@ -81,9 +77,8 @@ func (m *manual) gives(text string, most int) step {
 	}
 }
 
-// answers takes what is to be written, and returns the statuses of it.
-
-func (m *manual) answers() (all string) {
+// writeStatuses writes the output, and returns the statuses in it.
+func (m *manualConn) writeStatuses() (all string) {
 	m.t.Helper()
 	m.wire.out.Reset()
 	m.written(m.write())
@@ -98,11 +93,9 @@ func (m *manual) answers() (all string) {
 	return strings.TrimPrefix(all, " ")
 }
 
-// What becomes of a connection on which nothing more comes: by its state, whether that is
-
-// since its time is over, whether it had to make room, and whether it was ended.
-
-func TestHowAConnectionStops(t *testing.T) {
+// The effect of a read error depends on the state, on whether the deadline has passed, and on
+// whether the connection was cut off or is the last one.
+func TestReadErrorsByState(t *testing.T) {
 	gone, late := io.EOF, os.ErrDeadlineExceeded
 	one := post(`{"a":1}`)
 	sent := map[state]string{stateOpening: "", stateHeader: "POST /api", stateBody: one[:len(one)-1], stateIdle: one}
@@ -135,222 +128,195 @@ func TestHowAConnectionStops(t *testing.T) {
 		{stateIdle, late, true, true, ""},
 	} {
 		t.Run(fmt.Sprint(stateNames[c.in], c.err, c.cut, c.last), func(t *testing.T) {
-			m := newManual(t, Options{})
-			if m.gives(sent[c.in], 1000) == stepWrite {
-				m.answers()
-				m.gives("", 1)
+			m := newManualConn(t, Options{})
+			if m.feed(sent[c.in], 1000) == stepWrite {
+				m.writeStatuses()
+				m.feed("", 1)
 			}
 			if m.state != c.in {
 				t.Fatal(stateNames[m.state])
 			}
 			if c.cut {
-				m.hold.Store(taken)
+				m.hold.Store(holdTaken)
 			}
 			m.last = c.last
 			m.received(0, c.err)
 			got := ""
 			if m.next() == stepWrite {
-				got = m.answers()
+				got = m.writeStatuses()
 			}
 			if got != c.want || m.next() != stepEnd {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 			reason := map[string]string{"400 closed": "http bad_request", "408 closed": "http timeout", "503 closed": "http overloaded"}[got]
 			if c.in == stateBody && (m.log.rejected[reason] != 1 || len(m.log.rejected) != 1) || c.in != stateBody && len(m.log.rejected) > 0 {
-				t.Errorf("counted %v", m.log.rejected)
+				t.Errorf("rejected %v, want one %q only in the state body", m.log.rejected, reason)
 			}
 		})
 	}
 }
 
-// Whether an answer ends the connection, and whether what follows is read before that.
-
-func TestWhatEndsWithAnAnswer(t *testing.T) {
+// Whether a response ends the connection, and whether the client may still be sending.
+func TestWhichResponsesEndTheConnection(t *testing.T) {
 	one := post(`{"a":1}`)
 	closing := strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1)
 	twice := "GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\nAuthorization: x\r\n\r\n"
 	for name, c := range map[string]struct {
 		send   string
-		before func(m *manual)
+		before func(m *manualConn)
 		want   string
 		unread bool
 	}{
-		"it goes on":                 {one, nil, "201", false},
-		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjson, ids), nil, "201", false},
-		"the client wants it":        {closing, nil, "201 closed", false},
-		"and sends more":             {closing + "more", nil, "201 closed", true},
-		"drained":                    {one, func(m *manual) { m.server.Drain() }, "201 closed", false},
-		"ended":                      {one, func(m *manual) { m.end() }, "201 closed", false},
-		"a problem of a whole one":   {twice, nil, "400 closed", false},
-		"a problem of half of one":   {one[:len(one)-1] + "x", func(m *manual) { m.server.opts.MaxBody = 1 }, "413 closed", true},
-		"a page":                     {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
-		"of HEAD":                    {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
-		"nothing that is understood": {"x\r\n", nil, "400 closed", true},
-		"what its time is over for":  {"P", func(m *manual) { m.gives("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
+		"keep-alive":                         {one, nil, "201", false},
+		"a longer response":                  {post(strings.Repeat("{}\n", 60), ndjsonHeader, idsHeader), nil, "201", false},
+		"Connection: close":                  {closing, nil, "201 closed", false},
+		"Connection: close, and more":        {closing + "more", nil, "201 closed", true},
+		"drained":                            {one, func(m *manualConn) { m.server.Drain() }, "201 closed", false},
+		"ended":                              {one, func(m *manualConn) { m.end() }, "201 closed", false},
+		"a rejection of a complete request":  {twice, nil, "400 closed", false},
+		"a rejection of a part of a request": {one[:len(one)-1] + "x", func(m *manualConn) { m.server.opts.MaxBody = 1 }, "413 closed", true},
+		"a page":                             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"HEAD":                               {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"not HTTP":                           {"x\r\n", nil, "400 closed", true},
+		"a timeout":                          {"P", func(m *manualConn) { m.feed("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newManual(t, Options{})
+			m := newManualConn(t, Options{})
 			if c.before != nil {
 				c.before(m)
 			}
-			if s := m.gives(c.send, 1000); s != stepWrite {
+			if s := m.feed(c.send, 1000); s != stepWrite {
 				t.Fatal(s)
 			}
-			if got := m.answers(); got != c.want {
+			if got := m.writeStatuses(); got != c.want {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 			ends := strings.HasSuffix(c.want, "closed")
-			if m.ended != ends || ends && m.unread != c.unread || m.gone {
-				t.Errorf("ended: %t, unread: %t, gone: %t", m.ended, m.unread, m.gone)
+			if m.mustClose != ends || ends && m.clientMaySend != c.unread || m.unwritable {
+				t.Errorf("ended: %t, unread: %t, gone: %t", m.mustClose, m.clientMaySend, m.unwritable)
 			}
-			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "of HEAD") != (body == "") {
-				t.Errorf("%q", body)
+			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "HEAD") != (body == "") {
+				t.Errorf("body %q: only HEAD has none", body)
 			}
-			if cap(m.out) > firstRead || m.large != nil || m.request != nil {
-				t.Errorf("it keeps %d bytes, %d bytes and %v", cap(m.out), len(m.large), m.request)
+			if cap(m.out) > firstReadBytes || m.largeBody != nil || m.request != nil {
+				t.Errorf("the connection keeps buffers of %d and %d bytes and the request %v", cap(m.out), len(m.largeBody), m.request)
 			}
 		})
 	}
 }
 
-// An answer that is not taken ends the connection, and nothing more is written or read.
-
-func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
-	m := newManual(t, Options{})
-	if s := m.gives(post(strings.Repeat("{}\n", 1000), ndjson, ids), 100_000); s != stepWrite || len(m.large) == 0 {
-		t.Fatal(s, len(m.large))
+// After a failed write nothing more is written or read, and the connection ends.
+func TestAFailedWriteEndsTheConnection(t *testing.T) {
+	m := newManualConn(t, Options{})
+	if s := m.feed(post(strings.Repeat("{}\n", 1000), ndjsonHeader, idsHeader), 100_000); s != stepWrite || len(m.largeBody) == 0 {
+		t.Fatal(s, len(m.largeBody))
 	}
-	m.wire.fails = os.ErrDeadlineExceeded
-	m.answers()
-	if m.wire.writes != 1 || m.next() != stepEnd || !m.gone || m.unread || m.large != nil {
-		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.gone, m.unread)
+	m.wire.writeErr = os.ErrDeadlineExceeded
+	m.writeStatuses()
+	if m.wire.writes != 1 || m.next() != stepEnd || !m.unwritable || m.clientMaySend || m.largeBody != nil {
+		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.unwritable, m.clientMaySend)
 	}
-	m = newManual(t, Options{})
-	m.gives(post("{}"), 1000)
-	m.answers()
+	m = newManualConn(t, Options{})
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
 	if m.wire.writes != 1 {
-		t.Errorf("%d writes of one answer", m.wire.writes)
+		t.Errorf("%d writes of one response", m.wire.writes)
 	}
 }
 
-// A body is read where it belongs, and everything else beside it, in buffers of few sizes.
-
-// A request for which there is no memory is rejected when that is known, in each framing.
-
-// A deadline that has passed is set once, and none where there is none.
-
-func TestADeadlineIsSetOnce(t *testing.T) {
-	m := newManual(t, Options{})
+// A passed deadline is set on the socket once, and none is set without a deadline.
+func TestAPassedDeadlineIsSetOnce(t *testing.T) {
+	m := newManualConn(t, Options{})
 	now := time.Now()
-	later := m.all.deadline(now.Add(time.Hour))
-	m.expire(m.all.deadline(now), now)
+	later := m.registry.deadline(now.Add(time.Hour))
+	m.expire(m.registry.deadline(now), now)
 	m.enter(stateStoring)
 	m.expire(later, now)
-	if m.wire.deadline != 0 {
-		t.Errorf("%d deadlines are set before any has passed", m.wire.deadline)
+	if m.wire.deadlinesSet != 0 {
+		t.Errorf("%d deadlines were set before one has passed", m.wire.deadlinesSet)
 	}
 	m.enter(stateWriting)
 	m.expire(later, now)
 	m.expire(later, now)
-	if m.wire.deadline != 1 {
-		t.Errorf("one that has passed is set %d times", m.wire.deadline)
+	if m.wire.deadlinesSet != 1 {
+		t.Errorf("a passed deadline was set %d times, want once", m.wire.deadlinesSet)
 	}
 }
 
-// Nothing is expected of a client while its usages are stored, and each body begins anew.
-func TestWhatAStateLeavesToTheNext(t *testing.T) {
-	m := newManual(t, Options{})
+// Storing has no deadline, and the deadline of a body counts from its beginning.
+func TestEachStateStartsAnew(t *testing.T) {
+	m := newManualConn(t, Options{})
 	for range 2 {
 		text := post("{}")
-		m.gives(text[:len(text)-2], 1000)
-		if m.state != stateBody || m.by == 0 || m.arrived != 0 {
-			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.by, m.arrived)
+		m.feed(text[:len(text)-2], 1000)
+		if m.state != stateBody || m.deadline == 0 || m.bodyReceived != 0 {
+			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.deadline, m.bodyReceived)
 		}
 		if m.next() != stepRead {
-			t.Fatal("nothing is read")
+			t.Fatal("the connection does not read its body")
 		}
-		copy(m.space, "{}")
+		copy(m.readSpace, "{}")
 		m.received(2, nil)
-		if s := m.next(); s != stepPrepare || m.state != stateStoring || m.by != 0 {
-			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.by)
+		if s := m.next(); s != stepPrepare || m.state != stateStoring || m.deadline != 0 {
+			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.deadline)
 		}
 		m.prepare()
-		m.gives("", 1)
-		m.answers()
+		m.feed("", 1)
+		m.writeStatuses()
 	}
 }
 
-// closable is a connection of which one side can be closed, or can't.
-
-type closable struct {
+// halfCloser is a connection whose CloseWrite returns err.
+type halfCloser struct {
 	wire
 	err error
 }
 
-func (c *closable) CloseWrite() error { return c.err }
+func (c *halfCloser) CloseWrite() error { return c.err }
 
-// What a client still sends is read only once it was told that nothing follows.
-
-func TestWhoCantBeToldIsNotListenedTo(t *testing.T) {
+// Further bytes of a client are read only after CloseWrite has succeeded.
+func TestLingeringNeedsCloseWrite(t *testing.T) {
 	for _, err := range []error{nil, errors.New("closed")} {
 		h := newServer(t, newMemoryLog(), Options{})
-		w := &closable{wire: wire{script: script{in: bytes.NewReader(make([]byte, 10))}}, err: err}
+		w := &halfCloser{wire: wire{scriptedConn: scriptedConn{in: bytes.NewReader(make([]byte, 10))}}, err: err}
 		c := h.newConn(w)
-		c.unread = true
+		c.clientMaySend = true
 		c.close()
 		if read := w.in.Len() == 0; read != (err == nil) {
-			t.Errorf("%v: read: %t", err, read)
+			t.Errorf("CloseWrite returns %v: the rest was read: %t", err, read)
 		}
 	}
 }
 
-// A certificate makes a client of who has no token, and keeps its connection.
-
-// What makes a client wait for 100 Continue changes nothing of its request.
-
-// How long requests took is counted from their header on; what is not one takes no time.
-
-// A handshake reads so much of a client and no more, until it is over.
-
-// Only who speaks something else than TLS is answered in plaintext.
-
-// A connection that is open is judged by the policy that holds now.
-
-// A request leaves the large buffers that it had to others, once.
-
-// An empty line does not keep a connection open while the server shuts down, nor does
-
-// anything else that comes between two requests.
-
-func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
-	m := newManual(t, Options{})
-	m.gives(post("{}"), 1000)
-	m.answers()
-	m.gives("", 1)
-	m.all.closing.Store(true)
-	m.gives("\r\n", 1000)
+// During shutdown an empty line does not keep an idle connection open, and a request that has
+// arrived does.
+func TestIdleConnectionsEndAtShutdown(t *testing.T) {
+	m := newManualConn(t, Options{})
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
+	m.feed("", 1)
+	m.registry.shuttingDown.Store(true)
+	m.feed("\r\n", 1000)
 	if !m.isLast() {
-		t.Error("it goes on after an empty line")
+		t.Error("an empty line keeps the connection open")
 	}
-	m = newManual(t, Options{})
+	m = newManualConn(t, Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	v := visit(t, ln.Addr().String())
+	v := dialRaw(t, ln.Addr().String())
 	if m.raw, err = ln.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	defer m.raw.Close()
 	v.send("P")
-	waitFor(t, func() bool { return unread(m.raw) })
-	m.all.closing.Store(true)
-	m.gives(post("{}"), 1000)
-	m.answers()
+	waitFor(t, func() bool { return hasUnread(m.raw) })
+	m.registry.shuttingDown.Store(true)
+	m.feed(post("{}"), 1000)
+	m.writeStatuses()
 	if m.isLast() {
-		t.Error("it ends though a request has arrived")
+		t.Error("the connection ends although a request has arrived")
 	}
 }
-
-// A body for which the kernel has no memory is rejected, and stays what it is.

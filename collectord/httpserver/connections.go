@@ -17,39 +17,39 @@ type connections struct {
 	epoch  time.Time // deadlines count from here, by the monotonic clock
 	server *Server
 
-	closing atomic.Bool  // connections that become idle are ended
-	leaving atomic.Int32 // connections that are turned away and not closed; changed with mu held
-	room    roomCounters
+	shuttingDown atomic.Bool  // connections that become idle are ended
+	turningAway  atomic.Int32 // connections that are turned away and not closed; changed with mu held
+	room         roomCounters
 
-	mu        sync.Mutex // guards the fields below
-	open      map[*conn]struct{}
-	plain     crowd         // open connections without TLS
-	secure    crowd         // open connections over TLS
-	relieves  bool          // connections end now because memory is short
-	relieving int           // open connections that end because memory is short
-	freed     *sync.Cond    // uses mu; signaled when a descriptor was closed
-	timer     *time.Timer   // runs while connections are open
-	none      chan struct{} // closed with the last connection; nil if not awaited
+	mu               sync.Mutex // guards the fields below
+	open             map[*conn]struct{}
+	plain            connClass     // open connections without TLS
+	secure           connClass     // open connections over TLS
+	cuttingForMemory bool          // connections end now because memory is short
+	endingForMemory  int           // open connections that end because memory is short
+	descriptorFreed  *sync.Cond    // uses mu; signaled when a descriptor was closed
+	sweepTimer       *time.Timer   // runs while connections are open
+	drained          chan struct{} // closed with the last connection; nil if not awaited
 }
 
-// closed returns a channel that is closed once no connection is open. It ends all
+// shutDown returns a channel that is closed once no connection is open. It ends all
 // connections that have no request under way.
-func (s *connections) closed() <-chan struct{} {
+func (s *connections) shutDown() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	none := make(chan struct{})
+	drained := make(chan struct{})
 	if len(s.open) == 0 {
-		close(none)
-		return none
+		close(drained)
+		return drained
 	}
-	s.none = none
-	s.closing.Store(true)
+	s.drained = drained
+	s.shuttingDown.Store(true)
 	for c := range s.open {
-		if c.idleSince.Load() != 0 && !unread(c.raw) { // a request that has arrived is answered first
+		if c.idleSince.Load() != 0 && !hasUnread(c.raw) { // a request that has arrived is answered first
 			c.end()
 		}
 	}
-	return none
+	return drained
 }
 
 // add registers a connection. It returns nil if all places are taken and no connection
@@ -58,31 +58,31 @@ func (s *connections) add(c net.Conn) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	added := s.server.newConn(c)
-	config := added.checked.Handshake(isLocal(c))
+	config := added.checkedPolicy.Handshake(isLocal(c))
 	if !s.findRoomLocked(config != nil) {
 		return nil
 	}
 	if s.open == nil {
 		s.open = map[*conn]struct{}{}
-		s.timer = time.AfterFunc(sweepEvery, s.sweep)
+		s.sweepTimer = time.AfterFunc(sweepEvery, s.sweep)
 	} else if len(s.open) == 0 {
-		s.timer.Reset(sweepEvery)
+		s.sweepTimer.Reset(sweepEvery)
 	}
 	if config != nil {
 		added.startTLS(config)
 	} else if socket, ok := c.(*socket); ok {
-		socket.join(added, s.server.leastLoop())
+		socket.joinLoop(added, s.server.leastLoadedLoop())
 	}
 	s.open[added] = struct{}{}
-	added.since = s.deadline(time.Now())
-	added.idleSince.Store(added.since)
-	of := s.crowdOf(added)
-	of.open++
-	of.strangers.push(added)
+	added.queuedSince = s.deadline(time.Now())
+	added.idleSince.Store(added.queuedSince)
+	class := s.classOf(added)
+	class.open++
+	class.strangers.push(added)
 	return added
 }
 
-func (s *connections) count() (all, secure int) {
+func (s *connections) counts() (all, secure int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.open), s.secure.open
@@ -104,10 +104,10 @@ func (s *connections) sweepAll(now time.Time) (report func()) {
 		c.expire(past, now)
 	}
 	s.shrinkLocked()
-	s.server.wakeHungry()
+	s.server.wakeMemoryWaiters()
 	report = s.reportRoomLocked(now)
-	if len(s.open) > 0 || s.room.reached {
-		s.timer.Reset(sweepEvery)
+	if len(s.open) > 0 || s.room.shortageReported {
+		s.sweepTimer.Reset(sweepEvery)
 	}
 	return report
 }
@@ -122,10 +122,10 @@ func (s *connections) deadline(t time.Time) int64 {
 
 // MaxConnections returns how many connections may be open: the configured limit, or fewer
 // if MaxDescriptors requires it.
-func (h *Server) MaxConnections() int { return h.limits.Load().connections() }
+func (h *Server) MaxConnections() int { return h.limits.Load().maxOpen() }
 
 // MaxTLSConnections returns how many of MaxConnections may be over TLS.
-func (h *Server) MaxTLSConnections() int { return h.limits.Load().secure() }
+func (h *Server) MaxTLSConnections() int { return h.limits.Load().maxSecure() }
 
 // awaitDescriptor waits until a listener may accept a connection. It reports false once
 // the listener is closed. Without this wait, strangers could take more than
@@ -138,12 +138,12 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 	defer s.mu.Unlock()
 	for !closed.Load() {
 		limits := s.server.limits.Load()
-		used := len(s.open) + int(s.leaving.Load())
+		used := len(s.open) + int(s.turningAway.Load())
 		if limits.MaxDescriptors == 0 || used < limits.MaxDescriptors {
 			return true
 		}
-		s.room.waits.Add(1)
-		s.freed.Wait()
+		s.room.listenerWaits.Add(1)
+		s.descriptorFreed.Wait()
 	}
 	return false
 }
@@ -151,8 +151,8 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 // shrinkLocked ends connections while there are more than descriptors, after
 // MaxDescriptors was lowered.
 func (s *connections) shrinkLocked() {
-	most := s.server.limits.Load().bearable()
-	for s.plain.held()+s.secure.held() > most && s.makeRoomLocked(most, &s.plain, &s.secure) {
+	limit := s.server.limits.Load().maxWithDescriptors()
+	for s.plain.occupied()+s.secure.occupied() > limit && s.makeRoomLocked(limit, &s.plain, &s.secure) {
 	}
 }
 
@@ -160,26 +160,26 @@ func (s *connections) shrinkLocked() {
 func (s *connections) wakeListeners() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.freed.Broadcast()
+	s.descriptorFreed.Broadcast()
 }
 
-// leave counts a connection that is turned away, and reports whether there is a place to
-// keep it until it has its answer.
-func (s *connections) leave() bool {
+// beginTurnAway counts a connection that is turned away, and reports whether there is a
+// place to keep it until it has its answer.
+func (s *connections) beginTurnAway() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.leaving.Load() >= s.server.limits.Load().leaving() {
+	if s.turningAway.Load() >= s.server.limits.Load().maxTurningAway() {
 		return false
 	}
-	s.leaving.Add(1)
+	s.turningAway.Add(1)
 	return true
 }
 
-// left closes a connection that leave counted.
-func (s *connections) left(c net.Conn) {
+// endTurnAway closes a connection that beginTurnAway counted.
+func (s *connections) endTurnAway(c net.Conn) {
 	_ = c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.leaving.Add(-1)
-	s.freed.Signal()
+	s.turningAway.Add(-1)
+	s.descriptorFreed.Signal()
 }

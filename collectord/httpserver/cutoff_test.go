@@ -12,10 +12,10 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// limitIn is the limit of a row of the table at the type state, where it is a time.
-func limitIn(t *testing.T, row string) time.Duration {
+// documentedLimit returns the limit of a row of the table at the type state.
+func documentedLimit(t *testing.T, row string) time.Duration {
 	t.Helper()
-	cells := statesAreIn(t, "conn.go")[row]
+	cells := documentedStates(t, "conn.go")[row]
 	d, err := time.ParseDuration(strings.ReplaceAll(cells[0], " ", ""))
 	if err != nil || cells[1] != "closed" {
 		t.Fatalf("%s: %q, %v", row, cells, err)
@@ -23,7 +23,7 @@ func limitIn(t *testing.T, row string) time.Duration {
 	return d
 }
 
-// transports are what a connection is tested over: nil stands for plaintext.
+// transports returns plaintext (nil) and TLS, and a function that begins TLS on a client.
 func transports(t *testing.T) (byName map[string]*auth.TLS, secure func(*slowClient)) {
 	t.Helper()
 	ca := authtest.NewAuthority(t)
@@ -31,12 +31,12 @@ func transports(t *testing.T) (byName map[string]*auth.TLS, secure func(*slowCli
 	return map[string]*auth.TLS{"plain": nil, "TLS": ca.Server(t, nil)}, func(c *slowClient) {
 		c.t.Helper()
 		config := ca.Config(nil)
-		config.Time = func() time.Time { return now } // when the certificates are valid
+		config.Time = func() time.Time { return now } // a time at which the certificates are valid
 		tc := tls.Client(c.Conn, config)
 		if err := tc.Handshake(); err != nil {
 			c.t.Fatal(err)
 		}
-		c.Conn, c.answers = tc, bufio.NewReader(tc)
+		c.Conn, c.responses = tc, bufio.NewReader(tc)
 	}
 }
 
@@ -49,25 +49,25 @@ func dialSlow(t *testing.T, h *Server, ln *memoryListener, log *slowLog) *slowCl
 	return &slowClient{t, conn, bufio.NewReader(conn), log, h}
 }
 
-// The row "cut off" of the table is what happens to a connection that makes room, whatever
-// it is doing: it has that long to take the answer that says so.
+// A connection that makes room, in any state, has the time in the row "cut off" to read its
+// response.
 func TestCutOffHasItsLimit(t *testing.T) {
-	limit := limitIn(t, "cut off")
+	limit := documentedLimit(t, "cut off")
 	one := post(`{"a":1}`)
 	all, secure := transports(t)
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
-			send  string
-			reads string // the answer to what was sent, which is taken
-			gets  string // the answer to a connection that takes it
+			send         string
+			readsFirst   string // the response to what was sent, which the client reads
+			wantResponse string // the response when the connection is cut off
 		}{
 			"handshake":       {},
-			"opening":         {gets: "503, closed"},
-			"header":          {send: "POST /api/usages", gets: "503, closed"},
-			"body":            {send: one[:len(one)-1], gets: "503, closed"},
-			"idle":            {send: strings.Replace(one, "usages", "x", 1), reads: "404"},
-			"header, a later": {send: strings.Replace(one, "usages", "x", 1) + "POST", reads: "404", gets: "503, closed"},
-			"writing":         {send: strings.Replace(one, "usages", "x", 1), gets: "404"},
+			"opening":         {wantResponse: "503, closed"},
+			"header":          {send: "POST /api/usages", wantResponse: "503, closed"},
+			"body":            {send: one[:len(one)-1], wantResponse: "503, closed"},
+			"idle":            {send: strings.Replace(one, "usages", "x", 1), readsFirst: "404"},
+			"header, a later": {send: strings.Replace(one, "usages", "x", 1) + "POST", readsFirst: "404", wantResponse: "503, closed"},
+			"writing":         {send: strings.Replace(one, "usages", "x", 1), wantResponse: "404"},
 		} {
 			if name == "handshake" && identity == nil {
 				continue
@@ -76,36 +76,36 @@ func TestCutOffHasItsLimit(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					log := &slowLog{memoryLog: newMemoryLog()}
 					h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{TLS: identity}, Limits: Limits{MaxConnections: 1}})
-					for _, takes := range []bool{false, true} {
+					for _, readsResponse := range []bool{false, true} {
 						c := dialSlow(t, h, ln, log)
 						if identity != nil && name != "handshake" {
 							secure(c)
 						}
 						if row.send != "" {
-							c.sends(row.send)
+							c.send(row.send)
 						}
-						if row.reads != "" {
-							c.gets(row.reads)
+						if row.readsFirst != "" {
+							c.expectResponse(row.readsFirst)
 						}
-						c.wait(strangersTime)
+						c.wait(strangerGrace)
 						next := dialSlow(t, h, ln, log)
-						waits := !takes && (row.gets != "") // for the answer to be taken
-						if takes && row.gets != "" {
-							c.gets(row.gets)
+						responseUnread := !readsResponse && (row.wantResponse != "") // the response is not read
+						if readsResponse && row.wantResponse != "" {
+							c.expectResponse(row.wantResponse)
 						}
-						if waits {
+						if responseUnread {
 							c.wait(limit - time.Millisecond)
 							synctest.Wait()
 							if n := h.Connections(); n != 2 {
-								t.Errorf("%d connections are open before the limit", n)
+								t.Errorf("%d connections are open before the limit, want 2", n)
 							}
 							c.wait(2 * time.Millisecond)
 						}
 						synctest.Wait()
 						if n := h.Connections(); n != 1 {
-							t.Errorf("%d connections are open, the answer taken: %t", n, takes)
+							t.Errorf("%d connections are open, want 1; the response was read: %t", n, readsResponse)
 						}
-						c.isCutOff()
+						c.expectNoResponse()
 						if len(log.usages) > 0 {
 							t.Errorf("stored %q", log.usages)
 						}
@@ -118,15 +118,14 @@ func TestCutOffHasItsLimit(t *testing.T) {
 	}
 }
 
-// The row "turned away" of the table is what happens to a connection that nobody makes room
-// for: it is listened to that long, whatever it sends.
+// A connection that is turned away is read for the time in the row "turned away".
 func TestTurnedAwayHasItsLimit(t *testing.T) {
-	limit := limitIn(t, "turned away")
+	limit := documentedLimit(t, "turned away")
 	all, secure := transports(t)
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
-			send string
-			gets string
+			send         string
+			wantResponse string
 		}{
 			"silent":        {},
 			"half a header": {"POST", "503, closed"},
@@ -140,45 +139,45 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 					if identity != nil {
 						secure(busy)
 					}
-					log.takes = time.Hour
-					busy.sends(post(`{"a":1}`))
+					log.appendTime = time.Hour
+					busy.send(post(`{"a":1}`))
 					c := dialSlow(t, h, ln, log)
 					if row.send != "" {
 						if identity != nil {
 							secure(c)
 						}
 						go func() { _, _ = c.Write([]byte(row.send)) }() // not all of it is read
-						c.gets(row.gets)
+						c.expectResponse(row.wantResponse)
 					}
 					c.wait(limit - time.Millisecond)
 					synctest.Wait()
-					if n := h.open.leaving.Load(); n != 1 {
-						t.Errorf("%d are listened to before the limit", n)
+					if n := h.conns.turningAway.Load(); n != 1 {
+						t.Errorf("%d connections are being turned away before the limit, want 1", n)
 					}
 					c.wait(2 * time.Millisecond)
 					synctest.Wait()
-					if n := h.open.leaving.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
-						t.Errorf("%d are listened to, %d connections are open, %d were turned away", n, h.Connections(), h.TurnedAway())
+					if n := h.conns.turningAway.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
+						t.Errorf("%d connections are being turned away, %d are open, %d were turned away", n, h.Connections(), h.TurnedAway())
 					}
-					c.isCutOff()
+					c.expectNoResponse()
 					c.wait(time.Hour)
-					busy.gets("201")
+					busy.expectResponse("201")
 				})
 			})
 		}
 	}
 }
 
-// A client of TLS is told that nothing follows before it is listened to.
-func TestTLSTakesLeaveBeforeItListens(t *testing.T) {
+// A TLS client receives close_notify before the server lingers.
+func TestTLSSendsCloseNotifyBeforeItLingers(t *testing.T) {
 	all, secure := transports(t)
 	synctest.Test(t, func(t *testing.T) {
 		log := &slowLog{memoryLog: newMemoryLog()}
 		h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{TLS: all["TLS"]}})
 		c := dialSlow(t, h, ln, log)
 		secure(c)
-		c.sends("x\r\n")
-		c.gets("400, closed")
+		c.send("x\r\n")
+		c.expectResponse("400, closed")
 		if n, err := c.Conn.(*tls.Conn).NetConn().Read(make([]byte, 100)); n == 0 || err != nil {
 			t.Errorf("%d bytes, %v", n, err)
 		}

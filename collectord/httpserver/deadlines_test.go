@@ -20,45 +20,45 @@ import (
 	"collectord/wal"
 )
 
-// slowLog takes time to store.
+// slowLog needs appendTime for an append.
 type slowLog struct {
 	*memoryLog
-	takes time.Duration
+	appendTime time.Duration
 }
 
 func (l *slowLog) AppendTo(*wal.Waiter, iter.Seq[*wal.Record]) (uint64, error) { return 0, ErrStarting }
 
 func (l *slowLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
-	<-time.After(l.takes)
+	<-time.After(l.appendTime)
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// slowClient is a client that takes its time, in a bubble.
+// slowClient is a client that waits, in a synctest bubble.
 type slowClient struct {
 	t *testing.T
 	net.Conn
-	answers *bufio.Reader
-	log     *slowLog
-	server  *Server
+	responses *bufio.Reader
+	log       *slowLog
+	server    *Server
 }
 
 func (c *slowClient) wait(d time.Duration) { <-time.After(d) }
 
-// sends sends text, which the server reads at once.
-func (c *slowClient) sends(text string) {
+// send sends text, and returns once the server has read it.
+func (c *slowClient) send(text string) {
 	c.t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-// gets reads an answer, whose connection stays open unless the status says
-// "closed".
-func (c *slowClient) gets(want string) {
+// expectResponse reads a response, and checks its status and whether it closes the
+// connection.
+func (c *slowClient) expectResponse(want string) {
 	c.t.Helper()
-	a, err := http.ReadResponse(c.answers, nil)
+	a, err := http.ReadResponse(c.responses, nil)
 	if err != nil {
-		c.t.Fatalf("%v instead of %s", err, want)
+		c.t.Fatalf("got %v, want %s", err, want)
 	}
 	body, err := io.ReadAll(a.Body)
 	if err != nil {
@@ -69,32 +69,30 @@ func (c *slowClient) gets(want string) {
 		got += ", closed"
 	}
 	if got != want {
-		c.t.Fatalf("%s instead of %s: %s", got, want, body)
+		c.t.Fatalf("got %s, want %s: %s", got, want, body)
 	}
 }
 
-// isGone expects that the server closed the connection without a word, at least
-// after d and hardly later.
-func (c *slowClient) isGone(d time.Duration) {
+// expectClosed checks that the server closes the connection without a response, d from now.
+func (c *slowClient) expectClosed(d time.Duration) {
 	c.t.Helper()
 	began := time.Now()
-	rest, err := io.ReadAll(c.answers)
+	rest, err := io.ReadAll(c.responses)
 	if took := time.Since(began); len(rest) > 0 || err != nil || took < d || took > d+2*sweepEvery {
-		c.t.Fatalf("%d bytes and %v after %v, not the end after %v", len(rest), err, took, d)
+		c.t.Fatalf("%d bytes and %v after %v, want the end after %v", len(rest), err, took, d)
 	}
 }
 
-// isCutOff expects that the server has closed the connection and that nothing of an
-// answer was sent.
-func (c *slowClient) isCutOff() {
+// expectNoResponse checks that the server has closed the connection and sent no response.
+func (c *slowClient) expectNoResponse() {
 	c.t.Helper()
-	if rest, _ := io.ReadAll(c.answers); len(rest) > 0 {
-		c.t.Fatalf("there is an answer still: %q", rest)
+	if rest, _ := io.ReadAll(c.responses); len(rest) > 0 {
+		c.t.Fatalf("got %q, want no response", rest)
 	}
 }
 
-// stored expects how many usages were stored since the last time.
-func (c *slowClient) stored(n int) {
+// expectStored checks how many usages were stored since the last call.
+func (c *slowClient) expectStored(n int) {
 	c.t.Helper()
 	synctest.Wait()
 	c.log.mu.Lock()
@@ -105,32 +103,30 @@ func (c *slowClient) stored(n int) {
 	c.log.usages = nil
 }
 
-// The times are those of production.
-//
-// Each deadline belongs to what the connection is doing, and acts on nothing else:
-// what a client is slow at in one state takes nothing of another's time.
-func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
+// Each state has its own deadline: time that a client uses in one state does not count in
+// another. The limits are the defaults.
+func TestDeadlinesDependOnlyOnTheState(t *testing.T) {
 	l := Limits{}.withDefaults()
-	const moment = 4 * sweepEvery // more than the deadlines are inexact by
+	const moment = 4 * sweepEvery // more than the inaccuracy of deadlines
 	one, big := post(`{"a":1}`), post("["+strings.Repeat(`{},`, 999)+"{}]", "Prefer: return=representation")
 	get := "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	cases := map[string]func(c *slowClient){
 		"idle between posts": func(c *slowClient) {
 			for _, idle := range []time.Duration{0, l.HeaderTimeout + moment, l.AnswerTimeout + moment, 12 * time.Second, l.IdleTimeout - moment, 12 * time.Second} {
 				c.wait(idle)
-				c.sends(one)
-				c.gets("201")
-				c.stored(1)
+				c.send(one)
+				c.expectResponse("201")
+				c.expectStored(1)
 			}
-			c.isGone(l.IdleTimeout)
+			c.expectClosed(l.IdleTimeout)
 		},
-		"idle after what is refused": func(c *slowClient) {
+		"idle after a rejection": func(c *slowClient) {
 			for _, text := range []string{
-				get, post("x"), strings.Replace(one, "usages", "x", 1), strings.Replace(one, "POST", "PUT", 1), post(""), one, chunked(`{"a":1}`),
+				get, post("x"), strings.Replace(one, "usages", "x", 1), strings.Replace(one, "POST", "PUT", 1), post(""), one, postChunked(`{"a":1}`),
 				post(`{"a":`), post(`{"a":1}`, "Prefer: handling=strict"), big,
 			} {
-				c.sends(text)
-				a, err := http.ReadResponse(c.answers, nil)
+				c.send(text)
+				a, err := http.ReadResponse(c.responses, nil)
 				if err == nil {
 					_, err = io.Copy(io.Discard, a.Body)
 				}
@@ -139,56 +135,56 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 				}
 				c.wait(l.AnswerTimeout + moment)
 			}
-			c.sends(one)
-			c.gets("201")
+			c.send(one)
+			c.expectResponse("201")
 		},
 		"slow commits": func(c *slowClient) {
 			for _, takes := range []time.Duration{7 * time.Second, l.AnswerTimeout + moment, l.IdleTimeout + moment, 0, 7 * time.Second} {
-				c.log.takes = takes
-				c.sends(one)
-				c.gets("201")
-				c.stored(1)
-				c.sends(chunked(`{"a":1}`))
-				c.gets("201")
-				c.stored(1)
+				c.log.appendTime = takes
+				c.send(one)
+				c.expectResponse("201")
+				c.expectStored(1)
+				c.send(postChunked(`{"a":1}`))
+				c.expectResponse("201")
+				c.expectStored(1)
 				c.wait(12 * time.Second)
 			}
 		},
 		"slow commit, pipelined": func(c *slowClient) {
-			c.log.takes = 7 * time.Second
-			c.sends(one + one + one)
-			c.gets("201")
-			c.gets("201")
-			c.gets("201")
-			c.isGone(l.IdleTimeout)
-			c.stored(3)
+			c.log.appendTime = 7 * time.Second
+			c.send(one + one + one)
+			c.expectResponse("201")
+			c.expectResponse("201")
+			c.expectResponse("201")
+			c.expectClosed(l.IdleTimeout)
+			c.expectStored(3)
 		},
 		"slow commit, then a drain": func(c *slowClient) {
-			c.log.takes = 7 * time.Second
-			c.sends(one)
+			c.log.appendTime = 7 * time.Second
+			c.send(one)
 			c.wait(time.Second)
 			c.server.Drain()
-			c.gets("201, closed")
+			c.expectResponse("201, closed")
 		},
-		"room is needed meanwhile": func(c *slowClient) { // it seemed to be idle a moment before
-			c.sends(one)
-			c.gets("201")
-			c.log.takes = 7 * time.Second
-			c.sends(one)
+		"ended for room during a request": func(c *slowClient) { // the connection was idle when it was chosen
+			c.send(one)
+			c.expectResponse("201")
+			c.log.appendTime = 7 * time.Second
+			c.send(one)
 			synctest.Wait()
-			c.server.open.mu.Lock()
-			for open := range c.server.open.open {
+			c.server.conns.mu.Lock()
+			for open := range c.server.conns.open {
 				open.end()
 			}
-			c.server.open.mu.Unlock()
-			c.gets("201, closed")
+			c.server.conns.mu.Unlock()
+			c.expectResponse("201, closed")
 		},
 		"slow answers": func(c *slowClient) {
 			for _, text := range []string{one, big, get, one + one, big + big} {
-				go func() { _, _ = io.WriteString(c, text) }() // not all of it is read before the first answer
+				go func() { _, _ = io.WriteString(c, text) }() // the server reads not all of it before the first response
 				c.wait(l.AnswerTimeout - moment)
 				for range strings.Count(text, " /") {
-					a, err := http.ReadResponse(c.answers, nil)
+					a, err := http.ReadResponse(c.responses, nil)
 					if err == nil {
 						_, err = io.Copy(io.Discard, a.Body)
 					}
@@ -198,88 +194,88 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 				}
 			}
 			c.wait(12 * time.Second)
-			c.sends(one)
+			c.send(one)
 			c.wait(l.AnswerTimeout + moment)
-			c.isCutOff()
-			c.stored(1 + 1000 + 2 + 2*1000 + 1)
+			c.expectNoResponse()
+			c.expectStored(1 + 1000 + 2 + 2*1000 + 1)
 		},
 		"slow answers after a slow commit": func(c *slowClient) {
-			c.log.takes = 12 * time.Second
-			c.sends(big)
-			c.wait(c.log.takes + l.AnswerTimeout - moment)
-			c.gets("201")
+			c.log.appendTime = 12 * time.Second
+			c.send(big)
+			c.wait(c.log.appendTime + l.AnswerTimeout - moment)
+			c.expectResponse("201")
 		},
-		"no answer is taken": func(c *slowClient) {
-			c.sends(big)
+		"no response is read": func(c *slowClient) {
+			c.send(big)
 			c.wait(l.AnswerTimeout + moment)
-			c.isCutOff()
+			c.expectNoResponse()
 		},
-		"half a header follows": func(c *slowClient) { // the answer leaves before the rest is waited for
+		"half a header follows": func(c *slowClient) { // the response is sent before the rest is awaited
 			head, tail := one[:20], one[20:]
-			c.sends(one + head)
+			c.send(one + head)
 			c.wait(l.AnswerTimeout - moment)
-			c.gets("201")
+			c.expectResponse("201")
 			c.wait(l.HeaderTimeout - moment)
-			c.sends(tail)
-			c.gets("201")
-			c.sends(one + head)
-			c.gets("201")
+			c.send(tail)
+			c.expectResponse("201")
+			c.send(one + head)
+			c.expectResponse("201")
 			c.wait(l.HeaderTimeout + moment)
-			c.gets("408, closed")
+			c.expectResponse("408, closed")
 		},
 		"slow headers": func(c *slowClient) {
-			c.sends(one[:9])
+			c.send(one[:9])
 			c.wait(l.HeaderTimeout - moment)
-			c.sends(one[9:])
-			c.gets("201")
+			c.send(one[9:])
+			c.expectResponse("201")
 			c.wait(12 * time.Second)
-			c.sends(one[:9])
+			c.send(one[:9])
 			c.wait(l.HeaderTimeout - moment)
-			c.sends(one[9:])
-			c.gets("201")
-			c.sends(one[:9])
+			c.send(one[9:])
+			c.expectResponse("201")
+			c.send(one[:9])
 			c.wait(l.HeaderTimeout + moment)
-			c.gets("408, closed")
-			c.isGone(0)
+			c.expectResponse("408, closed")
+			c.expectClosed(0)
 		},
 		"slow bodies": func(c *slowClient) {
-			for _, text := range []string{one, chunked(`{"a":1}`), big} {
+			for _, text := range []string{one, postChunked(`{"a":1}`), big} {
 				at := strings.Index(text, "\r\n\r\n") + 4
-				c.sends(text[:at-4])
+				c.send(text[:at-4])
 				c.wait(l.HeaderTimeout - moment)
-				c.sends(text[at-4 : at])
+				c.send(text[at-4 : at])
 				c.wait(l.BodyGrace - moment)
-				c.sends(text[at:])
-				c.gets("201")
+				c.send(text[at:])
+				c.expectResponse("201")
 				c.wait(12 * time.Second)
 			}
 			at := len(one) - 1
-			c.sends(one[:at])
+			c.send(one[:at])
 			c.wait(l.BodyGrace + 2*moment)
-			c.gets("408, closed")
+			c.expectResponse("408, closed")
 		},
-		"slow at continuing": func(c *slowClient) {
+		"slow after 100 Continue": func(c *slowClient) {
 			text := post(`{"a":1}`, "Expect: 100-continue")
 			at := strings.Index(text, "\r\n\r\n") + 4
 			for range 2 {
-				c.sends(text[:at])
+				c.send(text[:at])
 				c.wait(l.AnswerTimeout - moment)
-				c.gets("100")
+				c.expectResponse("100")
 				c.wait(l.BodyGrace - moment)
-				c.sends(text[at:])
+				c.send(text[at:])
 				c.wait(l.AnswerTimeout - moment)
-				c.gets("201")
+				c.expectResponse("201")
 				c.wait(12 * time.Second)
 			}
-			c.sends(text[:at])
+			c.send(text[:at])
 			c.wait(l.AnswerTimeout + moment)
-			c.isCutOff()
+			c.expectNoResponse()
 		},
-		"silence": func(c *slowClient) {
+		"silent": func(c *slowClient) {
 			c.wait(l.HeaderTimeout - moment)
-			c.sends(one)
-			c.gets("201")
-			c.isGone(l.IdleTimeout)
+			c.send(one)
+			c.expectResponse("201")
+			c.expectClosed(l.IdleTimeout)
 		},
 	}
 	ca := authtest.NewAuthority(t)
@@ -301,8 +297,8 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 							t.Error(err)
 						}
 					}()
-					for range 2 { // the second one on what the first has left in the pools
-						log.usages, log.takes = nil, 0
+					for range 2 { // the second connection uses the pools of the first
+						log.usages, log.appendTime = nil, 0
 						conn := ln.dial()
 						if identity != nil {
 							config := ca.Config(nil)
@@ -310,7 +306,7 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 							conn = tls.Client(conn, config)
 						}
 						defer conn.Close()
-						_ = conn.SetDeadline(time.Now().Add(time.Hour)) // so that what is wrong is not waited for
+						_ = conn.SetDeadline(time.Now().Add(time.Hour)) // so that a failing test ends
 						of(&slowClient{t, conn, bufio.NewReader(conn), log, h})
 						h.draining.Store(false)
 					}
@@ -320,8 +316,8 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 	}
 }
 
-// All times are a tenth of those of production, on real sockets: an idle client and
-// one whose commit takes long go on with their connection.
+// On real sockets, with a tenth of the default limits, idle times and slow commits do not
+// end a connection.
 func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 	t.Parallel()
 	limits := Limits{}.withDefaults()
@@ -337,30 +333,30 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			serveOn(t, ln, log, Options{Limits: limits})
+			startServerOn(t, ln, log, Options{Limits: limits})
 			var c *slowClient
-			for prompt := false; !prompt; { // a busy machine takes longer than a client may
+			for inTime := false; !inTime; { // a busy machine may exceed HeaderTimeout
 				began := time.Now()
-				v := visitOn(t, ln.Addr())
-				c = &slowClient{t: t, Conn: v, answers: v.r}
-				c.sends("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-				prompt = time.Since(began) < limits.HeaderTimeout/2
+				v := dialRawOn(t, ln.Addr())
+				c = &slowClient{t: t, Conn: v, responses: v.r}
+				c.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+				inTime = time.Since(began) < limits.HeaderTimeout/2
 			}
-			c.gets("200")
+			c.expectResponse("200")
 			for _, idle := range []time.Duration{0, 1300 * time.Millisecond} {
 				c.wait(idle)
-				c.sends(post(`{"a":1}`))
-				c.gets("201")
+				c.send(post(`{"a":1}`))
+				c.expectResponse("201")
 			}
-			log.takes = 900 * time.Millisecond // 9 s
+			log.appendTime = 900 * time.Millisecond // 9 s
 			for range 2 {
-				c.sends(post(`{"a":1}`))
-				c.gets("201")
+				c.send(post(`{"a":1}`))
+				c.expectResponse("201")
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if want := slices.Repeat([]string{`{"a":1}`}, 4); !slices.Equal(log.usages, want) {
-				t.Errorf("stored %q", log.usages)
+				t.Errorf("stored %q, want %q", log.usages, want)
 			}
 		})
 	}

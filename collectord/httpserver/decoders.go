@@ -29,26 +29,26 @@ const (
 // the whole body for a frame of a single segment. So zstd decodes into the body itself
 // and uses it as the window.
 type decoders struct {
-	slots chan struct{}
-	gzip  chan *gzip.Reader // idle readers
-	zstd  *zstd.Decoder     // safe for concurrent use
-	tight *zstd.Decoder     // like zstd, but writes only up to the capacity of the given slice
+	slots      chan struct{}
+	gzip       chan *gzip.Reader // idle readers
+	zstd       *zstd.Decoder     // safe for concurrent use
+	capLimited *zstd.Decoder     // like zstd, but writes only up to the capacity of the given slice
 }
 
-func newDecoders(most int) *decoders {
+func newDecoders(maxDecodedBytes int) *decoders {
 	n := min(maxDecoders, runtime.GOMAXPROCS(0))
 	d := &decoders{slots: make(chan struct{}, n), gzip: make(chan *gzip.Reader, n)}
 	options := []zstd.DOption{
 		zstd.WithDecoderConcurrency(n), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(most, maxWindow))),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(maxDecodedBytes, maxWindow))),
 	}
 	d.zstd, _ = zstd.NewReader(nil, options...) // constant options are valid
-	d.tight, _ = zstd.NewReader(nil, append(options, zstd.WithDecodeAllCapLimit(true))...)
+	d.capLimited, _ = zstd.NewReader(nil, append(options, zstd.WithDecodeAllCapLimit(true))...)
 	return d
 }
 
-func (d *decoders) enter() { d.slots <- struct{}{} }
-func (d *decoders) leave() { <-d.slots }
+func (d *decoders) acquire() { d.slots <- struct{}{} }
+func (d *decoders) release() { <-d.slots }
 
 // source is the input of a gzip reader. With ReadByte, the reader reads no byte beyond
 // its member.
@@ -78,8 +78,8 @@ func (g *gzipMembers) Read(p []byte) (int, error) {
 	return n, g.member.Reset(g.from)
 }
 
-// takeGzip returns a reader that decodes from.
-func (d *decoders) takeGzip(from source) (*gzip.Reader, error) {
+// getGzip returns a reader that decodes from.
+func (d *decoders) getGzip(from source) (*gzip.Reader, error) {
 	select {
 	case r := <-d.gzip:
 		if err := r.Reset(from); err != nil {
@@ -92,17 +92,17 @@ func (d *decoders) takeGzip(from source) (*gzip.Reader, error) {
 	}
 }
 
-// giveGzip keeps a reader for reuse. The reader refers to its body until then.
-func (d *decoders) giveGzip(r *gzip.Reader) { d.gzip <- r }
+// putGzip keeps a reader for reuse. The reader refers to its body until then.
+func (d *decoders) putGzip(r *gzip.Reader) { d.gzip <- r }
 
-// zstdBound returns an upper bound of the decoded size. It is mostly exact, because
+// zstdSizeBound returns an upper bound of the decoded size. It is mostly exact, because
 // frames contain their size or consist of full blocks (RFC 8878, section 3.1.1). For a
 // damaged body it bounds the part before the damage.
-func zstdBound(sent []byte) (most int) {
+func zstdSizeBound(sent []byte) (bound int) {
 	for len(sent) > 0 {
 		var h zstd.Header
 		if h.Decode(sent) != nil {
-			return most
+			return bound
 		}
 		if h.Skippable {
 			sent = sent[min(len(sent), h.HeaderSize+int(h.SkippableSize)):]
@@ -114,15 +114,15 @@ func zstdBound(sent []byte) (most int) {
 			head := int(sent[0]) | int(binary.LittleEndian.Uint16(sent[1:]))<<8
 			size := head >> 3
 			last = head&1 != 0
-			took := size
+			encoded := size
 			switch head >> 1 & 3 {
 			case 1: // an RLE block: one byte, repeated
-				took = 1
+				encoded = 1
 			case 2: // a compressed block
 				size = zstdBlock
 			}
 			blocks += min(size, zstdBlock)
-			sent = sent[min(len(sent), 3+took):]
+			sent = sent[min(len(sent), 3+encoded):]
 		}
 		if h.HasCheckSum {
 			sent = sent[min(len(sent), 4):]
@@ -130,9 +130,9 @@ func zstdBound(sent []byte) (most int) {
 		if h.HasFCS {
 			blocks = int(min(h.FrameContentSize, uint64(blocks)))
 		}
-		most += blocks
+		bound += blocks
 	}
-	return most
+	return bound
 }
 
 // explain returns why a compressed body can't be decoded, without the library's text.

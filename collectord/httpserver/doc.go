@@ -52,11 +52,11 @@
 //
 //	what                        bound, by default                           MiB
 //	connections                 MaxConnections, 10,000 of them: 1.2 KiB      12
-//	  received, requests,       headBytes for all that loops drive: a
+//	  received, requests,       loopsBudgetBytes for all that loops drive: a
 //	  4 KiB of each body        connection without a share is not read       16
 //	  with TLS                  MaxTLSConnections, 1,024 of them: stack 8 KiB,
 //	                            received, request, a record of 16 KiB, keys 45
-//	bodies below 64 KiB         smallBodies for all                           2
+//	bodies below 64 KiB         smallBodiesBytes for all                      2
 //	  beyond                    MaxInFlight for all                          16
 //	  answers beyond 4 KiB      of the same two, beside the body
 //	  as sent, while decoded    MaxBody for all, where both forms are large   4
@@ -70,7 +70,7 @@
 //	kept for reuse              buffers, mappings and lists, 16 of each       5
 //
 // The kernel uses 3 KiB more for each connection, and up to 8 KiB of answers that the
-// client has not read (answerBuffer). It charges these to the cgroup; with version 2,
+// client has not read (sendBufferBytes). It charges these to the cgroup; with version 2,
 // also received TCP data that the server has not read.
 //
 // In addition, the log has its queue (9 MiB) and buffers of three frames (4 MiB), and the

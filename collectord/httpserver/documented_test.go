@@ -30,7 +30,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	rows := map[string]int{}
 	for _, k := range ProblemKinds() {
 		if rows[k.Code] != 0 || http.StatusText(k.Status) == "" || k.Meaning == "" || k.Advice == "" {
-			t.Errorf("%s is there twice, or lacks something: %+v", k.Code, k)
+			t.Errorf("%s is a duplicate or incomplete: %+v", k.Code, k)
 		}
 		rows[k.Code] = k.Status
 	}
@@ -48,16 +48,16 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			log.refuse = provoke.refuse
-			limits := unlimited(Limits{MaxRecord: 1 << 10, MaxConnections: 20, Rate: 1})
+			log.appendErr = provoke.appendErr
+			limits := withoutDeadlines(Limits{MaxRecord: 1 << 10, MaxConnections: 20, Rate: 1})
 			if code == CodeTimeout {
 				limits.HeaderTimeout = 100 * time.Millisecond
 			}
-			_, addr := serve(t, log, Options{Policy: provoke.who, Limits: limits, MaxInFlight: 64 << 10})
+			_, addr := startServer(t, log, Options{Policy: provoke.policy, Limits: limits, MaxInFlight: 64 << 10})
 			if provoke.prepare != nil {
 				provoke.prepare(t, log, addr)
 			}
-			a, body := exchange(t, addr, provoke.request)
+			a, body := roundTrip(t, addr, provoke.request)
 			var p struct {
 				Type, Title, Code, Detail string
 				Status                    int
@@ -70,33 +70,33 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 			}
 			retry, _ := strconv.Atoi(a.Header.Get("Retry-After"))
 			if wants := status == http.StatusServiceUnavailable || status == http.StatusConflict || status == http.StatusTooManyRequests; wants != (retry > 0) {
-				t.Errorf("%d with Retry-After: %s", status, a.Header.Get("Retry-After"))
+				t.Errorf("%d with Retry-After %q", status, a.Header.Get("Retry-After"))
 			}
 			if strings.Contains(body, "secret") {
-				t.Errorf("the answer repeats what was sent: %s", body)
+				t.Errorf("the response contains received data: %s", body)
 			}
 			for name, value := range provoke.header {
 				if a.Header.Get(name) != value {
-					t.Errorf("%s: %q", name, a.Header.Get(name))
+					t.Errorf("%s is %q, want %q", name, a.Header.Get(name), value)
 				}
 			}
 		})
 	}
 }
 
-// provocation is how to get an answer.
+// provocation is a request that causes a problem, and what it needs.
 type provocation struct {
-	request string
-	refuse  error // what the log says
-	who     auth.Policy
-	header  map[string]string
-	prepare func(t *testing.T, log *memoryLog, addr string)
+	request   string
+	appendErr error // of the log
+	policy    auth.Policy
+	header    map[string]string
+	prepare   func(t *testing.T, log *memoryLog, addr string)
 }
 
 func provocations() map[string]provocation {
 	bad := func(body string) provocation { return provocation{request: post(body)} }
-	refused := func(err error) provocation {
-		return provocation{request: post(`{"a":"secret"}`), refuse: fmt.Errorf("%w: secret", err)}
+	logError := func(err error) provocation {
+		return provocation{request: post(`{"a":"secret"}`), appendErr: fmt.Errorf("%w: secret", err)}
 	}
 	line := func(l string, more ...string) provocation {
 		return provocation{request: l + "\r\nHost: localhost\r\n" + strings.Join(append(more, "Content-Length: 0\r\n\r\n"), "\r\n")}
@@ -115,7 +115,7 @@ func provocations() map[string]provocation {
 		usage.CodeNumberRange:   bad(`{"secret":1e999}`),
 		CodeBadEncoding:         {request: post(`secret`, "Content-Encoding: gzip")},
 		CodeBadRequest:          {request: post(`{}`, "Idempotency-Key: secret secret")},
-		CodeUnauthorized: with(provocation{request: post(`{}`, "Authorization: Bearer secret"), who: auth.Policy{Tokens: &auth.Tokens{}}},
+		CodeUnauthorized: with(provocation{request: post(`{}`, "Authorization: Bearer secret"), policy: auth.Policy{Tokens: &auth.Tokens{}}},
 			"WWW-Authenticate", `Bearer realm="collectord", error="invalid_token"`),
 		CodeCrossSite:      {request: post(`{}`, "Sec-Fetch-Site: cross-site")},
 		CodeNotFound:       line("GET /secret HTTP/1.1"),
@@ -127,29 +127,29 @@ func provocations() map[string]provocation {
 		CodeExpectation:    {request: post(`{}`, "Expect: secret")},
 		CodeHeaderSize:     line("GET / HTTP/1.1", "X: "+strings.Repeat("secret", 2000)),
 		CodeVersion:        line("GET /secret HTTP/2.0"),
-		CodeLogFull:        refused(wal.ErrFull),
-		CodeShuttingDown:   refused(wal.ErrClosed),
-		CodeCommitFailed:   refused(wal.ErrCommitFailed),
-		CodeInternal:       refused(errors.New("of no kind")),
+		CodeLogFull:        logError(wal.ErrFull),
+		CodeShuttingDown:   logError(wal.ErrClosed),
+		CodeCommitFailed:   logError(wal.ErrCommitFailed),
+		CodeInternal:       logError(errors.New("of no kind")),
 		CodeOverloaded:     {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
 		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
-			exchange(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // a hundred seconds' worth
+			roundTrip(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // usages for a hundred seconds
 		}},
-		CodeMismatch: {request: keyed("secret", `{"a":2}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
-			exchange(t, addr, keyed("secret", `{"a":1}`))
+		CodeMismatch: {request: postWithKey("secret", `{"a":2}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
+			roundTrip(t, addr, postWithKey("secret", `{"a":1}`))
 		}},
-		CodeInProgress: {request: keyed("secret", `{}`), prepare: func(t *testing.T, log *memoryLog, addr string) {
-			log.entered, log.leave = make(chan struct{}), make(chan struct{})
+		CodeInProgress: {request: postWithKey("secret", `{}`), prepare: func(t *testing.T, log *memoryLog, addr string) {
+			log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
 			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.WriteString(c, keyed("secret", `{}`)); err != nil {
+			if _, err := io.WriteString(c, postWithKey("secret", `{}`)); err != nil {
 				t.Fatal(err)
 			}
-			<-log.entered
+			<-log.appendStarted
 			t.Cleanup(func() {
-				close(log.leave)
+				close(log.continueAppend)
 				c.Close()
 			})
 		}},
@@ -215,10 +215,10 @@ func TestTheStatesOfAConnectionAreDocumented(t *testing.T) {
 			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
-			t.Errorf("docs/http-api.md has %q, and conn.go has no such row", row)
+			t.Errorf("docs/http-api.md has the row %q, and conn.go does not", row)
 		}
 	}
-	if listed := len(statesAreIn(t, "conn.go")); rows != listed+1 || listed != states+2 {
+	if listed := len(documentedStates(t, "conn.go")); rows != listed+1 || listed != states+2 {
 		t.Errorf("docs/http-api.md has %d rows, the comment %d, the code %d states", rows, listed, states)
 	}
 }

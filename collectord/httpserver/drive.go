@@ -12,9 +12,9 @@ import (
 type step uint8
 
 const (
-	stepRead    step = iota // read into space, then call received
-	stepWrite               // write out and large, then call written
-	stepPrepare             // call prepare, which may wait for memory
+	stepRead    step = iota // read into readSpace, then call received
+	stepWrite               // write out and largeBody, then call written
+	stepPrepare             // call conn.prepare, which may wait for memory
 	stepAppend              // append the request's records to the log, then call stored
 	stepEnd                 // close the connection
 )
@@ -26,30 +26,30 @@ const maxParked = 64
 // one.
 func (h *Server) dispatch(c *conn) {
 	if c.loop != nil {
-		c.loop.post(c, begins)
+		c.loop.post(c, reasonNew)
 		return
 	}
 	select {
-	case h.accepted <- c:
+	case h.handoff <- c:
 	default:
-		go h.work(c)
+		go h.serveConns(c)
 	}
 }
 
-// work serves connections one after another. A client with a connection for each request
-// reuses the goroutine's grown stack and its buffers; a connection sees only the bytes it
-// has filled itself.
-func (h *Server) work(c *conn) {
+// serveConns serves connections one after another. A client with a connection for each
+// request reuses the goroutine's grown stack and its buffers; a connection sees only the
+// bytes it has filled itself.
+func (h *Server) serveConns(c *conn) {
 	for {
 		c.serve()
 		in, out := c.in, c.out
 		if c = h.park(); c == nil {
 			return
 		}
-		if cap(in) == firstRead {
+		if cap(in) == firstReadBytes {
 			c.in = in[:0]
 		}
-		if cap(out) <= firstRead {
+		if cap(out) <= firstReadBytes {
 			c.out = out[:0]
 		}
 	}
@@ -64,10 +64,10 @@ func (h *Server) park() *conn {
 		return nil
 	}
 	select {
-	case c := <-h.accepted:
+	case c := <-h.handoff:
 		<-h.parked
 		return c
-	case <-h.over:
+	case <-h.shutdown:
 		return nil
 	}
 }
@@ -83,10 +83,10 @@ func (c *conn) serve() {
 	for {
 		switch c.next() {
 		case stepRead:
-			if c.space == nil {
-				c.makeSpace()
+			if c.readSpace == nil {
+				c.makeReadSpace()
 			}
-			c.received(c.net.Read(c.space))
+			c.received(c.net.Read(c.readSpace))
 		case stepWrite:
 			c.written(c.write())
 		case stepPrepare:
@@ -100,13 +100,13 @@ func (c *conn) serve() {
 }
 
 func (c *conn) write() error {
-	if len(c.large) > 0 {
-		c.bufferAnswer(largeAnswerBuffer)
-		defer c.bufferAnswer(answerBuffer)
+	if len(c.largeBody) > 0 {
+		c.setSendBuffer(largeSendBufferBytes)
+		defer c.setSendBuffer(sendBufferBytes)
 	}
 	_, err := c.net.Write(c.out)
-	if err == nil && len(c.large) > 0 {
-		_, err = c.net.Write(c.large)
+	if err == nil && len(c.largeBody) > 0 {
+		_, err = c.net.Write(c.largeBody)
 	}
 	return err
 }
@@ -120,30 +120,30 @@ const (
 // close closes the connection. The connection counts as open until its descriptor is
 // closed.
 func (c *conn) close() {
-	c.release()
-	c.giveBack()
-	ends := c.net
+	c.releaseRequest()
+	c.releaseLargeBody()
+	closing := c.net
 	switch {
-	case c.gone, c.hold.Load() == taken:
-		ends = c.raw // closing TLS could wait to send close_notify
-	case c.unread:
+	case c.unwritable, c.hold.Load() == holdTaken:
+		closing = c.raw // closing TLS could wait to send close_notify
+	case c.clientMaySend:
 		c.linger()
 	case c.secure != nil:
 		c.enter(stateLingering)
 	}
-	_ = ends.Close()
-	c.all.remove(c)
+	_ = closing.Close()
+	c.registry.remove(c)
 }
 
 // linger discards what the client still sends. Closing with unread bytes resets the
 // connection, and the client might lose the answer (RFC 9112, section 9.6).
 func (c *conn) linger() {
 	c.enter(stateLingering)
-	ends := c.net
-	if c.secure != nil && !c.handshake.over { // TLS has no close_notify before the handshake
-		ends = c.raw
+	closing := c.net
+	if c.secure != nil && !c.handshake.done { // TLS has no close_notify before the handshake
+		closing = c.raw
 	}
-	if half, ok := ends.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+	if half, ok := closing.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // the content does not matter
 	}
 }

@@ -19,39 +19,39 @@ func (c *conn) next() step {
 		switch {
 		case len(c.out) > 0:
 			return stepWrite
-		case c.ended:
+		case c.mustClose:
 			return stepEnd
-		case c.todo != stepRead:
-			todo := c.todo
-			c.todo = stepRead
+		case c.nextStep != stepRead:
+			todo := c.nextStep
+			c.nextStep = stepRead
 			return todo
 		}
-		e, body, n := c.http.Next(c.in[c.from:])
-		c.from += n
+		e, body, n := c.http.Next(c.in[c.consumed:])
+		c.consumed += n
 		switch e {
 		case http1.More:
-			if p := c.await(); p != nil {
+			if p := c.awaitBytes(); p != nil {
 				c.reject(p)
 				continue
 			}
 			return stepRead
 		case http1.Header:
-			c.header()
+			c.handleHeader()
 		case http1.Body:
-			c.body(body)
+			c.handleBody(body)
 		case http1.End:
-			c.whole()
+			c.handleEnd()
 		case http1.Bad:
-			c.reject(c.server.badRequest(c.http.Fault()))
+			c.reject(c.server.faultProblem(c.http.Fault()))
 		}
 	}
 }
 
-// await begins the state in which more bytes are expected. Bytes of a request's body are
+// awaitBytes begins the state in which more bytes are expected. Bytes of a request's body are
 // read directly into the body where possible, others into memory of the driver.
-func (c *conn) await() *problem {
-	if c.from == len(c.in) {
-		c.in, c.from = c.in[:0], 0
+func (c *conn) awaitBytes() *problem {
+	if c.consumed == len(c.in) {
+		c.in, c.consumed = c.in[:0], 0
 	}
 	switch c.http.State() {
 	case http1.Start, http1.Fields:
@@ -59,40 +59,40 @@ func (c *conn) await() *problem {
 		case len(c.in) > 0:
 			c.beginRequest()
 		case c.state == stateIdle:
-			c.endIfClosing() // an empty line has arrived meanwhile
+			c.endIfShuttingDown() // an empty line has arrived meanwhile
 		}
 	default:
 		c.enter(stateBody)
 	}
-	c.direct = c.request != nil && c.http.State() == http1.Fixed // by now all of in is consumed
-	if c.direct {
-		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
+	c.readsIntoBody = c.request != nil && c.http.State() == http1.Fixed // by now all of in is consumed
+	if c.readsIntoBody {
+		room, err := c.server.bodySpace(c.request, int(c.http.BodyLeft()))
 		if err != nil {
-			return c.server.unreadable(err)
+			return c.server.bodyProblem(err)
 		}
-		c.space = room
+		c.readSpace = room
 	}
 	return nil
 }
 
-// makeSpace allocates memory for the next read, behind the bytes that are not consumed.
-func (c *conn) makeSpace() {
-	if c.from > 0 {
-		c.in = c.in[:copy(c.in, c.in[c.from:])]
-		c.from = 0
+// makeReadSpace allocates memory for the next read, after the bytes that are not consumed.
+func (c *conn) makeReadSpace() {
+	if c.consumed > 0 {
+		c.in = c.in[:copy(c.in, c.in[c.consumed:])]
+		c.consumed = 0
 	}
 	if len(c.in) == cap(c.in) {
-		size := firstRead
+		size := firstReadBytes
 		if cap(c.in) > 0 {
-			size = max(c.server.opts.MaxHeader, firstRead) // at most MaxHeader bytes stay unconsumed
+			size = max(c.server.opts.MaxHeader, firstReadBytes) // at most MaxHeader bytes stay unconsumed
 		}
 		c.in = append(make([]byte, 0, size), c.in...)
 	}
-	c.space = c.in[len(c.in):cap(c.in)]
+	c.readSpace = c.in[len(c.in):cap(c.in)]
 }
 
-// firstRead is the size of the first buffer for reads, in bytes.
-const firstRead = 2 << 10
+// firstReadBytes is the size of the first buffer for reads, in bytes.
+const firstReadBytes = 2 << 10
 
 // beginRequest leaves the states without a request.
 func (c *conn) beginRequest() {
@@ -100,53 +100,53 @@ func (c *conn) beginRequest() {
 	case stateIdle:
 		c.enter(stateHeader)
 	case stateOpening:
-		c.carryOn(stateHeader) // the first request's time began with the connection
+		c.enterKeepingDeadline(stateHeader) // the first request's time began with the connection
 	}
 }
 
-// received processes the result of a read into space.
+// received processes the result of a read into readSpace.
 func (c *conn) received(n int, err error) {
 	switch {
-	case n > 0 && c.direct:
-		c.http.Next(c.space[:n]) // the piece is already in the body
-		c.arrived += n
-		c.request.arriving = c.request.arriving[:len(c.request.arriving)+n]
+	case n > 0 && c.readsIntoBody:
+		c.http.Next(c.readSpace[:n]) // the piece is already in the body
+		c.bodyReceived += n
+		c.request.rawBody = c.request.rawBody[:len(c.request.rawBody)+n]
 	case n > 0:
 		c.in = c.in[:len(c.in)+n]
 	case err != nil:
-		c.stopped(err)
+		c.readFailed(err)
 	}
-	c.space = nil
+	c.readSpace = nil
 }
 
-// stopped ends a connection after a failed read or a passed deadline.
-func (c *conn) stopped(err error) {
-	late, cut := isTimeout(err), c.hold.Load() == taken
+// readFailed ends a connection after a failed read or a passed deadline.
+func (c *conn) readFailed(err error) {
+	timedOut, cut := isTimeout(err), c.hold.Load() == holdTaken
 	switch {
-	case c.state == stateIdle, c.state == stateOpening && (!late || !cut && c.isLast()):
-		c.ended = true
-	case late && cut:
-		c.reject(noRoom())
-	case late:
-		c.reject(c.server.tooSlow())
+	case c.state == stateIdle, c.state == stateOpening && (!timedOut || !cut && c.isLast()):
+		c.mustClose = true
+	case timedOut && cut:
+		c.reject(tooManyConnectionsProblem())
+	case timedOut:
+		c.reject(c.server.timeoutProblem())
 	default:
 		c.reject(badFraming("the request is broken off"))
 	}
 }
 
-// header processes a complete header: it rejects the request, answers it, or begins to
+// handleHeader processes a complete header: it rejects the request, answers it, or begins to
 // read its body.
-func (c *conn) header() {
-	c.began, c.arrived = c.now(), 0
+func (c *conn) handleHeader() {
+	c.requestStart, c.bodyReceived = c.now(), 0
 	q := c.http.Request()
 	c.route = c.server.routeOf(q)
 	h, p := readHeader(q)
 	if c.route != routeUsages {
-		left := c.http.Left()
+		left := c.http.BodyLeft()
 		switch {
 		case p != nil:
 			c.reject(p)
-		case q.ExpectsContinue, left < 0, left > maxIgnored:
+		case q.ExpectsContinue, left < 0, left > maxDiscardedBody:
 			c.answerPage()
 		}
 		return
@@ -158,11 +158,11 @@ func (c *conn) header() {
 		c.reject(p)
 		return
 	}
-	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
+	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool contains only this type
 	c.sender = client
 	c.request.begin(&h, client)
 	if c.loop != nil {
-		c.loop.lendBody(c.request)
+		c.loop.attachBodyBuffer(c.request)
 	}
 	if q.ExpectsContinue {
 		c.out = c.http.AppendContinue(c.out)
@@ -170,28 +170,28 @@ func (c *conn) header() {
 	}
 }
 
-// maxIgnored is how many bytes of an unused body are read to keep the connection open.
-const maxIgnored = 1 << 10
+// maxDiscardedBody is how many bytes of an unused body are read to keep the connection open.
+const maxDiscardedBody = 1 << 10
 
-// body stores a piece of the body.
-func (c *conn) body(piece []byte) {
+// handleBody stores a piece of the body.
+func (c *conn) handleBody(piece []byte) {
 	if c.request == nil {
 		return
 	}
-	c.arrived += len(piece)
-	if err := c.server.keepBody(c.request, piece); err != nil {
-		c.reject(c.server.unreadable(err))
+	c.bodyReceived += len(piece)
+	if err := c.server.appendBody(c.request, piece); err != nil {
+		c.reject(c.server.bodyProblem(err))
 	}
 }
 
-// whole continues a request that was read to its end.
-func (c *conn) whole() {
+// handleEnd continues a request that was read to its end.
+func (c *conn) handleEnd() {
 	if c.request == nil {
 		c.answerPage()
 		return
 	}
 	c.enter(stateStoring)
-	c.todo = stepPrepare
+	c.nextStep = stepPrepare
 }
 
 // prepare decodes the body and makes records of it. It may wait for memory, which depends
@@ -202,15 +202,15 @@ func (c *conn) prepare() {
 	if p != nil {
 		h.log.Reject(wal.HTTP, p.code, 1)
 	} else {
-		p = h.prepare(c, r)
+		p = h.makeRecords(c, r)
 	}
 	switch {
 	case p != nil:
 		c.answerProblem(p)
-	case r.again:
+	case r.repeated:
 		c.answerStored()
 	default:
-		c.todo = stepAppend
+		c.nextStep = stepAppend
 	}
 }
 
@@ -226,13 +226,13 @@ func (c *conn) stored(err error) {
 	c.answerStored()
 }
 
-// keepID reduces a request to the id for its answer, if that is enough. Other requests
+// reduceToID reduces a request to the id for its answer, if that is enough. Other requests
 // wait for the same commit, and larger states would leave the processor's cache
 // meanwhile.
-func (c *conn) keepID() {
+func (c *conn) reduceToID() {
 	if r := c.request; r.batch.single && !r.claimed {
-		c.id = r.ids[0]
-		c.release()
+		c.keptID = r.ids[0]
+		c.releaseRequest()
 	}
 }
 
@@ -247,41 +247,41 @@ func (c *conn) reject(p *problem) {
 }
 
 func (c *conn) answerProblem(p *problem) {
-	a, body := p.answer(c.server.opts.ProblemBase)
-	c.answer(&a, body)
+	a, body := p.response(c.server.opts.ProblemBase)
+	c.respond(&a, body)
 }
 
-// answer formats an answer and releases the request's memory.
-func (c *conn) answer(a *http1.Answer, body []byte) {
-	c.beginAnswer(a, len(body))
+// respond formats an answer and releases the request's memory.
+func (c *conn) respond(a *http1.Response, body []byte) {
+	c.beginResponse(a, len(body))
 	switch {
 	case c.http.HeaderOnly():
-	case len(body) <= freeBytes:
+	case len(body) <= unbudgetedBytes:
 		c.out = append(c.out, body...)
 	default: // the budget stays taken until the client has the answer
-		c.large = body
-		c.held, c.request.held = c.request.held, allotment{}
+		c.largeBody = body
+		c.largeReserved, c.request.reserved = c.request.reserved, reservation{}
 	}
-	c.endAnswer(a)
+	c.finishResponse(a)
 }
 
-// beginAnswer formats the header of an answer with a body of length bytes.
-func (c *conn) beginAnswer(a *http1.Answer, length int) {
+// beginResponse formats the header of an answer with a body of length bytes.
+func (c *conn) beginResponse(a *http1.Response, length int) {
 	h := c.server
 	a.Date, a.Length = h.date.at(c.now()), length
 	a.Close = a.Close || h.draining.Load() || c.isLast()
-	c.unread = c.http.State() != http1.Done
-	c.out = c.http.AppendAnswer(c.out[:0], a)
+	c.clientMaySend = c.http.State() != http1.Done
+	c.out = c.http.AppendResponse(c.out[:0], a)
 }
 
-// endAnswer releases the request's memory and starts writing the answer.
-func (c *conn) endAnswer(a *http1.Answer) {
+// finishResponse releases the request's memory and starts writing the answer.
+func (c *conn) finishResponse(a *http1.Response) {
 	h := c.server
-	c.release()
-	h.unreserve(&c.held, cap(c.large)) // the answer remains, without the request's body
+	c.releaseRequest()
+	h.releaseExcess(&c.largeReserved, cap(c.largeBody)) // the answer remains, without the request's body
 	h.statuses[a.Status].Add(1)
-	if !c.began.IsZero() {
-		h.took[a.Status/100].ObserveTime(c.now().Sub(c.began))
+	if !c.requestStart.IsZero() {
+		h.latencies[a.Status/100].ObserveTime(c.now().Sub(c.requestStart))
 	}
 	c.enter(stateWriting)
 }
@@ -289,15 +289,15 @@ func (c *conn) endAnswer(a *http1.Answer) {
 // written continues after the output was written, or failed with err.
 func (c *conn) written(err error) {
 	c.out = c.out[:0]
-	c.giveBack()
+	c.releaseLargeBody()
 	switch {
 	case err != nil: // the client can't receive an answer
-		c.ended, c.gone = true, true
+		c.mustClose, c.unwritable = true, true
 	case !c.http.Answered(): // 100 Continue was written
-		c.began = c.now()
+		c.requestStart = c.now()
 	case c.http.Last():
-		c.unread = c.unread || c.from < len(c.in) || unread(c.raw)
-		c.ended = true
+		c.clientMaySend = c.clientMaySend || c.consumed < len(c.in) || hasUnread(c.raw)
+		c.mustClose = true
 	default:
 		c.becomeIdle()
 	}
@@ -306,25 +306,25 @@ func (c *conn) written(err error) {
 // becomeIdle begins the idle time between requests. Only small buffers of the previous
 // request stay.
 func (c *conn) becomeIdle() {
-	if cap(c.out) > firstRead {
+	if cap(c.out) > firstReadBytes {
 		c.out = nil
 	}
-	c.began = time.Time{}
-	c.idleSince.Store(c.all.deadline(c.now()))
-	c.hold.CompareAndSwap(kept, free)
+	c.requestStart = time.Time{}
+	c.idleSince.Store(c.registry.deadline(c.now()))
+	c.hold.CompareAndSwap(holdKept, holdFree)
 	c.enter(stateIdle)
-	c.endIfClosing() // the server may have begun to shut down after the answer's header was made
+	c.endIfShuttingDown() // the server may have begun to shut down after the answer's header was made
 }
 
-// endIfClosing ends an idle connection during shutdown, unless a request has arrived.
-func (c *conn) endIfClosing() {
-	if c.all.closing.Load() && !unread(c.raw) {
+// endIfShuttingDown ends an idle connection during shutdown, unless a request has arrived.
+func (c *conn) endIfShuttingDown() {
+	if c.registry.shuttingDown.Load() && !hasUnread(c.raw) {
 		c.end()
 	}
 }
 
-// release frees what the current request holds, in any outcome.
-func (c *conn) release() {
+// releaseRequest frees what the current request holds, in any outcome.
+func (c *conn) releaseRequest() {
 	if r := c.request; r != nil {
 		r.settle(c.server.window, false)
 		c.request = nil
@@ -332,8 +332,8 @@ func (c *conn) release() {
 	}
 }
 
-// giveBack frees the memory of a large answer.
-func (c *conn) giveBack() {
-	c.server.give(c.held)
-	c.held, c.large = allotment{}, nil
+// releaseLargeBody frees the memory of a large answer.
+func (c *conn) releaseLargeBody() {
+	c.server.releaseReservation(c.largeReserved)
+	c.largeReserved, c.largeBody = reservation{}, nil
 }

@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// Each request is followed by one that a proxy in front may take for a part of
-// it, or the other way round. It must not be served.
-func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
+// A proxy in front could see these requests end elsewhere. The request that follows must not
+// be served.
+func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := func(lines ...string) string {
 		return "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
@@ -62,10 +62,10 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: unlimited(Limits{})})
-			answers, bodies := talk(t, addr, request+next, 2)
-			if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !answers[0].Close {
-				for i, a := range answers {
+			_, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{})})
+			responses, bodies := sendRaw(t, addr, request+next, 2)
+			if len(responses) != 1 || responses[0].StatusCode != http.StatusBadRequest || !responses[0].Close {
+				for i, a := range responses {
 					t.Errorf("%s, close %v: %s", a.Status, a.Close, bodies[i])
 				}
 			}
@@ -76,8 +76,8 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 	}
 }
 
-// What only looks odd is served, and the next request too.
-func TestWhatAllUnderstandIsServed(t *testing.T) {
+// Unusual but unambiguous requests are served, and so is the next one.
+func TestUnusualButUnambiguousRequestsAreServed(t *testing.T) {
 	t.Parallel()
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for name, request := range map[string]string{
@@ -93,10 +93,10 @@ func TestWhatAllUnderstandIsServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{})
-			answers, bodies := talk(t, addr, request+next, 2)
-			if len(answers) != 2 || answers[0].StatusCode != http.StatusCreated || answers[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
-				t.Errorf("%d answers: %v", len(answers), bodies)
+			_, addr := startServer(t, log, Options{})
+			responses, bodies := sendRaw(t, addr, request+next, 2)
+			if len(responses) != 2 || responses[0].StatusCode != http.StatusCreated || responses[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
+				t.Errorf("%d responses, want 2: %v", len(responses), bodies)
 			}
 		})
 	}

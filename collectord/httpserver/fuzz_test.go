@@ -9,8 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// FuzzBody sends single usages, arrays and NDJSON through the codings, and compares
-// the records that come of them with what the body is.
+// FuzzBody decodes and splits single usages, arrays and NDJSON in each coding, and compares
+// the records with those of a Splitter.
 func FuzzBody(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1},{"b":`+"\n"+`2},3,{"c":1,"c":1},{"d":1e999}]`), form)
@@ -22,13 +22,13 @@ func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte, form byte) {
 		begins := header{content: mediaType(form & 1 * byte(linesContent)), coding: coding(form / 2 % 3)}
 		begins.prefer.ids = true
-		r := afterAnother(h, begins)
+		r := requestAfterOther(h, begins)
 		defer h.release(r)
 		if r.coding == identity {
-			r.arriving = append(r.arriving, text...)
+			r.rawBody = append(r.rawBody, text...)
 			_ = h.decode(r)
 		} else {
-			r.arriving = []byte(compress(t, codings[r.coding], string(text)))
+			r.rawBody = []byte(compress(t, codings[r.coding], string(text)))
 			if p := h.decode(r); p != nil || !bytes.Equal(r.body, text) {
 				t.Fatalf("%q became %q: %+v", text, r.body, p)
 			}
@@ -39,15 +39,15 @@ func FuzzBody(f *testing.F) {
 			recs = append(recs, *rec)
 			return true
 		})
-		var faults []rejected
+		var faults []rejectedUsage
 		split, _ := formOf(r.content, text)
 		var s usage.Splitter
-		s.Reset(bytes.Clone(text), split, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+		s.Reset(bytes.Clone(text), split, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
 		for s.Next() {
 			v := s.Value
 			if v.Fault.Code != "" {
 				if len(faults) < maxErrors {
-					faults = append(faults, rejected{v.Index, v.Fault})
+					faults = append(faults, rejectedUsage{v.Index, v.Fault})
 				}
 				continue
 			}
@@ -68,12 +68,11 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// afterAnother returns a request as it begins, which was that of another client
-// before.
-func afterAnother(h *Server, begins header) *request {
+// requestAfterOther returns a new request whose memory another client's request has used.
+func requestAfterOther(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
-	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, another)
-	r.arriving = append(r.arriving, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
+	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, otherClient)
+	r.rawBody = append(r.rawBody, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
 	_ = h.decode(r)
 	_ = h.split(r, nil)
 	h.eachRecord(r, func(*wal.Record) bool { return true })

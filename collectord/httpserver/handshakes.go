@@ -21,21 +21,21 @@ const maxHandshake = 16 << 10
 // handshakeLimit is a connection that limits the bytes read until the handshake is over.
 type handshakeLimit struct {
 	net.Conn
-	left int // bytes that may still be read
-	over bool
+	bytesLeft int // bytes that may still be read
+	done      bool
 }
 
 var errLongHandshake = errors.New("the handshake is too long")
 
 func (l *handshakeLimit) Read(p []byte) (int, error) {
-	if l.over {
+	if l.done {
 		return l.Conn.Read(p)
 	}
-	if l.left <= 0 {
+	if l.bytesLeft <= 0 {
 		return 0, errLongHandshake
 	}
-	n, err := l.Conn.Read(p[:min(len(p), l.left)])
-	l.left -= n
+	n, err := l.Conn.Read(p[:min(len(p), l.bytesLeft)])
+	l.bytesLeft -= n
 	return n, err
 }
 
@@ -46,7 +46,7 @@ func (*handshakeLimit) SetWriteDeadline(time.Time) error { return nil }
 // startTLS makes c a TLS connection. The handshake runs later, on the connection's own
 // goroutine and with its deadlines.
 func (c *conn) startTLS(config *tls.Config) {
-	c.handshake = &handshakeLimit{Conn: c.raw, left: maxHandshake}
+	c.handshake = &handshakeLimit{Conn: c.raw, bytesLeft: maxHandshake}
 	c.secure = tls.Server(c.handshake, config)
 	c.net = c.secure
 }
@@ -55,23 +55,23 @@ func (c *conn) startTLS(config *tls.Config) {
 // that could be answered.
 func (c *conn) doHandshake() error {
 	c.enter(stateHandshake)
-	over := make(chan error, 1)
-	go func() { over <- c.secure.Handshake() }() // the handshake needs a deep stack, which the connection's goroutine would keep
-	err := <-over
+	done := make(chan error, 1)
+	go func() { done <- c.secure.Handshake() }() // the handshake needs a deep stack, which the connection's goroutine would keep
+	err := <-done
 	if err != nil {
 		c.server.handshakeFailed(err)
 		c.answerPlainHTTP(err)
 		return err
 	}
-	c.handshake.over = true
-	c.carryOn(stateOpening)
+	c.handshake.done = true
+	c.enterKeepingDeadline(stateOpening)
 	if c.peers = c.secure.ConnectionState().PeerCertificates; len(c.peers) > 0 {
-		c.client = auth.ClientOf(c.peers[0])
+		c.certificateName = auth.ClientOf(c.peers[0])
 	}
 	return nil
 }
 
-// answerPlainHTTP answers a client that speaks plain HTTP to a TLS listener.
+// answerPlainHTTP answers a client that sends plain HTTP to a TLS listener.
 func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
 	if _ = errors.As(err, &other); other.Conn == nil {
@@ -79,7 +79,7 @@ func (c *conn) answerPlainHTTP(err error) {
 	}
 	p := &problem{code: CodeBadRequest, detail: "this address speaks TLS: use https"}
 	c.server.statuses[p.status()].Add(1)
-	c.unread = true
+	c.clientMaySend = true
 	c.enter(stateWriting)
 	_, _ = c.raw.Write(c.server.rawResponse(p)) // a client that is gone needs no answer
 }
@@ -126,7 +126,7 @@ func handshakeFailure(err error) (why int, detail string) {
 	case isTimeout(err):
 		return handshakeTimeout, "it must be over within http.header_timeout, or sooner when room is needed"
 	case errors.As(err, &certificate):
-		return handshakeUncertified, distrust(certificate.Err)
+		return handshakeUncertified, certificateFailure(certificate.Err)
 	case strings.Contains(err.Error(), "didn't provide a certificate"): // crypto/tls has no error type for it
 		return handshakeUncertified, "the client showed no certificate"
 	case errors.As(err, &record):
@@ -141,8 +141,8 @@ func handshakeFailure(err error) (why int, detail string) {
 	return handshakeProtocol, "no version, cipher or protocol is in common, or the client made a mistake"
 }
 
-// distrust returns why a certificate is not trusted, without its content.
-func distrust(err error) string {
+// certificateFailure returns why a certificate is not trusted, without its content.
+func certificateFailure(err error) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError
 	switch {

@@ -17,7 +17,7 @@ type header struct {
 	encoding    []byte // Content-Encoding
 	key         []byte // Idempotency-Key, without quotes
 	bearer      []byte // the bearer token; nil if there is none or another scheme
-	from        origin.Headers
+	origins     origin.Headers
 	prefer      preferences
 
 	content mediaType
@@ -28,7 +28,7 @@ type header struct {
 // Authorization and Idempotency-Key may appear once, and fields about the body may be
 // repeated with the same value.
 func readHeader(q *http1.Request) (h header, p *problem) {
-	h.from.Authority = origin.Authority(q.Target, q.Host)
+	h.origins.Authority = origin.Authority(q.Target, q.Host)
 	var keys, authorizations int
 	same := true
 	repeat := func(known *[]byte, value []byte) {
@@ -43,33 +43,33 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 		switch len(name) {
 		case len("prefer"):
 			switch {
-			case http1.Is(name, "prefer"):
+			case http1.EqualFold(name, "prefer"):
 				h.prefer.add(value)
-			case http1.Is(name, "origin"):
-				h.from.Origins++
-				h.from.Origin = value
+			case http1.EqualFold(name, "origin"):
+				h.origins.Origins++
+				h.origins.Origin = value
 			}
 		case len("content-type"):
-			if http1.Is(name, "content-type") {
+			if http1.EqualFold(name, "content-type") {
 				repeat(&h.contentType, value)
 			}
 		case len("authorization"):
-			if http1.Is(name, "authorization") {
+			if http1.EqualFold(name, "authorization") {
 				authorizations++
 				h.bearer = bearer(value)
 			}
 		case len("sec-fetch-site"):
-			if http1.Is(name, "sec-fetch-site") {
-				h.from.Sites++
-				h.from.Site = value
+			if http1.EqualFold(name, "sec-fetch-site") {
+				h.origins.Sites++
+				h.origins.Site = value
 			}
 		case len("idempotency-key"):
-			if http1.Is(name, "idempotency-key") {
+			if http1.EqualFold(name, "idempotency-key") {
 				keys++
 				h.key = value
 			}
 		case len("content-encoding"):
-			if http1.Is(name, "content-encoding") {
+			if http1.EqualFold(name, "content-encoding") {
 				repeat(&h.encoding, value)
 			}
 		}
@@ -91,7 +91,7 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 // for another scheme.
 func bearer(value []byte) []byte {
 	const scheme = "bearer"
-	if len(value) < len(scheme) || !http1.Is(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || !http1.EqualFold(value[:len(scheme)], scheme) {
 		return nil
 	}
 	rest := value[len(scheme):]
@@ -143,15 +143,15 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 		return h.bodyTooLarge()
 	}
 	switch e := r.encoding; {
-	case len(e) == 0, http1.Is(e, "identity"):
-	case http1.Is(e, "gzip"), http1.Is(e, "x-gzip"):
+	case len(e) == 0, http1.EqualFold(e, "identity"):
+	case http1.EqualFold(e, "gzip"), http1.EqualFold(e, "x-gzip"):
 		r.coding = gzipped
-	case http1.Is(e, "zstd"):
+	case http1.EqualFold(e, "zstd"):
 		r.coding = zstandard
 	default:
 		return &problem{
 			code:   CodeEncoding,
-			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
+			detail: "send the body as it is, or in one of the codings in Accept-Encoding", extraField: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
 		}
 	}
 	return r.checkType()
@@ -184,7 +184,7 @@ type preferences struct {
 	strict bool // handling=strict: all or nothing
 	ids    bool // return=representation: the answer contains the ids
 
-	handling, returns bool // seen in the header; only the first one counts
+	handlingSeen, returnSeen bool // seen in the header; only the first one counts
 }
 
 // add reads one field Prefer: preferences separated by commas. Their parameters are
@@ -197,10 +197,10 @@ func (p *preferences) add(field []byte) {
 		name, value, _ := bytes.Cut(item, []byte("="))
 		name, value = http1.Trim(name), unquote(http1.Trim(value))
 		switch {
-		case http1.Is(name, "handling") && !p.handling:
-			p.handling, p.strict = true, http1.Is(value, "strict")
-		case http1.Is(name, "return") && !p.returns:
-			p.returns, p.ids = true, http1.Is(value, "representation")
+		case http1.EqualFold(name, "handling") && !p.handlingSeen:
+			p.handlingSeen, p.strict = true, http1.EqualFold(value, "strict")
+		case http1.EqualFold(name, "return") && !p.returnSeen:
+			p.returnSeen, p.ids = true, http1.EqualFold(value, "representation")
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"collectord/collectord/http1"
 )
 
-// requestOf is a POST of usages with these lines in its header.
+// requestOf returns a POST of usages with these lines in its header.
 func requestOf(t *testing.T, lines ...string) *http1.Request {
 	t.Helper()
 	c := http1.New(8 << 10)
@@ -27,7 +27,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		h, p := readHeader(requestOf(t, lines...))
 		if p != nil {
 			if !p.close {
-				t.Errorf("%q: the connection goes on", lines)
+				t.Errorf("%q: the problem does not close the connection", lines)
 			}
 			return fmt.Sprint(p.status())
 		}
@@ -35,23 +35,23 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		if h.bearer != nil {
 			bearer = " bearer=" + string(h.bearer)
 		}
-		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d%s", h.contentType, h.encoding, h.key, h.prefer, h.from.Origin, h.from.Origins, h.from.Site, h.from.Sites, bearer)
+		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d%s", h.contentType, h.encoding, h.key, h.prefer, h.origins.Origin, h.origins.Origins, h.origins.Site, h.origins.Sites, bearer)
 	}
 	nothing := read(t)
 	fields := func(of header) string {
-		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d", of.contentType, of.encoding, of.key, of.prefer, of.from.Origin, of.from.Origins, of.from.Site, of.from.Sites)
+		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d", of.contentType, of.encoding, of.key, of.prefer, of.origins.Origin, of.origins.Origins, of.origins.Site, of.origins.Sites)
 	}
 	if nothing != fields(header{}) {
-		t.Errorf("of no field: %s", nothing)
+		t.Errorf("without fields: %s", nothing)
 	}
 	var origin, origins, site, sites header
-	origin.from.Origin, origin.from.Origins = []byte("a"), 1
-	origins.from.Origin, origins.from.Origins = []byte("b"), 2
-	site.from.Site, site.from.Sites = []byte("none"), 1
-	sites.from.Site, sites.from.Sites = []byte("b"), 2
+	origin.origins.Origin, origin.origins.Origins = []byte("a"), 1
+	origins.origins.Origin, origins.origins.Origins = []byte("b"), 2
+	site.origins.Site, site.origins.Sites = []byte("none"), 1
+	sites.origins.Site, sites.origins.Sites = []byte("b"), 2
 	for lines, want := range map[string]string{
-		"Prefer: handling=strict":                            fields(header{prefer: preferences{strict: true, handling: true}}),
-		"preFer: return=representation":                      fields(header{prefer: preferences{ids: true, returns: true}}),
+		"Prefer: handling=strict":                            fields(header{prefer: preferences{strict: true, handlingSeen: true}}),
+		"preFer: return=representation":                      fields(header{prefer: preferences{ids: true, returnSeen: true}}),
 		"Origin: a":                                          fields(origin),
 		"Origin: a\nOrigin: b":                               fields(origins),
 		"Sec-Fetch-Site: none":                               fields(site),
@@ -83,7 +83,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		"Authorization: Bear":                                nothing,
 		"Authorization: Basic xyz":                           nothing,
 		"Authorization: Bearer x\nAuthorization: Bearer x":   bad,
-		// Of the same length as one that matters.
+		// Names with the length of a supported field.
 		"Prefix: handling=strict": nothing, "Content-Tope: x": nothing, "Authorizatiom: Bearer x": nothing,
 		"Sec-Fetch-Mode: x": nothing, "Idempotency-Kez: x": nothing, "Content-Encodimg: x": nothing,
 	} {
@@ -135,7 +135,7 @@ func TestPreferencesAreReadAsLists(t *testing.T) {
 	}
 }
 
-func TestABodyIsJudgedByItsHeader(t *testing.T) {
+func TestTheHeaderIsCheckedBeforeTheBody(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{MaxBody: 1000})
 	for encoding, want := range map[string]coding{"": identity, "identity": identity, "IDENTITY": identity, "gzip": gzipped, "X-gzip": gzipped, "zstd": zstandard} {
 		r := header{encoding: []byte(encoding)}

@@ -46,14 +46,14 @@ func hashParts(parts ...[]byte) (sum [sha256.Size]byte) {
 // usage's bytes, each preceded by its length. So a repeated request gets the same ids on
 // any host at any time.
 type idDeriver struct {
-	text []byte // client name and key with their lengths, then space for the rest
-	mark int
+	buf         []byte // client name and key with their lengths, then space for the rest
+	prefixBytes int
 }
 
 func newIDDeriver(token string, key []byte) *idDeriver {
 	d := &idDeriver{}
-	d.text = appendPart(appendPart(d.text, []byte(token)), key)
-	d.mark = len(d.text)
+	d.buf = appendPart(appendPart(d.buf, []byte(token)), key)
+	d.prefixBytes = len(d.buf)
 	return d
 }
 
@@ -64,23 +64,23 @@ func appendPart(dst, part []byte) []byte {
 func (d *idDeriver) id(index int, usage []byte) (id wal.ID) {
 	var i [8]byte
 	binary.BigEndian.PutUint64(i[:], uint64(index))
-	d.text = appendPart(appendPart(d.text[:d.mark], i[:]), usage)
-	sum := sha256.Sum256(d.text)
+	d.buf = appendPart(appendPart(d.buf[:d.prefixBytes], i[:]), usage)
+	sum := sha256.Sum256(d.buf)
 	copy(id[:], sum[:])
 	id[6] = id[6]&0x0f | 0x80
 	id[8] = id[8]&0x3f | 0x80
 	return id
 }
 
-// answered is a request with an Idempotency-Key that was answered 2xx.
-type answered struct {
+// storedRequest is a request with an Idempotency-Key that was answered 2xx.
+type storedRequest struct {
 	key, body digest
 	at        time.Duration // time of the answer, since the window was made
 	prefer    preferences   // those of the first request, which repeats also get
 }
 
-// asked is a request with an Idempotency-Key that has no answer yet.
-type asked struct {
+// pendingRequest is a request with an Idempotency-Key that has no answer yet.
+type pendingRequest struct {
 	body   digest
 	prefer preferences
 }
@@ -89,37 +89,37 @@ type asked struct {
 // stores no answers, because the same body leads to the same ids. A request takes about
 // 100 bytes.
 type window struct {
-	age  time.Duration
-	most int
-	now  func() time.Duration // tests replace it
+	maxAge      time.Duration
+	maxRequests int
+	now         func() time.Duration // tests replace it
 
-	mu       sync.Mutex // guards the fields below
-	underWay map[digest]asked
-	ring     []answered        // request number n is at index n modulo most
-	places   map[digest]uint32 // index in ring of the latest request with a key
-	from, to int               // numbers of requests: from is the oldest, to the next one
+	mu           sync.Mutex // guards the fields below
+	underWay     map[digest]pendingRequest
+	ring         []storedRequest   // request number n is at index n modulo maxRequests
+	latest       map[digest]uint32 // index in ring of the latest request with a key
+	oldest, next int               // numbers of requests: the oldest and the next one
 }
 
-func newWindow(most int, age time.Duration) *window {
+func newWindow(maxRequests int, maxAge time.Duration) *window {
 	epoch := time.Now()
-	w := &window{age: age, most: most, now: func() time.Duration { return time.Since(epoch) }, underWay: map[digest]asked{}}
+	w := &window{maxAge: maxAge, maxRequests: maxRequests, now: func() time.Duration { return time.Since(epoch) }, underWay: map[digest]pendingRequest{}}
 	w.forgetAll()
 	return w
 }
 
 // forgetAll frees all memory, so that a peak leaves none allocated.
 func (w *window) forgetAll() {
-	w.ring, w.places, w.from, w.to = nil, map[digest]uint32{}, 0, 0
+	w.ring, w.latest, w.oldest, w.next = nil, map[digest]uint32{}, 0, 0
 }
 
 // claim is the result of looking up a key.
 type claim int
 
 const (
-	claimed    claim = iota // the key is new: the caller must call settle
-	repeated                // the request was answered: answer again and store nothing
-	underWay                // the first request has no answer yet
-	mismatched              // the key came with another body
+	claimNew        claim = iota // the key is new: the caller must call settle
+	claimRepeated                // the request was answered: answer again and store nothing
+	claimUnderWay                // the first request has no answer yet
+	claimMismatched              // the key came with another body
 )
 
 // claim looks up a key and, if it is new, reserves it for the caller. It returns the
@@ -130,17 +130,17 @@ func (w *window) claim(key, body digest, prefer preferences) (claim, preferences
 	now := w.now()
 	w.expireLocked(now)
 	if _, known := w.underWay[key]; known {
-		return underWay, prefer
+		return claimUnderWay, prefer
 	}
-	if place, known := w.places[key]; known {
+	if place, known := w.latest[key]; known {
 		e := &w.ring[place]
 		if e.body != body {
-			return mismatched, prefer
+			return claimMismatched, prefer
 		}
-		return repeated, e.prefer
+		return claimRepeated, e.prefer
 	}
-	w.underWay[key] = asked{body, prefer}
-	return claimed, prefer
+	w.underWay[key] = pendingRequest{body, prefer}
+	return claimNew, prefer
 }
 
 // settle ends a claim. stored reports whether the request was stored; if not, the key is
@@ -154,30 +154,30 @@ func (w *window) settle(key digest, stored bool) {
 		return
 	}
 	now := w.now()
-	if w.to-w.from == w.most {
+	if w.next-w.oldest == w.maxRequests {
 		w.forgetOldestLocked()
 	}
-	place := w.to % w.most
+	place := w.next % w.maxRequests
 	if place == len(w.ring) {
-		w.ring = append(w.ring, answered{})
+		w.ring = append(w.ring, storedRequest{})
 	}
-	w.ring[place] = answered{key, first.body, now, first.prefer}
-	w.places[key] = uint32(place)
-	w.to++
+	w.ring[place] = storedRequest{key, first.body, now, first.prefer}
+	w.latest[key] = uint32(place)
+	w.next++
 	w.expireLocked(now)
 }
 
 // expireLocked forgets requests older than the window.
 func (w *window) expireLocked(now time.Duration) {
-	for w.from < w.to && now-w.ring[w.from%w.most].at >= w.age {
+	for w.oldest < w.next && now-w.ring[w.oldest%w.maxRequests].at >= w.maxAge {
 		w.forgetOldestLocked()
-		if w.from == w.to {
+		if w.oldest == w.next {
 			w.forgetAll()
 		}
 	}
 }
 
 func (w *window) forgetOldestLocked() {
-	delete(w.places, w.ring[w.from%w.most].key)
-	w.from++
+	delete(w.latest, w.ring[w.oldest%w.maxRequests].key)
+	w.oldest++
 }

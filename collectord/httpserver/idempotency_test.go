@@ -13,35 +13,35 @@ import (
 	"collectord/wal"
 )
 
-func keyed(key, body string, headers ...string) string {
+func postWithKey(key, body string, headers ...string) string {
 	return post(body, append(headers, "Idempotency-Key: "+key)...)
 }
 
-// exchange posts once and returns status and body.
-func exchange(t *testing.T, addr, request string) (*http.Response, string) {
+// roundTrip sends one request and returns the response and its body.
+func roundTrip(t *testing.T, addr, request string) (*http.Response, string) {
 	t.Helper()
-	answers, bodies := talk(t, addr, request, 1)
-	if len(answers) != 1 {
-		t.Fatal("no answer")
+	responses, bodies := sendRaw(t, addr, request, 1)
+	if len(responses) != 1 {
+		t.Fatal("no response")
 	}
-	return answers[0], bodies[0]
+	return responses[0], bodies[0]
 }
 
-func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
+func TestARepeatedKeyGetsTheFirstResponseAndStoresNothing(t *testing.T) {
 	for name, c := range map[string]struct{ first, again string }{
-		"object":            {keyed("k", `{"a":1}`), keyed(`"k"`, `{"a":1}`)},
-		"array with ids":    {keyed("k", `[{"a":1},2,{"a":1}]`, ids), keyed("k", `[{"a":1},2,{"a":1}]`)},
-		"array, compressed": {keyed("k", `[{"a":1}]`), keyed("k", compress(t, "gzip", `[{"a":1}]`), "Content-Encoding: gzip", strict)},
+		"object":            {postWithKey("k", `{"a":1}`), postWithKey(`"k"`, `{"a":1}`)},
+		"array with ids":    {postWithKey("k", `[{"a":1},2,{"a":1}]`, idsHeader), postWithKey("k", `[{"a":1},2,{"a":1}]`)},
+		"array, compressed": {postWithKey("k", `[{"a":1}]`), postWithKey("k", compress(t, "gzip", `[{"a":1}]`), "Content-Encoding: gzip", strictHeader)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{})
-			first, want := exchange(t, addr, c.first)
+			_, addr := startServer(t, log, Options{})
+			first, want := roundTrip(t, addr, c.first)
 			stored := len(log.usages)
-			again, got := exchange(t, addr, c.again)
+			again, got := roundTrip(t, addr, c.again)
 			if got != want || again.StatusCode != first.StatusCode || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("Idempotency-Replayed") != "" ||
 				again.Header.Get("Preference-Applied") != first.Header.Get("Preference-Applied") {
-				t.Errorf("%s %s, first %s %s", again.Status, got, first.Status, want)
+				t.Errorf("repeated: %s %s, first: %s %s", again.Status, got, first.Status, want)
 			}
 			if len(log.usages) != stored || log.repeated != stored {
 				t.Errorf("stored %v, %d repeated", log.usages, log.repeated)
@@ -50,70 +50,70 @@ func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	}
 }
 
-func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
+func TestAKeyWithAnotherBodyIsRejected(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
-	exchange(t, addr, keyed("k", `{"a":1}`))
-	for _, other := range []string{keyed("k", `{"a":2}`), keyed("k", `{"a":1}`, ndjson), keyed("k", `{"a": 1}`)} {
-		a, body := exchange(t, addr, other)
+	_, addr := startServer(t, log, Options{})
+	roundTrip(t, addr, postWithKey("k", `{"a":1}`))
+	for _, other := range []string{postWithKey("k", `{"a":2}`), postWithKey("k", `{"a":1}`, ndjsonHeader), postWithKey("k", `{"a": 1}`)} {
+		a, body := roundTrip(t, addr, other)
 		if a.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body, CodeMismatch) {
 			t.Errorf("%s %s", a.Status, body)
 		}
 	}
-	if a, _ := exchange(t, addr, keyed("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
-		t.Error("another key was refused")
+	if a, _ := roundTrip(t, addr, postWithKey("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
+		t.Error("another key was rejected")
 	}
 	if len(log.usages) != 2 || log.rejected["http "+CodeMismatch] != 3 {
-		t.Errorf("stored %v, counted %v", log.usages, log.rejected)
+		t.Errorf("stored %v, rejected %v", log.usages, log.rejected)
 	}
 }
 
-func TestKeyWhoseFirstRequestIsUnderWayIsAskedToWait(t *testing.T) {
+func TestAKeyInProgressIsRejectedWithRetryAfter(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	_, addr := serve(t, log, Options{})
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	_, addr := startServer(t, log, Options{})
 	first := make(chan string)
 	go func() {
-		_, bodies := talk(t, addr, keyed("k", `{"a":1}`), 1)
+		_, bodies := sendRaw(t, addr, postWithKey("k", `{"a":1}`), 1)
 		first <- strings.Join(bodies, "")
 	}()
-	<-log.entered
-	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	<-log.appendStarted
+	a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`))
 	if a.StatusCode != http.StatusConflict || !strings.Contains(body, CodeInProgress) || a.Header.Get("Retry-After") == "" {
 		t.Errorf("%s %s", a.Status, body)
 	}
-	close(log.leave)
+	close(log.continueAppend)
 	want := <-first
-	if _, got := exchange(t, addr, keyed("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
-		t.Errorf("%s, first %s", got, want)
+	if _, got := roundTrip(t, addr, postWithKey("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
+		t.Errorf("repeated: %s, first: %s", got, want)
 	}
 }
 
-func TestOnlyWhatWasStoredIsRemembered(t *testing.T) {
+func TestOnlyStoredRequestsAreRemembered(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
-	exchange(t, addr, keyed("k", `{"a":`)) // 400
-	log.refuse = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
-	if a, body := exchange(t, addr, keyed("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
+	_, addr := startServer(t, log, Options{})
+	roundTrip(t, addr, postWithKey("k", `{"a":`)) // 400
+	log.appendErr = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
+	if a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
 		t.Errorf("%s %s", a.Status, body)
 	}
-	log.refuse = nil
-	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	log.appendErr = nil
+	a, body := roundTrip(t, addr, postWithKey("k", `{"a":1}`))
 	if a.StatusCode != http.StatusCreated || a.Header.Get("Idempotency-Replayed") != "" || len(log.usages) != 1 {
 		t.Errorf("%s %s", a.Status, body)
 	}
 }
 
-// The id is part of the interface: a client that repeats a request after this
-// collector was replaced finds both under one id.
+// The id is part of the interface: a request that is repeated after an upgrade or on another
+// host gets the same id.
 func TestDerivedIDsNeverChange(t *testing.T) {
-	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // worked out by another program
+	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // computed by another program
 	for range 2 {                                       // also after a restart
 		log := newMemoryLog()
-		_, addr := serve(t, log, Options{})
-		exchange(t, addr, keyed("key-1", "[7,{\"a\":\n1}]"))
+		_, addr := startServer(t, log, Options{})
+		roundTrip(t, addr, postWithKey("key-1", "[7,{\"a\":\n1}]"))
 		if got := log.ids[0].String(); got != want {
-			t.Errorf("id is %s", got)
+			t.Errorf("the id is %s, want %s", got, want)
 		}
 	}
 	sum := hashParts([]byte("t"), []byte("k"), []byte{0, 0, 0, 0, 0, 0, 0, 3}, []byte("{}"))
@@ -123,13 +123,13 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 	}
 }
 
-func TestKeysThatAreNoneAreRefused(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{})
+func TestInvalidKeysAreRejected(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{})
 	for key, status := range map[string]int{
 		"": 400, `""`: 400, "a b": 400, "\xc3\xa9": 400, strings.Repeat("x", 256): 400, "a\r\nIdempotency-Key: a": 400,
 		strings.Repeat("x", 255): 201, `"` + strings.Repeat("y", 255) + `"`: 201, `"`: 201, "!~": 201,
 	} {
-		if a, body := exchange(t, addr, keyed(key, `{}`)); a.StatusCode != status {
+		if a, body := roundTrip(t, addr, postWithKey(key, `{}`)); a.StatusCode != status {
 			t.Errorf("%q: %s %s", key, a.Status, body)
 		}
 	}
@@ -141,7 +141,7 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 	w.now = func() time.Duration { return now }
 	store := func(n byte) claim {
 		c, _ := w.claim(digest{n}, digest{}, preferences{})
-		if c == claimed {
+		if c == claimNew {
 			w.settle(digest{n}, true)
 		}
 		return c
@@ -150,32 +150,32 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		store(n)
 		now += time.Second
 	}
-	if len(w.places) != 3 || len(w.ring) != 3 {
-		t.Errorf("%d places of 3", len(w.places))
+	if len(w.latest) != 3 || len(w.ring) != 3 {
+		t.Errorf("%d keys, want 3", len(w.latest))
 	}
-	if store(4) != repeated || store(0) != claimed { // the oldest made room
-		t.Error("not the oldest was forgotten")
+	if store(4) != claimRepeated || store(0) != claimNew { // the oldest ones are forgotten
+		t.Error("another request than the oldest was forgotten")
 	}
 	now += time.Minute - 3*time.Second
-	if store(0) != repeated || store(4) != repeated {
-		t.Error("forgotten too soon")
+	if store(0) != claimRepeated || store(4) != claimRepeated {
+		t.Error("a request was forgotten before its age")
 	}
 	now += 2 * time.Second
-	if store(4) != claimed {
-		t.Error("remembered for too long")
+	if store(4) != claimNew {
+		t.Error("a request was remembered beyond its age")
 	}
-	// Claims that come to nothing leave nothing behind.
+	// Claims without a stored request use no memory afterwards.
 	for n := range byte(100) {
 		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
 		w.settle(digest{n, 1}, false)
 	}
-	if len(w.places) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
-		t.Errorf("%d places of %d, %d under way", len(w.places), len(w.ring), len(w.underWay))
+	if len(w.latest) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
+		t.Errorf("%d keys, %d requests, %d under way", len(w.latest), len(w.ring), len(w.underWay))
 	}
 	now += time.Minute
 	store(9)
-	if len(w.places) != 1 || len(w.ring) != 1 {
-		t.Errorf("%d places of %d are left of a busier time", len(w.places), len(w.ring))
+	if len(w.latest) != 1 || len(w.ring) != 1 {
+		t.Errorf("after all expired: %d keys, %d requests, want 1", len(w.latest), len(w.ring))
 	}
 }
 
@@ -185,20 +185,20 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	for range 3 {
-		exchange(t, addr, keyed("k", `[{"a":1},{"a":2},3]`))
+		roundTrip(t, addr, postWithKey("k", `[{"a":1},{"a":2},3]`))
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 9 || g.Accepted != 6 || g.Appended != 2 || g.Repeated != 4 || g.Rejected[usage.CodeNotAnObject] != 3 || g.Waiting != 0 {
-		t.Errorf("%+v", g)
+		t.Errorf("ledger %+v", g)
 	}
 	if err := log.Seal(context.Background()); err != nil {
 		t.Error(err)
 	}
 }
 
-// What the log rejects is counted by the log alone.
+// Only the log counts the usages that it rejects.
 func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	log, err := wal.Open(t.TempDir(), wal.Options{})
 	if err != nil {
@@ -206,13 +206,13 @@ func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
 	}
 	defer log.Close()
 	h := newServer(t, log, Options{})
-	client := strings.Repeat("x", 256) // a longer name than a record holds, which package auth rules out
-	answers := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
-	if n := strings.Count(answers, "HTTP/1.1 500 "); n != 2 || strings.Count(answers, `"code":"internal"`) != 2 {
-		t.Errorf("%s", answers)
+	client := strings.Repeat("x", 256) // longer than a record allows, which package auth prevents
+	responses := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
+	if n := strings.Count(responses, "HTTP/1.1 500 "); n != 2 || strings.Count(responses, `"code":"internal"`) != 2 {
+		t.Errorf("want two responses 500 with the code internal: %s", responses)
 	}
 	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 4 || g.Accepted != 0 || g.Rejected[wal.ReasonUnstorable] != 3 || g.Rejected[usage.CodeNotAnObject] != 1 {
-		t.Errorf("%+v", g)
+		t.Errorf("ledger %+v", g)
 	}
 }

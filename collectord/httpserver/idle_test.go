@@ -10,33 +10,33 @@ import (
 	"time"
 )
 
-// visitor is a raw connection to a server.
-type visitor struct {
+// rawClient is a connection to a server, without an HTTP client.
+type rawClient struct {
 	t *testing.T
 	net.Conn
 	r *bufio.Reader
 }
 
-func visit(t *testing.T, addr string) *visitor {
+func dialRaw(t *testing.T, addr string) *rawClient {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(testLimit))
-	return &visitor{t, c, bufio.NewReader(c)}
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
+	return &rawClient{t, c, bufio.NewReader(c)}
 }
 
-func (v *visitor) send(s string) {
+func (v *rawClient) send(s string) {
 	v.t.Helper()
 	if _, err := io.WriteString(v, s); err != nil {
 		v.t.Fatal(err)
 	}
 }
 
-// answer returns the next answer's status and body, or 0 once it is closed.
-func (v *visitor) answer() (status int, body string) {
+// readResponse returns the next response's status and body, or 0 if the connection is closed.
+func (v *rawClient) readResponse() (status int, body string) {
 	v.t.Helper()
 	resp, err := http.ReadResponse(v.r, nil)
 	if err != nil {
@@ -52,38 +52,38 @@ func (v *visitor) answer() (status int, body string) {
 
 func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	h, addr := serve(t, newMemoryLog(), Options{Limits: unlimited(Limits{MaxConnections: 3})})
-	var held []*visitor
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{MaxConnections: 3})})
+	var held []*rawClient
 	for range 3 {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		if status, body := v.answer(); status != http.StatusCreated {
+		if status, body := v.readResponse(); status != http.StatusCreated {
 			t.Fatal(status, body)
 		}
 		held = append(held, v)
 	}
-	waitFor(t, func() bool { // all are idle, as the server sees it
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
+	waitFor(t, func() bool { // the server sees all as idle
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
 		n := 0
-		for c := range h.open.open {
+		for c := range h.conns.open {
 			if c.idleSince.Load() != 0 {
 				n++
 			}
 		}
 		return n == 3
 	})
-	held[0].send("POST /api/usages HTTP/1.1\r\n") // busy; the other two are idle
-	// idle has the connections that are idle be so since a time.
+	held[0].send("POST /api/usages HTTP/1.1\r\n") // this one is busy, the other two are idle
+	// idle sets the time since which idle connections are idle, once there are want of them.
 	idle := func(want int, since time.Time) {
 		t.Helper()
 		waitFor(t, func() bool {
-			h.open.mu.Lock()
-			defer h.open.mu.Unlock()
+			h.conns.mu.Lock()
+			defer h.conns.mu.Unlock()
 			n := 0
-			for c := range h.open.open {
-				at := h.open.deadline(since)
-				c.since = at // also of the busy one, which came first
+			for c := range h.conns.open {
+				at := h.conns.deadline(since)
+				c.queuedSince = at // also of the busy one, which is the first in the queue
 				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
 					n++
 				}
@@ -91,78 +91,77 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			return n == want
 		})
 	}
-	idle(2, time.Now().Add(-idleAfter))
+	idle(2, time.Now().Add(-clientMinIdle))
 	for i := range 2 {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		if status, body := v.answer(); status != http.StatusCreated {
-			t.Errorf("newcomer %d: %d %s", i, status, body)
+		if status, body := v.readResponse(); status != http.StatusCreated {
+			t.Errorf("new connection %d: %d %s", i, status, body)
 		}
 	}
 	for i := 1; i < 3; i++ {
-		if status, body := held[i].answer(); status != 0 {
-			t.Errorf("idle connection %d was answered %d %s", i, status, body)
+		if status, body := held[i].readResponse(); status != 0 {
+			t.Errorf("idle connection %d: %d %s, want no response", i, status, body)
 		}
 	}
-	idle(2, time.Now().Add(time.Hour)) // for less than idleAfter, however slow the machine is
-	v := visit(t, addr)
+	idle(2, time.Now().Add(time.Hour)) // for less than clientMinIdle, however slow the machine is
+	v := dialRaw(t, addr)
 	v.send(post(`{"a":1}`))
-	if status, body := v.answer(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
-		t.Errorf("beyond: %d %s", status, body)
+	if status, body := v.readResponse(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
+		t.Errorf("beyond the limit: %d %s", status, body)
 	}
 	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
-	if status, body := held[0].answer(); status != http.StatusCreated {
+	if status, body := held[0].readResponse(); status != http.StatusCreated {
 		t.Errorf("the busy one: %d %s", status, body)
 	}
-	waitFor(t, func() bool { return h.Connections() <= 3 }) // those that made room count until they are closed
+	waitFor(t, func() bool { return h.Connections() <= 3 }) // ending connections count until they are closed
 }
 
-// What has arrived on a connection means that it is idle no more, even if the
-// server has not read it yet.
-func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
+// A connection with arrived bytes is not idle, even if the server has not read them.
+func TestArrivedBytesAreSeenBeforeTheyAreRead(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	v := visit(t, ln.Addr().String())
+	v := dialRaw(t, ln.Addr().String())
 	c, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if unread(c) {
-		t.Error("nothing was sent")
+	if hasUnread(c) {
+		t.Error("unread bytes before any was sent")
 	}
 	v.send("x")
-	waitFor(t, func() bool { return unread(c) })
+	waitFor(t, func() bool { return hasUnread(c) })
 }
 
-// A client that sends its request along with the connection is told, not reset.
-func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
+// A client that sends its request at once receives the response, and no reset.
+func TestAConnectionTurnedAwayGetsAResponse(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: unlimited(Limits{MaxConnections: 1})})
-	_, release := busy(t, log, addr, 1)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{MaxConnections: 1})})
+	_, release := occupyConnections(t, log, addr, 1)
 	defer release()
 	request := post(`{"a":"` + strings.Repeat("x", 30<<10) + `"}`)
-	heard := 0
+	responses := 0
 	for i := range 200 {
 		began := time.Now()
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, request)
-		status, body := v.answer()
+		status, body := v.readResponse()
 		v.Close()
-		if time.Since(began) >= leaveWithin { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // the server reads for no longer
 			continue
 		}
 		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 			t.Fatalf("client %d: %v, %d %s", i, err, status, body)
 		}
-		heard++
+		responses++
 	}
-	if heard == 0 {
+	if responses == 0 {
 		t.Error("the machine is too slow for this test")
 	}
-	waitFor(t, func() bool { return h.open.leaving.Load() == 0 })
+	waitFor(t, func() bool { return h.conns.turningAway.Load() == 0 })
 }

@@ -42,8 +42,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// arrival returns how long n bytes of a body may take.
-func (l *Limits) arrival(n int) time.Duration {
+// maxBodyTime returns how long n bytes of a body may take.
+func (l *Limits) maxBodyTime(n int) time.Duration {
 	return l.BodyGrace + time.Duration(n)*time.Second/time.Duration(l.BodyRate)
 }
 
@@ -53,35 +53,35 @@ func (l *Limits) arrival(n int) time.Duration {
 func (h *Server) SetLimits(l Limits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
-	h.open.wakeListeners()
+	h.conns.wakeListeners()
 	h.rates.SetOverall(l.Rate, l.Burst, time.Now())
 }
 
-// spare returns how many of MaxDescriptors are reserved for connections that make room,
-// linger, or are turned away.
-func (l *Limits) spare() int {
-	return min(maxLeaving+64, l.MaxDescriptors/4)
+// reservedDescriptors returns how many of MaxDescriptors are reserved for connections that
+// make room, linger, or are turned away.
+func (l *Limits) reservedDescriptors() int {
+	return min(maxTurnAways+64, l.MaxDescriptors/4)
 }
 
-// connections returns how many connections may be open, beside those that are closing.
-func (l *Limits) connections() int { return min(l.MaxConnections, l.bearable()) }
+// maxOpen returns how many connections may be open, beside those that are closing.
+func (l *Limits) maxOpen() int { return min(l.MaxConnections, l.maxWithDescriptors()) }
 
-// secure returns how many connections may be over TLS.
-func (l *Limits) secure() int { return min(l.MaxTLSConnections, l.connections()) }
+// maxSecure returns how many connections may be over TLS.
+func (l *Limits) maxSecure() int { return min(l.MaxTLSConnections, l.maxOpen()) }
 
-// bearable returns for how many open connections there are descriptors.
-func (l *Limits) bearable() int {
+// maxWithDescriptors returns for how many open connections there are descriptors.
+func (l *Limits) maxWithDescriptors() int {
 	if l.MaxDescriptors == 0 {
 		return math.MaxInt
 	}
-	return max(1, l.MaxDescriptors-l.spare())
+	return max(1, l.MaxDescriptors-l.reservedDescriptors())
 }
 
-// leaving returns how many connections that are turned away may stay open for their
+// maxTurningAway returns how many connections that are turned away may stay open for their
 // answer.
-func (l *Limits) leaving() int32 {
+func (l *Limits) maxTurningAway() int32 {
 	if l.MaxDescriptors == 0 {
-		return maxLeaving
+		return maxTurnAways
 	}
-	return int32(min(maxLeaving, l.spare()/2))
+	return int32(min(maxTurnAways, l.reservedDescriptors()/2))
 }

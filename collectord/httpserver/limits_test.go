@@ -15,15 +15,15 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 	const brief = 100 * time.Millisecond
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
 	for name, c := range map[string]struct {
-		limits  Limits
-		before  string // sent and answered first
-		send    string
-		dribble string // sent again and again after it
-		status  int    // of the answer, or 0 for none
-		counted string // reason in the ledger, which knows of bodies that have begun
+		limits       Limits
+		before       string // sent and answered first
+		send         string
+		dribble      string // sent repeatedly afterwards
+		status       int    // of the response, or 0 for none
+		wantRejected string // reason in the ledger, which counts requests whose body has begun
 	}{
-		"says nothing at all": {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
-		"dribbles a header":   {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
+		"is silent":         {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
+		"dribbles a header": {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
 		"dribbles a later header": {
 			Limits{HeaderTimeout: brief},
 			post("{}"), "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, "",
@@ -38,17 +38,17 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			first := c.limits
-			if c.before != "" { // the first request has no limit to miss
+			if c.before != "" { // the limits do not apply to the first request
 				first = Limits{IdleTimeout: c.limits.IdleTimeout}
 			}
-			h, addr := serve(t, log, Options{Limits: unlimited(first)})
-			v := visit(t, addr)
+			h, addr := startServer(t, log, Options{Limits: withoutDeadlines(first)})
+			v := dialRaw(t, addr)
 			if c.before != "" {
 				v.send(c.before)
-				if status, body := v.answer(); status != http.StatusCreated {
+				if status, body := v.readResponse(); status != http.StatusCreated {
 					t.Fatal(status, body)
 				}
-				h.SetLimits(unlimited(c.limits))
+				h.SetLimits(withoutDeadlines(c.limits))
 			}
 			v.send(c.send)
 			if c.dribble != "" {
@@ -62,21 +62,21 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 					}
 				}()
 			}
-			if status, body := v.answer(); status != c.status {
-				t.Errorf("answered %d %s", status, body)
+			if status, body := v.readResponse(); status != c.status {
+				t.Errorf("got %d %s, want %d", status, body, c.status)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			log.mu.Lock()
 			defer log.mu.Unlock()
-			if c.counted != "" && log.rejected["http "+c.counted] != 1 || c.counted == "" && len(log.rejected) > 0 {
-				t.Errorf("counted %v", log.rejected)
+			if c.wantRejected != "" && log.rejected["http "+c.wantRejected] != 1 || c.wantRejected == "" && len(log.rejected) > 0 {
+				t.Errorf("rejected %v, want %q", log.rejected, c.wantRejected)
 			}
 		})
 	}
 }
 
-// A body that comes as fast as it must takes as long as it needs.
-func TestABodyAtTheRateIsTaken(t *testing.T) {
+// A body that arrives at the minimum rate may take as long as it needs.
+func TestABodyAtTheMinimumRateIsAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := Limits{}.withDefaults()
 		_, ln := serveInMemory(t, newMemoryLog(), Options{})
@@ -99,19 +99,19 @@ func TestABodyAtTheRateIsTaken(t *testing.T) {
 	})
 }
 
-func TestWhoDoesNotTakeAnswersIsCutOff(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
-	v := visit(t, addr)
-	// It must hold some segments of the loopback's 64 KiB: with less the kernel drops what
-	// comes, acknowledgements included, and both ends wait ever longer before they repeat it.
+func TestAClientThatReadsNoResponsesIsDisconnected(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
+	v := dialRaw(t, addr)
+	// The buffer must hold some of the loopback's segments of 64 KiB. With less, the kernel
+	// drops packets, also acknowledgements, and both ends retransmit ever more slowly.
 	if err := v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10); err != nil {
 		t.Fatal(err)
 	}
 	request := []byte(strings.Repeat("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1000))
 	for {
-		if _, err := v.Write(request); err != nil { // closed, as both directions are full
+		if _, err := v.Write(request); err != nil { // the server closed it, since both directions are full
 			if isTimeout(err) {
-				t.Error("is served for ever without taking answers")
+				t.Error("the server does not close the connection of a client that reads no responses")
 			}
 			break
 		}

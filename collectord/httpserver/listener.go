@@ -59,7 +59,7 @@ func (l *listener) close() {
 // Serve adopts ln and answers on it until StopListening or Shutdown, which close it. An
 // error of ln ends it earlier.
 func (h *Server) Serve(ln net.Listener) error {
-	prepare(ln)
+	setSocketOptions(ln)
 	addr := ln.Addr()
 	ln, err := adopt(ln)
 	if _, sockets := ln.(*socketListener); err == nil && sockets {
@@ -81,12 +81,12 @@ func (h *Server) Serve(ln net.Listener) error {
 func (h *Server) accept(ln *listener) error {
 	failing := false
 	for {
-		if !h.open.awaitDescriptor(&ln.closed) {
+		if !h.conns.awaitDescriptor(&ln.closed) {
 			return nil
 		}
 		c, err := ln.Accept()
 		switch {
-		case isPassing(err):
+		case isTemporary(err):
 			failing = true
 			h.opts.Logger.Error("can't accept connections: the kernel or the process lacks what the error names (if it is open files, raise LimitNOFILE=)", "trouble", "accept", "address", ln.Addr(), "error", err)
 			<-time.After(acceptPause)
@@ -100,13 +100,13 @@ func (h *Server) accept(ln *listener) error {
 			failing = false
 			h.opts.Logger.Info("connections are accepted again", "trouble", "accept", "address", ln.Addr())
 		}
-		if added := h.open.add(c); added != nil {
+		if added := h.conns.add(c); added != nil {
 			h.dispatch(added)
 			continue
 		}
 		h.statuses[http.StatusServiceUnavailable].Add(1)
-		h.open.room.away.Add(1)
-		h.open.turnAway(c, h.policy.Load().Handshake(isLocal(c)), h.rawResponse(noRoom()))
+		h.conns.room.turnedAway.Add(1)
+		h.conns.turnAway(c, h.policy.Load().Handshake(isLocal(c)), h.rawResponse(tooManyConnectionsProblem()))
 	}
 }
 
@@ -114,8 +114,8 @@ func (h *Server) accept(ln *listener) error {
 // of descriptors.
 const acceptPause = 100 * time.Millisecond
 
-// isPassing reports whether accept(2) may succeed again without a change here.
-func isPassing(err error) bool {
+// isTemporary reports whether accept(2) may succeed again without a change here.
+func isTemporary(err error) bool {
 	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
 		if errors.Is(err, passing) {
 			return true
@@ -129,21 +129,21 @@ func isPassing(err error) bool {
 // that client. The buffers count as the cgroup's memory, so only a large answer, which
 // counts as in flight, gets a larger one.
 const (
-	answerBuffer      = 4 << 10
-	largeAnswerBuffer = 64 << 10
+	sendBufferBytes      = 4 << 10
+	largeSendBufferBytes = 64 << 10
 )
 
-// setAnswerBuffer sets the send buffer of a socket, or of a listener whose connections
+// setSendBuffer sets the send buffer of a socket, or of a listener whose connections
 // inherit it.
-func setAnswerBuffer(fd uintptr, size int) {
+func setSendBuffer(fd uintptr, size int) {
 	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) // on failure the kernel's default applies
 }
 
-// bufferAnswer sets the send buffer of a connection that no loop drives.
-func (c *conn) bufferAnswer(size int) {
+// setSendBuffer sets the send buffer of a connection that no loop drives.
+func (c *conn) setSendBuffer(size int) {
 	if sc, ok := c.raw.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { setAnswerBuffer(fd, size) })
+			_ = raw.Control(func(fd uintptr) { setSendBuffer(fd, size) })
 		}
 	}
 }
@@ -152,19 +152,19 @@ func (c *conn) bufferAnswer(size int) {
 // nothing.
 const deferAcceptSeconds = 1
 
-// prepare sets socket options that connections inherit on Linux: the send buffer,
+// setSocketOptions sets socket options that connections inherit on Linux: the send buffer,
 // TCP_NODELAY, and TCP_DEFER_ACCEPT. With the last, a connection is accepted with its
 // first bytes, which saves a second wake-up. A silent connection is accepted after
 // deferAcceptSeconds, and only then takes a place of MaxConnections and has its
 // HeaderTimeout. A failure leaves the kernel's defaults.
-func prepare(ln net.Listener) {
+func setSocketOptions(ln net.Listener) {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {
 		return
 	}
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			setAnswerBuffer(fd, answerBuffer)
+			setSendBuffer(fd, sendBufferBytes)
 			// unix sockets have neither option
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)
@@ -174,51 +174,52 @@ func prepare(ln net.Listener) {
 
 // Limits of connections that are turned away: their number, time and unread bytes.
 const (
-	maxLeaving  = 64
-	leaveWithin = 500 * time.Millisecond // the limit in the table at the type state
-	leaveUnread = 64 << 10
+	maxTurnAways  = 64
+	turnAwayTime  = 500 * time.Millisecond // the limit in the table at the type state
+	turnAwayBytes = 64 << 10
 )
 
 // turnAway answers a connection for which there is no place, and closes it. It does not
-// block. With a config it speaks TLS.
+// block. With a config it uses TLS.
 //
 // The answer follows the first byte of the request, because some clients take an earlier
 // one for an error. The connection is closed after the client has closed it, because
-// closing it with unread bytes resets it, and the answer may be lost. When leave reports
-// false, the answer is written without waiting, and over TLS not at all.
+// closing it with unread bytes resets it, and the answer may be lost. When beginTurnAway
+// reports false, the answer is written without waiting, and over TLS not at all.
 func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
-	if !s.leave() {
+	if !s.beginTurnAway() {
 		if config == nil {
-			writeAtOnce(c, answer)
+			writeNow(c, answer)
 		}
 		_ = c.Close()
 		return
 	}
 	go func() {
-		defer s.left(c)
-		if c.SetDeadline(time.Now().Add(leaveWithin)) != nil {
+		defer s.endTurnAway(c)
+		if c.SetDeadline(time.Now().Add(turnAwayTime)) != nil {
 			return
 		}
-		talk := c
+		stream := c
 		if config != nil {
-			talk = tls.Server(&handshakeLimit{Conn: c, left: maxHandshake + leaveUnread}, config)
+			stream = tls.Server(&handshakeLimit{Conn: c, bytesLeft: maxHandshake + turnAwayBytes}, config)
 		}
-		switch _, err := io.CopyN(io.Discard, talk, 1); {
+		switch _, err := io.CopyN(io.Discard, stream, 1); {
 		case err == nil:
-			_, _ = talk.Write(answer) // the client may be gone
+			_, _ = stream.Write(answer) // the client may be gone
 		case config == nil:
-			writeAtOnce(c, answer) // the time is over
+			writeNow(c, answer) // the time is over
 		default:
 			return // a TLS client would not understand plain text
 		}
-		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-			_, _ = io.CopyN(io.Discard, c, leaveUnread)
+		if half, ok := stream.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, c, turnAwayBytes)
 		}
 	}()
 }
 
-// noRoom returns the problem for a connection that is turned away or cut off.
-func noRoom() *problem {
+// tooManyConnectionsProblem returns the problem for a connection that is turned away or cut
+// off.
+func tooManyConnectionsProblem() *problem {
 	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections, http.max_tls_connections); nothing was stored")
 	p.close = true
 	return p
@@ -227,16 +228,16 @@ func noRoom() *problem {
 // rawResponse returns a complete answer for a connection without a conn.
 func (h *Server) rawResponse(p *problem) []byte {
 	none := http1.New(0)
-	a, body := p.answer(h.opts.ProblemBase)
+	a, body := p.response(h.opts.ProblemBase)
 	a.Close, a.Length = true, len(body)
-	return append(none.AppendAnswer(nil, &a), body...)
+	return append(none.AppendResponse(nil, &a), body...)
 }
 
-// writeAtOnce writes as much as the kernel accepts without blocking, which is all of a
+// writeNow writes as much as the kernel accepts without blocking, which is all of a
 // first answer. A connection without a descriptor gets nothing.
-func writeAtOnce(c net.Conn, b []byte) {
+func writeNow(c net.Conn, b []byte) {
 	if s, ok := c.(*socket); ok {
-		if _, err := s.atOnce(syscall.Write, b); !errors.Is(err, syscall.EAGAIN) {
+		if _, err := s.tryNow(syscall.Write, b); !errors.Is(err, syscall.EAGAIN) {
 			return // the runtime's poller need not register the socket
 		}
 	}

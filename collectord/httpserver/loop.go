@@ -17,45 +17,45 @@ import (
 // blocks on none of them. It continues a connection once its socket is ready, its commit
 // has ended, a worker has finished its step, or its deadline has passed.
 //
-//	sockets ready -> event    -> drive: read, next, write, AppendTo
-//	commits ended -> outcomes -> drive
-//	posted        -> look     -> drive
+//	sockets ready -> handleEvent     -> drive: read, next, write, AppendTo
+//	commits ended -> resumeCommitted -> drive
+//	posted        -> resumePosted    -> drive
 //
 // Each of these lines is a turn. A round of turns signals the log to commit what it has
 // appended. No other connection proceeds during a turn, so a turn is short: slow work
 // goes to workers, and the answers of a large commit take several turns.
 type loop struct {
-	server *Server
-	poller *epoll.Poller
-	waiter *wal.Waiter
-	load   atomic.Int64  // connections that it drives or has accepted to drive
-	woken  chan struct{} // wakes rest
-	ended  chan struct{} // closed once the loop has ended
+	server    *Server
+	poller    *epoll.Poller
+	waiter    *wal.Waiter
+	connCount atomic.Int64  // connections that it drives or has accepted to drive
+	woken     chan struct{} // wakes rest
+	ended     chan struct{} // closed once the loop has ended
 
-	starving atomic.Bool  // a connection waits for memory
-	began    atomic.Int64 // when the turn began, by connections.deadline; 0: the loop waits
+	memoryShort atomic.Bool  // a connection waits for memory
+	turnStart   atomic.Int64 // when the turn began, by connections.deadline; 0: the loop waits
 
-	mu     sync.Mutex // guards the fields below
-	posted []*conn    // connections whose driven.posted is set
-	over   bool       // the loop ends after its last connection
-	gone   bool       // the loop has ended
+	mu        sync.Mutex // guards the fields below
+	posted    []*conn    // connections whose loopState.posted is set
+	shouldEnd bool       // the loop ends after its last connection
+	hasEnded  bool       // the loop has ended
 
 	// Only the loop's goroutine uses the fields below.
-	conns    []*conn       // indexed by descriptor
-	taken    []*conn       // former value of posted, being looked at
-	looked   int           // how many of taken were looked at
-	awaited  []awaited     // in the order of their commits
-	outcomes []wal.Outcome // outcomes being handled
-	handled  int           // how many of outcomes are handled
-	answered int           // how many connections of the current outcome were answered
-	spare    [][]*conn     // unused slices for awaited
-	now      time.Time     // start of the turn
-	appended bool          // usages were appended and not yet committed
+	conns       []*conn       // indexed by descriptor
+	resuming    []*conn       // former value of posted, being resumed
+	resumed     int           // how many of resuming were resumed
+	commitWaits []commitWait  // in the order of their commits
+	outcomes    []wal.Outcome // outcomes being handled
+	handled     int           // how many of outcomes are handled
+	answered    int           // how many connections of the current outcome were answered
+	spareLists  [][]*conn     // unused slices for commitWaits
+	now         time.Time     // start of the turn
+	mustCommit  bool          // usages were appended and not yet committed
 	buffers
 }
 
-// awaited is the connections that continue when a commit ends.
-type awaited struct {
+// commitWait is the connections that continue when a commit ends.
+type commitWait struct {
 	commit uint64
 	conns  []*conn
 }
@@ -63,10 +63,10 @@ type awaited struct {
 const (
 	// Max number of ready sockets, and of answers after commits, in a turn. Such a turn
 	// takes some hundred microseconds.
-	turnEvents  = 64
-	turnAnswers = 128
+	maxTurnEvents    = 64
+	maxTurnResponses = 128
 	// Max number of turns of each kind in a round.
-	roundTurns = 8
+	maxRoundTurns = 8
 
 	// restTime is how long a loop rests during a commit. What it would read in that time
 	// can't be stored sooner, and waking up for each request took a third of its time.
@@ -74,13 +74,13 @@ const (
 	restTime = 250 * time.Microsecond
 )
 
-func newLoop(h *Server, budget int) (*loop, error) {
-	p, err := epoll.New(turnEvents)
+func newLoop(h *Server, budgetBytes int) (*loop, error) {
+	p, err := epoll.New(maxTurnEvents)
 	if err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
 	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), ended: make(chan struct{})}
-	l.init(h.opts.MaxHeader, budget)
+	l.init(h.opts.MaxHeader, budgetBytes)
 	l.waiter = wal.NewWaiter(l.wake)
 	return l, nil
 }
@@ -93,45 +93,45 @@ func (l *loop) run() {
 	for more, idle := true, false; ; {
 		switch {
 		case idle:
-			l.began.Store(0)
+			l.turnStart.Store(0)
 			if err := l.poller.Wait(); err != nil {
 				l.fail(err)
 				return
 			}
-		case !more && len(l.awaited) > 0:
-			l.began.Store(0)
+		case !more && len(l.commitWaits) > 0:
+			l.turnStart.Store(0)
 			l.rest(timer)
 		}
 		var failed error
-		ready, moreReady := l.turns(turnEvents, func() (n int) { n, failed = l.poller.Poll(l.event); return n })
+		ready, moreReady := l.turns(maxTurnEvents, func() (n int) { n, failed = l.poller.Poll(l.handleEvent); return n })
 		if failed != nil {
 			l.fail(failed)
 			return
 		}
 		l.commit() // the answers of the previous commit are sent during this one
-		answered, moreOutcomes := l.turns(turnAnswers, l.takeOutcomes)
-		looked, morePosted := l.turns(turnAnswers, l.takePosted)
+		answered, moreOutcomes := l.turns(maxTurnResponses, l.resumeCommitted)
+		resumed, morePosted := l.turns(maxTurnResponses, l.resumePosted)
 		l.commit()
-		if l.isOver() {
+		if l.isDone() {
 			_ = l.poller.Close() // the poller is not used any more
 			return
 		}
-		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+looked == 0
+		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+resumed == 0
 	}
 }
 
-// turns repeats a turn while it does its max of work, up to roundTurns times. It returns
+// turns repeats a turn while it does its max of work, up to maxRoundTurns times. It returns
 // how much was done, and whether more may be left.
-func (l *loop) turns(most int, turn func() int) (done int, more bool) {
-	for range roundTurns {
+func (l *loop) turns(limit int, turn func() int) (done int, more bool) {
+	for range maxRoundTurns {
 		began := time.Now()
 		l.now = began
-		l.began.Store(l.server.open.deadline(began))
+		l.turnStart.Store(l.server.conns.deadline(began))
 		n := turn()
 		if done += n; n > 0 {
 			l.server.turns.ObserveTime(time.Since(began))
 		}
-		if n < most {
+		if n < limit {
 			return done, false
 		}
 	}
@@ -139,7 +139,7 @@ func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 }
 
 func (l *loop) fail(err error) {
-	l.began.Store(1) // so that Alive reports an error from now on
+	l.turnStart.Store(1) // so that Alive reports an error from now on
 	l.server.opts.Logger.Error("the event loop can't wait for its connections, and serves them no more: restart collectord", "trouble", "event_loop", "error", err)
 }
 
@@ -163,14 +163,14 @@ func (l *loop) wake() {
 
 // commit signals the log to commit what was appended.
 func (l *loop) commit() {
-	if l.appended {
-		l.appended = false
+	if l.mustCommit {
+		l.mustCommit = false
 		l.server.log.Commit()
 	}
 }
 
-// event continues a connection whose socket is ready.
-func (l *loop) event(e epoll.Event) {
+// handleEvent continues a connection whose socket is ready.
+func (l *loop) handleEvent(e epoll.Event) {
 	if e.FD >= len(l.conns) || l.conns[e.FD] == nil {
 		return // the connection was closed in this turn
 	}
@@ -178,59 +178,59 @@ func (l *loop) event(e epoll.Event) {
 	c.readable = c.readable || e.Readable
 	c.hungUp = c.hungUp || e.HungUp
 	switch {
-	case c.waits == stepRead && c.readable, c.waits == stepWrite && e.Writable:
+	case c.waitingFor == stepRead && c.readable, c.waitingFor == stepWrite && e.Writable:
 		l.drive(c)
-	case c.waits == stepEnd && c.readable:
+	case c.waitingFor == stepEnd && c.readable:
 		l.discard(c)
 	}
 }
 
-// await registers a connection to continue when a commit ends.
-func (l *loop) await(c *conn, commit uint64) {
-	n := len(l.awaited)
-	if n == 0 || l.awaited[n-1].commit != commit {
-		a := awaited{commit: commit}
-		if last := len(l.spare) - 1; last >= 0 {
-			a.conns, l.spare = l.spare[last], l.spare[:last]
+// awaitCommit registers a connection to continue when a commit ends.
+func (l *loop) awaitCommit(c *conn, commit uint64) {
+	n := len(l.commitWaits)
+	if n == 0 || l.commitWaits[n-1].commit != commit {
+		a := commitWait{commit: commit}
+		if last := len(l.spareLists) - 1; last >= 0 {
+			a.conns, l.spareLists = l.spareLists[last], l.spareLists[:last]
 		}
-		l.awaited = append(l.awaited, a)
+		l.commitWaits = append(l.commitWaits, a)
 		n++
 	}
-	l.awaited[n-1].conns = append(l.awaited[n-1].conns, c)
-	l.appended = true
+	l.commitWaits[n-1].conns = append(l.commitWaits[n-1].conns, c)
+	l.mustCommit = true
 }
 
-// takeOutcomes continues up to turnAnswers connections whose commits have ended, and
+// resumeCommitted continues up to maxTurnResponses connections whose commits have ended, and
 // returns their number.
-func (l *loop) takeOutcomes() (n int) {
+func (l *loop) resumeCommitted() (n int) {
 	if l.handled == len(l.outcomes) {
 		l.outcomes, l.handled = l.waiter.Outcomes(l.outcomes), 0
 	}
-	for l.handled < len(l.outcomes) && n < turnAnswers {
+	for l.handled < len(l.outcomes) && n < maxTurnResponses {
 		o := l.outcomes[l.handled]
-		at := slices.IndexFunc(l.awaited, func(a awaited) bool { return a.commit == o.Commit })
+		at := slices.IndexFunc(l.commitWaits, func(a commitWait) bool { return a.commit == o.Commit })
 		if at < 0 { // no connection waits for it
 			l.handled++
 			continue
 		}
-		conns := l.awaited[at].conns
-		for ; l.answered < len(conns) && n < turnAnswers; n++ {
+		conns := l.commitWaits[at].conns
+		for ; l.answered < len(conns) && n < maxTurnResponses; n++ {
 			c := conns[l.answered]
 			l.answered++
 			l.stored(c, o.Err)
 		}
 		if l.answered == len(conns) {
 			l.handled, l.answered = l.handled+1, 0
-			l.awaited = slices.Delete(l.awaited, at, at+1)
+			l.commitWaits = slices.Delete(l.commitWaits, at, at+1)
 			clear(conns)
-			l.spare = append(l.spare, conns[:0])
+			l.spareLists = append(l.spareLists, conns[:0])
 		}
 	}
 	return n
 }
 
 // post makes the loop look at a connection. It is safe for concurrent use.
-func (l *loop) post(c *conn, why reason) {
+func (l *loop) post(c *conn, why postReason) {
 	l.mu.Lock()
 	first := len(l.posted) == 0
 	if c.posted == 0 {
@@ -243,61 +243,61 @@ func (l *loop) post(c *conn, why reason) {
 	}
 }
 
-// takePosted looks at up to turnAnswers posted connections, and at those that wait for
+// resumePosted looks at up to maxTurnResponses posted connections, and at those that wait for
 // memory. It returns the number of posted ones.
-func (l *loop) takePosted() (n int) {
+func (l *loop) resumePosted() (n int) {
 	l.mu.Lock()
-	if l.looked == len(l.taken) {
-		clear(l.taken)
-		l.taken, l.posted, l.looked = l.posted, l.taken[:0], 0
+	if l.resumed == len(l.resuming) {
+		clear(l.resuming)
+		l.resuming, l.posted, l.resumed = l.posted, l.resuming[:0], 0
 	}
 	l.mu.Unlock()
-	for ; l.looked < len(l.taken) && n < turnAnswers; n++ {
-		c := l.taken[l.looked]
-		l.looked++
+	for ; l.resumed < len(l.resuming) && n < maxTurnResponses; n++ {
+		c := l.resuming[l.resumed]
+		l.resumed++
 		l.mu.Lock()
 		why := c.posted
 		c.posted = 0
 		l.mu.Unlock()
 		if !c.closed {
-			l.look(c, why)
+			l.resume(c, why)
 		}
 	}
-	l.feed()
+	l.resumeMemoryWaiters()
 	return n
 }
 
-// isOver reports whether the loop ends. From then on it accepts no connection.
-func (l *loop) isOver() bool {
+// isDone reports whether the loop ends. From then on it accepts no connection.
+func (l *loop) isDone() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.gone = l.over && l.load.Load() == 0
-	return l.gone
+	l.hasEnded = l.shouldEnd && l.connCount.Load() == 0
+	return l.hasEnded
 }
 
-// takeIn counts a connection that the loop is going to drive. It reports false once the
+// addConn counts a connection that the loop is going to drive. It reports false once the
 // loop has ended.
-func (l *loop) takeIn() bool {
+func (l *loop) addConn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.gone {
-		l.load.Add(1)
+	if !l.hasEnded {
+		l.connCount.Add(1)
 	}
-	return !l.gone
+	return !l.hasEnded
 }
 
 // startLoops starts the loops, on the first call only. It leaves a processor to the log
 // and other goroutines, if there are two or more.
 func (h *Server) startLoops() error {
-	h.loopsMade.Lock()
-	defer h.loopsMade.Unlock()
+	h.loopsMu.Lock()
+	defer h.loopsMu.Unlock()
 	if h.loops.Load() != nil {
 		return nil
 	}
 	all := make([]*loop, max(1, runtime.GOMAXPROCS(0)-1))
 	for i := range all {
 		var err error
-		if all[i], err = newLoop(h, headBytes/len(all)); err != nil {
+		if all[i], err = newLoop(h, loopsBudgetBytes/len(all)); err != nil {
 			for _, l := range all[:i] {
 				_ = l.poller.Close() // the error of newLoop matters more
 			}
@@ -311,25 +311,25 @@ func (h *Server) startLoops() error {
 	return nil
 }
 
-// leastLoop returns the loop with the fewest connections, or nil without loops.
-func (h *Server) leastLoop() (least *loop) {
+// leastLoadedLoop returns the loop with the fewest connections, or nil without loops.
+func (h *Server) leastLoadedLoop() (leastLoaded *loop) {
 	all := h.loops.Load()
 	if all == nil {
 		return nil
 	}
 	for _, l := range *all {
-		if least == nil || l.load.Load() < least.load.Load() {
-			least = l
+		if leastLoaded == nil || l.connCount.Load() < leastLoaded.connCount.Load() {
+			leastLoaded = l
 		}
 	}
-	return least
+	return leastLoaded
 }
 
-// wakeHungry wakes loops whose connections wait for memory, so that they check again.
-func (h *Server) wakeHungry() {
+// wakeMemoryWaiters wakes loops whose connections wait for memory, so that they check again.
+func (h *Server) wakeMemoryWaiters() {
 	if all := h.loops.Load(); all != nil {
 		for _, l := range *all {
-			if l.starving.Load() {
+			if l.memoryShort.Load() {
 				l.wake()
 			}
 		}
@@ -343,9 +343,9 @@ const stuckAfter = 30 * time.Second
 func (h *Server) Alive() error {
 	if all := h.loops.Load(); all != nil {
 		for _, l := range *all {
-			began := l.began.Load()
-			if late := time.Duration(h.open.deadline(time.Now()) - began); began != 0 && late > stuckAfter {
-				return fmt.Errorf("an event loop of the HTTP server has been stuck for %v", late.Round(time.Second))
+			began := l.turnStart.Load()
+			if stuckFor := time.Duration(h.conns.deadline(time.Now()) - began); began != 0 && stuckFor > stuckAfter {
+				return fmt.Errorf("an event loop of the HTTP server has been stuck for %v", stuckFor.Round(time.Second))
 			}
 		}
 	}
@@ -358,15 +358,15 @@ func (h *Server) LoopTurns() histogram.Distribution { return h.turns.Seconds() }
 
 // endLoops makes the loops end after their last connections.
 func (h *Server) endLoops() {
-	h.loopsMade.Lock()
-	defer h.loopsMade.Unlock()
+	h.loopsMu.Lock()
+	defer h.loopsMu.Unlock()
 	all := h.loops.Load()
 	if all == nil {
 		return
 	}
 	for _, l := range *all {
 		l.mu.Lock()
-		l.over = true
+		l.shouldEnd = true
 		l.mu.Unlock()
 		l.wake()
 	}

@@ -20,18 +20,18 @@ import (
 	"collectord/wal"
 )
 
-// commitLog is a log whose commits end when a test says so.
+// commitLog is a log whose commits end when a test calls finish.
 type commitLog struct {
 	*memoryLog
 
-	mu      sync.Mutex // guards what follows
-	number  uint64     // of the commit that appends join
-	waiters map[uint64][]*wal.Waiter
-	began   int // calls of Commit
+	mu            sync.Mutex // guards the fields below
+	currentCommit uint64     // of the commit that appends join
+	waiters       map[uint64][]*wal.Waiter
+	commitCalls   int // calls of Commit
 }
 
 func newCommitLog() *commitLog {
-	return &commitLog{memoryLog: newMemoryLog(), number: 1, waiters: map[uint64][]*wal.Waiter{}}
+	return &commitLog{memoryLog: newMemoryLog(), currentCommit: 1, waiters: map[uint64][]*wal.Waiter{}}
 }
 
 func (l *commitLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64, error) {
@@ -40,24 +40,25 @@ func (l *commitLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64,
 	if err := l.AppendSeq(context.Background(), recs); err != nil {
 		return 0, err
 	}
-	if !slices.Contains(l.waiters[l.number], w) {
-		l.waiters[l.number] = append(l.waiters[l.number], w)
+	if !slices.Contains(l.waiters[l.currentCommit], w) {
+		l.waiters[l.currentCommit] = append(l.waiters[l.currentCommit], w)
 	}
-	return l.number, nil
+	return l.currentCommit, nil
 }
 
 func (l *commitLog) Commit() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.began++
+	l.commitCalls++
 }
 
-// next has appends join another commit, and returns the number of the one before.
-func (l *commitLog) next() uint64 {
+// startNextCommit makes later appends join a new commit, and returns the number of the
+// previous one.
+func (l *commitLog) startNextCommit() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.number++
-	return l.number - 1
+	l.currentCommit++
+	return l.currentCommit - 1
 }
 
 func (l *commitLog) finish(commit uint64, err error) {
@@ -70,25 +71,25 @@ func (l *commitLog) finish(commit uint64, err error) {
 	}
 }
 
-// stored waits until n usages were appended.
-func (l *memoryLog) stored(t *testing.T, n int) {
+// waitStored waits until n usages are appended.
+func (l *memoryLog) waitStored(t *testing.T, n int) {
 	t.Helper()
 	waitFor(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.usages) == n })
 }
 
-// Each request is answered by how its own commit ends, whichever ends first.
+// Each request gets the outcome of its own commit, in whichever order commits end.
 func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	log := newCommitLog()
-	_, addr := serve(t, log, Options{})
-	var all [3][]*visitor
+	_, addr := startServer(t, log, Options{})
+	var all [3][]*rawClient
 	for i := range all {
 		for n := range 5 {
-			v := visit(t, addr)
+			v := dialRaw(t, addr)
 			v.send(post(fmt.Sprintf(`{"n":%d}`, n)))
 			all[i] = append(all[i], v)
-			log.stored(t, 5*i+n+1)
+			log.waitStored(t, 5*i+n+1)
 		}
-		log.next()
+		log.startNextCommit()
 	}
 	for _, end := range []struct {
 		commit int
@@ -97,68 +98,68 @@ func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	}{{1, fmt.Errorf("%w: a test", wal.ErrCommitFailed), 503}, {2, nil, 201}, {0, nil, 201}} {
 		log.finish(uint64(end.commit+1), end.err)
 		for _, v := range all[end.commit] {
-			if status, body := v.answer(); status != end.status {
+			if status, body := v.readResponse(); status != end.status {
 				t.Errorf("commit %d: %d %s", end.commit, status, body)
 			}
 		}
 	}
-	// They are warm, and go on.
+	// The connections stay open.
 	for i := range all {
 		for _, v := range all[i] {
 			v.send(post(`{"n":9}`))
 		}
 	}
-	log.stored(t, 30)
-	log.finish(log.next(), nil)
+	log.waitStored(t, 30)
+	log.finish(log.startNextCommit(), nil)
 	for i := range all {
 		for _, v := range all[i] {
-			if status, body := v.answer(); status != 201 {
+			if status, body := v.readResponse(); status != 201 {
 				t.Errorf("%d %s", status, body)
 			}
 		}
 	}
 }
 
-// Many appends have few signals, and a commit with many requests is answered whole.
-func TestALoopAppendsManyWithOneSignal(t *testing.T) {
-	const n = 3*turnAnswers + 1
+// All requests of a commit with more than maxTurnResponses of them are answered.
+func TestALoopCommitsManyAppendsAtOnce(t *testing.T) {
+	const n = 3*maxTurnResponses + 1
 	log := newCommitLog()
-	_, addr := serve(t, log, Options{})
-	held := make([]*visitor, n)
+	_, addr := startServer(t, log, Options{})
+	held := make([]*rawClient, n)
 	for i := range held {
-		held[i] = visit(t, addr)
-		held[i].send(post(`{}`)) // the first byte lets it in
+		held[i] = dialRaw(t, addr)
+		held[i].send(post(`{}`)) // the connection is accepted with its first byte
 	}
-	log.stored(t, n)
-	log.finish(log.next(), nil)
+	log.waitStored(t, n)
+	log.finish(log.startNextCommit(), nil)
 	for _, v := range held {
-		if status, _ := v.answer(); status != 201 {
+		if status, _ := v.readResponse(); status != 201 {
 			t.Fatal(status)
 		}
 	}
 }
 
-// A loop goes on while a commit takes its time.
+// A loop serves other connections while a commit is pending.
 func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	log := newCommitLog()
-	_, addr := serve(t, log, Options{})
-	stuck := visit(t, addr)
+	_, addr := startServer(t, log, Options{})
+	stuck := dialRaw(t, addr)
 	stuck.send(post(`{}`))
-	log.stored(t, 1)
-	other := visit(t, addr)
+	log.waitStored(t, 1)
+	other := dialRaw(t, addr)
 	for range 3 {
 		other.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		if status, _ := other.answer(); status != 200 {
+		if status, _ := other.readResponse(); status != 200 {
 			t.Fatal(status)
 		}
 	}
-	for i := range 200 { // also behind what is piped behind the request that waits
+	for i := range 200 { // also with requests pipelined after the one that waits
 		stuck.send(post(fmt.Sprintf(`{"n":%d}`, i)))
 	}
 	for i := range 201 {
-		log.stored(t, i+1)
-		log.finish(log.next(), nil)
-		if status, _ := stuck.answer(); status != 201 {
+		log.waitStored(t, i+1)
+		log.finish(log.startNextCommit(), nil)
+		if status, _ := stuck.readResponse(); status != 201 {
 			t.Fatal(status)
 		}
 	}
@@ -169,10 +170,10 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	}
 }
 
-// A client that sends without end has its turn, and then others.
-func TestAClientThatSendsWithoutEndHasItsTurn(t *testing.T) {
+// A client that sends without end is read a limited number of times per turn.
+func TestAClientThatSendsWithoutEndGetsOnlyItsTurn(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	l, err := newLoop(h, headBytes)
+	l, err := newLoop(h, loopsBudgetBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,15 +189,15 @@ func TestAClientThatSendsWithoutEndHasItsTurn(t *testing.T) {
 	}
 	s := &socket{listener: &net.UnixAddr{}, fd: fds[0]}
 	c := h.newConn(s)
-	s.join(c, l)
+	s.joinLoop(c, l)
 	l.begin(c)
-	if c.arrived == 0 || c.arrived > readsInTurn*readAtOnce || !slices.Contains(l.posted, c) {
-		t.Errorf("%d bytes were read at once", c.arrived)
+	if c.bodyReceived == 0 || c.bodyReceived > maxReadsInTurn*maxReadBytes || !slices.Contains(l.posted, c) {
+		t.Errorf("%d bytes were read in one turn", c.bodyReceived)
 	}
 	l.close(c)
 }
 
-// startingLog waits until it is open.
+// startingLog is a log that starts when opened is closed.
 type startingLog struct {
 	*memoryLog
 	opened chan struct{}
@@ -223,31 +224,32 @@ func (l *startingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record])
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// More requests than there are workers wait until the log is open, and hold up nobody.
+// Requests wait until the log is open, also more than there are workers, and delay no other
+// connection.
 func TestRequestsWaitForTheLogToOpen(t *testing.T) {
 	log := &startingLog{newMemoryLog(), make(chan struct{})}
-	_, addr := serve(t, log, Options{})
-	var held []*visitor
+	_, addr := startServer(t, log, Options{})
+	var held []*rawClient
 	for range 3 * maxWorkers {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{}`))
 		held = append(held, v)
 	}
-	other := visit(t, addr)
+	other := dialRaw(t, addr)
 	other.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if status, body := other.answer(); status != 503 || body != "starting\n" {
+	if status, body := other.readResponse(); status != 503 || body != "starting\n" {
 		t.Fatal(status, body)
 	}
 	close(log.opened)
 	for _, v := range held {
-		if status, body := v.answer(); status != 201 {
+		if status, body := v.readResponse(); status != 201 {
 			t.Fatal(status, body)
 		}
 	}
 }
 
-// However a conversation is cut into segments, a loop answers as a goroutine does, and
-// stores the same.
+// A loop responds and stores as a goroutine does, however the requests are split into
+// segments.
 func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 	t.Parallel()
 	var packed bytes.Buffer
@@ -259,24 +261,24 @@ func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 		post(packed.String(), "Content-Encoding: gzip") + "GET /healthz HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n" + post(`{"a":`) +
 		post(`{"k":1}`, "Idempotency-Key: one") + post(`{"k":1}`, "Idempotency-Key: one") + post(`{"l":1}`, "Connection: close")
 	want := newMemoryLog()
-	answer := serveScript(newServer(t, want, Options{}), "", text)
-	dates := func(s string) string { return drawnAnew.ReplaceAllString(s, "$1: x") }
-	answer = dates(answer)
+	response := serveScript(newServer(t, want, Options{}), "", text)
+	dates := func(s string) string { return varyingHeaders.ReplaceAllString(s, "$1: x") }
+	response = dates(response)
 	for at := 1; at < len(text); at += 7 {
 		t.Run("", func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{})
-			v := visit(t, addr)
+			_, addr := startServer(t, log, Options{})
+			v := dialRaw(t, addr)
 			v.send(text[:at])
-			waitFor(t, func() bool { return !isPending(t, v) })
+			waitFor(t, func() bool { return !hasUnacknowledged(t, v) })
 			v.send(text[at:])
 			got, err := io.ReadAll(v)
-			if got := dates(string(got)); err != nil || got != answer {
+			if got := dates(string(got)); err != nil || got != response {
 				same := 0
-				for same < min(len(got), len(answer)) && got[same] == answer[same] {
+				for same < min(len(got), len(response)) && got[same] == response[same] {
 					same++
 				}
-				t.Fatalf("cut at %d: %v\n got %q\nwant %q", at, err, got[max(0, same-50):], answer[max(0, same-50):])
+				t.Fatalf("cut at %d: %v\n got %q\nwant %q", at, err, got[max(0, same-50):], response[max(0, same-50):])
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()
@@ -287,8 +289,8 @@ func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
 	}
 }
 
-// isPending reports whether the peer's kernel has not acknowledged all that was sent.
-func isPending(t *testing.T, v *visitor) (is bool) {
+// hasUnacknowledged reports whether the peer's kernel has not acknowledged all that was sent.
+func hasUnacknowledged(t *testing.T, v *rawClient) (pending bool) {
 	t.Helper()
 	raw, err := v.Conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
@@ -296,40 +298,40 @@ func isPending(t *testing.T, v *visitor) (is bool) {
 	}
 	if err := raw.Control(func(fd uintptr) {
 		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
-		is = err != nil || n > 0
+		pending = err != nil || n > 0
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return is
+	return pending
 }
 
-// An answer that the kernel has no room for is written to its end, once the client takes
-// it, and the connection goes on.
-func TestALoopWritesLargeAnswersToTheirEnd(t *testing.T) {
+// A response larger than the send buffer is written completely as the client reads it, and
+// the connection stays open.
+func TestALoopWritesLargeResponsesCompletely(t *testing.T) {
 	t.Parallel()
-	h, addr := serve(t, newMemoryLog(), Options{})
-	v := visit(t, addr)
+	h, addr := startServer(t, newMemoryLog(), Options{})
+	v := dialRaw(t, addr)
 	const n = 90_000
 	body := "[" + strings.Repeat("{},", n-1) + "{}]"
 	for round := range 2 {
 		v.send(post(body, "Prefer: return=representation"))
 		waitFor(t, func() bool { return h.Requests()[201] == uint64(round+1) })
-		status, text := v.answer()
+		status, text := v.readResponse()
 		if status != 201 || strings.Count(text, `-`) != 4*n {
 			t.Fatalf("%d: %d bytes", status, len(text))
 		}
 	}
 	v.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if status, _ := v.answer(); status != 200 {
+	if status, _ := v.readResponse(); status != 200 {
 		t.Error(status)
 	}
 }
 
 // Every state's deadline ends a connection that a loop drives.
-func TestALoopKeepsDeadlines(t *testing.T) {
+func TestALoopEnforcesDeadlines(t *testing.T) {
 	t.Parallel()
 	const d = 300 * time.Millisecond
-	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: d, IdleTimeout: d, BodyGrace: d, BodyRate: 1 << 20, AnswerTimeout: d}})
+	_, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: d, IdleTimeout: d, BodyGrace: d, BodyRate: 1 << 20, AnswerTimeout: d}})
 	for name, c := range map[string]struct {
 		send   string
 		status []int
@@ -342,34 +344,34 @@ func TestALoopKeepsDeadlines(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			v := visit(t, addr)
+			v := dialRaw(t, addr)
 			if c.send == "" {
-				v.send("\r\n") // so that it is accepted at once
+				v.send("\r\n") // so that the connection is accepted at once
 			}
 			v.send(c.send)
 			for _, want := range c.status {
-				if status, body := v.answer(); status != want {
+				if status, body := v.readResponse(); status != want {
 					t.Fatalf("%d %s, want %d", status, body, want)
 				}
 			}
 			if _, err := v.r.ReadByte(); !errors.Is(err, io.EOF) {
-				t.Errorf("it goes on: %v", err)
+				t.Errorf("the connection stays open: %v", err)
 			}
 		})
 	}
 }
 
-// A connection is closed though its answer is not taken.
-func TestALoopWaitsForAnAnswerToBeTakenForItsTime(t *testing.T) {
+// A connection is closed after AnswerTimeout if the client does not read the response.
+func TestALoopClosesAConnectionWhoseResponseIsNotRead(t *testing.T) {
 	t.Parallel()
-	h, addr := serve(t, newMemoryLog(), Options{Limits: unlimited(Limits{AnswerTimeout: 300 * time.Millisecond})})
-	v := visit(t, addr)
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{AnswerTimeout: 300 * time.Millisecond})})
+	v := dialRaw(t, addr)
 	_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 	v.send(post("["+strings.Repeat("{},", 90_000)+"{}]", "Prefer: return=representation"))
 	waitFor(t, func() bool { return h.Requests()[201] == 1 && h.Connections() == 0 })
 }
 
-// When all is over no loop is left, nor anything that it kept.
+// After Shutdown the loops have ended, and all their memory is returned.
 func TestALoopEndsWithItsServer(t *testing.T) {
 	log := newCommitLog()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -379,29 +381,29 @@ func TestALoopEndsWithItsServer(t *testing.T) {
 	h := newServer(t, log, Options{})
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ln) }()
-	waiting, idle := visit(t, ln.Addr().String()), visit(t, ln.Addr().String())
+	waiting, idle := dialRaw(t, ln.Addr().String()), dialRaw(t, ln.Addr().String())
 	waiting.send(post(`{}`))
 	idle.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	if status, _ := idle.answer(); status != 200 {
+	if status, _ := idle.readResponse(); status != 200 {
 		t.Fatal(status)
 	}
-	log.stored(t, 1)
+	log.waitStored(t, 1)
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(t.Context()) }()
-	if status, text := idle.answer(); status != 0 || text != io.EOF.Error() && text != "unexpected EOF" {
-		t.Errorf("idle: %d %s", status, text)
+	if status, text := idle.readResponse(); status != 0 || text != io.EOF.Error() && text != "unexpected EOF" {
+		t.Errorf("the idle connection: %d %s, want the end", status, text)
 	}
-	log.finish(log.next(), nil)
-	if status, _ := waiting.answer(); status != 201 {
-		t.Errorf("under way: %d", status)
+	log.finish(log.startNextCommit(), nil)
+	if status, _ := waiting.readResponse(); status != 201 {
+		t.Errorf("the request under way: %d, want 201", status)
 	}
 	if err := errors.Join(<-over, <-served); err != nil {
 		t.Error(err)
 	}
 	for _, l := range *h.loops.Load() {
 		<-l.ended
-		if l.load.Load() != 0 || int(l.left.Load()) != l.budget || len(l.hungry)+len(l.awaited) > 0 {
-			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.load.Load(), l.left.Load(), len(l.hungry), len(l.awaited))
+		if l.connCount.Load() != 0 || int(l.leftBytes.Load()) != l.budgetBytes || len(l.memoryWaiters)+len(l.commitWaits) > 0 {
+			t.Errorf("%d connections, %d bytes left, %d waiting for memory, %d commits awaited", l.connCount.Load(), l.leftBytes.Load(), len(l.memoryWaiters), len(l.commitWaits))
 		}
 	}
 }

@@ -12,57 +12,57 @@ import (
 	"collectord/wal"
 )
 
-// driven is a loop's state of a connection that it drives.
-type driven struct {
+// loopState is a loop's state of a connection that it drives.
+type loopState struct {
 	loop   *loop // nil if a goroutine of its own drives the connection
 	socket *socket
 	fd     int
 
-	posted reason // why the loop must look at it; guarded by the loop's mutex
+	posted postReason // why the loop must look at it; guarded by the loop's mutex
 
-	inTurn bool // the loop's goroutine owns it, not a worker
+	ownedByLoop bool // the loop's goroutine owns it, not a worker
 
 	// Only the loop's goroutine uses the fields below.
-	waits    step // step that waits for the socket; stepEnd while lingering
-	readable bool // the socket may be readable
-	hungUp   bool // the client has closed its side
-	starving bool // it waits for a share of the loop's memory
-	closed   bool
-	share    int         // bytes counted in the loop's memory
-	sent     int         // bytes of out and large already written
-	ignored  int         // bytes discarded after the answer
-	stores   *wal.Waiter // outcome of what a worker appended
+	waitingFor     step // step that waits for the socket; stepEnd while lingering
+	readable       bool // the socket may be readable
+	hungUp         bool // the client has closed its side
+	awaitingMemory bool // it waits for a share of the loop's memory
+	closed         bool
+	shareBytes     int         // bytes counted in the loop's memory
+	sentBytes      int         // bytes of out and largeBody already written
+	discardedBytes int         // bytes discarded after the answer
+	workerWaiter   *wal.Waiter // outcome of what a worker appended
 }
 
-// reason is why a loop looks at a connection, other than an event of its socket.
-type reason uint8
+// postReason is why a loop looks at a connection, other than an event of its socket.
+type postReason uint8
 
 const (
-	begins   reason = 1 << iota // the connection is new
-	late                        // a deadline may have passed
-	prepared                    // a worker has prepared its request
-	appended                    // the append of a worker has ended, with or without an error
-	more                        // there is more to do
+	reasonNew      postReason = 1 << iota // the connection is new
+	reasonDeadline                        // a deadline may have passed
+	reasonPrepared                        // a worker has prepared its request
+	reasonAppended                        // the append of a worker has ended, with or without an error
+	reasonMore                            // there is more to do
 )
 
-// look continues a connection that was posted.
-func (l *loop) look(c *conn, why reason) {
-	if why&late != 0 {
+// resume continues a connection that was posted.
+func (l *loop) resume(c *conn, why postReason) {
+	if why&reasonDeadline != 0 {
 		l.now = time.Now() // the deadline may have passed after the turn began
 	}
 	switch {
-	case why&begins != 0:
-		c.inTurn = true
+	case why&reasonNew != 0:
+		c.ownedByLoop = true
 		l.begin(c)
-	case why&prepared != 0:
-		c.inTurn = true
+	case why&reasonPrepared != 0:
+		c.ownedByLoop = true
 		l.drive(c)
-	case why&appended != 0:
-		c.inTurn = true
-		l.stored(c, c.stores.Outcomes(nil)[0].Err)
-	case c.waits == stepRead, c.waits == stepWrite:
+	case why&reasonAppended != 0:
+		c.ownedByLoop = true
+		l.stored(c, c.workerWaiter.Outcomes(nil)[0].Err)
+	case c.waitingFor == stepRead, c.waitingFor == stepWrite:
 		l.drive(c)
-	case c.waits == stepEnd:
+	case c.waitingFor == stepEnd:
 		l.discard(c)
 	}
 }
@@ -86,36 +86,36 @@ func (l *loop) begin(c *conn) {
 
 // stored continues a connection after the log has stored its usages or failed.
 func (l *loop) stored(c *conn, err error) {
-	l.lend(c)
+	l.attachWriteBuffer(c)
 	c.stored(err)
 	l.drive(c)
 }
 
 // drive continues a connection until it has to wait.
 func (l *loop) drive(c *conn) {
-	l.lend(c)
+	l.attachWriteBuffer(c)
 	job := l.advance(c)
-	l.keep(c)
+	l.reclaimBuffers(c)
 	if job != stepRead {
-		l.work(c, job)
+		l.startWorker(c, job)
 	}
 }
 
-// readsInTurn is how often a connection is read before others have their turn.
-const readsInTurn = 16
+// maxReadsInTurn is how often a connection is read before others have their turn.
+const maxReadsInTurn = 16
 
 // advance executes steps until the connection has to wait. It returns a step for a
 // worker, or stepRead for none.
 func (l *loop) advance(c *conn) (job step) {
 	reads := 0
-	if c.waits == stepRead && !l.read(c) || c.waits == stepWrite && !l.write(c) {
+	if c.waitingFor == stepRead && !l.read(c) || c.waitingFor == stepWrite && !l.write(c) {
 		return stepRead
 	}
 	for {
-		switch c.waits = c.next(); c.waits {
+		switch c.waitingFor = c.next(); c.waitingFor {
 		case stepRead:
-			if reads++; reads == readsInTurn {
-				l.post(c, more)
+			if reads++; reads == maxReadsInTurn {
+				l.post(c, reasonMore)
 				return stepRead
 			}
 			if !l.read(c) {
@@ -134,9 +134,9 @@ func (l *loop) advance(c *conn) (job step) {
 			commit, err := l.server.log.AppendTo(l.waiter, c.request.records)
 			switch {
 			case err == nil:
-				l.takeBody(c.request) // the log has copied it
-				c.keepID()
-				l.await(c, commit)
+				l.reclaimBodyBuffer(c.request) // the log has copied it
+				c.reduceToID()
+				l.awaitCommit(c, commit)
 				return stepRead
 			case errors.Is(err, ErrStarting):
 				return stepAppend
@@ -153,15 +153,15 @@ func (l *loop) advance(c *conn) (job step) {
 // error.
 func (l *loop) read(c *conn) bool {
 	switch {
-	case c.socket.isLate(reading, l.now):
+	case c.socket.deadlinePassed(readDeadline, l.now):
 		c.received(0, os.ErrDeadlineExceeded)
 		return true
 	case !c.readable:
 		return false
-	case c.space == nil && !l.makeSpace(c):
+	case c.readSpace == nil && !l.makeReadSpace(c):
 		return false
 	}
-	n, err := epoll.Recv(c.fd, c.space)
+	n, err := epoll.Recv(c.fd, c.readSpace)
 	switch {
 	case errors.Is(err, syscall.EAGAIN):
 		c.readable = false
@@ -171,7 +171,7 @@ func (l *loop) read(c *conn) bool {
 	case n == 0:
 		c.received(0, io.EOF)
 	default:
-		c.readable = n == len(c.space) || c.hungUp // a partly filled space means an empty socket
+		c.readable = n == len(c.readSpace) || c.hungUp // a partly filled space means an empty socket
 		c.received(n, nil)
 	}
 	return true
@@ -179,26 +179,26 @@ func (l *loop) read(c *conn) bool {
 
 // write reports whether it has ended: with all bytes written, or with an error.
 func (l *loop) write(c *conn) bool {
-	if len(c.large) > 0 && c.sent == 0 {
-		setAnswerBuffer(uintptr(c.fd), largeAnswerBuffer)
+	if len(c.largeBody) > 0 && c.sentBytes == 0 {
+		setSendBuffer(uintptr(c.fd), largeSendBufferBytes)
 	}
 	for {
 		var rest []byte
-		if c.sent < len(c.out) {
-			rest = c.out[c.sent:]
+		if c.sentBytes < len(c.out) {
+			rest = c.out[c.sentBytes:]
 		} else {
-			rest = c.large[c.sent-len(c.out):]
+			rest = c.largeBody[c.sentBytes-len(c.out):]
 		}
 		if len(rest) == 0 {
-			if len(c.large) > 0 {
-				setAnswerBuffer(uintptr(c.fd), answerBuffer)
+			if len(c.largeBody) > 0 {
+				setSendBuffer(uintptr(c.fd), sendBufferBytes)
 			}
-			c.sent = 0
+			c.sentBytes = 0
 			c.written(nil)
 			return true
 		}
 		n, err := 0, os.ErrDeadlineExceeded
-		if !c.socket.isLate(writing, l.now) {
+		if !c.socket.deadlinePassed(writeDeadline, l.now) {
 			n, err = epoll.Send(c.fd, rest)
 		}
 		if errors.Is(err, syscall.EAGAIN) {
@@ -208,17 +208,17 @@ func (l *loop) write(c *conn) bool {
 			c.written(err)
 			return true
 		}
-		c.sent += n
+		c.sentBytes += n
 	}
 }
 
 // end closes a connection. If the client may still be sending, it lingers first: see
 // conn.linger.
 func (l *loop) end(c *conn) {
-	c.release()
-	c.giveBack()
-	c.in, c.from, c.out = nil, 0, nil // unconsumed bytes no longer count in its share
-	if c.gone || c.hold.Load() == taken || !c.unread {
+	c.releaseRequest()
+	c.releaseLargeBody()
+	c.in, c.consumed, c.out = nil, 0, nil // unconsumed bytes no longer count in its share
+	if c.unwritable || c.hold.Load() == holdTaken || !c.clientMaySend {
 		l.close(c)
 		return
 	}
@@ -227,18 +227,18 @@ func (l *loop) end(c *conn) {
 		l.close(c)
 		return
 	}
-	l.post(c, more)
+	l.post(c, reasonMore)
 }
 
 // discard reads and drops what a client sends while its connection lingers.
 func (l *loop) discard(c *conn) {
-	n, err := epoll.Recv(c.fd, l.scratch)
-	c.ignored += n
+	n, err := epoll.Recv(c.fd, l.readBuf)
+	c.discardedBytes += n
 	switch {
-	case c.socket.isLate(reading, l.now), n == 0 && !errors.Is(err, syscall.EAGAIN), c.ignored >= lingerBytes:
+	case c.socket.deadlinePassed(readDeadline, l.now), n == 0 && !errors.Is(err, syscall.EAGAIN), c.discardedBytes >= lingerBytes:
 		l.close(c)
 	case n > 0:
-		l.post(c, more) // other connections have their turn first
+		l.post(c, reasonMore) // other connections have their turn first
 	default:
 		c.readable = false
 	}
@@ -249,13 +249,13 @@ func (l *loop) close(c *conn) {
 	if c.fd < len(l.conns) {
 		l.conns[c.fd] = nil
 	}
-	l.load.Add(-1)
+	l.connCount.Add(-1)
 	_ = c.net.Close()
-	c.all.remove(c)
+	c.registry.remove(c)
 }
 
 // isQuick reports whether preparing the request takes only microseconds and never waits.
 func (c *conn) isQuick() bool {
 	r := c.request
-	return r.coding == identity && len(r.arriving) <= freeBytes && bytes.Count(r.arriving, []byte("{")) <= freeParts
+	return r.coding == identity && len(r.rawBody) <= unbudgetedBytes && bytes.Count(r.rawBody, []byte("{")) <= unbudgetedUsages
 }

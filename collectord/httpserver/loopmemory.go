@@ -5,102 +5,102 @@ import (
 	"sync/atomic"
 )
 
-// headBytes is the memory, in bytes, for headers, requests and the beginnings of bodies
+// loopsBudgetBytes is the memory, in bytes, for headers, requests and the beginnings of bodies
 // of all connections that loops drive.
-const headBytes = 16 << 20
+const loopsBudgetBytes = 16 << 20
 
 // buffers is a loop's memory for reading and writing. Most requests arrive in one piece
 // and are answered in one, so the loop's buffers suffice. A connection has its own
 // buffers, its share, only while it waits.
 type buffers struct {
-	scratch []byte       // shared read buffer, with room for a connection's earlier bytes and a read
-	out     []byte       // shared write buffer
-	budget  int          // max bytes of all shares together
-	left    atomic.Int64 // bytes left of budget; answers can make it negative
-	bodies  [][]byte
-	hungry  []*conn // connections that are not read because left is below reserve
-	reserve int     // max share of a connection after a read
+	readBuf       []byte       // shared read buffer, with room for a connection's earlier bytes and a read
+	writeBuf      []byte       // shared write buffer
+	budgetBytes   int          // max bytes of all shares together
+	leftBytes     atomic.Int64 // bytes left of budgetBytes; answers can make it negative
+	bodyBufs      [][]byte
+	memoryWaiters []*conn // connections that are not read because leftBytes is too small
+	maxShareBytes int     // max share of a connection after a read
 }
 
-// readAtOnce is how many bytes one read takes, except into a body.
-const readAtOnce = 4 << 10
+// maxReadBytes is how many bytes one read takes, except into a body.
+const maxReadBytes = 4 << 10
 
-// requestShare is the memory, in bytes, of a request under way, without its body.
-const requestShare = 1 << 10
+// requestShareBytes is the memory, in bytes, of a request under way, without its body.
+const requestShareBytes = 1 << 10
 
-func (b *buffers) init(maxHeader, budget int) {
-	scratch := max(maxHeader, firstRead) + readAtOnce
-	b.scratch, b.reserve = make([]byte, scratch), scratch+requestShare+firstBuffer
-	b.budget = budget
-	b.left.Store(int64(budget))
+func (b *buffers) init(maxHeader, budgetBytes int) {
+	size := max(maxHeader, firstReadBytes) + maxReadBytes
+	b.readBuf, b.maxShareBytes = make([]byte, size), size+requestShareBytes+firstBufferBytes
+	b.budgetBytes = budgetBytes
+	b.leftBytes.Store(int64(budgetBytes))
 }
 
-// lend lets a connection use the loop's write buffer.
-func (l *loop) lend(c *conn) {
+// attachWriteBuffer lets a connection use the loop's write buffer.
+func (l *loop) attachWriteBuffer(c *conn) {
 	if cap(c.out) == 0 {
-		c.out = l.out[:0]
+		c.out = l.writeBuf[:0]
 	}
 }
 
-// lendBody passes a request a buffer for the beginning of its body.
-func (l *loop) lendBody(r *request) {
-	last := len(l.bodies) - 1
-	if cap(r.arriving) > 0 || last < 0 {
+// attachBodyBuffer passes a request a buffer for the beginning of its body.
+func (l *loop) attachBodyBuffer(r *request) {
+	last := len(l.bodyBufs) - 1
+	if cap(r.rawBody) > 0 || last < 0 {
 		return
 	}
-	r.arriving, l.bodies = l.bodies[last], l.bodies[:last]
+	r.rawBody, l.bodyBufs = l.bodyBufs[last], l.bodyBufs[:last]
 }
 
-// takeBody recovers the buffer of a body that is no longer needed.
-func (l *loop) takeBody(r *request) {
-	if cap(r.arriving) == firstBuffer && len(l.bodies) < spareBuffers {
-		l.bodies = append(l.bodies, r.arriving[:0])
-		r.arriving, r.body = nil, nil
+// reclaimBodyBuffer recovers the buffer of a body that is no longer needed.
+func (l *loop) reclaimBodyBuffer(r *request) {
+	if cap(r.rawBody) == firstBufferBytes && len(l.bodyBufs) < maxSpareBuffers {
+		l.bodyBufs = append(l.bodyBufs, r.rawBody[:0])
+		r.rawBody, r.body = nil, nil
 	}
 }
 
-// makeSpace lets a connection read into the loop's buffer, behind its earlier bytes. It
+// makeReadSpace lets a connection read into the loop's buffer, after its earlier bytes. It
 // reports false if no share is left; the connection's deadline continues.
-func (l *loop) makeSpace(c *conn) bool {
+func (l *loop) makeReadSpace(c *conn) bool {
 	if !l.mayRead(c) {
-		if !c.starving {
-			c.starving = true
-			l.hungry = append(l.hungry, c)
-			l.server.open.room.hungry.Add(1)
+		if !c.awaitingMemory {
+			c.awaitingMemory = true
+			l.memoryWaiters = append(l.memoryWaiters, c)
+			l.server.conns.room.readsDelayed.Add(1)
 		}
 		return false
 	}
-	n := copy(l.scratch, c.in[c.from:])
-	c.in, c.from = l.scratch[:n], 0
-	c.space = l.scratch[n:min(n+readAtOnce, len(l.scratch))]
+	n := copy(l.readBuf, c.in[c.consumed:])
+	c.in, c.consumed = l.readBuf[:n], 0
+	c.readSpace = l.readBuf[n:min(n+maxReadBytes, len(l.readBuf))]
 	return true
 }
 
 // mayRead reports whether the budget suffices for all that a read may add.
-func (l *loop) mayRead(c *conn) bool { return int(l.left.Load())+c.share >= l.reserve }
+func (l *loop) mayRead(c *conn) bool { return int(l.leftBytes.Load())+c.shareBytes >= l.maxShareBytes }
 
-// keep recovers the loop's buffers from a connection, copies what it still needs into its
-// own memory, and updates its share.
-func (l *loop) keep(c *conn) {
-	if !c.direct {
-		c.space = nil
+// reclaimBuffers recovers the loop's buffers from a connection, copies what it still needs
+// into its own memory, and updates its share.
+func (l *loop) reclaimBuffers(c *conn) {
+	if !c.readsIntoBody {
+		c.readSpace = nil
 	}
-	c.in = l.own(c.in, c.in[c.from:], l.scratch)
-	c.from = 0
-	if cap(c.out) > cap(l.out) && cap(c.out) <= firstBuffer {
-		l.out = c.out[:0]
+	c.in = l.ownCopy(c.in, c.in[c.consumed:], l.readBuf)
+	c.consumed = 0
+	if cap(c.out) > cap(l.writeBuf) && cap(c.out) <= firstBufferBytes {
+		l.writeBuf = c.out[:0]
 	}
-	c.out = l.own(c.out, c.out, l.out)
+	c.out = l.ownCopy(c.out, c.out, l.writeBuf)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShare + min(cap(c.request.arriving), firstBuffer) // larger bodies have a budget of their own
+		share += requestShareBytes + min(cap(c.request.rawBody), firstBufferBytes) // larger bodies have a budget of their own
 	}
-	l.left.Add(int64(c.share - share))
-	c.share = share
+	l.leftBytes.Add(int64(c.shareBytes - share))
+	c.shareBytes = share
 }
 
-// own returns the needed part of b in memory that is not the loop's.
-func (l *loop) own(b, needed, loops []byte) []byte {
+// ownCopy returns the needed part of b in memory that is not the loop's.
+func (l *loop) ownCopy(b, needed, loops []byte) []byte {
 	switch {
 	case len(needed) == 0:
 		return nil
@@ -112,21 +112,21 @@ func (l *loop) own(b, needed, loops []byte) []byte {
 	return b
 }
 
-// feed continues connections that wait for memory, in the order of their arrival. If the
-// first one can't continue, strangers make room.
-func (l *loop) feed() {
-	for len(l.hungry) > 0 {
-		c := l.hungry[0]
+// resumeMemoryWaiters continues connections that wait for memory, in the order of their
+// arrival. If the first one can't continue, strangers make room.
+func (l *loop) resumeMemoryWaiters() {
+	for len(l.memoryWaiters) > 0 {
+		c := l.memoryWaiters[0]
 		if !c.closed && !l.mayRead(c) {
-			l.starving.Store(true)
-			l.server.open.relieve(len(l.hungry))
+			l.memoryShort.Store(true)
+			l.server.conns.cutForMemory(len(l.memoryWaiters))
 			return
 		}
-		l.hungry = slices.Delete(l.hungry, 0, 1)
-		c.starving = false
-		if !c.closed && c.waits == stepRead {
+		l.memoryWaiters = slices.Delete(l.memoryWaiters, 0, 1)
+		c.awaitingMemory = false
+		if !c.closed && c.waitingFor == stepRead {
 			l.drive(c)
 		}
 	}
-	l.starving.Store(false)
+	l.memoryShort.Store(false)
 }

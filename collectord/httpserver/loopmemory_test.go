@@ -8,159 +8,159 @@ import (
 	"time"
 )
 
-// kept is how many bytes of their memory loops have given to connections.
-func (h *Server) kept() (n int) {
+// loopBytesInUse returns how many bytes of the loops' memory connections use.
+func (h *Server) loopBytesInUse() (n int) {
 	all := h.loops.Load()
 	if all == nil {
-		return 0 // it is not serving yet
+		return 0 // the server does not serve yet
 	}
 	for _, l := range *all {
-		n += l.budget - int(l.left.Load())
+		n += l.budgetBytes - int(l.leftBytes.Load())
 	}
 	return n
 }
 
-// Whatever a connection was doing when it ended, its share is there for others.
-func TestEachConnectionGivesItsShareBack(t *testing.T) {
+// A connection returns its share, in whichever state it ends.
+func TestEachConnectionReturnsItsShare(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	limits := Limits{HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, BodyRate: 1 << 20, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
 	for name, c := range map[string]struct {
-		send  string
-		keeps bool // something, until its time is over
-		large bool // also of other budgets
+		send       string
+		holdsShare bool // of a loop, until it times out
+		large      bool // uses other budgets, too
 	}{
-		"silent":                      {"", false, false},
-		"half a header":               {head, true, false},
-		"a header beyond what may be": {head + "X: " + strings.Repeat("x", 10<<10), false, false},
-		"half a body":                 {head + "Content-Length: 100\r\n\r\n{", true, false},
-		"half a body in chunks":       {head + "Transfer-Encoding: chunked\r\n\r\n64\r\n{", true, false},
-		"half a large body":           {head + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 500_000), true, true},
-		"idle":                        {post("{}"), false, false},
-		"waits to continue":           {head + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true, false},
-		"broken, and more":            {"GARBAGE\r\n\r\n" + strings.Repeat("x", 1000), false, false},
-		"the last, and more":          {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
-		"too large, and more":         {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
-		"takes no answers":            {strings.Repeat(post("no JSON"), 5000), true, false},
-		"takes no large answers":      {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjson, "Prefer: return=representation"), 20), true, true},
+		"silent":                    {"", false, false},
+		"half a header":             {head, true, false},
+		"a header beyond the limit": {head + "X: " + strings.Repeat("x", 10<<10), false, false},
+		"half a body":               {head + "Content-Length: 100\r\n\r\n{", true, false},
+		"half a body in chunks":     {head + "Transfer-Encoding: chunked\r\n\r\n64\r\n{", true, false},
+		"half a large body":         {head + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 500_000), true, true},
+		"idle":                      {post("{}"), false, false},
+		"waits to continue":         {head + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true, false},
+		"invalid, and more":         {"GARBAGE\r\n\r\n" + strings.Repeat("x", 1000), false, false},
+		"last request, and more":    {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
+		"too large, and more":       {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
+		"reads no responses":        {strings.Repeat(post("no JSON"), 5000), true, false},
+		"reads no large responses":  {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjsonHeader, "Prefer: return=representation"), 20), true, true},
 	} {
-		for _, leaves := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, leaves %t", name, leaves), func(t *testing.T) {
+		for _, clientCloses := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, leaves %t", name, clientCloses), func(t *testing.T) {
 				t.Parallel()
-				h, addr := serve(t, newMemoryLog(), Options{Limits: limits})
-				var all []*visitor
-				var came time.Time
-				come := func() {
-					came = time.Now()
+				h, addr := startServer(t, newMemoryLog(), Options{Limits: limits})
+				var all []*rawClient
+				var connectedAt time.Time
+				connect := func() {
+					connectedAt = time.Now()
 					for range 4 {
-						v := visit(t, addr)
+						v := dialRaw(t, addr)
 						_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 						_ = v.SetDeadline(time.Now().Add(200 * time.Millisecond))
-						_, _ = v.Write([]byte(c.send)) // not all of it may be taken
+						_, _ = v.Write([]byte(c.send)) // the server may not read all of it
 						all = append(all, v)
 					}
 				}
-				come()
+				connect()
 				waitFor(t, func() bool {
-					if c.keeps && h.Connections() == 0 && time.Since(came) > time.Second {
-						come() // their time was over before a busy machine looked
+					if c.holdsShare && h.Connections() == 0 && time.Since(connectedAt) > time.Second {
+						connect() // they timed out before a busy machine checked
 					}
-					n := h.kept()
+					n := h.loopBytesInUse()
 					if c.large && n > 64<<10 {
-						t.Errorf("%d bytes are kept: large bodies are not the loops'", n)
+						t.Errorf("%d bytes of the loops are in use, but large bodies have another budget", n)
 					}
-					return (n > 0 || !c.keeps) && (h.inFlight.left() < h.opts.MaxInFlight || !c.large)
+					return (n > 0 || !c.holdsShare) && (h.inFlight.available() < h.opts.MaxInFlight || !c.large)
 				})
-				if leaves {
+				if clientCloses {
 					for _, v := range all {
 						v.Close()
 					}
 				}
 				waitFor(t, func() bool { return h.Connections() == 0 })
-				waitFor(t, func() bool { return h.kept() == 0 })
+				waitFor(t, func() bool { return h.loopBytesInUse() == 0 })
 			})
 		}
 	}
 }
 
-func (b *budget) left() int {
+func (b *budget) available() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.free
 }
 
-// starve takes the memory of loops, but for what one connection takes.
-func starve(h *Server) (restore func()) {
-	var took []int64
+// exhaustLoopMemory reserves the memory of the loops, so that no connection can be read.
+func exhaustLoopMemory(h *Server) (restore func()) {
+	var taken []int64
 	for _, l := range *h.loops.Load() {
-		n := l.left.Load()
-		l.left.Store(int64(l.reserve) - 1)
-		took = append(took, n-int64(l.reserve)+1)
+		n := l.leftBytes.Load()
+		l.leftBytes.Store(int64(l.maxShareBytes) - 1)
+		taken = append(taken, n-int64(l.maxShareBytes)+1)
 	}
 	return func() {
 		for i, l := range *h.loops.Load() {
-			l.left.Add(took[i])
+			l.leftBytes.Add(taken[i])
 			l.wake()
 		}
 	}
 }
 
-// A connection for which there is no memory is not read, has its time, and goes on as soon
-// as another gives its share back. Strangers make room for that.
+// A connection without memory is not read, and its deadline continues. It is read once
+// another one returns its share. Strangers make room for that.
 func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
+	h, addr := startServer(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
 	waitFor(t, func() bool { return h.loops.Load() != nil })
 
-	// It is not read, and is answered once its time is over.
-	restore := starve(h)
+	// Without memory it is not read, and times out.
+	restore := exhaustLoopMemory(h)
 	began := time.Now()
-	late := visit(t, addr)
+	late := dialRaw(t, addr)
 	late.send(post(`{"late":1}`))
-	if status, body := late.answer(); status != 408 && status != 503 {
+	if status, body := late.readResponse(); status != 408 && status != 503 {
 		t.Errorf("%d %s", status, body)
 	}
 	if took := time.Since(began); took < time.Second-10*time.Millisecond {
-		t.Errorf("it was given up after %v", took)
+		t.Errorf("the connection timed out after %v", took)
 	}
 	restore()
 
-	// It goes on once there is a share.
-	h.SetLimits(unlimited(Limits{}))
-	restore = starve(h)
-	waits := visit(t, addr)
+	// It is read once there is memory.
+	h.SetLimits(withoutDeadlines(Limits{}))
+	restore = exhaustLoopMemory(h)
+	waits := dialRaw(t, addr)
 	waits.send(post(`{"waits":1}`))
-	waitFor(t, func() bool { return h.starving() })
+	waitFor(t, func() bool { return h.memoryShort() })
 	restore()
-	if status, body := waits.answer(); status != 201 {
+	if status, body := waits.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
 
-	// One that keeps much gives it back as it makes room.
-	waitFor(t, func() bool { return h.kept() == 0 })
-	for range 3 * headBytes / (8 << 10) / 2 {
-		v := visit(t, addr)
+	// Connections with large shares return them when they make room.
+	waitFor(t, func() bool { return h.loopBytesInUse() == 0 })
+	for range 3 * loopsBudgetBytes / (8 << 10) / 2 {
+		v := dialRaw(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nX: " + strings.Repeat("x", 7<<10))
 	}
-	served := visit(t, addr)
+	served := dialRaw(t, addr)
 	served.send(post(`{"served":1}`))
-	if status, body := served.answer(); status != 201 {
+	if status, body := served.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
-	if h.open.room.hungry.Load() < 3 || h.MadeRoom()["header"] == 0 {
-		t.Errorf("%d had to wait; made room: %v", h.open.room.hungry.Load(), h.MadeRoom())
+	if h.conns.room.readsDelayed.Load() < 3 || h.ClosedForRoom()["header"] == 0 {
+		t.Errorf("%d reads were delayed; closed for room: %v", h.conns.room.readsDelayed.Load(), h.ClosedForRoom())
 	}
 	log.mu.Lock()
 	defer log.mu.Unlock()
 	if len(log.usages) != 2 {
-		t.Errorf("stored: %q", log.usages)
+		t.Errorf("stored %q, want 2 usages", log.usages)
 	}
 }
 
-func (h *Server) starving() bool {
+func (h *Server) memoryShort() bool {
 	for _, l := range *h.loops.Load() {
-		if l.starving.Load() {
+		if l.memoryShort.Load() {
 			return true
 		}
 	}

@@ -20,12 +20,12 @@ import (
 	"collectord/wal"
 )
 
-// handLoop is a loop that a test turns by hand.
-func handLoop(t *testing.T, log Log, o Options) *loop {
+// newManualLoop returns a loop whose turns the test runs.
+func newManualLoop(t *testing.T, log Log, o Options) *loop {
 	t.Helper()
 	h := newServer(t, log, o)
-	h.open.epoch = h.open.epoch.Add(-time.Hour) // it has run for a while
-	l, err := newLoop(h, headBytes)
+	h.conns.epoch = h.conns.epoch.Add(-time.Hour) // as if the server had run for an hour
+	l, err := newLoop(h, loopsBudgetBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,23 +33,23 @@ func handLoop(t *testing.T, log Log, o Options) *loop {
 	return l
 }
 
-// peer is the client's end of a connection of such a loop.
+// peer is the client's end of a connection.
 type peer struct {
 	t  *testing.T
 	fd int
 }
 
-// connect has a loop take in a connection on which text has come.
-func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
+// connectPeer makes a loop drive a new connection on which text has arrived.
+func (l *loop) connectPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
-	c, p := l.accept(t, text)
+	c, p := l.acceptPeer(t, text)
 	l.now = time.Now()
-	l.look(c, begins)
+	l.resume(c, reasonNew)
 	return c, p
 }
 
-// accept returns a connection on which text has come.
-func (l *loop) accept(t *testing.T, text string) (*conn, *peer) {
+// acceptPeer returns a new connection on which text has arrived.
+func (l *loop) acceptPeer(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -59,7 +59,7 @@ func (l *loop) accept(t *testing.T, text string) (*conn, *peer) {
 	t.Cleanup(func() { _ = unix.Close(p.fd) })
 	s := &socket{listener: &net.UnixAddr{}, fd: fds[0]}
 	c := l.server.newConn(s)
-	s.join(c, l)
+	s.joinLoop(c, l)
 	p.send(text)
 	t.Cleanup(func() {
 		if !c.closed {
@@ -76,79 +76,80 @@ func (p *peer) send(text string) {
 	}
 }
 
-// received is what has come to it since the last time.
+// received returns what has arrived since the last call.
 func (p *peer) received() string {
 	b := make([]byte, 1<<20)
 	n, _ := unix.Read(p.fd, b)
 	return string(b[:max(n, 0)])
 }
 
-// ended reports whether its connection was closed, and all that came was read.
+// ended reports whether the connection is closed and all its bytes were read.
 func (p *peer) ended() bool {
 	n, err := unix.Read(p.fd, make([]byte, 1))
 	return n == 0 && err == nil
 }
 
-// turn handles all that is ready now.
-func (l *loop) turn(t *testing.T) {
+// runTurn handles everything that is ready.
+func (l *loop) runTurn(t *testing.T) {
 	t.Helper()
 	for n := 1; n > 0; {
 		l.now = time.Now()
-		ready, err := l.poller.Poll(l.event)
+		ready, err := l.poller.Poll(l.handleEvent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n = ready + l.takeOutcomes() + l.takePosted()
+		n = ready + l.resumeCommitted() + l.resumePosted()
 	}
 	l.commit()
 }
 
-// An event changes what is known of its own connection only, and that goes on if it waits
-// for it.
-func TestAnEventIsOfWhoWaitsForIt(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, p := l.connect(t, "")
-	l.event(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // it was closed in this turn
-	l.event(epoll.Event{FD: c.fd - 1, Readable: true})
-	c.waits = stepAppend
+// An event changes only the state of its own connection, and continues it only if it waits
+// for that event.
+func TestAnEventContinuesOnlyAConnectionThatWaitsForIt(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, p := l.connectPeer(t, "")
+	l.handleEvent(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // a connection that was closed in this turn
+	l.handleEvent(epoll.Event{FD: c.fd - 1, Readable: true})
+	c.waitingFor = stepAppend
 	for _, before := range []bool{false, true} {
 		for _, e := range []epoll.Event{{Writable: true}, {Readable: true}, {HungUp: true}, {Readable: true, Writable: true, HungUp: true}} {
 			e.FD, c.readable, c.hungUp = c.fd, before, before
 			p.send("x")
-			l.event(e)
+			l.handleEvent(e)
 			if c.readable != (before || e.Readable) || c.hungUp != (before || e.HungUp) {
 				t.Errorf("%+v: readable %t, hung up %t; before: %t", e, c.readable, c.hungUp, before)
 			}
-			if c.waits != stepAppend || len(c.in) > 0 || c.ignored > 0 {
-				t.Fatalf("%+v: it goes on while its usages are stored", e)
+			if c.waitingFor != stepAppend || len(c.in) > 0 || c.discardedBytes > 0 {
+				t.Fatalf("%+v: the connection continues while its usages are stored", e)
 			}
 		}
 	}
 }
 
-// Each of many answers is given once, so many in a turn, to whom it belongs.
-func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
+// A turn answers a limited number of requests. Each gets one response, on its own
+// connection.
+func TestResponsesPerTurnAreLimited(t *testing.T) {
 	log := newCommitLog()
-	l := handLoop(t, log, Options{})
+	l := newManualLoop(t, log, Options{})
 	var clients []*conn
 	var peers []*peer
-	for range turnAnswers + 3 {
-		c, p := l.connect(t, post(`{}`))
+	for range maxTurnResponses + 3 {
+		c, p := l.connectPeer(t, post(`{}`))
 		clients, peers = append(clients, c), append(peers, p)
 	}
 	l.commit()
-	l.commit() // nothing is there to be committed
-	if log.began != 1 {
-		t.Errorf("%d commits have begun", log.began)
+	l.commit() // nothing to commit
+	if log.commitCalls != 1 {
+		t.Errorf("%d calls of Commit, want 1", log.commitCalls)
 	}
-	l.waiter.Deliver(wal.Outcome{Commit: 99}) // nobody waits for it
-	if n := l.takeOutcomes(); n != 0 {
-		t.Errorf("%d answers of another commit", n)
+	l.waiter.Deliver(wal.Outcome{Commit: 99}) // no connection waits for it
+	if n := l.resumeCommitted(); n != 0 {
+		t.Errorf("%d responses for another commit", n)
 	}
-	log.finish(log.next(), nil)
-	for _, want := range []int{turnAnswers, 3, 0} {
-		if n := l.takeOutcomes(); n != want {
-			t.Errorf("%d answers in a turn, want %d", n, want)
+	log.finish(log.startNextCommit(), nil)
+	for _, want := range []int{maxTurnResponses, 3, 0} {
+		if n := l.resumeCommitted(); n != want {
+			t.Errorf("%d responses in a turn, want %d", n, want)
 		}
 	}
 	for i, p := range peers {
@@ -156,86 +157,86 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 			t.Fatalf("%d: %q", i, got)
 		}
 	}
-	if len(l.awaited) != 0 || len(l.spare) != 1 || len(l.spare[0]) != 0 || l.spare[0][:1][0] != nil {
-		t.Fatalf("%d wait still, %d lists are spare, with %d", len(l.awaited), len(l.spare), len(l.spare[0]))
+	if len(l.commitWaits) != 0 || len(l.spareLists) != 1 || len(l.spareLists[0]) != 0 || l.spareLists[0][:1][0] != nil {
+		t.Fatalf("%d commits are awaited, %d spare lists, the first with %d", len(l.commitWaits), len(l.spareLists), len(l.spareLists[0]))
 	}
 
-	// Two commits, of which the other ends first.
+	// The second of two commits ends first.
 	var numbers []uint64
 	for i := range 2 {
 		peers[i].send(post(fmt.Sprintf(`{"n":%d}`, i)))
-		l.event(epoll.Event{FD: clients[i].fd, Readable: true})
-		numbers = append(numbers, log.next())
+		l.handleEvent(epoll.Event{FD: clients[i].fd, Readable: true})
+		numbers = append(numbers, log.startNextCommit())
 	}
 	for i := 1; i >= 0; i-- {
 		log.finish(numbers[i], nil)
-		if n := l.takeOutcomes(); n != 1 {
-			t.Errorf("%d answers, want one", n)
+		if n := l.resumeCommitted(); n != 1 {
+			t.Errorf("%d responses, want 1", n)
 		}
 		if got := peers[i].received() + "|" + peers[1-i].received(); strings.Count(got, "HTTP/1.1 201") != 1 || got[0] == '|' {
-			t.Errorf("%q", got)
+			t.Errorf("received %q", got)
 		}
 	}
-	if l.commit(); log.began != 2 || len(l.spare) != 2 {
-		t.Errorf("%d commits have begun, %d lists are spare", log.began, len(l.spare))
+	if l.commit(); log.commitCalls != 2 || len(l.spareLists) != 2 {
+		t.Errorf("%d calls of Commit, %d spare lists, want 2 and 2:", log.commitCalls, len(l.spareLists))
 	}
-	if clients[0].waits != stepRead || clients[0].closed {
-		t.Error("it does not go on")
+	if clients[0].waitingFor != stepRead || clients[0].closed {
+		t.Error("the connection does not continue")
 	}
 }
 
-// So many connections are looked at in a turn; none that is closed, though another has its
-// descriptor by now.
-func TestSoManyAreLookedAtInATurn(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, _ := l.connect(t, "")
-	for range turnAnswers + 3 {
+// A turn resumes a limited number of posted connections. A closed one is not resumed, even
+// if another file has its descriptor.
+func TestPostedConnectionsPerTurnAreLimited(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, _ := l.connectPeer(t, "")
+	for range maxTurnResponses + 3 {
 		l.posted = append(l.posted, c)
 	}
-	c.posted = more
-	for _, want := range []int{turnAnswers, 3, 0} {
-		if n := l.takePosted(); n != want {
-			t.Errorf("%d in a turn, want %d", n, want)
+	c.posted = reasonMore
+	for _, want := range []int{maxTurnResponses, 3, 0} {
+		if n := l.resumePosted(); n != want {
+			t.Errorf("%d posted connections in a turn, want %d", n, want)
 		}
 	}
 	if l.posted[:1][0] != nil || c.posted != 0 {
-		t.Error("what was looked at is kept")
+		t.Error("a resumed connection is still referenced")
 	}
 	for _, waits := range []step{stepRead, stepEnd} {
-		gone, _ := l.connect(t, "")
-		gone.waits, gone.readable = waits, true
+		closed, _ := l.connectPeer(t, "")
+		closed.waitingFor, closed.readable = waits, true
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.post(gone, more)
-		l.close(gone)
-		if l.conns[gone.fd] != nil {
-			t.Error("what is closed is still known by its descriptor")
+		l.post(closed, reasonMore)
+		l.close(closed)
+		if l.conns[closed.fd] != nil {
+			t.Error("a closed connection is still in conns")
 		}
-		if err := unix.Dup2(fds[0], gone.fd); err != nil {
+		if err := unix.Dup2(fds[0], closed.fd); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = unix.Write(fds[1], []byte("another's"))
-		l.takePosted()
-		if n, err := unix.IoctlGetInt(gone.fd, unix.SIOCINQ); n != len("another's") || err != nil {
-			t.Errorf("%d bytes are left of another's: %v", n, err)
+		l.resumePosted()
+		if n, err := unix.IoctlGetInt(closed.fd, unix.SIOCINQ); n != len("another's") || err != nil {
+			t.Errorf("%d bytes of the other file are left: %v", n, err)
 		}
-		for _, fd := range []int{fds[0], fds[1], gone.fd} {
+		for _, fd := range []int{fds[0], fds[1], closed.fd} {
 			_ = unix.Close(fd)
 		}
 	}
 }
 
-// The loop with the fewest connections is the next one's, those that starve are woken, and
-// one that is stuck is not alive.
+// A new connection goes to the loop with the fewest, loops that wait for memory are woken,
+// and a stuck loop is not alive.
 func TestLoopsOfAServer(t *testing.T) {
-	a, b := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
+	a, b := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
 	h := a.server
-	if h.endLoops(); h.leastLoop() != nil || h.Alive() != nil {
-		t.Error("there is a loop before any is started")
+	if h.endLoops(); h.leastLoadedLoop() != nil || h.Alive() != nil {
+		t.Error("there is a loop before the first listener")
 	}
-	h.wakeHungry()
+	h.wakeMemoryWaiters()
 	h.loops.Store(&[]*loop{a, b})
 	woken := func(l *loop) bool {
 		select {
@@ -246,68 +247,68 @@ func TestLoopsOfAServer(t *testing.T) {
 		}
 	}
 	for _, loads := range [][2]int64{{2, 1}, {1, 2}} {
-		a.load.Store(loads[0])
-		b.load.Store(loads[1])
-		if least := h.leastLoop(); least.load.Load() != 1 {
-			t.Errorf("of %v one with %d", loads, least.load.Load())
+		a.connCount.Store(loads[0])
+		b.connCount.Store(loads[1])
+		if least := h.leastLoadedLoop(); least.connCount.Load() != 1 {
+			t.Errorf("of %v connections, the loop with %d was chosen", loads, least.connCount.Load())
 		}
 	}
-	b.starving.Store(true)
-	if h.wakeHungry(); woken(a) || !woken(b) {
-		t.Error("the wrong one was woken")
+	b.memoryShort.Store(true)
+	if h.wakeMemoryWaiters(); woken(a) || !woken(b) {
+		t.Error("the wrong loop was woken")
 	}
 	now := time.Now()
 	for _, began := range []time.Duration{-time.Second, -stuckAfter + time.Second, -stuckAfter - time.Second} {
-		b.began.Store(h.open.deadline(now.Add(began)))
+		b.turnStart.Store(h.conns.deadline(now.Add(began)))
 		if err := h.Alive(); (err != nil) != (began < -stuckAfter) {
 			t.Errorf("a turn that began %v ago: %v", began, err)
 		}
 	}
-	b.began.Store(0) // it waits
+	b.turnStart.Store(0) // the loop waits
 	if err := h.Alive(); err != nil {
 		t.Error(err)
 	}
 	b.fail(errors.New("a test"))
 	if h.Alive() == nil {
-		t.Error("a loop that failed is alive")
+		t.Error("a failed loop is alive")
 	}
-	if h.endLoops(); !a.over || !b.over || !woken(a) || !woken(b) {
-		t.Error("a loop was not told to end")
+	if h.endLoops(); !a.shouldEnd || !b.shouldEnd || !woken(a) || !woken(b) {
+		t.Error("a loop does not end")
 	}
 }
 
-// A loop shows since when it has been at a turn, counts how long turns take that do
-// something, and shows nothing while it waits.
-func TestALoopShowsItsTurns(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// A loop stores the start of its turn, and 0 while it waits. The durations of turns that did
+// anything are counted.
+func TestTurnsAreTimed(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	h := l.server
 	for n := range uint64(3) {
 		before, began := h.LoopTurns().Count(), int64(0)
-		if done, more := l.turns(10, func() int { began = l.began.Load(); return int(n) }); done != int(n) || more {
-			t.Errorf("%d were done instead of %d, more: %t", done, n, more)
+		if done, more := l.turns(10, func() int { began = l.turnStart.Load(); return int(n) }); done != int(n) || more {
+			t.Errorf("%d done, want %d; more: %t", done, n, more)
 		}
-		if late := time.Duration(h.open.deadline(time.Now()) - began); late < 0 || late > testLimit {
-			t.Errorf("a turn that begins now is shown to have begun %v ago", late)
+		if late := time.Duration(h.conns.deadline(time.Now()) - began); late < 0 || late > testTimeout {
+			t.Errorf("a turn that begins now has the start %v ago", late)
 		}
 		if got := h.LoopTurns().Count() - before; got != min(n, 1) {
-			t.Errorf("%d turns are counted that did %d", got, n)
+			t.Errorf("%d turns are counted for %d events", got, n)
 		}
 	}
-	if done, more := l.turns(10, func() int { return 10 }); done != 10*roundTurns || !more {
-		t.Errorf("%d were done, more: %t", done, more)
+	if done, more := l.turns(10, func() int { return 10 }); done != 10*maxRoundTurns || !more {
+		t.Errorf("%d done, more: %t; want %d and more", done, more, 10*maxRoundTurns)
 	}
 	go l.run()
-	waitFor(t, func() bool { return l.began.Load() == 0 })
+	waitFor(t, func() bool { return l.turnStart.Load() == 0 })
 	h.loops.Store(&[]*loop{l})
 	h.endLoops()
 	<-l.ended
 }
 
-// Loops that there are no descriptors for are not started, and one that can't wait ends.
+// Without descriptors no loop starts, and a loop that can't wait ends.
 func TestLoopsNeedDescriptors(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	blind, restless := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
-	_ = blind.poller.Close()
+	closedPoller, noDescriptors := newManualLoop(t, newMemoryLog(), Options{}), newManualLoop(t, newMemoryLog(), Options{})
+	_ = closedPoller.poller.Close()
 	var before unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
@@ -318,15 +319,15 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := h.startLoops()
-	restless.run() // poll(2) fails
+	noDescriptors.run() // poll(2) fails
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
 		t.Fatal(err)
 	}
 	if err == nil || h.loops.Load() != nil {
-		t.Errorf("loops: %v", err)
+		t.Errorf("loops started without descriptors: %v", err)
 	}
-	blind.run()
-	for _, l := range []*loop{blind, restless} {
+	closedPoller.run()
+	for _, l := range []*loop{closedPoller, noDescriptors} {
 		if l.server.loops.Store(&[]*loop{l}); l.server.Alive() == nil {
 			t.Error("a loop that has ended is alive")
 		}
@@ -336,7 +337,7 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 	first := h.loops.Load()
 	if err := h.startLoops(); err != nil || h.loops.Load() != first {
-		t.Errorf("there are others for the next listener: %v", err)
+		t.Errorf("a second call started other loops: %v", err)
 	}
 	h.endLoops()
 	for _, l := range *first {
@@ -344,67 +345,67 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 }
 
-// A loop looks at a connection when a deadline has passed: no sooner, and not where none is
-// set.
-func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
+// A loop resumes a connection when its deadline has passed, not earlier, and not without a
+// deadline.
+func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := handLoop(t, newMemoryLog(), Options{})
+		l := newManualLoop(t, newMemoryLog(), Options{})
 		s := &socket{listener: &net.UnixAddr{}, fd: -1}
 		c := l.server.newConn(s)
-		s.join(c, l)
-		for _, of := range []int{reading, writing} {
+		s.joinLoop(c, l)
+		for _, of := range []int{readDeadline, writeDeadline} {
 			set := []func(time.Time) error{s.SetReadDeadline, s.SetWriteDeadline}[of]
 			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
 				_ = set(time.Now().Add(in))
-				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (l.postedFor(c) == late) != passed {
-					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
+				if passed := in <= 0; s.deadlinePassed(of, time.Now()) != passed || (l.postedFor(c) == reasonDeadline) != passed {
+					t.Errorf("deadline in %v: passed %t, posted for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				<-time.After(max(in, 0))
 				synctest.Wait()
-				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || l.postedFor(c) != late {
-					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
+				if !s.deadlinePassed(of, time.Now()) || s.deadlinePassed(1-of, time.Now()) || l.postedFor(c) != reasonDeadline {
+					t.Errorf("after %v: passed %t, posted for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				_ = set(time.Time{})
-				l.takeAll(c)
-				if _ = set(time.Time{}); s.isLate(of, time.Now()) || l.postedFor(c) != 0 {
-					t.Errorf("without a deadline it is late, or looked at for %d", l.postedFor(c))
+				l.clearPosted(c)
+				if _ = set(time.Time{}); s.deadlinePassed(of, time.Now()) || l.postedFor(c) != 0 {
+					t.Errorf("without a deadline it has passed, or posted for %d", l.postedFor(c))
 				}
 			}
 		}
 	})
 }
 
-// A loop that has ended, or is not there, takes in no connection.
-func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// A socket does not join a loop that has ended, or no loop.
+func TestALoopThatHasEndedAcceptsNoConnection(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, s := &conn{}, &socket{fd: 7}
-	if s.join(c, nil); c.loop != nil || s.driver != nil {
-		t.Error("there is no loop")
+	if s.joinLoop(c, nil); c.loop != nil || s.conn != nil {
+		t.Error("the socket joined a loop that does not exist")
 	}
 	for range 2 {
-		l.over = true
-		if !l.isOver() {
-			t.Fatal("nobody is left, and it goes on")
+		l.shouldEnd = true
+		if !l.isDone() {
+			t.Fatal("the loop has no connection and is not done")
 		}
-		if s.join(c, l); c.loop != nil || s.driver != nil || l.load.Load() != 0 {
-			t.Error("it has ended")
+		if s.joinLoop(c, l); c.loop != nil || s.conn != nil || l.connCount.Load() != 0 {
+			t.Error("the socket joined a loop that has ended")
 		}
 	}
-	l.over = false
-	l.isOver()
-	if s.join(c, l); c.loop != l || s.driver != c || c.socket != s || c.fd != 7 || l.load.Load() != 1 {
-		t.Error("it goes on, and does not take one in")
+	l.shouldEnd = false
+	l.isDone()
+	if s.joinLoop(c, l); c.loop != l || s.conn != c || c.socket != s || c.fd != 7 || l.connCount.Load() != 1 {
+		t.Error("the socket did not join a running loop")
 	}
-	if l.over = true; l.isOver() {
-		t.Error("it ends with one left")
+	if l.shouldEnd = true; l.isDone() {
+		t.Error("the loop is done with a connection left")
 	}
 }
 
-// A connection that can't be waited for is closed.
-func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
+// A connection that can't be registered with epoll is closed.
+func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 	var log bytes.Buffer
-	l := handLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	file, err := os.Open("loop.go") // epoll takes no files
+	l := newManualLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	file, err := os.Open("loop.go") // epoll rejects regular files
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -415,157 +416,159 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	}
 	s := &socket{listener: &net.UnixAddr{}, fd: fd}
 	c := l.server.newConn(s)
-	s.join(c, l)
-	l.look(c, begins)
-	if !c.closed || l.load.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
-		t.Errorf("it is open, or was read: %s", &log)
+	s.joinLoop(c, l)
+	l.resume(c, reasonNew)
+	if !c.closed || l.connCount.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
+		t.Errorf("the connection is open, or its error is not logged: %s", &log)
 	}
 }
 
-// Of a client that was answered while it sent, what follows is read: not for ever, not
-// without end, and not at the cost of others.
-func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
-	lingers := func(more string) (*loop, *conn, *peer) {
-		l := handLoop(t, newMemoryLog(), Options{})
-		c, p := l.connect(t, "x\r\n"+more)
+// After an early response, the rest of what the client sends is read: in turns with other
+// connections, up to lingerBytes, and up to the deadline.
+func TestLingeringReadsInTurns(t *testing.T) {
+	startLingering := func(more string) (*loop, *conn, *peer) {
+		l := newManualLoop(t, newMemoryLog(), Options{})
+		c, p := l.connectPeer(t, "x\r\n"+more)
 		if got := p.received(); !strings.Contains(got, " 400 ") || !p.ended() {
-			t.Fatalf("%q", got)
+			t.Fatalf("received %q, want 400 and the end of the stream", got)
 		}
 		return l, c, p
 	}
-	l, c, p := lingers("")
-	l.turn(t)
+	l, c, p := startLingering("")
+	l.runTurn(t)
 	if c.closed || c.readable {
-		t.Fatal("nothing has come, and it is closed, or read again")
+		t.Fatal("the lingering connection is closed, or readable, before more has arrived")
 	}
 	p.send(strings.Repeat("x", 100_000))
-	for reads := 0; c.ignored < 100_000; reads++ { // one read for each time that it is looked at
+	for reads := 0; c.discardedBytes < 100_000; reads++ { // one read for each event or post
 		if reads > 100 {
-			t.Fatal("it is not read")
+			t.Fatal("the connection is not read to its end")
 		}
-		before := c.ignored
-		if n, err := l.poller.Poll(l.event); err != nil || n+l.takePosted() == 0 {
-			t.Fatalf("%d bytes were read: %v", c.ignored, err)
+		before := c.discardedBytes
+		if n, err := l.poller.Poll(l.handleEvent); err != nil || n+l.resumePosted() == 0 {
+			t.Fatalf("%d bytes were read: %v", c.discardedBytes, err)
 		}
-		if c.ignored > before+2*len(l.scratch) {
-			t.Fatalf("%d bytes were read at once", c.ignored-before)
+		if c.discardedBytes > before+2*len(l.readBuf) {
+			t.Fatalf("%d bytes were read in one step", c.discardedBytes-before)
 		}
 	}
-	c.ignored = lingerBytes - 2
+	c.discardedBytes = lingerBytes - 2
 	p.send("x")
-	if l.turn(t); c.closed || c.readable {
-		t.Errorf("it is closed too soon (%t), or there is more to read (%t)", c.closed, c.readable)
+	if l.runTurn(t); c.closed || c.readable {
+		t.Errorf("closed before lingerBytes: %t; still readable: %t", c.closed, c.readable)
 	}
 	p.send("x")
-	if l.turn(t); !c.closed {
-		t.Error("it is read without end")
+	if l.runTurn(t); !c.closed {
+		t.Error("the connection is read beyond lingerBytes")
 	}
 
-	l, c, p = lingers("")
+	l, c, p = startLingering("")
 	if err := unix.Shutdown(p.fd, unix.SHUT_WR); err != nil {
 		t.Fatal(err)
 	}
-	if l.turn(t); !c.closed {
-		t.Error("its client is gone, and it is open")
+	if l.runTurn(t); !c.closed {
+		t.Error("the client has closed, and the connection is open")
 	}
 
-	l, c, _ = lingers("")
+	l, c, _ = startLingering("")
 	_ = c.net.SetDeadline(time.Now())
-	if l.turn(t); !c.closed {
-		t.Error("its time is over, and it is open")
+	if l.runTurn(t); !c.closed {
+		t.Error("the deadline has passed, and the connection is open")
 	}
 }
 
-// A connection uses the time at which the turn began, which is the loop's: not if a deadline
-// may have passed since then, nor on a worker.
-func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// In a turn, a connection's time is the start of the turn, except after a deadline that may
+// have passed since, and except on a worker.
+func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	then := time.Now().Add(-time.Minute)
 	l.turns(1, func() int { return 0 })
 	if !l.now.After(then) {
-		t.Error("a turn begins without a time")
+		t.Error("a turn does not set the loop's time")
 	}
-	c, p := l.connect(t, "POST")
+	c, p := l.connectPeer(t, "POST")
 	l.now = then
 	if !c.now().Equal(then) {
-		t.Errorf("in a turn of %v it is %v", then, c.now())
+		t.Errorf("the time in a turn is %v, want %v", c.now(), then)
 	}
 	_ = c.net.SetReadDeadline(time.Now()) // after the turn has begun
-	l.takePosted()
+	l.resumePosted()
 	if got := p.received(); !strings.Contains(got, " 408 ") {
-		t.Errorf("%q", got)
+		t.Errorf("received %q", got)
 	}
-	c, _ = l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
-	if c.waits != stepPrepare || c.inTurn {
-		t.Errorf("it waits for step %d, with the loop's time: %t", c.waits, c.inTurn)
+	c, _ = l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
+	if c.waitingFor != stepPrepare || c.ownedByLoop {
+		t.Errorf("waiting for step %d, owned by the loop: %t", c.waitingFor, c.ownedByLoop)
 	}
-	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
+	waitFor(t, func() bool { l.runTurn(t); return c.waitingFor == stepRead })
 }
 
-// A client that leaves instead of sending what it was told to send leaves nothing behind.
-func TestWhoLeavesBeforeItContinuesLeavesNothing(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// A client that leaves after Expect: 100-continue instead of sending its body leaves no
+// request and no memory in use.
+func TestAClientThatLeavesInsteadOfContinuingLeavesNoMemoryInUse(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	text := post("{}", "Expect: 100-continue")
-	c, p := l.accept(t, text[:len(text)-2])
+	c, p := l.acceptPeer(t, text[:len(text)-2])
 	if err := unix.Shutdown(p.fd, unix.SHUT_RD); err != nil { // EPIPE for the server
 		t.Fatal(err)
 	}
-	l.look(c, begins)
-	if l.turn(t); c.request != nil || !c.gone || !c.closed || l.kept() != 0 {
-		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.gone, c.closed, l.kept())
+	l.resume(c, reasonNew)
+	if l.runTurn(t); c.request != nil || !c.unwritable || !c.closed || l.bytesInUse() != 0 {
+		t.Errorf("request: %t, unwritable: %t, closed: %t; %d bytes in use", c.request != nil, c.unwritable, c.closed, l.bytesInUse())
 	}
 }
 
-// Who takes no answer, or is cut off, is not listened to.
-func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// A connection lingers only if the client may still send, can be written to, and is not cut
+// off.
+func TestOnlyAClientThatMayStillSendLingers(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	for name, row := range map[string]struct {
-		is     func(c *conn)
-		closed bool
+		prepare func(c *conn)
+		closed  bool
 	}{
-		"sends still": {func(*conn) {}, false},
-		"gone":        {func(c *conn) { c.gone = true }, true},
-		"cut off":     {func(c *conn) { c.hold.Store(taken) }, true},
-		"silent":      {func(c *conn) { c.unread = false }, true},
+		"still sends": {func(*conn) {}, false},
+		"unwritable":  {func(c *conn) { c.unwritable = true }, true},
+		"cut off":     {func(c *conn) { c.hold.Store(holdTaken) }, true},
+		"silent":      {func(c *conn) { c.clientMaySend = false }, true},
 	} {
-		c, _ := l.connect(t, "")
-		c.unread = true
-		row.is(c)
-		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&more == 0 || c.state != stateLingering) {
-			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&more != 0, stateNames[c.state])
+		c, _ := l.connectPeer(t, "")
+		c.clientMaySend = true
+		row.prepare(c)
+		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&reasonMore == 0 || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, posted: %t, %s", name, c.closed, l.postedFor(c)&reasonMore != 0, stateNames[c.state])
 		}
 	}
 }
 
-// What a worker appends is answered once its commit has ended.
-func TestWhatAWorkerAppendsIsAnsweredAfterItsCommit(t *testing.T) {
+// A request that a worker appends is answered after its commit.
+func TestAWorkersAppendIsAnsweredAfterItsCommit(t *testing.T) {
 	log := newCommitLog()
-	l := handLoop(t, log, Options{})
-	_, p := l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
-	log.stored(t, 1)
-	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.began == 1 })
-	if l.turn(t); p.received() != "" {
-		t.Error("it was answered before")
+	l := newManualLoop(t, log, Options{})
+	_, p := l.connectPeer(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
+	log.waitStored(t, 1)
+	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.commitCalls == 1 })
+	if l.runTurn(t); p.received() != "" {
+		t.Error("the response was sent before the commit ended")
 	}
-	log.finish(log.next(), nil)
-	if l.turn(t); !strings.Contains(p.received(), " 201 ") {
-		t.Error("it was not answered")
+	log.finish(log.startNextCommit(), nil)
+	if l.runTurn(t); !strings.Contains(p.received(), " 201 ") {
+		t.Error("the response was not sent after the commit")
 	}
 }
 
-// What takes long is not quick: large bodies, codings, many usages.
-func TestWhatIsPreparedInTheLoop(t *testing.T) {
+// Large bodies, coded bodies and many usages are not quick.
+func TestQuickRequestsArePreparedInTheLoop(t *testing.T) {
 	c := &conn{}
 	for name, row := range map[string]struct {
 		r     request
 		quick bool
 	}{
-		"one":       {request{arriving: []byte("{}")}, true},
-		"4 KiB":     {request{arriving: make([]byte, freeBytes)}, true},
-		"beyond":    {request{arriving: make([]byte, freeBytes+1)}, false},
-		"coded":     {request{coding: gzipped, arriving: []byte("{}")}, false},
-		"some":      {request{arriving: []byte(strings.Repeat("{}", freeParts))}, true},
-		"many":      {request{arriving: []byte(strings.Repeat("{}", freeParts+1))}, false},
+		"one":       {request{rawBody: []byte("{}")}, true},
+		"4 KiB":     {request{rawBody: make([]byte, unbudgetedBytes)}, true},
+		"beyond":    {request{rawBody: make([]byte, unbudgetedBytes+1)}, false},
+		"coded":     {request{coding: gzipped, rawBody: []byte("{}")}, false},
+		"some":      {request{rawBody: []byte(strings.Repeat("{}", unbudgetedUsages))}, true},
+		"many":      {request{rawBody: []byte(strings.Repeat("{}", unbudgetedUsages+1))}, false},
 		"no bodies": {request{}, true},
 	} {
 		if c.request = &row.r; c.isQuick() != row.quick {
@@ -574,146 +577,147 @@ func TestWhatIsPreparedInTheLoop(t *testing.T) {
 	}
 }
 
-// What a connection keeps between turns is its own, no more than it needs, and counted.
-func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+// Between turns a connection has its own memory, no more than it needs, and it is counted.
+func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
-	c, p := l.connect(t, half)
-	clear(l.scratch)
+	c, p := l.connectPeer(t, half)
+	clear(l.readBuf)
 	if len(l.posted) > 0 {
-		t.Error("it is looked at again before more has come")
+		t.Error("the connection is posted before more has arrived")
 	}
-	if string(c.in) != half || c.share != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.space != nil || l.kept() != c.share {
-		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.space), c.share, l.kept())
+	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.bytesInUse() != c.shareBytes {
+		t.Fatalf("in %q with %d bytes, out %d, space %d; share %d, in use %d", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.bytesInUse())
 	}
-	// The rest, and part of the next one.
+	// The rest of the request, and part of the next one.
 	p.send(post(`{"a":1}`)[len(half):] + half)
-	l.turn(t)
-	clear(l.scratch)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.from != 0 || c.share != cap(c.in) || l.kept() != c.share {
-		t.Fatalf("%q; %q is left; %d are counted", got, c.in, c.share)
+	l.runTurn(t)
+	clear(l.readBuf)
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.consumed != 0 || c.shareBytes != cap(c.in) || l.bytesInUse() != c.shareBytes {
+		t.Fatalf("response %q; %q left; share %d", got, c.in, c.shareBytes)
 	}
 	p.send(post(`{"a":1}`)[len(half):])
-	l.turn(t)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.share != 0 || l.kept() != 0 {
-		t.Fatalf("%q; %d and %d bytes are kept, %d counted", got, cap(c.in), cap(c.out), l.kept())
+	l.runTurn(t)
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.shareBytes != 0 || l.bytesInUse() != 0 {
+		t.Fatalf("response %q; buffers of %d and %d bytes, %d bytes in use", got, cap(c.in), cap(c.out), l.bytesInUse())
 	}
-	if cap(l.out) == 0 || cap(l.out) > firstBuffer {
-		t.Errorf("answers are written in %d bytes", cap(l.out))
+	if cap(l.writeBuf) == 0 || cap(l.writeBuf) > firstBufferBytes {
+		t.Errorf("the write buffer has %d bytes", cap(l.writeBuf))
 	}
 
-	// Own memory is used again for what is left of it.
+	// Memory of the connection is reused for its unconsumed bytes.
 	own := append(make([]byte, 0, 512), "consumed"+half...)
-	if got := l.own(own, own[len("consumed"):], l.scratch); string(got) != half || cap(got) != 512 {
+	if got := l.ownCopy(own, own[len("consumed"):], l.readBuf); string(got) != half || cap(got) != 512 {
 		t.Errorf("%q of %d bytes", got, cap(got))
 	}
-	for _, loops := range [][]byte{l.scratch, nil} {
-		if got := l.own(own, own, loops); cap(got) != 512 {
+	for _, loops := range [][]byte{l.readBuf, nil} {
+		if got := l.ownCopy(own, own, loops); cap(got) != 512 {
 			t.Errorf("%q of %d bytes", got, cap(got))
 		}
 	}
 
-	// What is lent is the loop's, and what is larger than that does not become it.
-	l.lend(c)
-	if cap(c.out) != cap(l.out) || &c.out[:1][0] != &l.out[:1][0] {
-		t.Error("another's memory is lent")
+	// A connection without a write buffer uses the loop's. A larger buffer of a connection does
+	// not become the loop's.
+	l.attachWriteBuffer(c)
+	if cap(c.out) != cap(l.writeBuf) || &c.out[:1][0] != &l.writeBuf[:1][0] {
+		t.Error("the connection does not use the loop's write buffer")
 	}
-	c.out = make([]byte, 0, firstBuffer+1)
-	l.lend(c)
-	if cap(c.out) != firstBuffer+1 {
-		t.Error("what a connection has is replaced")
+	c.out = make([]byte, 0, firstBufferBytes+1)
+	l.attachWriteBuffer(c)
+	if cap(c.out) != firstBufferBytes+1 {
+		t.Error("the connection's own buffer was replaced")
 	}
-	was := cap(l.out)
-	for _, size := range []int{firstBuffer + 1, 1} {
+	was := cap(l.writeBuf)
+	for _, size := range []int{firstBufferBytes + 1, 1} {
 		c.out = make([]byte, 0, size)
-		if l.keep(c); cap(l.out) != was {
-			t.Errorf("the loop keeps %d bytes", cap(l.out))
+		if l.reclaimBuffers(c); cap(l.writeBuf) != was {
+			t.Errorf("the loop's write buffer changed to %d bytes", cap(l.writeBuf))
 		}
 	}
-	l.left.Store(1)
-	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.starving {
+	l.leftBytes.Store(1)
+	if c, _ := l.connectPeer(t, half); len(c.in) > 0 || !c.awaitingMemory {
 		t.Errorf("%q was read with one byte left", c.in)
 	}
 }
 
-func (l *loop) kept() int { return l.budget - int(l.left.Load()) }
+func (l *loop) bytesInUse() int { return l.budgetBytes - int(l.leftBytes.Load()) }
 
 // A body's first buffer belongs to one request at a time.
-func TestABuffersBodyHasOneOwner(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+func TestABodyBufferHasOneOwner(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
 	a, b := &request{}, &request{}
-	l.lendBody(a) // there is none
-	if a.arriving != nil {
-		t.Fatal("it was lent what is not there")
+	l.attachBodyBuffer(a) // the loop has none
+	if a.rawBody != nil {
+		t.Fatal("the request got a buffer that does not exist")
 	}
-	a.arriving = append(make([]byte, 0, firstBuffer), "{}"...)
-	a.body = a.arriving
-	l.takeBody(a)
-	if a.arriving != nil || a.body != nil || len(l.bodies) != 1 {
-		t.Fatalf("%q, %q, %d", a.arriving, a.body, len(l.bodies))
+	a.rawBody = append(make([]byte, 0, firstBufferBytes), "{}"...)
+	a.body = a.rawBody
+	l.reclaimBodyBuffer(a)
+	if a.rawBody != nil || a.body != nil || len(l.bodyBufs) != 1 {
+		t.Fatalf("%q, %q, %d", a.rawBody, a.body, len(l.bodyBufs))
 	}
-	has := &request{arriving: make([]byte, 0, 10)}
-	if l.lendBody(has); cap(has.arriving) != 10 || len(l.bodies) != 1 {
-		t.Error("it has one, and was lent another")
+	has := &request{rawBody: make([]byte, 0, 10)}
+	if l.attachBodyBuffer(has); cap(has.rawBody) != 10 || len(l.bodyBufs) != 1 {
+		t.Error("a request with a buffer got another one")
 	}
-	l.lendBody(a)
-	l.lendBody(b)
-	if cap(a.arriving) != firstBuffer || len(a.arriving) != 0 || b.arriving != nil || len(l.bodies) != 0 {
-		t.Errorf("%d, %d, %d", cap(a.arriving), cap(b.arriving), len(l.bodies))
+	l.attachBodyBuffer(a)
+	l.attachBodyBuffer(b)
+	if cap(a.rawBody) != firstBufferBytes || len(a.rawBody) != 0 || b.rawBody != nil || len(l.bodyBufs) != 0 {
+		t.Errorf("%d, %d, %d", cap(a.rawBody), cap(b.rawBody), len(l.bodyBufs))
 	}
-	b.arriving = make([]byte, firstBuffer+1)
-	if l.takeBody(b); len(l.bodies) != 0 || b.arriving == nil {
-		t.Error("a buffer of another size was taken")
+	b.rawBody = make([]byte, firstBufferBytes+1)
+	if l.reclaimBodyBuffer(b); len(l.bodyBufs) != 0 || b.rawBody == nil {
+		t.Error("the loop took a buffer of another size")
 	}
-	for range spareBuffers + 1 {
-		l.takeBody(&request{arriving: make([]byte, firstBuffer)})
+	for range maxSpareBuffers + 1 {
+		l.reclaimBodyBuffer(&request{rawBody: make([]byte, firstBufferBytes)})
 	}
-	if len(l.bodies) != spareBuffers {
-		t.Errorf("%d are kept", len(l.bodies))
+	if len(l.bodyBufs) != maxSpareBuffers {
+		t.Errorf("%d buffers are kept, want %d", len(l.bodyBufs), maxSpareBuffers)
 	}
 }
 
-// Those without a share go on in the order in which they came, each once, and those that
-// are closed meanwhile do not.
-func TestTheHungryAreFedInTheirOrder(t *testing.T) {
+// Connections that wait for memory are resumed in order, each once. Those that were closed
+// meanwhile are not.
+func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 	log := newMemoryLog()
-	l := handLoop(t, log, Options{})
+	l := newManualLoop(t, log, Options{})
 	l.server.loops.Store(&[]*loop{l})
-	restore := starve(l.server)
-	l.left.Add(-1) // not even one is fed
+	restore := exhaustLoopMemory(l.server)
+	l.leftBytes.Add(-1) // too little for the first one
 	var clients []*conn
 	var peers []*peer
 	for i := range 4 {
-		c, p := l.connect(t, post(fmt.Sprintf(`{"n":%d}`, i)))
+		c, p := l.connectPeer(t, post(fmt.Sprintf(`{"n":%d}`, i)))
 		clients, peers = append(clients, c), append(peers, p)
 		l.drive(c) // again
 	}
-	if len(l.hungry) != 4 || l.server.open.room.hungry.Load() != 4 {
-		t.Fatalf("%d wait, %d are counted", len(l.hungry), l.server.open.room.hungry.Load())
+	if len(l.memoryWaiters) != 4 || l.server.conns.room.readsDelayed.Load() != 4 {
+		t.Fatalf("%d connections wait, %d are counted", len(l.memoryWaiters), l.server.conns.room.readsDelayed.Load())
 	}
 	l.close(clients[0])
-	clients[1].waits = stepWrite // it is told something meanwhile
-	if l.feed(); !l.starving.Load() || len(l.hungry) != 3 {
-		t.Errorf("%d wait, starving %t", len(l.hungry), l.starving.Load())
+	clients[1].waitingFor = stepWrite // it writes meanwhile
+	if l.resumeMemoryWaiters(); !l.memoryShort.Load() || len(l.memoryWaiters) != 3 {
+		t.Errorf("%d connections wait, memory short: %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	restore()
-	l.left.Add(1)
-	if l.feed(); l.starving.Load() || len(l.hungry) != 0 {
-		t.Errorf("%d wait, starving %t", len(l.hungry), l.starving.Load())
+	l.leftBytes.Add(1)
+	if l.resumeMemoryWaiters(); l.memoryShort.Load() || len(l.memoryWaiters) != 0 {
+		t.Errorf("%d connections wait, memory short: %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	if want := []string{`{"n":2}`, `{"n":3}`}; fmt.Sprint(log.usages) != fmt.Sprint(want) {
 		t.Errorf("stored %q", log.usages)
 	}
-	l.turn(t)
+	l.runTurn(t)
 	for i, p := range peers {
-		if got := p.received(); (got != "") != (i > 0) || clients[i].starving {
-			t.Errorf("%d, which starves (%t): %q", i, clients[i].starving, got)
+		if got := p.received(); (got != "") != (i > 0) || clients[i].awaitingMemory {
+			t.Errorf("connection %d, awaiting memory %t: %q", i, clients[i].awaitingMemory, got)
 		}
 	}
 }
 
-// No more than so many workers run at a time, and each job is done.
-func TestSoManyWorkersRunAtATime(t *testing.T) {
+// At most maxWorkers workers run at a time, and each job runs once.
+func TestWorkersAreLimited(t *testing.T) {
 	var w workers
 	var done sync.WaitGroup
 	began, leave := make(chan int, 3*maxWorkers), make(chan struct{})
@@ -725,28 +729,28 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 		<-began
 	}
 	w.mu.Lock()
-	if w.running != maxWorkers || len(w.waiting) != maxWorkers {
-		t.Errorf("%d run, %d wait", w.running, len(w.waiting))
+	if w.running != maxWorkers || len(w.queue) != maxWorkers {
+		t.Errorf("%d workers run, %d jobs wait", w.running, len(w.queue))
 	}
-	waiting := w.waiting
+	waiting := w.queue
 	w.mu.Unlock()
 	close(leave)
 	done.Wait()
 	for i := maxWorkers; i < 2*maxWorkers; i++ {
 		if n := <-began; n < maxWorkers {
-			t.Errorf("job %d is done twice", n)
+			t.Errorf("job %d ran twice", n)
 		}
 	}
 	waitFor(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.running == 0 })
-	if len(w.waiting) != 0 || waiting[0] != nil {
-		t.Error("what is done is kept")
+	if len(w.queue) != 0 || waiting[0] != nil {
+		t.Error("a finished job is still referenced")
 	}
 }
 
-// sendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
-func sendBuffer(t *testing.T, fd int) func() int {
+// watchSendBuffer sets the size of a send buffer, and returns a function that reads it.
+func watchSendBuffer(t *testing.T, fd int) func() int {
 	t.Helper()
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBufferBytes); err != nil {
 		t.Fatal(err)
 	}
 	return func() int {
@@ -758,22 +762,21 @@ func sendBuffer(t *testing.T, fd int) func() int {
 	}
 }
 
-// The kernel keeps more of a large answer than of others, and only as long as that is
-// being written.
-func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
-	c, p := l.connect(t, "")
-	buffer := sendBuffer(t, c.fd)
+// The send buffer is larger only while a large response is being written.
+func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	c, p := l.connectPeer(t, "")
+	buffer := watchSendBuffer(t, c.fd)
 	small := buffer()
 	p.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	l.turn(t)
+	l.runTurn(t)
 	if p.received(); buffer() != small {
-		t.Error("a small answer has a large buffer")
+		t.Error("a small response has a large send buffer")
 	}
-	c.large, c.waits = make([]byte, 1<<20), stepWrite
+	c.largeBody, c.waitingFor = make([]byte, 1<<20), stepWrite
 	c.out = append(c.out, "x"...)
 	if l.write(c) || buffer() <= small {
-		t.Fatalf("a large answer has a buffer of %d bytes", buffer())
+		t.Fatalf("a large response has a send buffer of %d bytes", buffer())
 	}
 	got := 0
 	for range 100 {
@@ -783,13 +786,13 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 		}
 	}
 	got += len(p.received())
-	if got != 1+1<<20 || buffer() != small || c.sent != 0 {
-		t.Errorf("%d bytes have come, the buffer has %d, %d were sent", got, buffer(), c.sent)
+	if got != 1+1<<20 || buffer() != small || c.sentBytes != 0 {
+		t.Errorf("%d bytes received, send buffer of %d bytes, %d counted as sent", got, buffer(), c.sentBytes)
 	}
 }
 
-// It is the same for a connection that no loop drives.
-func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
+// The same holds for a connection that no loop drives.
+func TestOnlyALargeResponseHasALargeSendBufferWithoutALoop(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -798,9 +801,9 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	defer client.Close()
 	c := newServer(t, newMemoryLog(), Options{}).newConn(&socket{listener: &net.UnixAddr{}, fd: fds[0]})
 	defer c.raw.Close()
-	buffer := sendBuffer(t, fds[0])
+	buffer := watchSendBuffer(t, fds[0])
 	small := buffer()
-	c.out, c.large = []byte("x"), make([]byte, 1<<20)
+	c.out, c.largeBody = []byte("x"), make([]byte, 1<<20)
 	written := make(chan error, 1)
 	go func() { written <- c.write() }()
 	waitFor(t, func() bool { return buffer() > small })
@@ -808,23 +811,23 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 		t.Error(err)
 	}
 	if err := <-written; err != nil || buffer() != small {
-		t.Errorf("%v; the buffer has %d bytes", err, buffer())
+		t.Errorf("%v; send buffer of %d bytes", err, buffer())
 	}
-	c.large = nil
+	c.largeBody = nil
 	if err := c.write(); err != nil || buffer() != small {
-		t.Errorf("%v; the buffer has %d bytes", err, buffer())
+		t.Errorf("%v; send buffer of %d bytes", err, buffer())
 	}
 }
 
-// postedFor is why the loop is to look at a connection. Timers post, too.
-func (l *loop) postedFor(c *conn) reason {
+// postedFor returns why a connection is posted. Timers post, too.
+func (l *loop) postedFor(c *conn) postReason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return c.posted
 }
 
-// takeAll has the loop look at nothing.
-func (l *loop) takeAll(c *conn) {
+// clearPosted removes all posted connections.
+func (l *loop) clearPosted(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.posted, c.posted = nil, 0

@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.ManyAtOnce()
+	testrun.LimitParallel()
 	m.Run()
 }

@@ -29,34 +29,34 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	for _, k := range ProblemKinds() {
 		want[k.Status] = append(want[k.Status], k.Code)
 	}
-	answers, _ := at(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
+	responses, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
 	for status, codes := range want {
-		answer := answers[strconv.Itoa(status)]
-		if status == 404 || status == 405 { // of other paths and methods
-			answer = answers["default"]
+		response := responses[strconv.Itoa(status)]
+		if status == 404 || status == 405 { // these are for other paths and methods
+			response = responses["default"]
 		}
-		enum := codesIn(doc, answer)
+		enum := codesIn(doc, response)
 		slices.Sort(codes)
 		switch {
 		case status == 404 || status == 405:
 			if !slices.Contains(enum, codes[0]) {
-				t.Errorf("the default answer lacks %s", codes[0])
+				t.Errorf("the default response lacks %s", codes[0])
 			}
 		case !slices.Equal(enum, codes):
 			t.Errorf("%d has the codes %v, want %v", status, enum, codes)
 		}
-		delete(answers, strconv.Itoa(status))
+		delete(responses, strconv.Itoa(status))
 	}
-	if left := slices.Sorted(maps.Keys(answers)); !slices.Equal(left, []string{"200", "201", "default"}) {
-		t.Errorf("answers that no problem gives: %v", left)
+	if extra := slices.Sorted(maps.Keys(responses)); !slices.Equal(extra, []string{"200", "201", "default"}) {
+		t.Errorf("responses without a problem: %v", extra)
 	}
 	ofUsages := slices.Sorted(slices.Values(usage.Codes()))
-	if got := codesIn(doc, at(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {
+	if got := codesIn(doc, lookUp(doc, "components", "schemas", "UsageError")); !slices.Equal(got, ofUsages) {
 		t.Errorf("usages have the codes %v, want %v", got, ofUsages)
 	}
 }
 
-// codesIn collects the values that the member code may have in a part of the document.
+// codesIn returns the possible values of the member code in a part of the document.
 func codesIn(doc, part any) (codes []string) {
 	switch p := part.(type) {
 	case []any:
@@ -65,7 +65,7 @@ func codesIn(doc, part any) (codes []string) {
 		}
 	case map[string]any:
 		if ref, ok := p["$ref"].(string); ok {
-			return codesIn(doc, at(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
+			return codesIn(doc, lookUp(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
 		}
 		for name, v := range p {
 			if name != "code" {
@@ -74,7 +74,7 @@ func codesIn(doc, part any) (codes []string) {
 				}
 				continue
 			}
-			enum, _ := at(v, "enum").([]any)
+			enum, _ := lookUp(v, "enum").([]any)
 			for _, code := range enum {
 				codes = append(codes, fmt.Sprint(code))
 			}
@@ -84,8 +84,8 @@ func codesIn(doc, part any) (codes []string) {
 	return codes
 }
 
-// at follows names through objects.
-func at(v any, names ...string) any {
+// lookUp returns the value at a path of member names.
+func lookUp(v any, names ...string) any {
 	for _, name := range names {
 		m, _ := v.(map[string]any)
 		v = m[name]

@@ -51,11 +51,11 @@ func (c *conn) answerPage() {
 	switch c.route {
 	case routeHealth:
 		word, status := c.server.health()
-		c.answer(&http1.Answer{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
+		c.respond(&http1.Response{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
 	case routeHealthMethod:
-		c.answerProblem(&problem{code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
+		c.answerProblem(&problem{code: CodeMethod, extraField: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
 	case routeOtherMethod:
-		c.answerProblem(&problem{code: CodeMethod, detail: "usages are posted", header: http1.Field{Name: "Allow", Value: "POST"}})
+		c.answerProblem(&problem{code: CodeMethod, detail: "usages are posted", extraField: http1.Field{Name: "Allow", Value: "POST"}})
 	case routeAdmin:
 		where := strings.Join(c.server.opts.AdminAddresses, ", ")
 		if where == "" {

@@ -26,72 +26,72 @@ func listenOn(t *testing.T, network, address string) net.Listener {
 	return ln
 }
 
-// lines makes a request's header.
-func lines(requestLine string, headers ...string) string {
+// requestHeader returns a request's header.
+func requestHeader(requestLine string, headers ...string) string {
 	return requestLine + "\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n"
 }
 
 const postLine = "POST /api/usages HTTP/1.1"
 
-// What browsers send for pages, and what other programs do, with the defaults: on
-// a loopback listener, without tokens.
+// Requests of browsers for pages, and of other programs, to a loopback listener without
+// tokens, which is the default.
 func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	const evil, length = "Origin: http://evil.test", "Content-Length: 7"
 	log := newMemoryLog()
 	var text bytes.Buffer
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	serveOn(t, ln, log, Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
-	bystander := visit(t, ln.Addr().String())
+	startServerOn(t, ln, log, Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	neighbor := dialRaw(t, ln.Addr().String())
 	rows := map[string]struct {
 		header string
 		status int
 	}{
 		// As Chromium sends them; see TestChromiumStoresNothingForOtherPages.
-		"a Blob in plain http to a name":  {lines(postLine, "Host: usages.test:3000", "Connection: keep-alive", length, "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", "Accept: */*", "Origin: http://evil.test:8081", "Referer: http://evil.test:8081/", "Accept-Encoding: gzip, deflate"), 403},
-		"a Blob in an older browser":      {lines(postLine, "Host: localhost:3000", length, evil), 403},
-		"after DNS rebinding":             {lines(postLine, "Host: evil.test:3000", length, "Origin: http://evil.test:3000"), 403},
-		"DNS rebinding in an old browser": {lines(postLine, "Host: evil.test:3000", length, "Referer: http://evil.test:3000/"), 403},
-		"a Blob to an address":            {lines(postLine, "Host: 127.0.0.1:3000", length, "Origin: http://127.0.0.2:8080", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"), 403},
-		"a frame without an origin":       {lines(postLine, "Host: localhost:3000", length, "Origin: null", "Sec-Fetch-Site: cross-site"), 403},
-		"a file":                          {lines(postLine, "Host: localhost:3000", length, "Origin: file://"), 403},
-		"a form":                          {lines(postLine, "Host: localhost:3000", length, evil, "Content-Type: text/plain"), 403},
-		"two origins":                     {lines(postLine, "Host: localhost:3000", length, "Origin: http://localhost", evil), 403},
-		"its own name in the target":      {lines("POST http://evil.test/api/usages HTTP/1.1", "Host: localhost", length), 403},
-		"a token that nobody asked for":   {lines(postLine, "Host: localhost", length, evil, "Authorization: Bearer cd_x"), 403},
-		"100-continue":                    {lines(postLine, "Host: localhost", length, evil, "Expect: 100-continue"), 403},
-		"HTTP/1.0":                        {lines("POST /api/usages HTTP/1.0", "Host: localhost", length, evil), 403},
+		"a Blob in plain http to a name":  {requestHeader(postLine, "Host: usages.test:3000", "Connection: keep-alive", length, "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", "Accept: */*", "Origin: http://evil.test:8081", "Referer: http://evil.test:8081/", "Accept-Encoding: gzip, deflate"), 403},
+		"a Blob in an older browser":      {requestHeader(postLine, "Host: localhost:3000", length, evil), 403},
+		"after DNS rebinding":             {requestHeader(postLine, "Host: evil.test:3000", length, "Origin: http://evil.test:3000"), 403},
+		"DNS rebinding in an old browser": {requestHeader(postLine, "Host: evil.test:3000", length, "Referer: http://evil.test:3000/"), 403},
+		"a Blob to an address":            {requestHeader(postLine, "Host: 127.0.0.1:3000", length, "Origin: http://127.0.0.2:8080", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"), 403},
+		"a frame without an origin":       {requestHeader(postLine, "Host: localhost:3000", length, "Origin: null", "Sec-Fetch-Site: cross-site"), 403},
+		"a file":                          {requestHeader(postLine, "Host: localhost:3000", length, "Origin: file://"), 403},
+		"a form":                          {requestHeader(postLine, "Host: localhost:3000", length, evil, "Content-Type: text/plain"), 403},
+		"two origins":                     {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost", evil), 403},
+		"its own name in the target":      {requestHeader("POST http://evil.test/api/usages HTTP/1.1", "Host: localhost", length), 403},
+		"a token that is not needed":      {requestHeader(postLine, "Host: localhost", length, evil, "Authorization: Bearer cd_x"), 403},
+		"100-continue":                    {requestHeader(postLine, "Host: localhost", length, evil, "Expect: 100-continue"), 403},
+		"HTTP/1.0":                        {requestHeader("POST /api/usages HTTP/1.0", "Host: localhost", length, evil), 403},
 
-		"a page of another port":           {lines(postLine, "Host: localhost:3000", length, "Origin: http://localhost:8080", "Sec-Fetch-Site: same-site"), 201},
-		"its own page":                     {lines(postLine, "Host: localhost:3000", length, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-origin"), 201},
-		"curl":                             {lines(postLine, "Host: localhost:3000", "User-Agent: curl/8", "Accept: */*", length), 201},
-		"IPv6":                             {lines(postLine, "Host: [::1]:3000", length), 201},
-		"HTTP/1.0 without Host":            {lines("POST /api/usages HTTP/1.0", length), 201},
-		"this host in the target":          {lines("POST http://localhost:3000/api/usages HTTP/1.1", "Host: evil.test", length), 201},
-		"100-continue by a program":        {lines(postLine, "Host: localhost", length, "Expect: 100-continue"), 100},
-		"a form of a program is told more": {lines(postLine, "Host: localhost", length, "Content-Type: application/x-www-form-urlencoded"), 415},
-		"a multipart form of a program":    {lines(postLine, "Host: localhost", length, "Content-Type: multipart/form-data; boundary=x"), 415},
-		"text of a program":                {lines(postLine, "Host: localhost", length, "Content-Type: text/plain;charset=UTF-8"), 415},
+		"a page of another port":        {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:8080", "Sec-Fetch-Site: same-site"), 201},
+		"its own page":                  {requestHeader(postLine, "Host: localhost:3000", length, "Origin: http://localhost:3000", "Sec-Fetch-Site: same-origin"), 201},
+		"curl":                          {requestHeader(postLine, "Host: localhost:3000", "User-Agent: curl/8", "Accept: */*", length), 201},
+		"IPv6":                          {requestHeader(postLine, "Host: [::1]:3000", length), 201},
+		"HTTP/1.0 without Host":         {requestHeader("POST /api/usages HTTP/1.0", length), 201},
+		"this host in the target":       {requestHeader("POST http://localhost:3000/api/usages HTTP/1.1", "Host: evil.test", length), 201},
+		"100-continue by a program":     {requestHeader(postLine, "Host: localhost", length, "Expect: 100-continue"), 100},
+		"a form of a program":           {requestHeader(postLine, "Host: localhost", length, "Content-Type: application/x-www-form-urlencoded"), 415},
+		"a multipart form of a program": {requestHeader(postLine, "Host: localhost", length, "Content-Type: multipart/form-data; boundary=x"), 415},
+		"text of a program":             {requestHeader(postLine, "Host: localhost", length, "Content-Type: text/plain;charset=UTF-8"), 415},
 
-		"a page asks whether it may": {lines("OPTIONS /api/usages HTTP/1.1", "Host: localhost", evil, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"), 405},
-		"its own page asks":          {lines("OPTIONS /api/usages HTTP/1.1", "Host: localhost", "Origin: http://localhost", "Access-Control-Request-Method: POST"), 405},
-		"a page reads the health":    {lines("GET /healthz HTTP/1.1", "Host: localhost", evil), 200},
-		"a page reads the usages":    {lines("GET /api/usages HTTP/1.1", "Host: localhost", evil), 405},
+		"a preflight request":         {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", evil, "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"), 405},
+		"a preflight of its own page": {requestHeader("OPTIONS /api/usages HTTP/1.1", "Host: localhost", "Origin: http://localhost", "Access-Control-Request-Method: POST"), 405},
+		"a page reads the health":     {requestHeader("GET /healthz HTTP/1.1", "Host: localhost", evil), 200},
+		"a page reads the usages":     {requestHeader("GET /api/usages HTTP/1.1", "Host: localhost", evil), 405},
 	}
 	rejected := 0
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			stored := len(log.usages)
-			bystander.send(post(`{"b":1}`)) // so that the request meets a pool in use
-			if status, body := bystander.answer(); status != http.StatusCreated {
+			neighbor.send(post(`{"b":1}`)) // so that the pools have been used
+			if status, body := neighbor.readResponse(); status != http.StatusCreated {
 				t.Fatalf("another client: %d %s", status, body)
 			}
 			n := 1
 			if row.status == http.StatusContinue {
 				n = 2
 			}
-			answers, bodies := talk(t, ln.Addr().String(), row.header+`{"a":1}`, n)
-			if len(answers) != n || answers[0].StatusCode != row.status {
-				t.Fatalf("%v %v", answers, bodies)
+			responses, bodies := sendRaw(t, ln.Addr().String(), row.header+`{"a":1}`, n)
+			if len(responses) != n || responses[0].StatusCode != row.status {
+				t.Fatalf("%v %v", responses, bodies)
 			}
 			want := stored + 1
 			if row.status < http.StatusBadRequest && strings.HasPrefix(row.header, "POST") {
@@ -99,38 +99,38 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 			}
 			if row.status == http.StatusForbidden {
 				rejected++
-				if !answers[0].Close || !strings.Contains(bodies[0], `"cross_site"`) || !strings.Contains(bodies[0], "http.") && !strings.Contains(bodies[0], "at most one") || strings.Contains(bodies[0], "evil") {
-					t.Errorf("close %v: %s", answers[0].Close, bodies[0])
+				if !responses[0].Close || !strings.Contains(bodies[0], `"cross_site"`) || !strings.Contains(bodies[0], "http.") && !strings.Contains(bodies[0], "at most one") || strings.Contains(bodies[0], "evil") {
+					t.Errorf("close %v: %s", responses[0].Close, bodies[0])
 				}
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()
 			if len(log.usages) != want || log.rejected["http cross_site"] != rejected {
-				t.Errorf("stored %d, want %d; counted %v, want %d", len(log.usages), want, log.rejected, rejected)
+				t.Errorf("stored %d, want %d; rejected %v, want %d", len(log.usages), want, log.rejected, rejected)
 			}
-			for name := range answers[0].Header {
+			for name := range responses[0].Header {
 				if strings.HasPrefix(name, "Access-Control-") {
-					t.Errorf("answered with %s", name)
+					t.Errorf("the response has the field %s", name)
 				}
 			}
 		})
 	}
 	if got := strings.Count(text.String(), "trouble=cross_site"); got != rejected || strings.Contains(text.String(), "evil") {
-		t.Errorf("%d of %d are logged: %s", got, rejected, text.String())
+		t.Errorf("%d of %d rejections are logged: %s", got, rejected, text.String())
 	}
 }
 
-// Which listener, and which identity: what a browser adds by itself proves nothing,
-// a valid token everything.
-func TestWherePagesAreAskedForTheirOriginAndHost(t *testing.T) {
+// The checks of Origin and Host depend on the listener and on the client's identity. Only a
+// valid token exempts a request, because browsers add certificates by themselves.
+func TestOriginAndHostByListenerAndIdentity(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	tokens, headers := holder(t, "ward-3")
+	tokens, headers := newTokens(t, "ward-3")
 	token := headers[0]
 	ours := origin.NewRule([]string{"null", "https://app.test"}, []string{"usages.test", "2001:db8::1"})
 	const evilOrigin, evilHost = "Origin: http://evil.test", "Host: evil.test"
 	type row struct {
 		listen  string // loopback, wildcard, unix, passed
-		who     auth.Policy
+		policy  auth.Policy
 		headers []string
 		status  int
 	}
@@ -200,45 +200,45 @@ func TestWherePagesAreAskedForTheirOriginAndHost(t *testing.T) {
 			}
 			address := ln.Addr()
 			log := newMemoryLog()
-			serveOn(t, ln, log, Options{Policy: r.who})
-			var v *visitor
+			startServerOn(t, ln, log, Options{Policy: r.policy})
+			var v *rawClient
 			switch {
 			case r.listen == "unix":
-				v = visitOn(t, address)
-			case r.who.TLS != nil:
+				v = dialRawOn(t, address)
+			case r.policy.TLS != nil:
 				var err error
-				if v, err = visitTLS(t, fmt.Sprintf("127.0.0.1:%d", address.(*net.TCPAddr).Port), ca.Config(ca.Client(t, nil))); err != nil {
+				if v, err = dialRawTLS(t, fmt.Sprintf("127.0.0.1:%d", address.(*net.TCPAddr).Port), ca.Config(ca.Client(t, nil))); err != nil {
 					t.Fatal(err)
 				}
 			default:
-				v = visit(t, fmt.Sprintf("127.0.0.1:%d", address.(*net.TCPAddr).Port))
+				v = dialRaw(t, fmt.Sprintf("127.0.0.1:%d", address.(*net.TCPAddr).Port))
 			}
-			v.send(lines(postLine, append(r.headers, "Content-Length: 2")...) + "{}")
-			status, body := v.answer()
+			v.send(requestHeader(postLine, append(r.headers, "Content-Length: 2")...) + "{}")
+			status, body := v.readResponse()
 			if status != r.status || (status == 201) != (len(log.usages) == 1) {
 				t.Errorf("%d %s, stored %v", status, body, log.usages)
 			}
 			if want := map[int]string{201: "map[]", 401: "map[http unauthorized:1]", 403: "map[http cross_site:1]"}[r.status]; fmt.Sprint(log.rejected) != want {
-				t.Errorf("counted %v", log.rejected)
+				t.Errorf("rejected %v, want %s", log.rejected, want)
 			}
 		})
 	}
 }
 
-// visitOn is visit by another network than TCP.
-func visitOn(t *testing.T, a net.Addr) *visitor {
+// dialRawOn is dialRaw for any network.
+func dialRawOn(t *testing.T, a net.Addr) *rawClient {
 	t.Helper()
 	c, err := net.Dial(a.Network(), a.String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(testLimit))
-	return &visitor{t, c, bufio.NewReader(c)}
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
+	return &rawClient{t, c, bufio.NewReader(c)}
 }
 
-// A page's body is not read: the answer is there before it.
-func TestAPagesBodyIsNotRead(t *testing.T) {
+// The body of a page's request is not read: the response is sent before it.
+func TestTheBodyOfACrossSiteRequestIsNotRead(t *testing.T) {
 	for name, header := range map[string]string{
 		"4 MiB to come":        "Content-Length: 4194304\r\nX: y\r\n\r\n" + strings.Repeat(" ", 1<<10),
 		"chunks to come":       "Transfer-Encoding: chunked",
@@ -247,35 +247,35 @@ func TestAPagesBodyIsNotRead(t *testing.T) {
 	} {
 		log := newMemoryLog()
 		ln := listenOn(t, "tcp", "127.0.0.1:0")
-		h, _ := serveOn(t, ln, log, Options{})
-		v := visit(t, ln.Addr().String())
-		v.send(lines(postLine, "Host: localhost", "Origin: http://evil.test", header))
-		if status, body := v.answer(); status != http.StatusForbidden {
+		h, _ := startServerOn(t, ln, log, Options{})
+		v := dialRaw(t, ln.Addr().String())
+		v.send(requestHeader(postLine, "Host: localhost", "Origin: http://evil.test", header))
+		if status, body := v.readResponse(); status != http.StatusForbidden {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 		if fmt.Sprint(log.rejected) != "map[http cross_site:1]" || h.inFlight.free != h.opts.MaxInFlight {
-			t.Errorf("%s: counted %v", name, log.rejected)
+			t.Errorf("%s: rejected %v, or bytes are in flight", name, log.rejected)
 		}
 	}
 }
 
-// A rule that a reload brings holds at the next request of an open connection.
-func TestAnotherRuleHoldsForOpenConnections(t *testing.T) {
+// A reloaded rule applies to the next request of an open connection.
+func TestANewOriginRuleAppliesToOpenConnections(t *testing.T) {
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	h, _ := serveOn(t, ln, newMemoryLog(), Options{})
-	first := visit(t, ln.Addr().String())
+	h, _ := startServerOn(t, ln, newMemoryLog(), Options{})
+	first := dialRaw(t, ln.Addr().String())
 	first.send(post("{}"))
-	if status, body := first.answer(); status != http.StatusCreated {
+	if status, body := first.readResponse(); status != http.StatusCreated {
 		t.Fatalf("%d %s", status, body)
 	}
 	h.SetPolicy(auth.Policy{Pages: origin.NewRule([]string{"null"}, nil)})
 	first.send(post("{}", "Origin: null"))
-	if status, body := first.answer(); status != http.StatusCreated {
+	if status, body := first.readResponse(); status != http.StatusCreated {
 		t.Errorf("an origin that was added: %d %s", status, body)
 	}
 	h.SetPolicy(auth.Policy{})
 	first.send(post("{}", "Origin: null"))
-	if status, body := first.answer(); status != http.StatusForbidden {
+	if status, body := first.readResponse(); status != http.StatusForbidden {
 		t.Errorf("an origin that was removed: %d %s", status, body)
 	}
 }

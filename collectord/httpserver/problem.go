@@ -36,12 +36,12 @@ const (
 
 // problem describes an error answer (RFC 9457).
 type problem struct {
-	code   string
-	detail string
-	header http1.Field // an additional field, if its name is not empty
-	close  bool        // close the connection after the answer
+	code       string
+	detail     string
+	extraField http1.Field // an additional field, if its name is not empty
+	close      bool        // close the connection after the answer
 
-	members []byte // additional members of the JSON object, or none
+	extraMembers []byte // additional members of the JSON object, or none
 }
 
 // DefaultProblemBase is the default of Options.ProblemBase. It is a relative reference,
@@ -65,25 +65,25 @@ func (p *problem) body(base string) []byte {
 	if err != nil {
 		return nil // strings and a number always marshal
 	}
-	if len(p.members) > 0 {
+	if len(p.extraMembers) > 0 {
 		b = append(b[:len(b)-1], ',')
-		b = append(append(b, p.members...), '}')
+		b = append(append(b, p.extraMembers...), '}')
 	}
 	return append(b, '\n')
 }
 
-// answer returns the answer's header and its body.
-func (p *problem) answer(base string) (a http1.Answer, body []byte) {
-	a = http1.Answer{Status: p.status(), Type: problemType, Close: p.close}
-	if p.header.Name != "" {
-		a.More = []http1.Field{p.header}
+// response returns the answer's header and its body.
+func (p *problem) response(base string) (a http1.Response, body []byte) {
+	a = http1.Response{Status: p.status(), Type: problemType, Close: p.close}
+	if p.extraField.Name != "" {
+		a.ExtraFields = []http1.Field{p.extraField}
 	}
 	return a, p.body(base)
 }
 
 // unavailable returns a problem that asks the client to retry later.
 func unavailable(code, detail string) *problem {
-	return &problem{code: code, detail: detail, header: retryAfter()}
+	return &problem{code: code, detail: detail, extraField: retryAfter()}
 }
 
 // retryAfter returns a random Retry-After of 1 to 5 seconds, so that clients do not retry
@@ -98,8 +98,8 @@ func badFraming(detail string) *problem {
 	return &problem{code: CodeBadRequest, detail: detail, close: true}
 }
 
-// badRequest returns the problem for a request that package http1 refuses.
-func (h *Server) badRequest(f http1.Fault) *problem {
+// faultProblem returns the problem for a request that package http1 rejects.
+func (h *Server) faultProblem(f http1.Fault) *problem {
 	p := badFraming(f.Reason)
 	switch f.Kind {
 	case http1.TooLarge:
@@ -113,8 +113,8 @@ func (h *Server) badRequest(f http1.Fault) *problem {
 	return p
 }
 
-// tooSlow returns the problem for a request whose deadline has passed.
-func (h *Server) tooSlow() *problem {
+// timeoutProblem returns the problem for a request whose deadline has passed.
+func (h *Server) timeoutProblem() *problem {
 	return &problem{
 		code: CodeTimeout, close: true,
 		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/problems.md anew")
+var update = flag.Bool("update", false, "rewrite docs/problems.md")
 
-// TestEveryProblemHasItsParagraph holds docs/problems.md against the table of kinds.
+// TestEveryProblemHasItsParagraph compares docs/problems.md with the table of kinds.
 func TestEveryProblemHasItsParagraph(t *testing.T) {
 	const path = "../../docs/problems.md"
 	var b strings.Builder
@@ -41,6 +41,6 @@ The HTTP server answers every rejected request with a problem ([RFC 9457](https:
 		}
 	}
 	if is, err := os.ReadFile(path); err != nil || string(is) != want {
-		t.Errorf("%s is not what the table of problems has (go test ./collectord/httpserver -run Paragraph -update mends it): %v", path, err)
+		t.Errorf("%s differs from the table of problems (go test ./collectord/httpserver -run Paragraph -update rewrites it): %v", path, err)
 	}
 }

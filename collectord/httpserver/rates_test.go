@@ -8,42 +8,42 @@ import (
 	"time"
 )
 
-func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
+func TestRetryAfterIsSpread(t *testing.T) {
 	seen := map[string]bool{}
 	for range 200 {
-		s := spread(9500 * time.Millisecond)
+		s := retrySeconds(9500 * time.Millisecond)
 		seen[s] = true
 		if n, err := strconv.Atoi(s); err != nil || n < 10 || n > 16 {
 			t.Errorf("Retry-After %s", s)
 		}
 	}
-	if len(seen) < 4 || spread(0) == "0" {
-		t.Errorf("always one of %v", seen)
+	if len(seen) < 4 || retrySeconds(0) == "0" {
+		t.Errorf("only the values %v", seen)
 	}
 }
 
-func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
+func TestUsagesBeyondTheRateGetRetryAfter(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
-	answers, bodies := talk(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
-	if len(answers) != 5 {
-		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))
+	h, addr := startServer(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
+	responses, bodies := sendRaw(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
+	if len(responses) != 5 {
+		t.Fatalf("%d responses, want 5: a client beyond the rate keeps its connection", len(responses))
 	}
 	for i, want := range []int{201, 201, 429, 400, 429} {
-		if answers[i].StatusCode != want {
-			t.Errorf("answer %d: %s %s", i, answers[i].Status, bodies[i])
+		if responses[i].StatusCode != want {
+			t.Errorf("answer %d: %s %s", i, responses[i].Status, bodies[i])
 		}
 	}
-	after, err := strconv.Atoi(answers[2].Header.Get("Retry-After"))
-	// 1000 s and a share of them, less what a busy machine takes.
+	after, err := strconv.Atoi(responses[2].Header.Get("Retry-After"))
+	// 1000 s and a random part of them, less the time of a busy machine.
 	if err != nil || after < 900 || after > 1700 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
-		t.Errorf("again after %d s, %v: %s", after, err, bodies[2])
+		t.Errorf("Retry-After of %d s, %v: %s", after, err, bodies[2])
 	}
 	if log.rejected["http rate_limited"] != 2 || len(log.usages) != 2 || h.Requests()[http.StatusTooManyRequests] != 2 {
-		t.Errorf("counted %v, stored %d", log.rejected, len(log.usages))
+		t.Errorf("rejected %v, stored %d", log.rejected, len(log.usages))
 	}
 	h.SetLimits(Limits{})
-	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
-		t.Errorf("after the limit was lifted: %s", answers[0].Status)
+	if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); responses[0].StatusCode != http.StatusCreated {
+		t.Errorf("after the limit was removed: %s", responses[0].Status)
 	}
 }

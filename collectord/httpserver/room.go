@@ -7,138 +7,139 @@ import "time"
 // stranger until one of its requests was authenticated, by a token or a certificate, or
 // stored. Connections make room in this order:
 //
-//  1. the oldest stranger that has had strangersTime,
+//  1. the oldest stranger that has had strangerGrace,
 //  2. while strangers hold more than half of the places, the oldest of them that
-//     has had leastTime: a flood of strangers displaces itself, not clients,
-//  3. the client that has been idle longest, if for longer than idleAfter,
-//  4. the oldest stranger that has had leastTime.
+//     has had connMinTime: a flood of strangers displaces itself, not clients,
+//  3. the client that has been idle longest, if for longer than clientMinIdle,
+//  4. the oldest stranger that has had connMinTime.
 //
 // A stranger can make room in any state, from handshake to idle. A request that was
 // authenticated keeps its connection until it is answered, even if its body is slow;
 // http.body_rate limits that time. So does a request whose usages were passed to the log.
 // If no connection can make room, the new one is turned away.
 const (
-	strangersTime = time.Second
-	idleAfter     = time.Second
-	leastTime     = 20 * time.Millisecond
+	strangerGrace = time.Second
+	clientMinIdle = time.Second
+	connMinTime   = 20 * time.Millisecond
 )
 
 // findRoomLocked reports whether one more connection has a place. If none is free, it
 // makes an open connection end.
 func (s *connections) findRoomLocked(secure bool) bool {
 	limits := s.server.limits.Load()
-	if most := limits.secure(); secure && most < limits.connections() && s.secure.held() >= most {
-		s.room.secure.Add(1)
-		return s.makeRoomLocked(most, &s.secure)
+	if limit := limits.maxSecure(); secure && limit < limits.maxOpen() && s.secure.occupied() >= limit {
+		s.room.secureLimitReached.Add(1)
+		return s.makeRoomLocked(limit, &s.secure)
 	}
-	most := limits.connections()
-	return s.plain.held()+s.secure.held() < most || s.makeRoomLocked(most, &s.plain, &s.secure)
+	limit := limits.maxOpen()
+	return s.plain.occupied()+s.secure.occupied() < limit || s.makeRoomLocked(limit, &s.plain, &s.secure)
 }
 
-// makeRoomLocked makes one connection of these crowds end, and reports whether one could.
-// A connection that can't is tried again after leastTime at the earliest, so that the
+// makeRoomLocked makes one connection of these classes end, and reports whether one could.
+// A connection that can't is tried again after connMinTime at the earliest, so that the
 // cost of a flood does not grow with the number of open connections.
-func (s *connections) makeRoomLocked(most int, crowds ...*crowd) bool {
+func (s *connections) makeRoomLocked(limit int, classes ...*connClass) bool {
 	now := s.deadline(time.Now())
-	return s.cutSpareStrangerLocked(now, most, crowds) ||
-		s.endIdleLocked(now, crowds) ||
-		s.cutStrangerLocked(now, leastTime, crowds)
+	return s.cutExcessStrangerLocked(now, limit, classes) ||
+		s.endIdleLocked(now, classes) ||
+		s.cutStrangerLocked(now, connMinTime, classes)
 }
 
-// cutSpareStrangerLocked cuts off a stranger by rule 1 or 2, before any client makes
+// cutExcessStrangerLocked cuts off a stranger by rule 1 or 2, before any client makes
 // room.
-func (s *connections) cutSpareStrangerLocked(now int64, most int, crowds []*crowd) bool {
+func (s *connections) cutExcessStrangerLocked(now int64, limit int, classes []*connClass) bool {
 	strangers := 0
-	for _, of := range crowds {
-		strangers += of.strangers.n
+	for _, class := range classes {
+		strangers += class.strangers.n
 	}
-	return s.cutStrangerLocked(now, strangersTime, crowds) || strangers > most/2 && s.cutStrangerLocked(now, leastTime, crowds)
+	return s.cutStrangerLocked(now, strangerGrace, classes) || strangers > limit/2 && s.cutStrangerLocked(now, connMinTime, classes)
 }
 
 // cutStrangerLocked cuts off the oldest stranger that is older than age.
-func (s *connections) cutStrangerLocked(now int64, age time.Duration, crowds []*crowd) bool {
-	for c := oldestStranger(crowds); c != nil && c.since <= now-int64(age); c = oldestStranger(crowds) {
-		if !c.hold.CompareAndSwap(free, taken) {
+func (s *connections) cutStrangerLocked(now int64, age time.Duration, classes []*connClass) bool {
+	for c := oldestStranger(classes); c != nil && c.queuedSince <= now-int64(age); c = oldestStranger(classes) {
+		if !c.hold.CompareAndSwap(holdFree, holdTaken) {
 			c.requeue(now) // its request keeps it
 			continue
 		}
-		s.endLocked(c)
-		s.room.made[c.cutOff()].Add(1)
+		s.markEndingLocked(c)
+		s.room.closed[c.cutOff()].Add(1)
 		return true
 	}
 	return false
 }
 
-// maxRelieving is how many strangers make room at a time when memory is short. Each may
-// take cutWithin to end, while thousands of connections wait.
-const maxRelieving = 256
+// maxEndingForMemory is how many strangers make room at a time when memory is short. Each may
+// take cutOffTime to end, while thousands of connections wait.
+const maxEndingForMemory = 256
 
-// relieve cuts off strangers when a loop has no memory left for the bytes that waiting
-// connections send. At most min(waiting, maxRelieving) are ending at a time.
-func (s *connections) relieve(waiting int) {
+// cutForMemory cuts off strangers when a loop has no memory left for the bytes that waiting
+// connections send. At most min(waiting, maxEndingForMemory) are ending at a time.
+func (s *connections) cutForMemory(waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now, most := s.deadline(time.Now()), s.server.limits.Load().connections()
-	s.relieves = true
-	for s.relieving < min(waiting, maxRelieving) && s.cutSpareStrangerLocked(now, most, []*crowd{&s.plain}) {
-		s.room.relief.Add(1)
+	now, limit := s.deadline(time.Now()), s.server.limits.Load().maxOpen()
+	s.cuttingForMemory = true
+	for s.endingForMemory < min(waiting, maxEndingForMemory) && s.cutExcessStrangerLocked(now, limit, []*connClass{&s.plain}) {
+		s.room.closedForMemory.Add(1)
 	}
-	s.relieves = false
+	s.cuttingForMemory = false
 }
 
-// cutWithin is the time that a client has to take the answer when its connection is cut
+// cutOffTime is the time that a client has to take the answer when its connection is cut
 // off, as in the table at the type state.
-const cutWithin = 50 * time.Millisecond
+const cutOffTime = 50 * time.Millisecond
 
-// lookAt is how many idle clients are compared to find the one that has been idle
+// maxCompared is how many idle clients are compared to find the one that has been idle
 // longest. With more clients, the result is an approximation.
-const lookAt = 64
+const maxCompared = 64
 
 // endIdleLocked ends the client that has been idle longest. It wakes the connection
 // instead of closing it, so that a request that was read meanwhile is answered.
-func (s *connections) endIdleLocked(now int64, crowds []*crowd) bool {
-	var idlest *conn
-	for _, of := range crowds {
-		idlest = of.idlest(idlest, now)
+func (s *connections) endIdleLocked(now int64, classes []*connClass) bool {
+	var longest *conn
+	for _, class := range classes {
+		longest = class.longestIdle(longest, now)
 	}
-	if idlest == nil {
+	if longest == nil {
 		return false
 	}
-	s.endLocked(idlest)
-	idlest.end()
-	s.room.made[idleClient].Add(1)
+	s.markEndingLocked(longest)
+	longest.end()
+	s.room.closed[idleClient].Add(1)
 	return true
 }
 
-// idlest returns the client that has been idle longest, of this crowd and the given one.
-func (of *crowd) idlest(idlest *conn, now int64) *conn {
-	latest := now - int64(idleAfter)
-	looked := 0
-	for c := of.clients.head; c != nil && c.since <= latest && looked < lookAt; {
-		next := c.behind
+// longestIdle returns the client that has been idle longest, of this class and the given
+// one.
+func (class *connClass) longestIdle(longest *conn, now int64) *conn {
+	latest := now - int64(clientMinIdle)
+	compared := 0
+	for c := class.clients.head; c != nil && c.queuedSince <= latest && compared < maxCompared; {
+		next := c.nextInQueue
 		since := c.idleSince.Load()
 		switch {
 		case since == 0, since > latest:
 			c.requeue(now)
-		case idlest != nil && since >= idlest.idleSince.Load():
-			looked++
-		case unread(c.raw):
+		case longest != nil && since >= longest.idleSince.Load():
+			compared++
+		case hasUnread(c.raw):
 			c.requeue(now)
 		default:
-			looked++
-			idlest = c
+			compared++
+			longest = c
 		}
 		c = next
 	}
-	return idlest
+	return longest
 }
 
-func (s *connections) endLocked(c *conn) {
-	c.remove()
-	c.ending, c.relieves = true, s.relieves
-	s.crowdOf(c).ending++
-	if c.relieves {
-		s.relieving++
+func (s *connections) markEndingLocked(c *conn) {
+	c.dequeue()
+	c.endingForRoom, c.endingForMemory = true, s.cuttingForMemory
+	s.classOf(c).ending++
+	if c.endingForMemory {
+		s.endingForMemory++
 	}
 }
 
@@ -150,42 +151,42 @@ func (s *connections) remove(c *conn) {
 		return
 	}
 	delete(s.open, c)
-	if len(s.open) == 0 && s.none != nil {
-		close(s.none)
-		s.none = nil
+	if len(s.open) == 0 && s.drained != nil {
+		close(s.drained)
+		s.drained = nil
 	}
-	c.remove()
-	of := s.crowdOf(c)
-	of.open--
-	if c.ending {
-		of.ending--
+	c.dequeue()
+	class := s.classOf(c)
+	class.open--
+	if c.endingForRoom {
+		class.ending--
 	}
-	if c.relieves {
-		s.relieving--
+	if c.endingForMemory {
+		s.endingForMemory--
 	}
-	s.freed.Signal()
+	s.descriptorFreed.Signal()
 }
 
-// keep prevents the connection from making room until its request is answered. It reports
+// protect prevents the connection from making room until its request is answered. It reports
 // false if the connection was cut off already; then the caller must store nothing.
-func (c *conn) keep() bool {
-	return c.hold.CompareAndSwap(free, kept) || c.hold.Load() == kept
+func (c *conn) protect() bool {
+	return c.hold.CompareAndSwap(holdFree, holdKept) || c.hold.Load() == holdKept
 }
 
-// know marks the connection as one of a client, after a request of it was authenticated
+// markClient marks the connection as one of a client, after a request of it was authenticated
 // or stored.
-func (c *conn) know() {
-	if c.known.Load() || c.known.Swap(true) {
+func (c *conn) markClient() {
+	if c.isClient.Load() || c.isClient.Swap(true) {
 		return
 	}
-	s := c.all
+	s := c.registry
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	of := s.crowdOf(c)
-	if c.queue != &of.strangers {
+	class := s.classOf(c)
+	if c.queue != &class.strangers {
 		return // the connection is closed or ending
 	}
-	c.remove()
-	c.since = s.deadline(time.Now())
-	of.clients.push(c)
+	c.dequeue()
+	c.queuedSince = s.deadline(time.Now())
+	class.clients.push(c)
 }

@@ -14,22 +14,22 @@ import (
 	"collectord/collectord/auth"
 )
 
-// aged waits until everyone who is connected has been for longer than a stranger
-// may be, and has been idle for longer than a client may be.
-func aged() { <-time.After(strangersTime + 100*time.Millisecond) }
+// waitAged waits until all open connections are older than strangerGrace, and idle ones idle
+// for longer than clientMinIdle.
+func waitAged() { <-time.After(strangerGrace + 100*time.Millisecond) }
 
-// Whatever a stranger does, it makes room before a client that idles, and the
-// first that came makes room first. One that has begun a request is told so.
+// A stranger in any state makes room before an idle client, the oldest stranger first. It
+// gets a response if it has begun a request.
 func TestStrangersMakeRoomBeforeClients(t *testing.T) {
-	tokens, headers := holder(t, "ward-3")
+	tokens, headers := newTokens(t, "ward-3")
 	bearer := headers[0] + "\r\n"
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	for name, c := range map[string]struct {
-		who    auth.Policy
-		client string // what makes one of it
-		send   string // by a stranger
+		policy auth.Policy
+		client string // header of a client's request
+		send   string // sent by a stranger
 		kind   string
-		status int // of the stranger's answer; 0 for none
+		status int // of the response to the stranger; 0 for none
 	}{
 		"half a header":            {auth.Policy{Tokens: tokens}, bearer, head, "header", 503},
 		"half a header, no tokens": {auth.Policy{}, "", head, "header", 503},
@@ -39,99 +39,98 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it waits most of the time
-			h, addr := serve(t, newMemoryLog(), Options{Policy: c.who, Limits: unlimited(Limits{MaxConnections: 4})})
-			client := visit(t, addr)
-			posts := func(v *visitor) {
+			h, addr := startServer(t, newMemoryLog(), Options{Policy: c.policy, Limits: withoutDeadlines(Limits{MaxConnections: 4})})
+			client := dialRaw(t, addr)
+			postOnce := func(v *rawClient) {
 				t.Helper()
 				v.send(head + c.client + "Content-Length: 2\r\n\r\n{}")
-				if status, body := v.answer(); status != http.StatusCreated {
+				if status, body := v.readResponse(); status != http.StatusCreated {
 					t.Errorf("%d %s", status, body)
 				}
 			}
-			posts(client)
-			var strangers []*visitor
+			postOnce(client)
+			var strangers []*rawClient
 			for i := range 3 {
-				v := visit(t, addr)
+				v := dialRaw(t, addr)
 				v.send(c.send)
 				waitFor(t, func() bool { return h.Connections() == 2+i })
 				strangers = append(strangers, v)
 			}
-			aged()
+			waitAged()
 			for range 3 {
-				posts(visit(t, addr))
+				postOnce(dialRaw(t, addr))
 			}
 			for i, v := range strangers {
-				if status, body := v.answer(); status != c.status {
-					t.Errorf("stranger %d was answered %d %s", i, status, body)
+				if status, body := v.readResponse(); status != c.status {
+					t.Errorf("stranger %d: %d %s, want %d", i, status, body, c.status)
 				}
 			}
-			if h.MadeRoom()[c.kind] != 3 {
-				t.Errorf("made room: %v", h.MadeRoom())
+			if h.ClosedForRoom()[c.kind] != 3 {
+				t.Errorf("closed for room: %v", h.ClosedForRoom())
 			}
-			posts(client) // over the connection it had
+			postOnce(client) // over its first connection
 		})
 	}
 }
 
-// A request whose body is slow keeps its connection once it is authenticated, and
-// one whose usages are with the log does in any case.
-func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
+// An authenticated request with a slow body is not cut off, and neither is a request whose
+// usages are being stored.
+func TestAuthenticatedOrStoringConnectionsAreNeverCutOff(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	tokens, headers := holder(t, "ward-3")
+	tokens, headers := newTokens(t, "ward-3")
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	_, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}, Limits: unlimited(Limits{MaxConnections: 2})})
-	slow := visit(t, addr)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	_, addr := startServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}, Limits: withoutDeadlines(Limits{MaxConnections: 2})})
+	slow := dialRaw(t, addr)
 	body := `{"a":"` + strings.Repeat("x", 5000) + `"}`
 	slow.send(fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: %d\r\n\r\n%s", headers[0], len(body), body[:4000]))
 
 	open := newMemoryLog()
-	open.entered, open.leave = make(chan struct{}), make(chan struct{})
-	_, anonymous := serve(t, open, Options{Limits: unlimited(Limits{MaxConnections: 2})})
-	held, release := busy(t, open, anonymous, 2)
+	open.appendStarted, open.continueAppend = make(chan struct{}), make(chan struct{})
+	_, anonymous := startServer(t, open, Options{Limits: withoutDeadlines(Limits{MaxConnections: 2})})
+	held, release := occupyConnections(t, open, anonymous, 2)
 
-	aged()
-	for range 10 { // of whom the first finds a place beside the slow one
-		_, _ = io.WriteString(visit(t, addr), "GET") // it may be cut off already
-		<-time.After(2 * leastTime)
+	waitAged()
+	for range 10 { // the first takes the second place
+		_, _ = io.WriteString(dialRaw(t, addr), "GET") // the connection may be cut off already
+		<-time.After(2 * connMinTime)
 	}
-	v := visit(t, anonymous)
+	v := dialRaw(t, anonymous)
 	v.send(post("{}"))
-	if status, body := v.answer(); status != http.StatusServiceUnavailable {
-		t.Errorf("the third: %d %s", status, body)
+	if status, body := v.readResponse(); status != http.StatusServiceUnavailable {
+		t.Errorf("the third connection: %d %s, want 503", status, body)
 	}
 	release()
 	for i, v := range held {
-		if status, body := v.answer(); status != http.StatusCreated {
-			t.Errorf("client %d of those that wait for the log: %d %s", i, status, body)
+		if status, body := v.readResponse(); status != http.StatusCreated {
+			t.Errorf("client %d that waits for the log: %d %s", i, status, body)
 		}
 	}
 	slow.send(body[4000:])
-	<-log.entered
-	close(log.leave)
-	if status, body := slow.answer(); status != http.StatusCreated {
-		t.Errorf("the slow one: %d %s", status, body)
+	<-log.appendStarted
+	close(log.continueAppend)
+	if status, body := slow.readResponse(); status != http.StatusCreated {
+		t.Errorf("the slow request: %d %s", status, body)
 	}
 }
 
-// A connection that is cut off never has its usages stored: whoever is told that
-// nothing was stored can rely on that.
-func TestWhoIsCutOffHasNothingStored(t *testing.T) {
+// The usages of a connection that is cut off are never stored, as its 503 says.
+func TestACutOffConnectionStoresNothing(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 4}})
+	h, addr := startServer(t, log, Options{Limits: Limits{MaxConnections: 4}})
 	var clients sync.WaitGroup
 	var mu sync.Mutex
 	created := 0
 	for range 16 {
 		clients.Go(func() {
 			for range 25 {
-				v := visit(t, addr)
-				// It may be cut off already.
+				v := dialRaw(t, addr)
+				// The connection may be cut off already.
 				_, _ = io.WriteString(v, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
-				<-time.After(leastTime)
+				<-time.After(connMinTime)
 				_, _ = io.WriteString(v, "{}")
-				if status, _ := v.answer(); status == http.StatusCreated {
+				if status, _ := v.readResponse(); status == http.StatusCreated {
 					mu.Lock()
 					created++
 					mu.Unlock()
@@ -144,14 +143,14 @@ func TestWhoIsCutOffHasNothingStored(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	if created != len(log.usages) || created == 0 || h.MadeRoom()["header"]+h.MadeRoom()["body"] == 0 {
-		t.Errorf("%d answered 201, %d stored; made room: %v", created, len(log.usages), h.MadeRoom())
+	if created != len(log.usages) || created == 0 || h.ClosedForRoom()["header"]+h.ClosedForRoom()["body"] == 0 {
+		t.Errorf("%d responses 201, %d stored; closed for room: %v", created, len(log.usages), h.ClosedForRoom())
 	}
 }
 
-// However many connections make room, the log has a line when that begins, sums,
-// and one when it is over.
-func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
+// Each sweep logs at most one line about connections that made room, and one when no more
+// do.
+func TestAShortageOfConnectionsIsLoggedOnce(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	var mu sync.Mutex
 	var text strings.Builder
@@ -160,11 +159,11 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 		defer mu.Unlock()
 		return text.Write(p)
 	}), nil))
-	h, addr := serve(t, newMemoryLog(), Options{Limits: unlimited(Limits{MaxConnections: 2}), Logger: logger})
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{MaxConnections: 2}), Logger: logger})
 	began := time.Now()
 	for range 30 {
-		_, _ = io.WriteString(visit(t, addr), "GET") // it may be cut off already
-		<-time.After(leastTime)
+		_, _ = io.WriteString(dialRaw(t, addr), "GET") // the connection may be cut off already
+		<-time.After(connMinTime)
 	}
 	const reached, over = "http.max_connections is reached", "no connection makes room or is turned away any more"
 	waitFor(t, func() bool {
@@ -174,13 +173,13 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	// On a machine that stops in between it may be over more than once.
+	// On a machine that pauses in between, the shortage may end more than once.
 	n, ends := strings.Count(text.String(), reached), strings.Count(text.String(), over)
 	if sweeps := 1 + int(time.Since(began)/sweepEvery); n == 0 || n > sweeps || ends > 1+int(time.Since(began)/calmAfter) || strings.Count(text.String(), "trouble=connections") != n+ends {
-		t.Errorf("logged: %s", text.String())
+		t.Errorf("log: %s", text.String())
 	}
-	if made := h.MadeRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
-		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
+	if made := h.ClosedForRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
+		t.Errorf("closed for room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
 	}
 }
 
@@ -188,22 +187,22 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// Connections are swept as long as there are any, or their trouble is to be called off.
-func TestASweepFollowsAnotherAsLongAsItTakes(t *testing.T) {
+// The sweep repeats while connections are open, or the end of a shortage is not logged.
+func TestSweepsRepeatWhileTheyAreNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &newServer(t, newMemoryLog(), Options{}).open
-		s.timer = time.AfterFunc(time.Hour, func() {})
+		s := &newServer(t, newMemoryLog(), Options{}).conns
+		s.sweepTimer = time.AfterFunc(time.Hour, func() {})
 		for _, row := range []struct {
 			open, reached, follows bool
 		}{{true, false, true}, {false, true, true}, {false, false, false}} {
-			s.timer.Stop()
+			s.sweepTimer.Stop()
 			s.open = map[*conn]struct{}{}
 			if row.open {
-				s.open[s.server.newConn(&deadlines{})] = struct{}{}
+				s.open[s.server.newConn(&deadlineConn{})] = struct{}{}
 			}
-			s.room.reached, s.room.last = row.reached, time.Now()
-			if s.sweepAll(time.Now()); s.timer.Stop() != row.follows {
-				t.Errorf("%+v: another follows: %t", row, !row.follows)
+			s.room.shortageReported, s.room.lastChange = row.reached, time.Now()
+			if s.sweepAll(time.Now()); s.sweepTimer.Stop() != row.follows {
+				t.Errorf("%+v: another sweep follows: %t", row, !row.follows)
 			}
 		}
 	})

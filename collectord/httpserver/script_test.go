@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// script is a connection on which all has been sent already.
-type script struct {
+// scriptedConn is a connection whose client has already sent everything.
+type scriptedConn struct {
 	in  *bytes.Reader
 	out bytes.Buffer
 }
 
-func (s *script) Read(p []byte) (int, error)         { return s.in.Read(p) }
-func (s *script) Write(p []byte) (int, error)        { return s.out.Write(p) }
-func (s *script) Close() error                       { return nil }
-func (s *script) LocalAddr() net.Addr                { return &net.TCPAddr{} }
-func (s *script) RemoteAddr() net.Addr               { return &net.TCPAddr{} }
-func (s *script) SetDeadline(_ time.Time) error      { return nil }
-func (s *script) SetReadDeadline(_ time.Time) error  { return nil }
-func (s *script) SetWriteDeadline(_ time.Time) error { return nil }
+func (s *scriptedConn) Read(p []byte) (int, error)         { return s.in.Read(p) }
+func (s *scriptedConn) Write(p []byte) (int, error)        { return s.out.Write(p) }
+func (s *scriptedConn) Close() error                       { return nil }
+func (s *scriptedConn) LocalAddr() net.Addr                { return &net.TCPAddr{} }
+func (s *scriptedConn) RemoteAddr() net.Addr               { return &net.TCPAddr{} }
+func (s *scriptedConn) SetDeadline(_ time.Time) error      { return nil }
+func (s *scriptedConn) SetReadDeadline(_ time.Time) error  { return nil }
+func (s *scriptedConn) SetWriteDeadline(_ time.Time) error { return nil }
 
-// serveScript serves a connection on which all has been sent, as the named client's, and
-// returns what was written to it.
+// serveScript serves a connection of the named client, which sends text, and returns what was
+// written to it.
 func serveScript(h *Server, client, text string) string {
-	s := &script{in: bytes.NewReader([]byte(text))}
+	s := &scriptedConn{in: bytes.NewReader([]byte(text))}
 	c := h.newConn(s)
-	c.client = client
+	c.certificateName = client
 	c.serve()
 	return s.out.String()
 }

@@ -9,12 +9,12 @@ import (
 	"collectord/collectord/auth"
 )
 
-// seenClients returns name and usages of each client, and whether it was seen, but of the
-// one that warms the server up.
+// seenClients returns name and usages of each client, and whether it was seen. It omits
+// otherClient.
 func seenClients(h *Server) string {
 	var all []string
 	for _, k := range h.Clients().Clients {
-		if k.Name == another {
+		if k.Name == otherClient {
 			continue
 		}
 		all = append(all, fmt.Sprintf("%s %d %v", k.Name, k.Usages, !k.LastSeen.IsZero()))
@@ -23,12 +23,12 @@ func seenClients(h *Server) string {
 	return strings.Join(all, ", ")
 }
 
-// TestClientsAreSeenByWhatIsAccepted: neither a rejected request nor a known token alone
-// makes a client one that was seen, and a repeated request is not counted again.
-func TestClientsAreSeenByWhatIsAccepted(t *testing.T) {
+// A rejected request or a known token alone does not set when a client was last seen. A
+// repeated request adds no usages.
+func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 	t.Parallel()
-	tokens, headers := holder(t, "one", "many", "rejected", "repeats", "never")
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
+	tokens, headers := newTokens(t, "one", "many", "rejected", "repeats", "never")
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
 	for _, request := range []string{
 		post(`{"a":1}`, headers[0]),
 		post(`{"a":2}`, headers[0]),
@@ -38,29 +38,29 @@ func TestClientsAreSeenByWhatIsAccepted(t *testing.T) {
 		post(`{"a":1}`, headers[3]+"\r\nIdempotency-Key: k"),
 		post(`{"a":1}`, "X: without a name"),
 	} {
-		if answers, bodies := talk(t, addr, request, 1); len(answers) != 1 {
+		if responses, bodies := sendRaw(t, addr, request, 1); len(responses) != 1 {
 			t.Fatalf("%s: %v", request, bodies)
 		}
 	}
 	if got, want := seenClients(h), "many 2 true, never 0 false, one 2 true, rejected 0 false, repeats 1 true"; got != want {
-		t.Errorf("seen are %s, want %s", got, want)
+		t.Errorf("clients %s, want %s", got, want)
 	}
-	h.SetPolicy(auth.Policy{Tokens: only(t, "one", headers[0])})
+	h.SetPolicy(auth.Policy{Tokens: tokenFor(t, "one", headers[0])})
 	if got, want := seenClients(h), "one 2 true"; got != want {
 		t.Errorf("after the reload %s, want %s", got, want)
 	}
 }
 
-// TestSendersOfOneConnectionAreToldApart: the connection is a proxy's.
-func TestSendersOfOneConnectionAreToldApart(t *testing.T) {
+// A proxy sends requests of several clients over one connection.
+func TestClientsOfOneConnectionAreDistinguished(t *testing.T) {
 	t.Parallel()
-	tokens, headers := holder(t, "a", "b")
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
+	tokens, headers := newTokens(t, "a", "b")
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens, Anonymous: true}})
 	request := post(`{"x":1}`, headers[0]) + post(`{"x":1}`, "X: y") + post(`[{"x":1},{"x":2}]`, headers[1]) + post(`{"x":1}`, headers[0])
-	if answers, bodies := talk(t, addr, request, 4); len(answers) != 4 {
+	if responses, bodies := sendRaw(t, addr, request, 4); len(responses) != 4 {
 		t.Fatal(bodies)
 	}
 	if got, want := seenClients(h), "a 2 true, b 2 true"; got != want {
-		t.Errorf("seen are %s, want %s", got, want)
+		t.Errorf("clients %s, want %s", got, want)
 	}
 }

@@ -73,36 +73,36 @@ func (o Options) withDefaults() Options {
 
 // Server answers POST /api/usages and GET /healthz.
 type Server struct {
-	log        Log
-	opts       Options
-	limits     atomic.Pointer[Limits]
-	policy     atomic.Pointer[auth.Policy]
-	requests   sync.Pool // holds *request
-	draining   atomic.Bool
-	listeners  listeners
-	accepted   chan *conn    // passes connections to idle goroutines
-	parked     chan struct{} // has an element for each idle goroutine
-	over       chan struct{} // closed at shutdown, to end idle goroutines
-	end        sync.Once     // closes over
-	loops      atomic.Pointer[[]*loop]
-	loopsMade  sync.Mutex // guards starting and ending loops
-	turns      *histogram.Histogram
-	workers    workers
-	date       dates
-	open       connections
-	rates      auth.Rates
-	clients    auth.Clients
-	handshakes handshakes
-	statuses   [600]atomic.Uint64
-	took       [6]*histogram.Histogram // indexed by class of status
+	log          Log
+	opts         Options
+	limits       atomic.Pointer[Limits]
+	policy       atomic.Pointer[auth.Policy]
+	requests     sync.Pool // holds *request
+	draining     atomic.Bool
+	listeners    listeners
+	handoff      chan *conn    // passes connections to idle goroutines
+	parked       chan struct{} // has an element for each idle goroutine
+	shutdown     chan struct{} // closed at shutdown, to end idle goroutines
+	shutdownOnce sync.Once     // closes shutdown
+	loops        atomic.Pointer[[]*loop]
+	loopsMu      sync.Mutex // guards starting and ending loops
+	turns        *histogram.Histogram
+	workers      workers
+	date         dates
+	conns        connections
+	rates        auth.Rates
+	clients      auth.Clients
+	handshakes   handshakes
+	statuses     [600]atomic.Uint64
+	latencies    [6]*histogram.Histogram // indexed by class of status
 
-	small       budget // bytes of bodies up to smallBody
-	inFlight    budget // bytes of bodies beyond smallBody
+	small       budget // bytes of bodies up to smallBodyBytes
+	inFlight    budget // bytes of bodies beyond smallBodyBytes
 	decoding    budget // bytes of bodies as sent, while they are decoded
 	storing     budget // bytes for storing requests that have arrived
-	spareBodies [bodySizes]spares[byte]
+	spareBodies [sizeClasses]spares[byte]
 	largeBodies *mappings
-	spareParts  spares[part]
+	spareRanges spares[byteRange]
 	spareIDs    spares[wal.ID]
 	decoders    *decoders
 	splitters   *splitters
@@ -113,36 +113,36 @@ type Server struct {
 func New(log Log, o Options) *Server {
 	o = o.withDefaults()
 	h := &Server{
-		log: log, opts: o, open: connections{epoch: time.Now()},
-		small:       budget{free: smallBodies},
+		log: log, opts: o, conns: connections{epoch: time.Now()},
+		small:       budget{free: smallBodiesBytes},
 		inFlight:    budget{free: o.MaxInFlight},
-		storing:     budget{free: o.maxStored()},
+		storing:     budget{free: o.maxStoringBytes()},
 		decoding:    budget{free: o.MaxBody},
 		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // room for a body that exceeds its limit
-		spareParts:  make(spares[part], spareBuffers),
-		spareIDs:    make(spares[wal.ID], spareBuffers),
+		spareRanges: make(spares[byteRange], maxSpareBuffers),
+		spareIDs:    make(spares[wal.ID], maxSpareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		splitters:   newSplitters(),
-		accepted:    make(chan *conn),
+		handoff:     make(chan *conn),
 		parked:      make(chan struct{}, maxParked),
-		over:        make(chan struct{}),
+		shutdown:    make(chan struct{}),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
 	h.turns = histogram.New(uint64(10*time.Microsecond), 1, 20)
-	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)
+	h.conns.server, h.conns.descriptorFreed = h, sync.NewCond(&h.conns.mu)
 	for size := range h.spareBodies {
-		h.spareBodies[size] = make(spares[byte], spareBuffers)
+		h.spareBodies[size] = make(spares[byte], maxSpareBuffers)
 	}
 	h.SetLimits(o.Limits)
 	h.SetPolicy(o.Policy)
-	for class := range h.took {
-		h.took[class] = histogram.NewLatency()
+	for class := range h.latencies {
+		h.latencies[class] = histogram.NewLatency()
 	}
-	for _, reason := range reasons() {
+	for _, reason := range rejectReasons() {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		r := &request{parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r := &request{ranges: make([]byteRange, 0, 1), ids: make([]wal.ID, 0, 1)}
 		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
 		return r
 	}
@@ -153,7 +153,7 @@ func New(log Log, o Options) *Server {
 // connections continue.
 func (h *Server) StopListening() {
 	h.listeners.close()
-	h.open.wakeListeners()
+	h.conns.wakeListeners()
 }
 
 // Drain makes every answer close its connection and /healthz report "draining", so that
@@ -165,20 +165,20 @@ func (h *Server) Drain() { h.draining.Store(true) }
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.Drain()
 	h.StopListening()
-	h.end.Do(func() {
-		close(h.over)
+	h.shutdownOnce.Do(func() {
+		close(h.shutdown)
 		h.endLoops()
 	})
 	select {
-	case <-h.open.closed():
+	case <-h.conns.shutDown():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// reasons returns the codes of usages that are rejected before the log receives them.
-func reasons() []string {
+// rejectReasons returns the codes of usages that are rejected before the log receives them.
+func rejectReasons() []string {
 	return append(usage.Codes(), CodeBadRequest, CodeRateLimited, CodeUnauthorized, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding)
 }
 
@@ -199,21 +199,21 @@ func (h *Server) Requests() map[int]uint64 {
 	return m
 }
 
-// Seconds returns how long requests took from their header to their answer, by class of
+// Latencies returns how long requests took from their header to their answer, by class of
 // status: 2, 4 or 5.
-func (h *Server) Seconds() map[int]histogram.Distribution {
-	return map[int]histogram.Distribution{2: h.took[2].Seconds(), 4: h.took[4].Seconds(), 5: h.took[5].Seconds()}
+func (h *Server) Latencies() map[int]histogram.Distribution {
+	return map[int]histogram.Distribution{2: h.latencies[2].Seconds(), 4: h.latencies[4].Seconds(), 5: h.latencies[5].Seconds()}
 }
 
 // Connections returns how many connections are open, including those over TLS.
 func (h *Server) Connections() int {
-	n, _ := h.open.count()
+	n, _ := h.conns.counts()
 	return n
 }
 
 // TLSConnections returns how many connections over TLS are open.
 func (h *Server) TLSConnections() int {
-	_, n := h.open.count()
+	_, n := h.conns.counts()
 	return n
 }
 

@@ -22,12 +22,12 @@ import (
 	"collectord/wal"
 )
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
-const testLimit = time.Minute
+// testTimeout is how long a test waits for a condition. It is much longer than a busy
+// machine needs.
+const testTimeout = time.Minute
 
-// unlimited has no deadline that a busy machine could miss.
-func unlimited(l Limits) Limits {
+// withoutDeadlines replaces unset timeouts by an hour, which no busy machine exceeds.
+func withoutDeadlines(l Limits) Limits {
 	for _, d := range []*time.Duration{&l.HeaderTimeout, &l.BodyGrace, &l.AnswerTimeout, &l.IdleTimeout} {
 		if *d == 0 {
 			*d = time.Hour
@@ -36,46 +36,46 @@ func unlimited(l Limits) Limits {
 	return l
 }
 
-// memoryLog takes what a server hands it.
+// memoryLog is a log in memory.
 type memoryLog struct {
-	mu       sync.Mutex
-	usages   []string
-	ids      []wal.ID
-	clients  []string // who sent each
-	rejected map[string]int
-	refuse   error
-	commits  atomic.Uint64
-	appends  int
-	repeated int
-	entered  chan struct{} // told when an append begins, if not nil
-	leave    chan struct{} // which then waits for this
+	mu             sync.Mutex
+	usages         []string
+	ids            []wal.ID
+	clients        []string // client of each usage
+	rejected       map[string]int
+	appendErr      error
+	commits        atomic.Uint64
+	appends        int
+	repeated       int
+	appendStarted  chan struct{} // if not nil, receives a value when an append begins
+	continueAppend chan struct{} // the append then waits for a value from this
 }
 
 func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
 
 func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) error {
-	if l.entered != nil {
-		l.entered <- struct{}{}
-		<-l.leave
+	if l.appendStarted != nil {
+		l.appendStarted <- struct{}{}
+		<-l.continueAppend
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refuse != nil {
-		return l.refuse
+	if l.appendErr != nil {
+		return l.appendErr
 	}
 	l.appends++
-	for range recs { // the first of two times
+	for range recs { // the first of two passes
 	}
 	for r := range recs {
-		l.takeLocked(r)
+		l.storeLocked(r)
 	}
 	return nil
 }
 
-// AppendTo commits at once, and where an append is to wait, on a goroutine: what a loop
-// appends it has to give to a worker then.
+// AppendTo commits at once. If appends are to wait, it returns ErrStarting, so that a worker
+// calls AppendSeq.
 func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
-	if l.entered != nil {
+	if l.appendStarted != nil {
 		return 0, ErrStarting
 	}
 	if err := l.AppendSeq(context.Background(), recs); err != nil {
@@ -88,7 +88,7 @@ func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit 
 
 func (l *memoryLog) Commit() {}
 
-func (l *memoryLog) takeLocked(r *wal.Record) {
+func (l *memoryLog) storeLocked(r *wal.Record) {
 	l.usages = append(l.usages, string(r.Usage))
 	l.clients = append(l.clients, r.Client)
 	r.ReceivedAt = 1
@@ -116,27 +116,27 @@ func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
 func (l *memoryLog) Full() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.refuse
+	return l.appendErr
 }
 
-// serve starts a server and returns its address.
-func serve(t *testing.T, log Log, o Options) (h *Server, addr string) {
+// startServer starts a server and returns its address.
+func startServer(t *testing.T, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return serveOn(t, ln, log, o)
+	return startServerOn(t, ln, log, o)
 }
 
-// serveOn starts one on a listener.
-func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
+// startServerOn starts a server on a listener.
+func startServerOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	h = newServer(t, log, o)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ln) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 		defer cancel()
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
@@ -148,16 +148,15 @@ func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr
 	return h, ln.Addr().String()
 }
 
-// talk sends raw bytes and returns the answers until the server closes or n
-// answers came.
-func talk(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
+// sendRaw sends raw bytes and returns up to n responses.
+func sendRaw(t *testing.T, addr, request string, n int) (responses []*http.Response, bodies []string) {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(testLimit))
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
 	if _, err := io.WriteString(c, request); err != nil {
 		t.Fatal(err)
 	}
@@ -165,12 +164,12 @@ func talk(t *testing.T, addr, request string, n int) (answers []*http.Response, 
 	for range n {
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
-			return answers, bodies
+			return responses, bodies
 		}
 		body, _ := io.ReadAll(resp.Body)
-		answers, bodies = append(answers, resp), append(bodies, string(body))
+		responses, bodies = append(responses, resp), append(bodies, string(body))
 	}
-	return answers, bodies
+	return responses, bodies
 }
 
 func post(body string, headers ...string) string {
@@ -181,18 +180,18 @@ func post(body string, headers ...string) string {
 	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
 }
 
-func TestAnswers(t *testing.T) {
+func TestResponses(t *testing.T) {
 	const ok = `{"a":1}`
 	big := `{"a":"` + strings.Repeat("x", 3000) + `"}`
 	for name, c := range map[string]struct {
-		request string
-		status  int
-		want    string // in the answer's body, or code
-		header  string // "Name: value"
-		counted string // reason in the ledger
+		request      string
+		status       int
+		want         string // part of the response's body
+		header       string // "Name: value"
+		wantRejected string // reason in the ledger
 	}{
 		"stored":             {post(ok, "Content-Type: application/json"), 201, `{"id":"00000000-0000-0000-0000-000000000001"}`, "Content-Type: application/json", ""},
-		"no type at all":     {post(ok), 201, `"id"`, "", ""},
+		"no type":            {post(ok), 201, `"id"`, "", ""},
 		"type with charset":  {post(ok, "Content-Type: application/json; charset=UTF-8"), 201, `"id"`, "", ""},
 		"HTTP/1.0":           {strings.Replace(post(ok), "HTTP/1.1", "HTTP/1.0", 1), 201, `"id"`, "", ""},
 		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
@@ -202,7 +201,7 @@ func TestAnswers(t *testing.T) {
 		"other charset":      {post(ok, "Content-Type: application/json; charset=latin1"), 415, "UTF-8", "", "unsupported_media_type"},
 		"gzip":               {post(ok, "Content-Encoding: gzip"), 400, "bad_encoding", "", "bad_encoding"},
 		"cross-site":         {post(ok, "Sec-Fetch-Site: cross-site"), 403, "cross_site", "", "cross_site"},
-		"no JSON":            {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
+		"not JSON":           {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
 		"array":              {post("[1]"), 400, "not_an_object", "", "not_an_object"},
 		"empty":              {post(""), 400, "empty", "", "empty"},
 		"too large":          {post(big), 413, "too_large", "Connection: close", "too_large"},
@@ -213,7 +212,7 @@ func TestAnswers(t *testing.T) {
 		"health":             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "ok", "", ""},
 		"health method":      {"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
 		"version":            {"POST /api/usages HTTP/2.0\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
-		"no HTTP":            {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
+		"not HTTP":           {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
 		"header too large":   {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
 		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
 		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", ""},
@@ -222,21 +221,21 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
-			answers, bodies := talk(t, addr, c.request, 1)
-			if len(answers) == 0 {
-				t.Fatal("no answer")
+			_, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
+			responses, bodies := sendRaw(t, addr, c.request, 1)
+			if len(responses) == 0 {
+				t.Fatal("no response")
 			}
-			if answers[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
-				t.Errorf("%s: %s", answers[0].Status, bodies[0])
+			if responses[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
+				t.Errorf("%s: %s", responses[0].Status, bodies[0])
 			}
-			if h, v, ok := strings.Cut(c.header, ": "); ok && answers[0].Header.Get(h) != v && (h != "Connection" || !answers[0].Close) {
-				t.Errorf("%s is %q, want %q", h, answers[0].Header.Get(h), v)
+			if h, v, ok := strings.Cut(c.header, ": "); ok && responses[0].Header.Get(h) != v && (h != "Connection" || !responses[0].Close) {
+				t.Errorf("%s is %q, want %q", h, responses[0].Header.Get(h), v)
 			}
 			log.mu.Lock()
 			defer log.mu.Unlock()
-			if c.counted != "" && (len(log.rejected) != 1 || log.rejected["http "+c.counted] != 1) || c.counted == "" && len(log.rejected) != 0 {
-				t.Errorf("counted %v, want %s", log.rejected, c.counted)
+			if c.wantRejected != "" && (len(log.rejected) != 1 || log.rejected["http "+c.wantRejected] != 1) || c.wantRejected == "" && len(log.rejected) != 0 {
+				t.Errorf("rejected %v, want %q", log.rejected, c.wantRejected)
 			}
 			if c.status >= 400 && len(log.usages) > 0 {
 				t.Errorf("stored %v", log.usages)
@@ -247,141 +246,141 @@ func TestAnswers(t *testing.T) {
 
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := serve(t, log, Options{})
+	_, addr := startServer(t, log, Options{})
 	request := ""
 	for i := range 20 {
 		request += post(fmt.Sprintf(`{"n":%d}`, i))
 	}
-	answers, _ := talk(t, addr, request, 20)
-	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
-		t.Errorf("%d answers, stored %v", len(answers), log.usages)
+	responses, _ := sendRaw(t, addr, request, 20)
+	if len(responses) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
+		t.Errorf("%d responses, want 20; stored %v", len(responses), log.usages)
 	}
 }
 
-func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
+func TestErrorsOfTheLogAreReportedToTheClient(t *testing.T) {
 	for refusal, code := range map[error]string{
 		wal.ErrFull: CodeLogFull, wal.ErrUnavailable: CodeLogFull,
 		wal.ErrCommitFailed: CodeCommitFailed, wal.ErrClosed: CodeShuttingDown,
 	} {
 		log := newMemoryLog()
-		log.refuse = fmt.Errorf("%w: for a reason", refusal)
-		_, addr := serve(t, log, Options{})
-		answers, bodies := talk(t, addr, post(`{"a":1}`), 1)
-		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
-			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
+		log.appendErr = fmt.Errorf("%w: for a reason", refusal)
+		_, addr := startServer(t, log, Options{})
+		responses, bodies := sendRaw(t, addr, post(`{"a":1}`), 1)
+		if responses[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || responses[0].Header.Get("Retry-After") == "" {
+			t.Errorf("%v: %s %s", refusal, responses[0].Status, bodies[0])
 		}
-		if len(log.rejected) != 0 { // the log counts what it refuses itself
+		if len(log.rejected) != 0 { // the log counts its own rejections
 			t.Errorf("counted twice: %v", log.rejected)
 		}
-		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
-			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
+		responses, bodies = sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if responses[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
+			t.Errorf("health: %s %s", responses[0].Status, bodies[0])
 		}
 	}
 }
 
-func TestSlowHeadersAreCutOff(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
-	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
-	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
-		t.Errorf("%v %v", answers, bodies)
+func TestSlowHeadersGet408(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	responses, bodies := sendRaw(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
+	if len(responses) != 1 || responses[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
+		t.Errorf("%v %v", responses, bodies)
 	}
 }
 
-// The kernel hands a connection over with its first bytes, and one that says
-// nothing soon after: nobody can be there for ever and unseen.
-func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
+// The kernel passes a connection to the server with its first bytes, and a silent one after
+// deferAcceptSeconds. So a silent connection can't stay open unnoticed.
+func TestSilentConnectionsAreAcceptedLaterAndTimeOut(t *testing.T) {
 	t.Parallel()
-	const headerTimeout = time.Second // enough for the others, on a busy machine
-	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
+	const headerTimeout = time.Second // enough for the other connections on a busy machine
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: headerTimeout}})
 	served := func() {
 		t.Helper()
-		if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
-			t.Fatal("not served")
+		if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(responses) != 1 || responses[0].StatusCode != http.StatusCreated {
+			t.Fatal("the request was not served")
 		}
 		waitFor(t, func() bool { return h.Connections() == 0 })
 	}
-	served() // the server is open
+	served() // the server accepts
 	began := time.Now()
 	silent, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	_ = silent.SetDeadline(time.Now().Add(testLimit))
-	served() // though this came later
-	answer, err := io.ReadAll(silent)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
-		t.Errorf("%v: %s", err, answer)
+	_ = silent.SetDeadline(time.Now().Add(testTimeout))
+	served() // a later connection is served first
+	response, err := io.ReadAll(silent)
+	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 408 ") {
+		t.Errorf("%v: %s", err, response)
 	}
 	if took := time.Since(began); took < headerTimeout+deferAcceptSeconds*time.Second/2 {
-		t.Errorf("cut off after %v", took)
+		t.Errorf("timed out after %v", took)
 	}
 }
 
-// busy has n clients wait for the log, so that their connections can't make room.
-// It returns how they get their answers.
-func busy(t *testing.T, log *memoryLog, addr string, n int) (held []*visitor, release func()) {
+// occupyConnections makes n clients wait for the log, so that their connections can't make
+// room. After release they get their responses.
+func occupyConnections(t *testing.T, log *memoryLog, addr string, n int) (held []*rawClient, release func()) {
 	t.Helper()
 	for range n {
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		<-log.entered
+		<-log.appendStarted
 		held = append(held, v)
 	}
 	return held, func() {
 		go func() {
-			for range log.entered { // those that come later
+			for range log.appendStarted { // of later appends
 			}
 		}()
-		close(log.leave)
+		close(log.continueAppend)
 	}
 }
 
-func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
+func TestConnectionsBeyondTheLimitGet503(t *testing.T) {
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 3}})
-	held, release := busy(t, log, addr, 3)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: Limits{MaxConnections: 3}})
+	held, release := occupyConnections(t, log, addr, 3)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	fmt.Fprint(c, "POST")
-	answer, err := io.ReadAll(c)
-	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
-		t.Errorf("%v: %s", err, answer)
+	response, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(response), "HTTP/1.1 503 ") || !strings.Contains(string(response), CodeOverloaded) {
+		t.Errorf("%v: %s", err, response)
 	}
 	if h.TurnedAway() != 1 {
-		t.Errorf("%d are counted as turned away", h.TurnedAway())
+		t.Errorf("%d connections turned away, want 1", h.TurnedAway())
 	}
 	release()
 	for i, v := range held {
-		if status, body := v.answer(); status != http.StatusCreated {
+		if status, body := v.readResponse(); status != http.StatusCreated {
 			t.Errorf("client %d: %d %s", i, status, body)
 		}
 	}
 	held[0].Close()
 	waitFor(t, func() bool { return h.Connections() == 2 })
-	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
-		t.Error("a free place was not given to the next connection")
+	if responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1); len(responses) != 1 || responses[0].StatusCode != http.StatusCreated {
+		t.Error("the next connection did not get the free place")
 	}
 }
 
-func waitFor(t *testing.T, is func() bool) {
+func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(testLimit)
-	for !is() {
+	deadline := time.Now().Add(testTimeout)
+	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("still not so after ", testLimit)
+			t.Fatal("the condition does not hold after ", testTimeout)
 		}
 		<-time.After(time.Millisecond)
 	}
 }
 
 func TestDeclaredLengthsReserveNothing(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{MaxBody: 16 << 20})
+	h, addr := startServer(t, newMemoryLog(), Options{MaxBody: 16 << 20})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -391,7 +390,7 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		body := strings.Repeat(" ", 10<<10) // enough for the handler to run
+		body := strings.Repeat(" ", 10<<10) // enough to begin the request
 		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
 			t.Fatal(err)
 		}
@@ -404,22 +403,22 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 	}
 }
 
-func TestDrainingTellsClientsToMoveOn(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{})
+func TestDrainingClosesConnections(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{})
 	h.Drain()
-	answers, _ := talk(t, addr, post(`{"a":1}`), 1)
-	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
-		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
+	responses, _ := sendRaw(t, addr, post(`{"a":1}`), 1)
+	if responses[0].StatusCode != http.StatusCreated || !responses[0].Close {
+		t.Errorf("%s, close %v", responses[0].Status, responses[0].Close)
 	}
-	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
-		t.Errorf("%s %s", answers[0].Status, bodies[0])
+	responses, bodies := sendRaw(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	if responses[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
+		t.Errorf("%s %s", responses[0].Status, bodies[0])
 	}
 }
 
-func TestBodyCutOffStoresNothing(t *testing.T) {
+func TestATruncatedBodyStoresNothing(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{})
+	h, addr := startServer(t, log, Options{})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -441,8 +440,8 @@ func TestBodyCutOffStoresNothing(t *testing.T) {
 	}
 }
 
-func TestNewLimitsHoldForOpenConnections(t *testing.T) {
-	h, addr := serve(t, newMemoryLog(), Options{})
+func TestNewLimitsApplyToOpenConnections(t *testing.T) {
+	h, addr := startServer(t, newMemoryLog(), Options{})
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	post := func(want int) {
@@ -465,8 +464,8 @@ func TestNewLimitsHoldForOpenConnections(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 }
 
-// With no file descriptor left a server waits for one; the server would end.
-func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
+// Without a free file descriptor, Serve waits for one instead of returning.
+func TestServeSurvivesALackOfDescriptors(t *testing.T) {
 	ln := &failingListener{errs: make(chan error, 2)}
 	var text strings.Builder
 	h := newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
@@ -476,7 +475,7 @@ func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
 		t.Error(err)
 	}
 	if len(ln.errs) > 0 || !strings.Contains(text.String(), "trouble=accept") {
-		t.Errorf("gave up early: %s", text.String())
+		t.Errorf("Serve returned early, or logged no trouble: %s", text.String())
 	}
 }
 
@@ -486,7 +485,7 @@ func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.errs }
 func (l *failingListener) Close() error              { return nil }
 func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }
 
-func TestA404NamesTheAdminServerWhereThePathIsOneOfIts(t *testing.T) {
+func TestA404NamesTheAdminServerForItsPaths(t *testing.T) {
 	for _, c := range []struct{ path, listen, want string }{
 		{"/metrics", "127.0.0.1:3001", "the admin server answers that: admin.listen is 127.0.0.1:3001"},
 		{"/metrics?x=1", "", "the admin server answers that: admin.listen is off"},
@@ -496,10 +495,10 @@ func TestA404NamesTheAdminServerWhereThePathIsOneOfIts(t *testing.T) {
 		if c.listen != "" {
 			o.AdminAddresses = []string{c.listen}
 		}
-		_, addr := serve(t, newMemoryLog(), o)
-		answers, bodies := talk(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
-		if len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
-			t.Errorf("%s is answered %q", c.path, bodies)
+		_, addr := startServer(t, newMemoryLog(), o)
+		responses, bodies := sendRaw(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if len(responses) != 1 || responses[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
+			t.Errorf("%s: %q, want %q", c.path, bodies, c.want)
 		}
 	}
 }

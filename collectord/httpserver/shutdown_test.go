@@ -11,47 +11,47 @@ import (
 	"time"
 )
 
-// pipes is a listener of connections that keep nothing of what is written to them.
-type pipes struct {
+// pipeListener is a listener of unbuffered connections.
+type pipeListener struct {
 	net.Listener
 	accepted chan net.Conn
 }
 
-func (p pipes) Accept() (net.Conn, error) {
+func (p pipeListener) Accept() (net.Conn, error) {
 	if c, ok := <-p.accepted; ok {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
-func (p pipes) Close() error   { close(p.accepted); return nil }
-func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
+func (p pipeListener) Close() error   { close(p.accepted); return nil }
+func (p pipeListener) Addr() net.Addr { return &net.UnixAddr{} }
 
-// A connection whose answer was made before the shutdown began, and is taken while it is
-// under way, ends with it.
-func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
+// A response that was formatted before the shutdown began, and is read during it, does not
+// delay the shutdown.
+func TestShutdownDoesNotWaitForConnectionsThatBecomeIdle(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
-	ln := pipes{accepted: make(chan net.Conn, 1)}
+	ln := pipeListener{accepted: make(chan net.Conn, 1)}
 	go func() { _ = h.Serve(ln) }()
 	client, server := net.Pipe()
 	defer client.Close()
 	ln.accepted <- server
-	_ = client.SetDeadline(time.Now().Add(testLimit))
+	_ = client.SetDeadline(time.Now().Add(testTimeout))
 	if _, err := io.WriteString(client, post(`{"a":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	first := make([]byte, 1) // of the answer, which was made then
+	first := make([]byte, 1) // of the response, which is formatted by then
 	if _, err := io.ReadFull(client, first); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(ctx) }()
 	waitFor(t, func() bool {
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
-		return h.open.none != nil
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
+		return h.conns.drained != nil
 	})
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(first), client)), nil)
 	if err != nil || resp.StatusCode != http.StatusCreated || resp.Close {
@@ -62,23 +62,23 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 	}
 }
 
-// A request that has arrived when the shutdown begins is answered.
-func TestShutdownAnswersWhatHasArrived(t *testing.T) {
+// A request that has arrived before the shutdown begins is answered.
+func TestShutdownAnswersArrivedRequests(t *testing.T) {
 	t.Parallel()
 	for range 50 {
-		h, addr := serve(t, newMemoryLog(), Options{})
-		v := visit(t, addr)
+		h, addr := startServer(t, newMemoryLog(), Options{})
+		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
-		if status, _ := v.answer(); status != http.StatusCreated {
+		if status, _ := v.readResponse(); status != http.StatusCreated {
 			t.Fatal(status)
 		}
 		v.send(post(`{"a":2}`))
-		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
+		ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		cancel()
-		if status, text := v.answer(); status != http.StatusCreated {
+		if status, text := v.readResponse(); status != http.StatusCreated {
 			t.Fatal(status, text)
 		}
 	}

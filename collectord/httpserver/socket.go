@@ -19,11 +19,11 @@ import (
 // It uses package syscall: accept4 of x/sys/unix makes an extra system call, and the race
 // detector sees no order between its reads and writes and those of package net.
 type socketListener struct {
-	addr   net.Addr
-	file   *os.File
-	raw    syscall.RawConn
-	named  *net.UnixListener // removes the socket's file on Close if required; nil for TCP
-	closed atomic.Bool
+	addr         net.Addr
+	file         *os.File
+	raw          syscall.RawConn
+	unixListener *net.UnixListener // removes the socket's file on Close if required; nil for TCP
+	closed       atomic.Bool
 }
 
 // adopt turns a listener of TCP or unix sockets into a socketListener. It closes a TCP
@@ -46,7 +46,7 @@ func adopt(ln net.Listener) (net.Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &socketListener{addr: ln.Addr(), file: file, raw: raw, named: named}, nil
+	return &socketListener{addr: ln.Addr(), file: file, raw: raw, unixListener: named}, nil
 }
 
 func (l *socketListener) Accept() (net.Conn, error) {
@@ -62,8 +62,8 @@ func (l *socketListener) Accept() (net.Conn, error) {
 	})
 	switch {
 	case err == nil && failed == nil:
-		if l.named != nil {
-			setAnswerBuffer(uintptr(fd), answerBuffer) // unix sockets do not inherit it
+		if l.unixListener != nil {
+			setSendBuffer(uintptr(fd), sendBufferBytes) // unix sockets do not inherit it
 		}
 		return &socket{listener: l.addr, fd: fd}, nil
 	case l.closed.Load():
@@ -79,8 +79,8 @@ func (l *socketListener) Addr() net.Addr { return l.addr }
 func (l *socketListener) Close() error {
 	l.closed.Store(true)
 	err := l.file.Close()
-	if l.named != nil {
-		err = errors.Join(err, l.named.Close())
+	if l.unixListener != nil {
+		err = errors.Join(err, l.unixListener.Close())
 	}
 	return socketError("close", err)
 }
@@ -93,47 +93,47 @@ type socket struct {
 	listener net.Addr
 	file     atomic.Pointer[os.File] // set once a call has had to wait
 
-	driver *conn           // the connection if a loop drives it; then no call waits on the socket
-	late   [2]atomic.Int64 // deadlines for reading and writing, by connections.deadline; 0: none
+	conn      *conn           // the connection if a loop drives it; then no call waits on the socket
+	deadlines [2]atomic.Int64 // deadlines for reading and writing, by connections.deadline; 0: none
 
 	mu     sync.Mutex // guards the fields below
 	fd     int        // the descriptor until file is set; negative afterwards and when closed
 	closed bool
 }
 
-// join makes a loop drive the socket's connection, unless there is no loop or it has
+// joinLoop makes a loop drive the socket's connection, unless there is no loop or it has
 // ended.
-func (s *socket) join(c *conn, l *loop) {
-	if l != nil && l.takeIn() {
-		s.driver, c.loop, c.socket, c.fd = c, l, s, s.fd
+func (s *socket) joinLoop(c *conn, l *loop) {
+	if l != nil && l.addConn() {
+		s.conn, c.loop, c.socket, c.fd = c, l, s, s.fd
 	}
 }
 
-// Indexes of socket.late.
+// Indexes of socket.deadlines.
 const (
-	reading = iota
-	writing
+	readDeadline = iota
+	writeDeadline
 )
 
-// isLate reports whether the deadline for reading or writing has passed.
-func (s *socket) isLate(of int, now time.Time) bool {
-	by := s.late[of].Load()
-	return by != 0 && by <= s.driver.all.deadline(now)
+// deadlinePassed reports whether the deadline for reading or writing has passed.
+func (s *socket) deadlinePassed(of int, now time.Time) bool {
+	deadline := s.deadlines[of].Load()
+	return deadline != 0 && deadline <= s.conn.registry.deadline(now)
 }
 
-// setLate sets deadlines, and makes the loop look at the connection when they pass.
-func (s *socket) setLate(t time.Time, of ...int) error {
-	c := s.driver
+// setLoopDeadline sets deadlines, and makes the loop look at the connection when they pass.
+func (s *socket) setLoopDeadline(t time.Time, of ...int) error {
+	c := s.conn
 	for _, i := range of {
-		s.late[i].Store(c.all.deadline(t))
+		s.deadlines[i].Store(c.registry.deadline(t))
 	}
 	if t.IsZero() {
 		return nil
 	}
 	if left := time.Until(t); left > 0 {
-		time.AfterFunc(left, func() { c.loop.post(c, late) })
+		time.AfterFunc(left, func() { c.loop.post(c, reasonDeadline) })
 	} else {
-		c.loop.post(c, late)
+		c.loop.post(c, reasonDeadline)
 	}
 	return nil
 }
@@ -141,14 +141,14 @@ func (s *socket) setLate(t time.Time, of ...int) error {
 func (s *socket) Read(p []byte) (n int, err error) {
 	f := s.file.Load()
 	if f == nil {
-		n, err = s.atOnce(syscall.Read, p)
+		n, err = s.tryNow(syscall.Read, p)
 		if !errors.Is(err, syscall.EAGAIN) {
 			if n == 0 && err == nil && len(p) > 0 {
 				err = io.EOF
 			}
 			return n, socketError("read", err)
 		}
-		if f, err = s.pollable(); err != nil {
+		if f, err = s.asFile(); err != nil {
 			return 0, socketError("read", err)
 		}
 	}
@@ -159,11 +159,11 @@ func (s *socket) Read(p []byte) (n int, err error) {
 func (s *socket) Write(p []byte) (n int, err error) {
 	f := s.file.Load()
 	if f == nil {
-		n, err = s.atOnce(syscall.Write, p)
+		n, err = s.tryNow(syscall.Write, p)
 		if err == nil && n == len(p) || err != nil && !errors.Is(err, syscall.EAGAIN) {
 			return n, socketError("write", err)
 		}
-		if f, err = s.pollable(); err != nil {
+		if f, err = s.asFile(); err != nil {
 			return n, socketError("write", err)
 		}
 	}
@@ -171,8 +171,8 @@ func (s *socket) Write(p []byte) (n int, err error) {
 	return n + more, socketError("write", err)
 }
 
-// atOnce calls do without waiting. EAGAIN means that the caller has to wait.
-func (s *socket) atOnce(do func(fd int, p []byte) (int, error), p []byte) (int, error) {
+// tryNow calls do without waiting. EAGAIN means that the caller has to wait.
+func (s *socket) tryNow(do func(fd int, p []byte) (int, error), p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fd < 0 {
@@ -185,8 +185,8 @@ func (s *socket) atOnce(do func(fd int, p []byte) (int, error), p []byte) (int, 
 	}
 }
 
-// pollable returns the socket as a file that can wait, and registers it with the poller.
-func (s *socket) pollable() (*os.File, error) {
+// asFile returns the socket as a file that can wait, and registers it with the poller.
+func (s *socket) asFile() (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -216,8 +216,8 @@ func (s *socket) Close() error {
 
 // CloseWrite closes the sending side, so that the peer reads the end of the stream.
 func (s *socket) CloseWrite() error {
-	if s.driver != nil {
-		return socketError("shutdown", syscall.Shutdown(s.driver.fd, syscall.SHUT_WR))
+	if s.conn != nil {
+		return socketError("shutdown", syscall.Shutdown(s.conn.fd, syscall.SHUT_WR))
 	}
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -230,7 +230,7 @@ func (s *socket) CloseWrite() error {
 
 // SyscallConn returns access to the descriptor.
 func (s *socket) SyscallConn() (syscall.RawConn, error) {
-	f, err := s.pollable()
+	f, err := s.asFile()
 	if err != nil {
 		return nil, socketError("raw", err)
 	}
@@ -238,28 +238,28 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) {
 }
 
 func (s *socket) SetDeadline(t time.Time) error {
-	if s.driver != nil {
-		return s.setLate(t, reading, writing)
+	if s.conn != nil {
+		return s.setLoopDeadline(t, readDeadline, writeDeadline)
 	}
 	return s.setDeadline((*os.File).SetDeadline, t)
 }
 
 func (s *socket) SetReadDeadline(t time.Time) error {
-	if s.driver != nil {
-		return s.setLate(t, reading)
+	if s.conn != nil {
+		return s.setLoopDeadline(t, readDeadline)
 	}
 	return s.setDeadline((*os.File).SetReadDeadline, t)
 }
 
 func (s *socket) SetWriteDeadline(t time.Time) error {
-	if s.driver != nil {
-		return s.setLate(t, writing)
+	if s.conn != nil {
+		return s.setLoopDeadline(t, writeDeadline)
 	}
 	return s.setDeadline((*os.File).SetWriteDeadline, t)
 }
 
 func (s *socket) setDeadline(set func(*os.File, time.Time) error, t time.Time) error {
-	f, err := s.pollable()
+	f, err := s.asFile()
 	if err == nil {
 		err = set(f, t)
 	}
@@ -288,11 +288,11 @@ func socketError(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Err: err}
 }
 
-// unread reports whether bytes have arrived that are not read.
-func unread(c net.Conn) bool {
+// hasUnread reports whether bytes have arrived that are not read.
+func hasUnread(c net.Conn) bool {
 	if s, ok := c.(*socket); ok {
 		waiting := 0
-		_, err := s.atOnce(func(fd int, _ []byte) (n int, err error) {
+		_, err := s.tryNow(func(fd int, _ []byte) (n int, err error) {
 			waiting, err = unix.IoctlGetInt(fd, unix.SIOCINQ)
 			return 0, err
 		}, nil)

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair returns both ends of a connection, the first of which is a socket.
-func pair(t *testing.T) (*socket, net.Conn) {
+// socketPair returns both ends of a connection, the accepted one as a socket.
+func socketPair(t *testing.T) (*socket, net.Conn) {
 	t.Helper()
 	ln := listenForSockets(t)
 	peer, err := net.Dial("tcp", ln.Addr().String())
@@ -42,13 +42,13 @@ func listenForSockets(t *testing.T) net.Listener {
 	return ln
 }
 
-// A socket has from its listener what others are told one by one.
-func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
+// An accepted socket inherits options of its listener.
+func TestSocketsInheritTheListenersOptions(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepare(tcp)
+	setSocketOptions(tcp)
 	ln, err := adopt(tcp)
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after deferAcceptSeconds
+	if _, err := peer.Write([]byte("x")); err != nil { // otherwise it would be accepted only after deferAcceptSeconds
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()
@@ -71,35 +71,35 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for option, least := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: answerBuffer} {
+	for option, minValue := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: sendBufferBytes} {
 		var got int
 		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), option[0], option[1]) }); err != nil {
 			t.Error(err)
 		}
-		if err != nil || got < least || got > 2*least {
-			t.Errorf("option %v is %d: %v", option, got, err)
+		if err != nil || got < minValue || got > 2*minValue {
+			t.Errorf("option %v is %d, want %d: %v", option, got, minValue, err)
 		}
 	}
 }
 
-func TestASocketIsAsAnyConnection(t *testing.T) {
+func TestASocketIsANetConn(t *testing.T) {
 	t.Parallel()
 	t.Run("accepted", func(t *testing.T) {
 		nettest.TestConn(t, func() (_, _ net.Conn, stop func(), _ error) {
-			s, peer := pair(t)
+			s, peer := socketPair(t)
 			return s, peer, func() { _, _ = s.Close(), peer.Close() }, nil
 		})
 	})
 	t.Run("peer", func(t *testing.T) {
 		nettest.TestConn(t, func() (_, _ net.Conn, stop func(), _ error) {
-			s, peer := pair(t)
+			s, peer := socketPair(t)
 			return peer, s, func() { _, _ = s.Close(), peer.Close() }, nil
 		})
 	})
 }
 
 func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
-	s, peer := pair(t)
+	s, peer := socketPair(t)
 	request := []byte("GET / HTTP/1.0\r\n\r\n")
 	if _, err := peer.Write(request); err != nil {
 		t.Fatal(err)
@@ -113,7 +113,7 @@ func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
 		t.Fatalf("wrote %d bytes: %v", n, err)
 	}
 	if s.file.Load() != nil {
-		t.Error("the poller knows a socket that nobody waited for")
+		t.Error("the socket is registered with the poller before a call had to wait")
 	}
 	got := make(chan string)
 	go func() {
@@ -134,9 +134,9 @@ func TestASocketJoinsThePollerOnlyToWait(t *testing.T) {
 	}
 }
 
-// What does not fit into the kernel's buffer is waited for.
-func TestASocketWritesAllOfIt(t *testing.T) {
-	s, peer := pair(t)
+// Write waits until the kernel's buffer has accepted all bytes.
+func TestASocketWritesMoreThanItsBuffer(t *testing.T) {
+	s, peer := socketPair(t)
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
 	wrote := make(chan error, 1)
 	go func() {
@@ -148,22 +148,22 @@ func TestASocketWritesAllOfIt(t *testing.T) {
 	}()
 	got, err := io.ReadAll(peer)
 	if err := errors.Join(err, <-wrote); err != nil || !bytes.Equal(got, sent) {
-		t.Errorf("%d of %d bytes came: %v", len(got), len(sent), err)
+		t.Errorf("%d of %d bytes arrived: %v", len(got), len(sent), err)
 	}
 	if _, err := peer.Write([]byte("still there")); err != nil {
-		t.Error("only writing is over:", err)
+		t.Error("after CloseWrite, the peer can't write:", err)
 	}
 	if n, err := s.Read(make([]byte, 20)); n != 11 || err != nil {
 		t.Error(n, err)
 	}
 }
 
-func TestAClosedSocketSaysSo(t *testing.T) {
+func TestAClosedSocketReturnsErrClosed(t *testing.T) {
 	for name, before := range map[string]func(*socket){
-		"at once":          func(*socket) {},
-		"once it has been": func(s *socket) { _, _ = s.pollable() },
+		"not registered":             func(*socket) {},
+		"registered with the poller": func(s *socket) { _, _ = s.asFile() },
 	} {
-		s, _ := pair(t)
+		s, _ := socketPair(t)
 		before(s)
 		if err := s.Close(); err != nil {
 			t.Error(name, err)
@@ -179,7 +179,7 @@ func TestAClosedSocketSaysSo(t *testing.T) {
 	}
 }
 
-// The daemon closes its listeners while clients may be on their way.
+// Closing a listener ends Accept with net.ErrClosed.
 func TestAcceptEndsWithTheListener(t *testing.T) {
 	ln := listenForSockets(t)
 	failed := make(chan error)
@@ -194,14 +194,14 @@ func TestAcceptEndsWithTheListener(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		t.Error("somebody listens still")
+		t.Error("the address still accepts connections")
 	}
 	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
 }
 
-func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
+func TestServeReturnsAfterStopListening(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	h.StopListening()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -215,10 +215,10 @@ func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(testLimit):
-		t.Fatal("it serves")
+	case <-time.After(testTimeout):
+		t.Fatal("Serve did not return after StopListening")
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		t.Error("somebody listens still")
+		t.Error("the address still accepts connections")
 	}
 }

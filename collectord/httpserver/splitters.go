@@ -24,18 +24,18 @@ func newSplitters() *splitters {
 	return s
 }
 
-// take returns a splitter for a body of size bytes.
-func (s *splitters) take(size int) *usage.Splitter {
-	if size > smallBody {
+// get returns a splitter for a body of size bytes.
+func (s *splitters) get(size int) *usage.Splitter {
+	if size > smallBodyBytes {
 		return <-s.large
 	}
-	return s.small.Get().(*usage.Splitter) //nolint:forcetypeassert // the pool holds nothing else
+	return s.small.Get().(*usage.Splitter) //nolint:forcetypeassert // the pool contains only this type
 }
 
-// give returns a splitter for reuse and clears its references to the body.
-func (s *splitters) give(used *usage.Splitter, size int) {
+// put returns a splitter for reuse and clears its references to the body.
+func (s *splitters) put(used *usage.Splitter, size int) {
 	used.Reset(nil, usage.Object, usage.Limits{})
-	if size > smallBody {
+	if size > smallBodyBytes {
 		s.large <- used
 		return
 	}

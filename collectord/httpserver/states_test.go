@@ -19,10 +19,10 @@ import (
 	"collectord/wal"
 )
 
-// duplex is a connection in memory of which one side can be closed.
+// duplex is an in-memory connection with CloseWrite.
 type duplex struct {
-	net.Conn          // what comes
-	out      net.Conn // what goes
+	net.Conn          // incoming
+	out      net.Conn // outgoing
 }
 
 func (d *duplex) Write(p []byte) (int, error)        { return d.out.Write(p) }
@@ -34,7 +34,7 @@ func (d *duplex) SetDeadline(t time.Time) error {
 	return d.Conn.SetReadDeadline(t)
 }
 
-// dialDuplex is dial, whose connection can be closed on one side.
+// dialDuplex is dial for a connection with CloseWrite.
 func (l *memoryListener) dialDuplex() net.Conn {
 	up, fromClient := net.Pipe()
 	fromServer, down := net.Pipe()
@@ -42,9 +42,9 @@ func (l *memoryListener) dialDuplex() net.Conn {
 	return &duplex{fromServer, up}
 }
 
-// statesAreIn reads the table of states in the comment at the type state: by state, what
-// its limit is and what happens when it passes.
-func statesAreIn(t *testing.T, file string) map[string][2]string {
+// documentedStates reads the table in the comment at the type state. It returns, by state,
+// the limit and what happens when it passes.
+func documentedStates(t *testing.T, file string) map[string][2]string {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -63,104 +63,104 @@ var stateNames = [states]string{
 	stateOpening: "opening", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header", stateBody: "body", stateStoring: "storing", stateWriting: "writing", stateLingering: "lingering",
 }
 
-// is expects that the connection is in a state.
-func (c *slowClient) is(want state) {
+// expectState checks the state of the connection.
+func (c *slowClient) expectState(want state) {
 	c.t.Helper()
 	synctest.Wait()
-	c.server.open.mu.Lock()
-	defer c.server.open.mu.Unlock()
-	for open := range c.server.open.open {
+	c.server.conns.mu.Lock()
+	defer c.server.conns.mu.Unlock()
+	for open := range c.server.conns.open {
 		open.mu.Lock()
 		got := open.state
 		open.mu.Unlock()
 		if got != want {
 			c.t.Fatalf("%s, want %s", stateNames[got], stateNames[want])
 		}
-		// Who makes room looks at these.
+		// These decide which connection makes room.
 		if idle := got == stateOpening || got == stateHandshake || got == stateIdle; idle != (open.idleSince.Load() != 0) {
 			c.t.Fatalf("%s, idle: %t", stateNames[got], !idle)
 		}
-		if got == stateIdle && open.hold.Load() != free {
-			c.t.Fatal("idle, and can't make room")
+		if got == stateIdle && open.hold.Load() != holdFree {
+			c.t.Fatal("an idle connection can't make room")
 		}
 		return
 	}
-	c.t.Fatalf("it is closed, want %s", stateNames[want])
+	c.t.Fatalf("the connection is closed, want %s", stateNames[want])
 }
 
-// deadlines is a connection that knows until when it may be used.
-type deadlines struct {
-	script
-	until time.Time
-	reads time.Time // until when it may be read, where that was set alone
+// deadlineConn is a connection that records its deadlines.
+type deadlineConn struct {
+	scriptedConn
+	deadline     time.Time
+	readDeadline time.Time // set by SetReadDeadline alone
 }
 
-func (d *deadlines) SetDeadline(t time.Time) error      { d.until = t; return nil }
-func (d *deadlines) SetWriteDeadline(t time.Time) error { d.until = t; return nil }
-func (d *deadlines) SetReadDeadline(t time.Time) error  { d.reads = t; return nil }
+func (d *deadlineConn) SetDeadline(t time.Time) error      { d.deadline = t; return nil }
+func (d *deadlineConn) SetWriteDeadline(t time.Time) error { d.deadline = t; return nil }
+func (d *deadlineConn) SetReadDeadline(t time.Time) error  { d.readDeadline = t; return nil }
 
-// Whoever is cut off has no more time than that for whatever follows, even if another
-// deadline had passed before.
-func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
+// A connection that is cut off has only cutOffTime for everything that follows, even if an
+// earlier deadline had passed.
+func TestACutOffConnectionGetsNoMoreTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newServer(t, newMemoryLog(), Options{})
-		d := &deadlines{}
+		d := &deadlineConn{}
 		c := h.newConn(d)
 		c.enter(stateBody)
 		now := time.Now()
-		c.expire(h.open.deadline(now.Add(time.Hour)), now)
-		if !d.until.Equal(now) {
+		c.expire(h.conns.deadline(now.Add(time.Hour)), now)
+		if !d.deadline.Equal(now) {
 			t.Error("a deadline that has passed was not set")
 		}
-		if c.cutOff(); !d.reads.Equal(now) {
-			t.Errorf("more is read for %v", time.Until(d.reads))
+		if c.cutOff(); !d.readDeadline.Equal(now) {
+			t.Errorf("the read deadline is in %v, want now", time.Until(d.readDeadline))
 		}
-		if time.Until(d.until) != cutWithin {
-			t.Errorf("an answer that is being written has %v", time.Until(d.until))
+		if time.Until(d.deadline) != cutOffTime {
+			t.Errorf("a response that is being written has %v, want %v", time.Until(d.deadline), cutOffTime)
 		}
 		time.Sleep(time.Hour) // a busy machine
 		c.enter(stateWriting)
-		if time.Until(d.until) != cutWithin || c.by != 0 || !c.isLast() {
-			t.Errorf("an answer has %v, and by %d", time.Until(d.until), c.by)
+		if time.Until(d.deadline) != cutOffTime || c.deadline != 0 || !c.isLast() {
+			t.Errorf("a new response has %v, state deadline %d", time.Until(d.deadline), c.deadline)
 		}
 		c.enter(stateLingering)
-		if c.by != 0 || time.Until(d.until) > cutWithin {
-			t.Errorf("lingers until %v, and by %d", d.until, c.by)
+		if c.deadline != 0 || time.Until(d.deadline) > cutOffTime {
+			t.Errorf("lingers until %v, state deadline %d", d.deadline, c.deadline)
 		}
 	})
 }
 
-// A request that was read before its idle connection was to end is answered: that it was to
-// end at once does not hold any more.
-func TestWhoIsEndedWhileARequestHasComeIsAnswered(t *testing.T) {
+// A request that was read before its idle connection was ended gets the full time of its
+// state.
+func TestARequestReadBeforeItsConnectionEndsIsAnswered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newServer(t, newMemoryLog(), Options{})
-		d := &deadlines{}
+		d := &deadlineConn{}
 		c := h.newConn(d)
 		for _, idle := range []state{stateOpening, stateIdle} {
 			c.enter(idle)
-			if c.end(); !d.until.Equal(time.Now()) {
-				t.Errorf("%s: it has until %v", stateNames[idle], d.until)
+			if c.end(); !d.deadline.Equal(time.Now()) {
+				t.Errorf("%s: the deadline is %v, want now", stateNames[idle], d.deadline)
 			}
-			if c.enter(stateHeader); !d.until.IsZero() || !c.isLast() {
-				t.Errorf("after %s: the request has until %v", stateNames[idle], d.until)
+			if c.enter(stateHeader); !d.deadline.IsZero() || !c.isLast() {
+				t.Errorf("after %s: the deadline of the request is %v, want none", stateNames[idle], d.deadline)
 			}
 		}
-		if c.end(); !d.until.IsZero() {
-			t.Errorf("a request under way has until %v", d.until)
+		if c.end(); !d.deadline.IsZero() {
+			t.Errorf("the deadline of a request under way is %v, want none", d.deadline)
 		}
 	})
 }
 
-// Nothing of a request is left in the next one but the memory of buffers, and what lists its
-// records.
-func TestARequestIsBegunAnew(t *testing.T) {
+// begin replaces all state of the previous request, except the memory of buffers and the
+// function records.
+func TestTheStateOfARequestIsReplaced(t *testing.T) {
 	h := &header{prefer: preferences{ids: true}, content: linesContent, coding: zstandard, key: []byte("key")}
-	r, fresh := worn(&request{records: func(func(*wal.Record) bool) {}}), &request{}
+	r, fresh := usedRequest(&request{records: func(func(*wal.Record) bool) {}}), &request{}
 	r.begin(h, "client")
 	fresh.begin(h, "client")
 	if r.records == nil {
-		t.Error("what lists its records is gone")
+		t.Error("begin removed records")
 	}
 	r.records = nil
 	if got, want := fmt.Sprintf("%+v", *r), fmt.Sprintf("%+v", *fresh); got != want {
@@ -168,42 +168,42 @@ func TestARequestIsBegunAnew(t *testing.T) {
 	}
 }
 
-// What a request leaves in its pool keeps nothing of its connection in memory.
-func TestAReleasedRequestKeepsNothing(t *testing.T) {
+// A request in the pool refers to no memory of its connection.
+func TestAReleasedRequestKeepsNoReferences(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	r := worn(h.requests.New().(*request))
-	r.coding, r.held, r.stored = identity, allotment{}, 0
+	r := usedRequest(h.requests.New().(*request))
+	r.coding, r.reserved, r.storingBytes = identity, reservation{}, 0
 	h.release(r)
-	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.arriving)+len(r.parts)+len(r.ids)+len(r.answer) > 0 || r.record.Usage != nil || r.batch.gaps != nil {
-		t.Errorf("%+v", r)
+	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.rawBody)+len(r.ranges)+len(r.ids)+len(r.responseBuf) > 0 || r.record.Usage != nil || r.batch.rejectedSet != nil {
+		t.Errorf("the released request is %+v", r)
 	}
 }
 
-// The table at the type state is what connections do: each state has that limit, with
-// what was there before taking nothing of it, and that happens when it passes.
+// Each state has the limit and the action in the table at the type state. Time in earlier
+// states does not count.
 func TestEachStateHasItsLimit(t *testing.T) {
-	const moment = 2 * sweepEvery // more than the deadlines are inexact by
-	// All of them differ, so that none can stand for another.
+	const moment = 2 * sweepEvery // more than the inaccuracy of deadlines
+	// All limits differ, so that none can be mistaken for another.
 	l := Limits{HeaderTimeout: 20 * time.Second, BodyGrace: 40 * time.Second, BodyRate: 1000, AnswerTimeout: 90 * time.Second, IdleTimeout: 170 * time.Second}
 	limits := map[string]time.Duration{
 		"http.header_timeout": l.HeaderTimeout, "http.idle_timeout": l.IdleTimeout, "http.answer_timeout": l.AnswerTimeout, "1 s": time.Second,
-		"http.body_grace, and http.body_rate":     l.BodyGrace + time.Second, // what is waited for has at least that rate
+		"http.body_grace, and http.body_rate":     l.BodyGrace + time.Second, // the time for the next byte at that rate
 		"none: nothing is expected of the client": 0,
 	}
 	one := post(`{"a":1}`)
 	header, body := one[:len(one)-7], one[len(one)-7:]
 	expects := strings.Replace(header, "\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1)
-	chunks := strings.TrimSuffix(chunked(`{"a":1}`), "\r\n")
+	chunks := strings.TrimSuffix(postChunked(`{"a":1}`), "\r\n")
 	large := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n"
 	idle := func(c *slowClient) {
-		c.sends(one)
-		c.gets("201")
-		c.is(stateIdle)
+		c.send(one)
+		c.expectResponse("201")
+		c.expectState(stateIdle)
 		c.wait(7 * time.Second)
 	}
 	storing := func(c *slowClient) {
-		c.log.takes = 1000 * time.Second
-		c.sends(one)
+		c.log.appendTime = 1000 * time.Second
+		c.send(one)
 	}
 	type row struct {
 		state state
@@ -211,75 +211,78 @@ func TestEachStateHasItsLimit(t *testing.T) {
 		spent time.Duration // of the state's time, by what came before it
 	}
 	rows := map[string]row{
-		"opening":               {stateOpening, func(*slowClient) {}, 0},
-		"handshake":             {stateHandshake, nil, 0},
-		"idle":                  {stateIdle, func(c *slowClient) { c.sends(one); c.gets("201") }, 0},
-		"idle again":            {stateIdle, func(c *slowClient) { idle(c); c.sends(one); c.gets("201") }, 0},
-		"idle after a page":     {stateIdle, func(c *slowClient) { c.sends("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); c.gets("200") }, 0},
-		"idle after a slow log": {stateIdle, func(c *slowClient) { storing(c); c.wait(1000 * time.Second); c.gets("201") }, 0},
+		"opening":    {stateOpening, func(*slowClient) {}, 0},
+		"handshake":  {stateHandshake, nil, 0},
+		"idle":       {stateIdle, func(c *slowClient) { c.send(one); c.expectResponse("201") }, 0},
+		"idle again": {stateIdle, func(c *slowClient) { idle(c); c.send(one); c.expectResponse("201") }, 0},
+		"idle after a page": {stateIdle, func(c *slowClient) {
+			c.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			c.expectResponse("200")
+		}, 0},
+		"idle after a slow log": {stateIdle, func(c *slowClient) { storing(c); c.wait(1000 * time.Second); c.expectResponse("201") }, 0},
 		"idle after a full log": {stateIdle, func(c *slowClient) {
 			c.log.mu.Lock()
-			c.log.refuse = wal.ErrFull
+			c.log.appendErr = wal.ErrFull
 			c.log.mu.Unlock()
-			c.sends(one)
-			c.gets("503")
+			c.send(one)
+			c.expectResponse("503")
 		}, 0},
-		"header, the first":         {stateHeader, func(c *slowClient) { c.wait(5 * time.Second); c.sends("P") }, 5 * time.Second},
-		"header":                    {stateHeader, func(c *slowClient) { idle(c); c.sends("P") }, 0},
-		"header, in parts":          {stateHeader, func(c *slowClient) { idle(c); c.sends("P"); c.wait(5 * time.Second); c.sends("O") }, 5 * time.Second},
-		"header, pipelined":         {stateHeader, func(c *slowClient) { idle(c); c.sends(one + "P"); c.gets("201") }, 0},
-		"body, of the first":        {stateBody, func(c *slowClient) { c.wait(5 * time.Second); c.sends(header) }, 0},
-		"body":                      {stateBody, func(c *slowClient) { idle(c); c.sends(header) }, 0},
-		"body, after a slow header": {stateBody, func(c *slowClient) { idle(c); c.sends("P"); c.wait(5 * time.Second); c.sends(header[1:]) }, 0},
-		"body, in parts":            {stateBody, func(c *slowClient) { idle(c); c.sends(header); c.wait(5 * time.Second); c.sends(body[:1]) }, 5*time.Second - time.Millisecond},
+		"header, the first":         {stateHeader, func(c *slowClient) { c.wait(5 * time.Second); c.send("P") }, 5 * time.Second},
+		"header":                    {stateHeader, func(c *slowClient) { idle(c); c.send("P") }, 0},
+		"header, in parts":          {stateHeader, func(c *slowClient) { idle(c); c.send("P"); c.wait(5 * time.Second); c.send("O") }, 5 * time.Second},
+		"header, pipelined":         {stateHeader, func(c *slowClient) { idle(c); c.send(one + "P"); c.expectResponse("201") }, 0},
+		"body, of the first":        {stateBody, func(c *slowClient) { c.wait(5 * time.Second); c.send(header) }, 0},
+		"body":                      {stateBody, func(c *slowClient) { idle(c); c.send(header) }, 0},
+		"body, after a slow header": {stateBody, func(c *slowClient) { idle(c); c.send("P"); c.wait(5 * time.Second); c.send(header[1:]) }, 0},
+		"body, in parts":            {stateBody, func(c *slowClient) { idle(c); c.send(header); c.wait(5 * time.Second); c.send(body[:1]) }, 5*time.Second - time.Millisecond},
 		"body, thousands": {stateBody, func(c *slowClient) {
 			idle(c)
-			c.sends(large)
+			c.send(large)
 			c.wait(9 * time.Second)
-			c.sends(strings.Repeat(" ", 3000))
+			c.send(strings.Repeat(" ", 3000))
 		}, 6 * time.Second},
-		"body, in chunks":       {stateBody, func(c *slowClient) { idle(c); c.sends(chunks) }, -7 * time.Millisecond},
-		"body, of another path": {stateBody, func(c *slowClient) { idle(c); c.sends(strings.Replace(header, "usages", "x", 1)) }, 0},
-		"body, continued":       {stateBody, func(c *slowClient) { idle(c); c.sends(expects); c.wait(5 * time.Second); c.gets("100") }, 0},
+		"body, in chunks":       {stateBody, func(c *slowClient) { idle(c); c.send(chunks) }, -7 * time.Millisecond},
+		"body, of another path": {stateBody, func(c *slowClient) { idle(c); c.send(strings.Replace(header, "usages", "x", 1)) }, 0},
+		"body, continued":       {stateBody, func(c *slowClient) { idle(c); c.send(expects); c.wait(5 * time.Second); c.expectResponse("100") }, 0},
 		"storing":               {stateStoring, func(c *slowClient) { idle(c); storing(c) }, 0},
 		"storing, pipelined": {stateStoring, func(c *slowClient) {
 			idle(c)
-			c.log.takes = 1000 * time.Second
-			c.sends(one + one)
+			c.log.appendTime = 1000 * time.Second
+			c.send(one + one)
 			c.wait(1000 * time.Second)
-			c.gets("201")
+			c.expectResponse("201")
 		}, 0},
-		"writing":                    {stateWriting, func(c *slowClient) { idle(c); c.sends(one) }, 0},
-		"writing, after a slow body": {stateWriting, func(c *slowClient) { idle(c); c.sends(header); c.wait(5 * time.Second); c.sends(body) }, 0},
-		"writing, to be continued":   {stateWriting, func(c *slowClient) { idle(c); c.sends(expects) }, 0},
-		"writing, of the first":      {stateWriting, func(c *slowClient) { c.wait(5 * time.Second); c.sends(one) }, 0},
-		"writing, what is rejected":  {stateWriting, func(c *slowClient) { idle(c); c.sends("x\r\n") }, 0},
-		"lingering":                  {stateLingering, func(c *slowClient) { c.sends("x\r\n"); c.gets("400, closed") }, 0},
-		"lingering, behind the last": {stateLingering, func(c *slowClient) {
+		"writing":                    {stateWriting, func(c *slowClient) { idle(c); c.send(one) }, 0},
+		"writing, after a slow body": {stateWriting, func(c *slowClient) { idle(c); c.send(header); c.wait(5 * time.Second); c.send(body) }, 0},
+		"writing, to be continued":   {stateWriting, func(c *slowClient) { idle(c); c.send(expects) }, 0},
+		"writing, of the first":      {stateWriting, func(c *slowClient) { c.wait(5 * time.Second); c.send(one) }, 0},
+		"writing a rejection":        {stateWriting, func(c *slowClient) { idle(c); c.send("x\r\n") }, 0},
+		"lingering":                  {stateLingering, func(c *slowClient) { c.send("x\r\n"); c.expectResponse("400, closed") }, 0},
+		"lingering, after the last request": {stateLingering, func(c *slowClient) {
 			idle(c)
-			c.sends(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1) + "P")
-			c.gets("201, closed")
+			c.send(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1) + "P")
+			c.expectResponse("201, closed")
 		}, 0},
-		"lingering, to take leave": {stateLingering, func(c *slowClient) {
+		"lingering, close_notify": {stateLingering, func(c *slowClient) {
 			idle(c)
-			c.sends(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1))
-			c.gets("201, closed")
+			c.send(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1))
+			c.expectResponse("201, closed")
 		}, 0},
-		"lingering, after a slow one": {stateLingering, func(c *slowClient) {
+		"lingering, after a slow body": {stateLingering, func(c *slowClient) {
 			idle(c)
-			c.sends(header)
+			c.send(header)
 			c.wait(l.BodyGrace + 2*time.Second)
-			c.gets("408, closed")
+			c.expectResponse("408, closed")
 		}, 0},
 	}
-	table := statesAreIn(t, "conn.go")
+	table := documentedStates(t, "conn.go")
 	seen := map[string]bool{}
 	for _, row := range rows {
 		seen[stateNames[row.state]] = true
 	}
 	for name := range table {
-		if !seen[name] && name != "cut off" && name != "turned away" { // which have tests of their own
-			t.Errorf("no row of the test is about %s", name)
+		if !seen[name] && name != "cut off" && name != "turned away" { // they have their own tests
+			t.Errorf("the test has no row for the state %s", name)
 		}
 	}
 	ca := authtest.NewAuthority(t)
@@ -291,8 +294,8 @@ func TestEachStateHasItsLimit(t *testing.T) {
 			if !ok || !known {
 				t.Fatalf("%s: %q", name, documented)
 			}
-			takesLeave := name == "lingering, to take leave"
-			if (row.state == stateHandshake || takesLeave) && identity == nil {
+			sendsCloseNotify := name == "lingering, close_notify"
+			if (row.state == stateHandshake || sendsCloseNotify) && identity == nil {
 				continue
 			}
 			t.Run(transport+"/"+name, func(t *testing.T) {
@@ -309,61 +312,61 @@ func TestEachStateHasItsLimit(t *testing.T) {
 							t.Error(err)
 						}
 					}()
-					<-time.After(time.Second) // the time 0 stands for none
+					<-time.After(time.Second) // a time of 0 means none
 					conn := ln.dialDuplex()
 					defer conn.Close()
 					c := &slowClient{t, conn, bufio.NewReader(conn), log, h}
 					spent := row.spent
 					if identity != nil && row.enter != nil {
 						config := ca.Config(nil)
-						config.Time = func() time.Time { return now } // when the certificates are valid
+						config.Time = func() time.Time { return now } // a time at which the certificates are valid
 						secure := tls.Client(conn, config)
 						c.wait(2 * time.Second)
 						if err := secure.Handshake(); err != nil {
 							t.Fatal(err)
 						}
-						c.Conn, c.answers = secure, bufio.NewReader(secure)
+						c.Conn, c.responses = secure, bufio.NewReader(secure)
 						if row.state == stateOpening || name == "header, the first" {
-							spent += 2 * time.Second // what the handshake took
+							spent += 2 * time.Second // the time of the handshake
 						}
 					}
 					if row.enter != nil {
 						row.enter(c)
 					}
-					c.is(row.state)
+					c.expectState(row.state)
 					if limit == 0 {
 						c.wait(900 * time.Second)
-						c.is(row.state)
-						c.gets("201")
-						c.is(stateIdle)
+						c.expectState(row.state)
+						c.expectResponse("201")
+						c.expectState(stateIdle)
 						return
 					}
 					c.wait(limit - spent - time.Millisecond)
-					c.is(row.state)
+					c.expectState(row.state)
 					c.wait(moment)
 					switch documented[1] {
 					case "408, closed":
-						c.is(stateWriting)
-						c.gets("408, closed")
-						c.is(stateLingering)
-						c.isGone(0)
+						c.expectState(stateWriting)
+						c.expectResponse("408, closed")
+						c.expectState(stateLingering)
+						c.expectClosed(0)
 						c.wait(time.Second + moment)
 					case "closed":
 						synctest.Wait()
-						if row.state != stateWriting && !takesLeave {
-							c.isGone(0)
+						if row.state != stateWriting && !sendsCloseNotify {
+							c.expectClosed(0)
 							break
 						}
 						if n := h.Connections(); n != 0 {
-							t.Errorf("%d connections wait for who takes nothing", n)
+							t.Errorf("%d connections are open after the limit, want 0", n)
 						}
-						c.isCutOff()
+						c.expectNoResponse()
 					default:
 						t.Fatal(documented)
 					}
 					synctest.Wait()
 					if n := h.Connections(); n != 0 {
-						t.Errorf("%d connections are open", n)
+						t.Errorf("%d connections are open, want 0", n)
 					}
 					if _, err := io.WriteString(conn, "x"); err == nil {
 						t.Error("bytes are still read")

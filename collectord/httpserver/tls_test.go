@@ -19,22 +19,22 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// visitTLS is visit over TLS.
-func visitTLS(t *testing.T, addr string, config *tls.Config) (*visitor, error) {
+// dialRawTLS is dialRaw over TLS.
+func dialRawTLS(t *testing.T, addr string, config *tls.Config) (*rawClient, error) {
 	t.Helper()
-	v := visit(t, addr)
+	v := dialRaw(t, addr)
 	c := tls.Client(v.Conn, config)
 	v.Conn, v.r = c, bufio.NewReader(c)
 	return v, c.Handshake()
 }
 
-func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
+func TestTLSVersionsAndALPN(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
 	for name, c := range map[string]struct {
-		change func(*tls.Config)
-		fails  bool
-		proto  string
+		change  func(*tls.Config)
+		wantErr bool
+		proto   string
 	}{
 		"no ALPN":         {func(*tls.Config) {}, false, ""},
 		"TLS 1.3":         {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, false, ""},
@@ -46,8 +46,8 @@ func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 	} {
 		config := ca.Config(nil)
 		c.change(config)
-		v, err := visitTLS(t, addr, config)
-		if (err != nil) != c.fails {
+		v, err := dialRawTLS(t, addr, config)
+		if (err != nil) != c.wantErr {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err != nil {
@@ -55,7 +55,7 @@ func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 		}
 		for range 2 { // kept alive
 			v.send(post(`{"a":1}`))
-			if status, body := v.answer(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
+			if status, body := v.readResponse(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
 				t.Errorf("%s: %d %s, protocol %q", name, status, body, v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol)
 			}
 		}
@@ -64,7 +64,7 @@ func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	m := h.HandshakeFailures()
 	if m["protocol"] != 2 || m["refused"]+m["closed"] != 1 || m["timeout"]+m["not_tls"]+m["client_certificate"] != 0 || h.Requests()[400] != 0 {
-		t.Errorf("failures %v, requests %v", m, h.Requests())
+		t.Errorf("handshake failures %v, requests %v", m, h.Requests())
 	}
 }
 
@@ -73,14 +73,14 @@ func TestClientCertificates(t *testing.T) {
 	names := func(dns ...string) func(*x509.Certificate) {
 		return func(c *x509.Certificate) { c.DNSNames = dns }
 	}
-	tokens, headers := holder(t, "by-token")
+	tokens, headers := newTokens(t, "by-token")
 	for name, c := range map[string]struct {
 		certificate *tls.Certificate
-		who         auth.Policy
+		policy      auth.Policy
 		header      string
-		status      int // 0: there is no handshake
+		status      int // 0: the handshake fails
 		client      string
-		counted     string
+		wantFailure string
 	}{
 		"none":                         {nil, auth.Policy{}, "", 0, "", "client_certificate"},
 		"of another authority":         {other.Client(t, nil), auth.Policy{}, "", 0, "", "client_certificate"},
@@ -88,111 +88,110 @@ func TestClientCertificates(t *testing.T) {
 		"for servers":                  {ca.Client(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), auth.Policy{}, "", 0, "", "client_certificate"},
 		"with a common name":           {ca.Client(t, nil), auth.Policy{}, "", 201, "somebody", ""},
 		"with DNS names":               {ca.Client(t, names("edge-7.example.com", "other")), auth.Policy{}, "", 201, "edge-7.example.com", ""},
-		"with a name that does not do": {ca.Client(t, names("*.example.com", "other")), auth.Policy{}, "", 201, "", ""},
+		"with an invalid name":         {ca.Client(t, names("*.example.com", "other")), auth.Policy{}, "", 201, "", ""},
 		"and no token":                 {ca.Client(t, nil), auth.Policy{Tokens: tokens}, "", 401, "", ""},
 		"and a token":                  {ca.Client(t, nil), auth.Policy{Tokens: tokens}, headers[0], 201, "by-token", ""},
-		"a token and none":             {nil, auth.Policy{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
-		"none is needed":               {nil, auth.Policy{Anonymous: true}, "", 201, "", ""},
-		"not needed, but shown":        {ca.Client(t, nil), auth.Policy{Anonymous: true}, "", 201, "somebody", ""},
-		"not needed, and wrong":        {other.Client(t, nil), auth.Policy{Anonymous: true}, "", 0, "", "client_certificate"},
+		"a token, no certificate":      {nil, auth.Policy{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
+		"anonymous, none":              {nil, auth.Policy{Anonymous: true}, "", 201, "", ""},
+		"anonymous, valid":             {ca.Client(t, nil), auth.Policy{Anonymous: true}, "", 201, "somebody", ""},
+		"anonymous, unknown authority": {other.Client(t, nil), auth.Policy{Anonymous: true}, "", 0, "", "client_certificate"},
 	} {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			t.Run(fmt.Sprintf("%s %s", name, tls.VersionName(version)), func(t *testing.T) {
 				t.Parallel()
 				c := c // changed below
 				log := newMemoryLog()
-				c.who.TLS = ca.Server(t, ca)
-				h, addr := serve(t, log, Options{Policy: c.who})
+				c.policy.TLS = ca.Server(t, ca)
+				h, addr := startServer(t, log, Options{Policy: c.policy})
 				config := ca.Config(nil)
-				if c.certificate != nil { // whether or not the server would take it
+				if c.certificate != nil { // also one that the server does not accept
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
 				}
 				config.MinVersion, config.MaxVersion = version, version
-				v, err := visitTLS(t, addr, config)
+				v, err := dialRawTLS(t, addr, config)
 				status, body := 0, ""
-				if err == nil { // in TLS 1.3 the client is done before the server knows it
+				if err == nil { // in TLS 1.3 the client finishes before the server checks its certificate
 					if c.header == "" {
 						c.header = "X: y"
 					}
 					_, _ = io.WriteString(v, post(`{"a":1}`, c.header))
-					status, body = v.answer()
+					status, body = v.readResponse()
 				}
 				if status != c.status {
 					t.Errorf("%v, %d %s", err, status, body)
 				}
 				if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
-					t.Errorf("stored as of %q", log.clients)
+					t.Errorf("stored for the clients %q, want %q", log.clients, c.client)
 				}
 				if seen := seenClients(h); c.status == 201 && strings.Contains(seen, c.client+" 1 true") != (c.client != "") {
-					t.Errorf("seen are %s", seen)
+					t.Errorf("seen clients: %s", seen)
 				}
 				if c.status == 0 {
-					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
+					waitFor(t, func() bool { return h.HandshakeFailures()[c.wantFailure] == 1 })
 				}
 				if c.status != 201 && len(log.usages) > 0 {
-					t.Error("stored")
+					t.Errorf("stored %q, want nothing", log.usages)
 				}
 			})
 		}
 	}
 }
 
-// A certificate whose authority is not believed any more is refused at the next
-// request, and so is a connection that was opened when none was needed.
-func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
+// A certificate of an authority that is no longer trusted is rejected at the next request.
+// So is a connection without a certificate, from a time when none was needed.
+func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	t.Parallel()
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
-	ask := func(v *visitor, want int) {
+	ask := func(v *rawClient, want int) {
 		t.Helper()
 		v.send(post(`{}`))
-		if status, body := v.answer(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
+		if status, body := v.readResponse(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
 			t.Errorf("%d %s, want %d", status, body, want)
 		}
 	}
 	first := ca.Server(t, ca)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
-	plain, kept := visit(t, addr), visit(t, addr)
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
+	plain, silent := dialRaw(t, addr), dialRaw(t, addr)
 	ask(plain, 201)
-	waitFor(t, func() bool { return h.Connections() == 2 }) // the kernel keeps the silent one for a while
+	waitFor(t, func() bool { return h.Connections() == 2 }) // the silent one is accepted after deferAcceptSeconds
 	h.SetPolicy(auth.Policy{TLS: first, Anonymous: true})
 	ask(plain, 201)
-	nameless, err := visitTLS(t, addr, ca.Config(nil))
+	noCertificate, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask(nameless, 201)
+	ask(noCertificate, 201)
 	h.SetPolicy(auth.Policy{TLS: first})
-	v, err := visitTLS(t, addr, ca.Config(ca.Client(t, nil)))
+	v, err := dialRawTLS(t, addr, ca.Config(ca.Client(t, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ask(v, 201)
-	ask(nameless, 401)
+	ask(noCertificate, 401)
 	ask(plain, 401)
-	ask(kept, 401)
+	ask(silent, 401)
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, ca)}) // the same authority, read again
 	ask(v, 201)
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, other)})
 	ask(v, 401)
 }
 
-// A session that was begun under authorities that are no longer believed is not
-// resumed.
+// A session from before a change of the authorities is not resumed.
 func TestNoSessionOutlivesAReload(t *testing.T) {
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
 	config := ca.Config(ca.Client(t, nil))
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
 	config.MaxVersion = tls.VersionTLS12
 	resumed := func() (bool, error) {
-		v, err := visitTLS(t, addr, config)
+		v, err := dialRawTLS(t, addr, config)
 		return err == nil && v.Conn.(*tls.Conn).ConnectionState().DidResume, err
 	}
 	if did, err := resumed(); did || err != nil {
 		t.Fatal(did, err)
 	}
 	if did, err := resumed(); !did || err != nil {
-		t.Fatal("sessions are not resumed at all, which proves nothing", err)
+		t.Fatal("no session is resumed, so the test proves nothing", err)
 	}
 	next := ca.Server(t, other)
 	h.SetPolicy(auth.Policy{TLS: next})
@@ -201,21 +200,20 @@ func TestNoSessionOutlivesAReload(t *testing.T) {
 	}
 }
 
-// What is wrong in plaintext is as wrong inside of TLS: the wrappers lie in the
-// right order.
+// Requests over TLS have the same responses as in plaintext.
 func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{MaxRecord: 1 << 20})})
+	h, addr := startServer(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{MaxRecord: 1 << 20})})
 	ask := func(name, request string, want int) {
 		t.Helper()
-		v, err := visitTLS(t, addr, ca.Config(nil))
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _ = io.WriteString(v, request) // may be refused on its way
-		if status, body := v.answer(); status != want {
+		_, _ = io.WriteString(v, request) // the server may reject it before all is sent
+		if status, body := v.readResponse(); status != want {
 			t.Errorf("%s: %d %s", name, status, body)
 		}
 		v.Close()
@@ -224,33 +222,33 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
 	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
 	ask("pipelined", post(`{}`)+post(`{}`), 201)
-	slow, err := visitTLS(t, addr, ca.Config(nil))
+	slow, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	slow.send(post(`{}`))
-	if status, body := slow.answer(); status != 201 {
+	if status, body := slow.readResponse(); status != 201 {
 		t.Errorf("before a slow header: %d %s", status, body)
 	}
-	h.SetLimits(unlimited(Limits{HeaderTimeout: 100 * time.Millisecond}))
+	h.SetLimits(withoutDeadlines(Limits{HeaderTimeout: 100 * time.Millisecond}))
 	slow.send("POST /api/usages HTTP/1.1\r\nHost:")
-	if status, body := slow.answer(); status != 408 {
+	if status, body := slow.readResponse(); status != 408 {
 		t.Errorf("slow header: %d %s", status, body)
 	}
 	slow.Close()
-	h.SetLimits(unlimited(Limits{}))
-	// A body in chunks that breaks off is not stored, whether the client takes leave
-	// of TLS first, or not, or in the midst of a record.
+	h.SetLimits(withoutDeadlines(Limits{}))
+	// A truncated chunked body is not stored, whether the client sends close_notify first, or
+	// not, or only a part of a TLS record.
 	before := len(log.usages)
-	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
-		v, err := visitTLS(t, addr, ca.Config(nil))
+	for _, end := range []string{"close_notify", "nothing", "\x17\x03\x03\x00\x50half"} {
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
 		c := v.Conn.(*tls.Conn)
 		switch end {
-		case "a farewell":
+		case "close_notify":
 			_ = c.CloseWrite()
 		case "nothing":
 			_ = c.NetConn().(*net.TCPConn).CloseWrite()
@@ -258,142 +256,141 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 			_, _ = io.WriteString(c.NetConn(), end)
 			_ = c.NetConn().(*net.TCPConn).CloseWrite()
 		}
-		if status, body := v.answer(); status != 400 {
+		if status, body := v.readResponse(); status != 400 {
 			t.Errorf("broken off with %q: %d %s", end, status, body)
 		}
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if len(log.usages) != before {
-		t.Error("a body that was cut off is stored")
+		t.Error("a truncated body is stored")
 	}
-	// An idle connection that is closed without a farewell is no bad request.
+	// Closing an idle connection without close_notify does not count as a bad request.
 	bad := h.Requests()[400]
-	v, err := visitTLS(t, addr, ca.Config(nil))
+	v, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.send(post(`{}`))
-	v.answer()
+	v.readResponse()
 	v.Conn.(*tls.Conn).NetConn().Close()
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if h.Requests()[400] != bad {
-		t.Error("it is counted as a bad request")
+		t.Error("the close is counted as a bad request")
 	}
 }
 
-func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
+func TestFailedHandshakesAreCountedAndLoggedWithoutReceivedData(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
-	var text safeText
-	h, addr := serve(t, newMemoryLog(), Options{
-		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{}),
+	var text syncBuffer
+	h, addr := startServer(t, newMemoryLog(), Options{
+		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{}),
 		Logger: slog.New(slog.NewTextHandler(&text, nil)),
 	})
-	// Plain HTTP is answered as such.
-	answers, bodies := talk(t, addr, post(`{"secret":1}`), 1)
-	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
-		t.Errorf("%v %v", answers, bodies)
+	// Plain HTTP gets a plain response.
+	responses, bodies := sendRaw(t, addr, post(`{"secret":1}`), 1)
+	if len(responses) != 1 || responses[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
+		t.Errorf("%v %v", responses, bodies)
 	}
-	// So is a client that has much to say first, and says it in time.
+	// So does a plain HTTP client with a large body, if it sends it in time.
 	plain := 1
-	for heard := 0; heard < 20; plain++ {
+	for responses := 0; responses < 20; plain++ {
 		began := time.Now()
-		v := visit(t, addr)
+		v := dialRaw(t, addr)
 		_, err := io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
-		status, body := v.answer()
+		status, body := v.readResponse()
 		v.Close()
-		if time.Since(began) >= leaveWithin { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // the server reads for no longer
 			continue
 		}
 		if err != nil || status != 400 || !strings.Contains(body, "use https") {
 			t.Fatalf("%v, %d %s", err, status, body)
 		}
-		heard++
+		responses++
 	}
-	v := visit(t, addr)
-	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
+	v := dialRaw(t, addr)
+	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a ClientHello of 64 KiB
 	if _, err := io.ReadAll(v); err != nil && !errors.Is(err, io.EOF) && isTimeout(err) {
-		t.Error("a hello without an end is read for ever")
+		t.Error("an endless ClientHello is not rejected")
 	}
 	config := ca.Config(nil)
 	config.NextProtos = []string{"secret"}
-	if _, err := visitTLS(t, addr, config); err == nil {
-		t.Error("any protocol will do")
+	if _, err := dialRawTLS(t, addr, config); err == nil {
+		t.Error("an unknown ALPN protocol was accepted")
 	}
-	visit(t, addr).Close()
+	dialRaw(t, addr).Close()
 	waitFor(t, func() bool { return h.HandshakeFailures()["closed"] == 1 })
-	h.SetLimits(unlimited(Limits{HeaderTimeout: 100 * time.Millisecond}))
-	if _, err := io.ReadAll(visit(t, addr)); err != nil {
-		t.Errorf("who says nothing is let go with %v", err)
+	h.SetLimits(withoutDeadlines(Limits{HeaderTimeout: 100 * time.Millisecond}))
+	if _, err := io.ReadAll(dialRaw(t, addr)); err != nil {
+		t.Errorf("a silent connection ends with %v, want its close", err)
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	if m := h.HandshakeFailures(); fmt.Sprint(m) != fmt.Sprintf("map[client_certificate:0 closed:1 not_tls:%d protocol:2 refused:0 timeout:1]", plain) {
-		t.Errorf("%v", m)
+		t.Errorf("handshake failures %v", m)
 	}
 	got := text.String()
 	if strings.Count(got, "trouble=handshake") != plain+4 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
-		t.Errorf("logged: %s", got)
+		t.Errorf("log: %s", got)
 	}
 }
 
-// Whoever is turned away is told over TLS, not in plaintext.
-func TestWhoIsTurnedAwayHearsItOverTLS(t *testing.T) {
+// A TLS client that is turned away gets the response over TLS, not in plaintext.
+func TestAConnectionTurnedAwayGetsAResponseOverTLS(t *testing.T) {
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := serve(t, log, Options{Limits: unlimited(Limits{MaxConnections: 1})})
-	_, release := busy(t, log, addr, 1)
+	log.appendStarted, log.continueAppend = make(chan struct{}), make(chan struct{})
+	h, addr := startServer(t, log, Options{Limits: withoutDeadlines(Limits{MaxConnections: 1})})
+	_, release := occupyConnections(t, log, addr, 1)
 	defer release()
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, nil)})
-	waitFor(t, func() bool { // a busy machine may take longer than leaveWithin
-		v, err := visitTLS(t, addr, ca.Config(nil))
+	waitFor(t, func() bool { // a busy machine may take longer than turnAwayTime
+		v, err := dialRawTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			return false
 		}
 		_, _ = io.WriteString(v, post(`{}`))
-		status, body := v.answer()
+		status, body := v.readResponse()
 		return status == http.StatusServiceUnavailable && strings.Contains(body, CodeOverloaded)
 	})
 }
 
-// Those who never finish a handshake are cut off, count as connections, and make
-// room before one is turned away.
-func TestUnfinishedHandshakesStopNobody(t *testing.T) {
+// Connections with an unfinished handshake count as connections, and make room before
+// another one is turned away.
+func TestUnfinishedHandshakesDoNotBlockOthers(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: unlimited(Limits{MaxConnections: 40})})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: withoutDeadlines(Limits{MaxConnections: 40})})
 	for i := range 40 {
 		hello := "\x16\x03\x01\x02\x00\x01\x00"
 		if i%2 == 1 {
 			hello = hello[:1]
 		}
-		visit(t, addr).send(hello)
+		dialRaw(t, addr).send(hello)
 	}
 	waitFor(t, func() bool { return h.Connections() == 40 })
-	waitFor(t, func() bool { // for the first that came
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
-		return h.open.secure.strangers.head.since <= h.open.deadline(time.Now())-int64(leastTime)
+	waitFor(t, func() bool { // until the oldest one may be cut off
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
+		return h.conns.secure.strangers.head.queuedSince <= h.conns.deadline(time.Now())-int64(connMinTime)
 	})
-	v, err := visitTLS(t, addr, ca.Config(nil))
+	v, err := dialRawTLS(t, addr, ca.Config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.send(post(`{}`))
-	if status, body := v.answer(); status != 201 {
+	if status, body := v.readResponse(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
-	waitFor(t, func() bool { return h.Connections() <= 40 }) // one that makes room counts until it is closed
+	waitFor(t, func() bool { return h.Connections() <= 40 }) // an ending connection counts until it is closed
 }
 
-// Clients that post all the time see nothing of certificates, tokens and
-// authorities being read again.
+// Clients that send all the time notice no reload of certificates, tokens and authorities.
 func TestReloadsUnderLoadDropNothing(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	_, headers := holder(t, "a")
+	_, headers := newTokens(t, "a")
 	policy := func(i int) auth.Policy {
-		return auth.Policy{Tokens: only(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
+		return auth.Policy{Tokens: tokenFor(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
 	}
-	h, addr := serve(t, newMemoryLog(), Options{Policy: policy(0)})
+	h, addr := startServer(t, newMemoryLog(), Options{Policy: policy(0)})
 	_, value, _ := strings.Cut(headers[0], ": ")
 	certificate := ca.Client(t, nil)
 	stop := make(chan struct{})

@@ -15,11 +15,11 @@ import (
 // others of their request are invalid and it has Prefer: handling=strict.
 const ReasonStrict = "strict"
 
-// prepare makes records of the body, or returns why none of it is stored. It reports all
+// makeRecords makes records of the body, or returns why none of it is stored. It reports all
 // rejected usages to the ledger. A repeated request with a known Idempotency-Key stores
 // nothing.
-func (h *Server) prepare(c *conn, r *request) *problem {
-	ids, p := h.claim(r)
+func (h *Server) makeRecords(c *conn, r *request) *problem {
+	ids, p := h.claimKey(r)
 	if p == nil {
 		p = h.split(r, ids)
 	}
@@ -27,51 +27,51 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 		h.log.Reject(wal.HTTP, p.code, 1)
 		return p
 	}
-	for _, c := range r.batch.rejected {
+	for _, c := range r.batch.rejectedCounts {
 		h.log.Reject(wal.HTTP, c.Code, c.N)
 	}
-	if size := r.answerSize(); size > freeBytes && !h.reserve(r, len(r.body)+size) { // the body and the answer are in memory at the same time
-		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
-		return noMemory()
+	if size := r.maxResponseBytes(); size > unbudgetedBytes && !h.reserve(r, len(r.body)+size) { // the body and the answer are in memory at the same time
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.ranges))
+		return noMemoryProblem()
 	}
-	if len(r.parts) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
-		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
-		return r.unstorable()
+	if len(r.ranges) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
+		h.log.Reject(wal.HTTP, ReasonStrict, len(r.ranges))
+		return r.nothingStoredProblem()
 	}
-	if r.again { // a repeated request costs nothing of the rate
-		h.log.Repeat(wal.HTTP, len(r.parts))
+	if r.repeated { // a repeated request costs nothing of the rate
+		h.log.Repeat(wal.HTTP, len(r.ranges))
 		return nil
 	}
-	if p = h.admit(r.client, len(r.parts), c.now()); p == nil && !c.keep() {
-		p = noRoom()
+	if p = h.admit(r.client, len(r.ranges), c.now()); p == nil && !c.protect() {
+		p = tooManyConnectionsProblem()
 	}
 	if p != nil {
-		h.log.Reject(wal.HTTP, p.code, len(r.parts))
+		h.log.Reject(wal.HTTP, p.code, len(r.ranges))
 	}
 	return p
 }
 
-// claim looks up the request's Idempotency-Key and returns what derives its ids. Without
+// claimKey looks up the request's Idempotency-Key and returns what derives its ids. Without
 // a key, both results are nil.
-func (h *Server) claim(r *request) (*idDeriver, *problem) {
+func (h *Server) claimKey(r *request) (*idDeriver, *problem) {
 	if len(r.key) == 0 {
 		return nil, nil
 	}
-	key := shorten(hashParts([]byte(r.client), r.key)) // each client has its own keys
+	key := toDigest(hashParts([]byte(r.client), r.key)) // each client has its own keys
 	kind := []byte("json")
 	if r.content == linesContent {
 		kind = []byte("lines")
 	}
-	claim, prefer := h.window.claim(key, shorten(hashParts(kind, r.body)), r.prefer)
+	claim, prefer := h.window.claim(key, toDigest(hashParts(kind, r.body)), r.prefer)
 	r.prefer = prefer
 	switch claim {
-	case claimed:
-		r.claim, r.claimed = key, true
-	case repeated:
-		r.again = true
-	case underWay:
+	case claimNew:
+		r.claimKey, r.claimed = key, true
+	case claimRepeated:
+		r.repeated = true
+	case claimUnderWay:
 		return nil, &problem{
-			code: CodeInProgress, header: retryAfter(),
+			code: CodeInProgress, extraField: retryAfter(),
 			detail: "the first request with this Idempotency-Key has no answer yet",
 		}
 	default:
@@ -87,11 +87,11 @@ func (h *Server) claim(r *request) (*idDeriver, *problem) {
 func (r *request) settle(w *window, stored bool) {
 	if r.claimed {
 		r.claimed = false
-		w.settle(r.claim, stored)
+		w.settle(r.claimKey, stored)
 	}
 }
 
-func shorten(sum [32]byte) (d digest) {
+func toDigest(sum [32]byte) (d digest) {
 	copy(d[:], sum[:])
 	return d
 }
@@ -126,15 +126,15 @@ func (h *Server) admit(token string, n int, now time.Time) *problem {
 		return nil
 	}
 	return &problem{
-		code:   CodeRateLimited,
-		detail: "more usages a second than http.rate or the token allows; nothing was stored",
-		header: http1.Field{Name: "Retry-After", Value: spread(wait)},
+		code:       CodeRateLimited,
+		detail:     "more usages a second than http.rate or the token allows; nothing was stored",
+		extraField: http1.Field{Name: "Retry-After", Value: retrySeconds(wait)},
 	}
 }
 
-// spread returns wait in whole seconds, plus up to half as much at random, so that
+// retrySeconds returns wait in whole seconds, plus up to half as much at random, so that
 // rejected clients do not retry at the same time.
-func spread(wait time.Duration) string {
+func retrySeconds(wait time.Duration) string {
 	seconds := int(math.Ceil(wait.Seconds()))
 	return strconv.Itoa(max(1, seconds) + rand.IntN(seconds/2+2))
 }

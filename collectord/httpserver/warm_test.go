@@ -20,74 +20,74 @@ import (
 	"collectord/wal"
 )
 
-// another is the name of the client that was there before those of a test.
-const another = "another"
+// otherClient is the name of a client that used the server before the test.
+const otherClient = "another"
 
-// newServer makes the HTTP server of a test. Requests of another client have gone
-// through its pools before: nothing that they left may show in what the test sees.
+// newServer returns a server whose pools requests of another client have used. State left
+// by them would show in the test.
 func newServer(t testing.TB, log Log, o Options) *Server {
 	t.Helper()
 	h := New(log, o)
 	fresh := h.requests.New
-	h.requests.New = func() any { return worn(fresh().(*request)) }
+	h.requests.New = func() any { return usedRequest(fresh().(*request)) }
 	h.SetLimits(Limits{})
 	h.SetPolicy(auth.Policy{})
-	warm(t, h)
+	warmUp(t, h)
 	h.SetPolicy(o.Policy)
 	h.SetLimits(o.Limits)
 	for i := range h.statuses {
 		h.statuses[i].Store(0)
 	}
-	for class := range h.took {
-		h.took[class] = histogram.NewLatency()
+	for class := range h.latencies {
+		h.latencies[class] = histogram.NewLatency()
 	}
 	h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 	h.log = log
 	return h
 }
 
-// warm posts what another client may send: good and bad, single and many, in each
-// coding and framing. Twice as many clients as there are processors do so at once,
-// so that every processor finds something in the pools.
-func warm(t testing.TB, h *Server) {
+// warmUp sends valid and invalid requests of another client, in each coding and framing.
+// Twice as many clients as there are processors do so at once, so that the pool of each
+// processor is used.
+func warmUp(t testing.TB, h *Server) {
 	t.Helper()
 	many := strings.Repeat(`{"another":"client"}`+"\n", 80)
 	texts := []string{
 		post(`{"another":"client"}`),
-		post(many, ndjson, "Prefer: return=representation"),
-		post(many+`{"another":`, ndjson, "Prefer: handling=strict"),
-		chunked("[" + strings.Repeat(`{"another":"client"},`, 500) + "{}]"),
+		post(many, ndjsonHeader, "Prefer: return=representation"),
+		post(many+`{"another":`, ndjsonHeader, "Prefer: handling=strict"),
+		postChunked("[" + strings.Repeat(`{"another":"client"},`, 500) + "{}]"),
 		post("another"),
-		post(compress(t, "gzip", many), ndjson, "Content-Encoding: gzip"),
-		post(compress(t, "zstd", many), ndjson, "Content-Encoding: zstd"),
+		post(compress(t, "gzip", many), ndjsonHeader, "Content-Encoding: gzip"),
+		post(compress(t, "zstd", many), ndjsonHeader, "Content-Encoding: zstd"),
 		post(`{"another":"client"}`, "Content-Encoding: zstd"),
 		post(`{"another":"client"}`, "Expect: 100-continue"),
 		"GET /another HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		post(`{"another":"client"}`, "Idempotency-Key: another"),
 	}
 	n := 2 * runtime.GOMAXPROCS(0)
-	log := &gatheringLog{memoryLog: newMemoryLog(), all: make(chan struct{})}
+	log := &gatheringLog{memoryLog: newMemoryLog(), complete: make(chan struct{})}
 	log.missing.Store(int32(n))
 	h.log = log
 	var over sync.WaitGroup
 	for range n {
 		over.Go(func() {
 			for _, text := range texts {
-				serveScript(h, another, text)
+				serveScript(h, otherClient, text)
 			}
 		})
 	}
 	over.Wait()
 	if len(log.usages) < n {
-		t.Fatalf("%d usages of another client are stored", len(log.usages))
+		t.Fatalf("%d usages of the other client are stored, want at least %d", len(log.usages), n)
 	}
 }
 
-// gatheringLog keeps appends until as many have come as there are clients.
+// gatheringLog blocks appends until each client has begun one.
 type gatheringLog struct {
 	*memoryLog
-	missing atomic.Int32
-	all     chan struct{}
+	missing  atomic.Int32
+	complete chan struct{}
 }
 
 func (l *gatheringLog) AppendTo(*wal.Waiter, iter.Seq[*wal.Record]) (uint64, error) {
@@ -97,31 +97,31 @@ func (l *gatheringLog) AppendTo(*wal.Waiter, iter.Seq[*wal.Record]) (uint64, err
 func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
 	switch n := l.missing.Add(-1); {
 	case n == 0:
-		close(l.all)
+		close(l.complete)
 	case n > 0:
-		<-l.all
+		<-l.complete
 	}
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// worn fills a request with what an earlier one could have left in it.
-func worn(r *request) *request {
+// usedRequest fills a request with what an earlier one could have left in it.
+func usedRequest(r *request) *request {
 	body := []byte(`{"another":"client"}`)
-	r.client, r.prefer, r.content, r.coding, r.key = another, preferences{handling: true, returns: true, strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
-	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
-	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
+	r.client, r.prefer, r.content, r.coding, r.key = otherClient, preferences{handlingSeen: true, returnSeen: true, strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
+	r.rawBody, r.body, r.responseBuf = append(r.rawBody[:0], body...), bytes.Clone(body), bytes.Clone(body)
+	r.ranges, r.ids = []byteRange{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{
-		single: true, given: true, values: 3, gaps: gaps{6},
-		faults: []rejected{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejected: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
+		single: true, derivedIDs: true, valueCount: 3, rejectedSet: bitSet{6},
+		faults: []rejectedUsage{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: otherClient}}}, rejectedCounts: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
 	}
-	r.record = wal.Record{Usage: body, Client: another, ID: wal.ID{1}}
-	r.held, r.stored = allotment{1, 1}, 1
-	r.again, r.claimed, r.claim = true, true, digest{1}
+	r.record = wal.Record{Usage: body, Client: otherClient, ID: wal.ID{1}}
+	r.reserved, r.storingBytes = reservation{1, 1}, 1
+	r.repeated, r.claimed, r.claimKey = true, true, digest{1}
 	return r
 }
 
-// Every test of this package has its server from newServer.
-func TestNoServerIsTestedCold(t *testing.T) {
+// Every test of this package creates its server with newServer.
+func TestEveryTestUsesNewServer(t *testing.T) {
 	files, err := filepath.Glob("*_test.go")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -138,8 +138,8 @@ func TestNoServerIsTestedCold(t *testing.T) {
 	}
 }
 
-// memoryListener accepts connections that are in memory, so that a test decides
-// what each Read returns, and may run in a synctest bubble.
+// memoryListener accepts in-memory connections, so that a test decides what each Read
+// returns, and can run in a synctest bubble.
 type memoryListener struct {
 	conns chan net.Conn
 	ended chan struct{}
@@ -150,8 +150,8 @@ func listenInMemory() *memoryListener {
 	return &memoryListener{conns: make(chan net.Conn), ended: make(chan struct{})}
 }
 
-// dial returns the client's end. What one Write of it sends is never in the same
-// Read as what another sends, and is sent once all of it was read.
+// dial returns the client's end. The server reads each Write separately, and a Write returns
+// once all of it was read.
 func (l *memoryListener) dial() net.Conn {
 	ours, theirs := net.Pipe()
 	l.conns <- theirs

@@ -13,7 +13,7 @@ import (
 type workers struct {
 	mu      sync.Mutex // guards the fields below
 	running int
-	waiting []func() // at most one job for each connection
+	queue   []func() // at most one job for each connection
 }
 
 // maxWorkers is how many workers run at a time. It exceeds the number of processors,
@@ -24,7 +24,7 @@ func (w *workers) do(job func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running == maxWorkers {
-		w.waiting = append(w.waiting, job)
+		w.queue = append(w.queue, job)
 		return
 	}
 	w.running++
@@ -40,32 +40,32 @@ func (w *workers) run(job func()) {
 func (w *workers) next() (job func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if len(w.waiting) == 0 {
+	if len(w.queue) == 0 {
 		w.running--
 		return nil
 	}
-	job = w.waiting[0]
-	w.waiting[0] = nil
-	w.waiting = w.waiting[1:]
+	job = w.queue[0]
+	w.queue[0] = nil
+	w.queue = w.queue[1:]
 	return job
 }
 
-// work passes a connection to a worker, which prepares the request if needed and appends
-// its usages. The worker owns the connection until it posts it to the loop.
-func (l *loop) work(c *conn, from step) {
+// startWorker passes a connection to a worker, which prepares the request if needed and
+// appends its usages. The worker owns the connection until it posts it to the loop.
+func (l *loop) startWorker(c *conn, from step) {
 	log := l.server.log
-	c.inTurn = false
+	c.ownedByLoop = false
 	l.server.workers.do(func() {
 		if from == stepPrepare {
 			c.prepare()
-			if c.todo != stepAppend {
-				l.post(c, prepared)
+			if c.nextStep != stepAppend {
+				l.post(c, reasonPrepared)
 				return
 			}
-			c.todo = stepRead
+			c.nextStep = stepRead
 		}
-		recs, w := c.request.records, wal.NewWaiter(func() { l.post(c, appended) })
-		c.stores = w
+		recs, w := c.request.records, wal.NewWaiter(func() { l.post(c, reasonAppended) })
+		c.workerWaiter = w
 		_, err := log.AppendTo(w, recs)
 		if err == nil {
 			log.Commit()

@@ -14,8 +14,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// frames are bodies of zstd of every make, and what they decode to.
-func frames(t testing.TB) map[string][2][]byte {
+// zstdFrames returns zstd bodies of all kinds, and their decoded content.
+func zstdFrames(t testing.TB) map[string][2][]byte {
 	t.Helper()
 	encode := func(text []byte, flush int, options ...zstd.EOption) []byte {
 		var b bytes.Buffer
@@ -76,56 +76,56 @@ func frames(t testing.TB) map[string][2][]byte {
 	}
 }
 
-// TestFramesOfEveryMakeAreDecoded compares with the decoder as it is otherwise
-// used, and sees that no more is reserved in the end than is held.
-func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
+// TestAllKindsOfZstdFramesAreDecoded compares with the library's streaming decoder, and
+// checks that no more memory stays reserved than is used.
+func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
-	for name, f := range frames(t) {
-		if n := zstdBound(f[0]); n < len(f[1]) {
-			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
+	for name, f := range zstdFrames(t) {
+		if n := zstdSizeBound(f[0]); n < len(f[1]) {
+			t.Errorf("%s: the bound is %d bytes, the content has %d", name, n, len(f[1]))
 		}
 		r, _ := h.requests.Get().(*request)
 		r.begin(&header{coding: zstandard}, "")
-		r.arriving = f[0]
+		r.rawBody = f[0]
 		if n, err := h.decodeZstd(r); err != nil || n != len(f[1]) || !bytes.Equal(r.body, f[1]) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
-		if over := r.held.mayHold() - len(r.body); r.held.large > 0 && over > smallBody {
-			t.Errorf("%s: %d bytes are reserved for %d", name, r.held.mayHold(), len(r.body))
+		if over := r.reserved.allowedBytes() - len(r.body); r.reserved.large > 0 && over > smallBodyBytes {
+			t.Errorf("%s: %d bytes are reserved for %d", name, r.reserved.allowedBytes(), len(r.body))
 		}
 		for cut := range 20 {
 			d, _ := h.requests.Get().(*request)
 			d.begin(&header{coding: zstandard}, "")
-			d.arriving = f[0][:len(f[0])*cut/20]
+			d.rawBody = f[0][:len(f[0])*cut/20]
 			n, err := h.decodeZstd(d)
-			reader, _ := zstd.NewReader(bytes.NewReader(d.arriving), zstd.WithDecoderConcurrency(1))
+			reader, _ := zstd.NewReader(bytes.NewReader(d.rawBody), zstd.WithDecoderConcurrency(1))
 			want, wantErr := io.ReadAll(reader)
 			reader.Close()
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(d.body, want) {
-				t.Errorf("%s, cut off: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
+				t.Errorf("%s, truncated: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
 			}
-			d.arriving = nil
+			d.rawBody = nil
 			h.release(d)
 		}
-		r.arriving = nil
+		r.rawBody = nil
 		h.release(r)
 	}
-	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodies {
-		t.Error("not all is given back")
+	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes {
+		t.Error("some reserved memory was not released")
 	}
 }
 
-// A frame may say that it holds more than it does.
-func TestWhatAFrameOnlyDeclaresTakesNoMemory(t *testing.T) {
-	_, addr := serve(t, newMemoryLog(), Options{})
-	exchange(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
+// A frame may declare a larger size than that of its content.
+func TestADeclaredFrameSizeUsesNoMemory(t *testing.T) {
+	_, addr := startServer(t, newMemoryLog(), Options{})
+	roundTrip(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for _, declared := range []uint64{3, 1 << 20, 8 << 20, 1 << 40} {
 		body := binary.LittleEndian.AppendUint64([]byte("\x28\xb5\x2f\xfd\xe0"), declared) // one segment of that size
 		body = append(body, "\x11\x00\x00{}"...)                                           // a block of two bytes, the last
-		a, text := exchange(t, addr, post(string(body), "Content-Encoding: zstd"))
+		a, text := roundTrip(t, addr, post(string(body), "Content-Encoding: zstd"))
 		if a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusRequestEntityTooLarge {
 			t.Errorf("%d declared: %s %s", declared, a.Status, text)
 		}

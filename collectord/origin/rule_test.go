@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// request is a row: Host, and the other headers as far as they are there.
+// request is a row: Host, and the other headers that are present.
 type request struct {
 	host    string
 	headers []string // "Name: value", in any order
@@ -35,9 +35,9 @@ const (
 	sameSite = site + "same-site"
 )
 
-// What a request with these headers gets on a loopback listener without tokens,
-// and what everywhere else.
-func TestOnlyTheHostsOwnPagesAndWhatIsNoPageMaySend(t *testing.T) {
+// The result for a request with these headers on a loopback listener without tokens, and
+// the result on all other listeners.
+func TestOnlySameHostPagesAndNonBrowsersMaySend(t *testing.T) {
 	rows := []struct {
 		host                string
 		headers             []string
@@ -90,11 +90,11 @@ func TestOnlyTheHostsOwnPagesAndWhatIsNoPageMaySend(t *testing.T) {
 		{"[::1%lo]", nil, ForeignHost, None},
 		{"192.0.2.1:3000", nil, ForeignHost, None},
 
-		// Pages that browsers call the host's own, or nobody's.
+		// Pages that browsers report as same-origin, or without a site.
 		{"localhost:3000", []string{site + "same-origin", from + "http://localhost:3000"}, None, None},
 		{"usages.test", []string{site + "same-origin", from + "https://usages.test"}, None, None},
 		{"localhost:3000", []string{site + "none"}, None, None},
-		// In plain http to a name there is Origin only.
+		// With plain http to a host name, browsers send only Origin.
 		{"usages.test:3000", []string{from + "http://usages.test:3000"}, ForeignHost, None}, // or DNS rebinding
 		{"usages.test", []string{from + "http://usages.test:8080"}, ForeignHost, None},
 		{"usages.test", []string{from + "https://USAGES.test"}, ForeignHost, None},
@@ -108,9 +108,9 @@ func TestOnlyTheHostsOwnPagesAndWhatIsNoPageMaySend(t *testing.T) {
 		{"192.0.2.1", []string{from + "http://192.0.2.1:99"}, ForeignHost, None},
 		{"localhost", []string{site + "new-word", from + "http://localhost"}, None, None},
 		{"localhost", []string{site, from + "http://localhost"}, None, None},
-		{"localhost", []string{site}, None, None}, // emptied on its way
+		{"localhost", []string{site}, None, None}, // emptied by an intermediary
 
-		// Pages of others.
+		// Pages of other sites.
 		{"localhost:3000", []string{from + "http://evil.test"}, ForeignOrigin, ForeignOrigin},
 		{"usages.test", []string{from + "http://evil.test"}, ForeignOrigin, ForeignOrigin},
 		{"localhost:3000", []string{from + "http://127.0.0.1:3000"}, ForeignOrigin, ForeignOrigin},
@@ -147,7 +147,7 @@ func TestOnlyTheHostsOwnPagesAndWhatIsNoPageMaySend(t *testing.T) {
 		{"localhost", []string{site + "same-origin, cross-site"}, CrossSite, CrossSite},
 		{"localhost", []string{site + "new-word"}, CrossSite, CrossSite},
 
-		// Headers that come twice.
+		// Repeated headers.
 		{"localhost", []string{from + "http://localhost", from + "http://localhost"}, Repeated, Repeated},
 		{"localhost", []string{from + "http://evil.test", from + "http://localhost"}, Repeated, Repeated},
 		{"localhost", []string{site + "same-origin", site + "same-origin"}, Repeated, Repeated},
@@ -205,7 +205,7 @@ func TestARuleAddsExactOriginsAndHosts(t *testing.T) {
 	}
 }
 
-func TestAnAbsoluteTargetTakesThePlaceOfHost(t *testing.T) {
+func TestAnAbsoluteTargetReplacesHost(t *testing.T) {
 	for _, row := range [][3]string{
 		{"/api/usages", "localhost:3000", "localhost:3000"},
 		{"/x://evil.test/", "localhost", "localhost"},
@@ -224,12 +224,12 @@ func TestAnAbsoluteTargetTakesThePlaceOfHost(t *testing.T) {
 	}
 }
 
-// hostOf is what another parser makes of an authority: its host in one form.
+// hostOf parses an authority with another parser and returns its host in canonical form.
 func hostOf(t *testing.T, authority string) string {
 	t.Helper()
 	u, err := url.Parse("http://" + authority)
 	if err != nil || u.Host != authority || u.User != nil {
-		t.Fatalf("taken for an authority: %q: %v", authority, err)
+		t.Fatalf("accepted as an authority: %q: %v", authority, err)
 	}
 	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
 		return ip.String()
@@ -237,7 +237,8 @@ func hostOf(t *testing.T, authority string) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
-// FuzzRule holds what is allowed against another parser, and allows what is plain.
+// FuzzRule compares what is allowed with another parser, and checks that simple requests
+// are allowed.
 func FuzzRule(f *testing.F) {
 	for _, row := range [][3]string{
 		{"localhost:3000", "http://localhost", "same-site"},
@@ -291,7 +292,7 @@ func FuzzRule(f *testing.F) {
 				name := hostOf(t, string(authority))
 				ip, _ := netip.ParseAddr(name)
 				if name != "localhost" && !strings.HasSuffix(name, ".localhost") && !ip.Unmap().IsLoopback() {
-					t.Fatalf("taken for loopback: %q", authority)
+					t.Fatalf("accepted as loopback: %q", authority)
 				}
 			}
 		case h.Sites == 0 && h.Origins == 1 && plainOrigin.Match(origin) && !loopbackOnly:
@@ -300,7 +301,7 @@ func FuzzRule(f *testing.F) {
 			}
 		}
 		if !bytes.Equal(h.Authority, authority) || h.Origins == 1 && !bytes.Equal(h.Origin, origin) {
-			t.Fatal("changed what it read")
+			t.Fatal("the rule changed the headers")
 		}
 		if rule := NewRule([]string{string(origin)}, nil); h.Origins == 1 && rule.Check(h, false) != None {
 			t.Fatalf("rejected %q, which is listed", origin)

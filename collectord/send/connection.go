@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idle is how long a connection may be unused before it is checked first.
-const idle = time.Second
+// checkAfterIdle is how long a connection may be unused before it is checked first.
+const checkAfterIdle = time.Second
 
 // connection sends one request at a time. It is opened, and reopened, on demand.
 type connection struct {
@@ -24,18 +24,18 @@ type connection struct {
 	timeout time.Duration
 	counts  *counts
 
-	conn     net.Conn // nil: none
-	raw      syscall.RawConn
-	answers  answerReader
-	used     time.Time // time of the last response
-	deadline time.Time
-	received int64 // bytes not yet added to counts
+	conn           net.Conn // nil: none
+	raw            syscall.RawConn
+	responses      responseReader
+	lastUsed       time.Time // time of the last response
+	deadline       time.Time
+	uncountedBytes int64 // bytes not yet added to counts
 }
 
 // Read counts received bytes. Only answers reads through it.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.conn.Read(b)
-	c.received += int64(n)
+	c.uncountedBytes += int64(n)
 	return n, err
 }
 
@@ -60,8 +60,8 @@ func (c *connection) dial(ctx context.Context) error {
 		}
 		conn = secure
 	}
-	c.conn, c.raw, c.used, c.deadline = conn, raw, time.Now(), time.Time{}
-	c.answers.reset(c)
+	c.conn, c.raw, c.lastUsed, c.deadline = conn, raw, time.Now(), time.Time{}
+	c.responses.reset(c)
 	return nil
 }
 
@@ -74,9 +74,9 @@ func (c *connection) close() {
 
 // exchange sends a request and returns the response, whose body is valid until the next
 // call. The end of ctx does not interrupt a request that was sent.
-func (c *connection) exchange(ctx context.Context, request []byte) (a answer, err error) {
+func (c *connection) exchange(ctx context.Context, request []byte) (a response, err error) {
 	now := time.Now()
-	if c.conn != nil && now.Sub(c.used) > idle && !c.alive() {
+	if c.conn != nil && now.Sub(c.lastUsed) > checkAfterIdle && !c.alive() {
 		c.close()
 	}
 	if c.conn == nil {
@@ -88,8 +88,8 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 		if err != nil {
 			c.close()
 		}
-		c.counts.bytesReceived.Add(c.received)
-		c.received = 0
+		c.counts.bytesReceived.Add(c.uncountedBytes)
+		c.uncountedBytes = 0
 	}()
 	// SetDeadline costs a call into the runtime's timers, so it is called rarely.
 	if c.deadline.Sub(now) < c.timeout*7/8 {
@@ -98,20 +98,20 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 			return a, err
 		}
 	}
-	n, failed := c.conn.Write(request)
+	n, writeErr := c.conn.Write(request)
 	c.counts.requests.Add(1)
 	c.counts.bytesSent.Add(int64(n))
-	if failed != nil { // the server may have responded before it read the whole request
+	if writeErr != nil { // the server may have responded before it read the whole request
 		_ = c.conn.SetDeadline(now.Add(min(c.timeout, time.Second)))
 	}
-	if a, err = c.answers.read(); err != nil {
-		if failed != nil {
-			return a, failed
+	if a, err = c.responses.read(); err != nil {
+		if writeErr != nil {
+			return a, writeErr
 		}
 		return a, err
 	}
-	c.used = time.Now()
-	if failed != nil || a.last {
+	c.lastUsed = time.Now()
+	if writeErr != nil || a.closes {
 		c.close()
 	}
 	return a, nil

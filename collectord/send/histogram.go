@@ -11,15 +11,15 @@ import (
 // HdrHistogram has; histogram.Histogram, which is made for export, has one. Its methods
 // may be called concurrently.
 type histogram struct {
-	counts [buckets]atomic.Int64
+	counts [bucketCount]atomic.Int64
 	sum    atomic.Int64 // µs
 	max    atomic.Int64 // µs
 }
 
 const (
-	subBits = 6  // log2 of the buckets per power of two
-	maxBits = 32 // bits of a duration in µs: 71 minutes
-	buckets = (maxBits - subBits + 1) << subBits
+	subBits     = 6  // log2 of the buckets per power of two
+	maxBits     = 32 // bits of a duration in µs: 71 minutes
+	bucketCount = (maxBits - subBits + 1) << subBits
 )
 
 // Latency is the distribution of response times, in milliseconds.
@@ -34,7 +34,7 @@ type Latency struct {
 
 func (h *histogram) observe(d time.Duration) {
 	us := min(max(d.Microseconds(), 0), 1<<maxBits-1)
-	h.counts[bucket(uint64(us))].Add(1)
+	h.counts[bucketIndex(uint64(us))].Add(1)
 	h.sum.Add(us)
 	for {
 		longest := h.max.Load()
@@ -44,15 +44,15 @@ func (h *histogram) observe(d time.Duration) {
 	}
 }
 
-// bucket returns the index of the bucket of v. A value below 1<<subBits has its own
+// bucketIndex returns the index of the bucket of v. A value below 1<<subBits has its own
 // bucket; a larger value is indexed by its highest bit and the subBits after it.
-func bucket(v uint64) int {
+func bucketIndex(v uint64) int {
 	shift := max(bits.Len64(v)-subBits-1, 0)
 	return shift<<subBits + int(v>>shift)
 }
 
-// bound returns the highest value of a bucket.
-func bound(i int) uint64 {
+// bucketMax returns the highest value of a bucket.
+func bucketMax(i int) uint64 {
 	shift := max(i>>subBits-1, 0)
 	return uint64(i-shift<<subBits+1)<<shift - 1
 }
@@ -62,7 +62,7 @@ func (h *histogram) quantile(q float64, n int64) float64 {
 	rank := int64(math.Ceil(q * float64(n)))
 	for i := range h.counts {
 		if rank -= h.counts[i].Load(); rank <= 0 {
-			return float64(min(int64(bound(i)), h.max.Load())) / 1000
+			return float64(min(int64(bucketMax(i)), h.max.Load())) / 1000
 		}
 	}
 	return float64(h.max.Load()) / 1000

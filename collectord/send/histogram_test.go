@@ -25,26 +25,26 @@ func TestQuantilesAreRightToWithinTwoPercent(t *testing.T) {
 		}
 	}
 	if l.Max != all[len(all)-1] {
-		t.Errorf("the highest is %v, want %v", l.Max, all[len(all)-1])
+		t.Errorf("the maximum is %v, want %v", l.Max, all[len(all)-1])
 	}
 }
 
-func TestEveryTimeHasItsBucket(t *testing.T) {
+func TestEveryDurationHasItsBucket(t *testing.T) {
 	last := -1
 	for v := uint64(0); v < 1<<maxBits; v += 1 + v/500 {
-		i := bucket(v)
-		if i < last || i >= buckets || v > bound(i) || i > 0 && v <= bound(i-1) {
-			t.Fatalf("%d is counted in bucket %d, up to %d", v, i, bound(i))
+		i := bucketIndex(v)
+		if i < last || i >= bucketCount || v > bucketMax(i) || i > 0 && v <= bucketMax(i-1) {
+			t.Fatalf("%d is counted in bucket %d, whose maximum is %d", v, i, bucketMax(i))
 		}
 		last = i
 	}
 	h := &histogram{}
 	if h.summary() != nil {
-		t.Error("nothing has a latency")
+		t.Error("an empty histogram has a summary")
 	}
 	h.observe(-1)
 	h.observe(math.MaxInt64)
 	if l := h.summary(); l.P50 != 0 || l.Max != float64(1<<maxBits-1)/1000 {
-		t.Errorf("%+v", l)
+		t.Errorf("latency %+v", l)
 	}
 }

@@ -16,13 +16,13 @@ const (
 
 // client sends requests, one at a time, over its own connection.
 type client struct {
-	run     *run
-	due     <-chan int64 // numbers of requests that are due; nil: claim the next one
-	conn    *connection
-	batches *batcher
-	memory  []byte // buffer of a body
-	request []byte
-	failed  int // consecutive requests without a response
+	run      *run
+	due      <-chan int64 // numbers of requests that are due; nil: claim the next one
+	conn     *connection
+	batches  *batcher
+	bodyBuf  []byte // buffer of a body
+	request  []byte
+	failures int // consecutive requests without a response
 }
 
 func (c *client) send(ctx context.Context) {
@@ -48,23 +48,23 @@ func (c *client) send(ctx context.Context) {
 func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	counts, usages := c.run.counts, c.run.plan.size(k)
 	counts.sent.Add(usages)
-	c.make(k)
+	c.buildRequest(k)
 	began := time.Now()
 	for attempt := 0; ; attempt++ {
 		a, err := c.conn.exchange(ctx, c.request)
 		now := time.Now()
-		rejected := c.note(a, err)
-		again := err != nil || a.again()
-		if again && c.pause(ctx, attempt, a.retryAfter, c.run.opts.RetryFor-now.Sub(began)) {
+		rejected := c.countResponse(a, err)
+		retry := err != nil || a.retryable()
+		if retry && c.pauseBeforeRetry(ctx, attempt, a.retryAfter, c.run.opts.RetryFor-now.Sub(began)) {
 			counts.retries.Add(1)
 			continue
 		}
 		if err != nil {
 			counts.failed.Add(usages)
-			c.rest(ctx)
+			c.pauseAfterFailure(ctx)
 			return
 		}
-		c.failed = 0
+		c.failures = 0
 		counts.latencies.observe(now.Sub(due))
 		switch {
 		case a.status >= 200 && a.status < 300:
@@ -77,7 +77,7 @@ func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 			if c.run.plan.usages == 1 {
 				counts.setID(parseReport(a.body).ID)
 			}
-		case again:
+		case retry:
 			counts.failed.Add(usages)
 		default:
 			counts.rejected.Add(usages)
@@ -86,12 +86,12 @@ func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	}
 }
 
-// note counts a response, or the error if there is none, and the error codes of the
+// countResponse counts a response, or the error if there is none, and the error codes of the
 // response. It returns how many usages were rejected.
-func (c *client) note(a answer, err error) (rejected int64) {
+func (c *client) countResponse(a response, err error) (rejected int64) {
 	counts := c.run.counts
 	if err != nil {
-		counts.err(reasonOf(err))
+		counts.countError(reasonOf(err))
 		return 0
 	}
 	counts.statuses[a.status].Add(1)
@@ -100,33 +100,33 @@ func (c *client) note(a answer, err error) (rejected int64) {
 	}
 	report := parseReport(a.body)
 	if report.Code != "" { // a problem document, which may list some of its usages
-		counts.code(report.Code, 1)
+		counts.countCode(report.Code, 1)
 		return report.Rejected
 	}
 	for _, e := range report.Errors {
-		counts.code(e.Code, 1)
+		counts.countCode(e.Code, 1)
 	}
 	return report.Rejected
 }
 
-// pause waits before a retry. It returns false if the retry would exceed the time left, or
-// if ctx ends.
-func (c *client) pause(ctx context.Context, attempt int, least, left time.Duration) bool {
-	wait := max(backoff(attempt), least)
-	return wait < left && sleep(ctx, wait)
+// pauseBeforeRetry waits before a retry. It returns false if the wait would exceed
+// timeLeft, or if ctx ends.
+func (c *client) pauseBeforeRetry(ctx context.Context, attempt int, minWait, timeLeft time.Duration) bool {
+	wait := max(backoff(attempt), minWait)
+	return wait < timeLeft && sleep(ctx, wait)
 }
 
-// rest waits after a failed request, so that a client does not busy-loop while the daemon
-// is down.
-func (c *client) rest(ctx context.Context) {
-	c.failed++
-	sleep(ctx, backoff(min(c.failed, 8)-5)) // an upper bound of 6 to 800 ms
+// pauseAfterFailure waits after a failed request, so that a client does not busy-loop
+// while the daemon is down.
+func (c *client) pauseAfterFailure(ctx context.Context) {
+	c.failures++
+	sleep(ctx, backoff(min(c.failures, 8)-5)) // an upper bound of 6 to 800 ms
 }
 
-// make builds request k in c.request, which the next call overwrites.
-func (c *client) make(k int64) {
-	body := c.batches.body(&c.memory, k)
-	b := append(c.request[:0], c.run.head...)
+// buildRequest builds request k in c.request, which the next call overwrites.
+func (c *client) buildRequest(k int64) {
+	body := c.batches.body(&c.bodyBuf, k)
+	b := append(c.request[:0], c.run.header...)
 	if c.run.key != "" {
 		b = append(b, "Idempotency-Key: "...)
 		b = append(b, c.run.key...)
@@ -163,8 +163,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (r *run) dispatch(ctx context.Context, due chan<- int64) {
 	defer close(due)
 	over := make(<-chan time.Time)
-	if r.plan.lasts > 0 {
-		t := time.NewTimer(r.plan.lasts)
+	if r.plan.maxDuration > 0 {
+		t := time.NewTimer(r.plan.maxDuration)
 		defer t.Stop()
 		over = t.C
 	}
@@ -174,7 +174,7 @@ func (r *run) dispatch(ctx context.Context, due chan<- int64) {
 			if wait == 0 {
 				return
 			}
-			nap(wait)
+			shortSleep(wait)
 			continue
 		}
 		for i := range n {

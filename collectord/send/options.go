@@ -97,8 +97,8 @@ func (o Options) withDefaults() Options {
 // check returns all errors of o, whose defaults must be set.
 func (o Options) check(t target) error {
 	var errs []error
-	wrong := func(is bool, format string, args ...any) {
-		if is {
+	reject := func(invalid bool, format string, args ...any) {
+		if invalid {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
@@ -106,21 +106,21 @@ func (o Options) check(t target) error {
 	if t.udp() {
 		limit, what = maxSockets, "sockets"
 	}
-	wrong(o.Connections < 0 || o.Connections > limit, "%d connections: at most %d %s", o.Connections, limit, what)
-	wrong(o.Batch < 0 || o.Batch > maxBatch, "a batch of %d: at most %d usages", o.Batch, maxBatch)
-	wrong(o.Prepared < 0 || o.Prepared > maxPrepared, "%d prepared: at most %d", o.Prepared, maxPrepared)
-	wrong(o.Count < 0 || o.Duration < 0 || o.Timeout < 0 || o.RetryFor < 0, "a count or a time is negative")
-	wrong(!(o.Rate >= 0 && o.Rate <= 1e9), "a rate of %g: at most a thousand million usages a second", o.Rate)
-	wrong(o.Compress != "" && o.Compress != Gzip && o.Compress != Zstd, "%q is no compression: gzip or zstd", o.Compress)
-	wrong(len(o.Key) > 200 || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r >= 0x7f }),
+	reject(o.Connections < 0 || o.Connections > limit, "%d connections: at most %d %s", o.Connections, limit, what)
+	reject(o.Batch < 0 || o.Batch > maxBatch, "a batch of %d: at most %d usages", o.Batch, maxBatch)
+	reject(o.Prepared < 0 || o.Prepared > maxPrepared, "%d prepared: at most %d", o.Prepared, maxPrepared)
+	reject(o.Count < 0 || o.Duration < 0 || o.Timeout < 0 || o.RetryFor < 0, "a count or a time is negative")
+	reject(!(o.Rate >= 0 && o.Rate <= 1e9), "a rate of %g: at most a thousand million usages a second", o.Rate)
+	reject(o.Compress != "" && o.Compress != Gzip && o.Compress != Zstd, "%q is no compression: gzip or zstd", o.Compress)
+	reject(len(o.Key) > 200 || strings.ContainsFunc(o.Key, func(r rune) bool { return r <= ' ' || r >= 0x7f }),
 		"a key has at most 200 visible ASCII characters")
-	wrong(strings.ContainsFunc(o.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }), "the token holds what no token can hold")
+	reject(strings.ContainsFunc(o.Token, func(r rune) bool { return r <= ' ' || r >= 0x7f }), "the token has characters that a token can't have")
 	if t.udp() {
-		wrong(o.Lines || o.Compress != "" || o.Token != "" || o.RetryFor != 0 || o.Key != "",
-			"a datagram has no format, compression, token, key, or answer for which it could be repeated")
+		reject(o.Lines || o.Compress != "" || o.Token != "" || o.RetryFor != 0 || o.Key != "",
+			"datagrams have no format, compression, token, key or retries")
 	}
-	wrong(o.Offload && !t.udp(), "only datagrams can be offloaded")
-	wrong(o.TLS != nil && t.scheme != "https", "certificates are for https only")
+	reject(o.Offload && !t.udp(), "only datagrams can be offloaded")
+	reject(o.TLS != nil && t.scheme != "https", "certificates are for https only")
 	return errors.Join(errs...)
 }
 
@@ -172,12 +172,12 @@ func parseTarget(s string) (target, error) {
 	port := u.Port()
 	switch u.Scheme {
 	case "http":
-		port = or(port, "80")
+		port = orDefault(port, "80")
 	case "https":
-		port = or(port, "443")
+		port = orDefault(port, "443")
 	case "udp":
 		t.network = "udp"
-		port = or(port, "3000")
+		port = orDefault(port, "3000")
 	default:
 		return target{}, fmt.Errorf("%s is not among http, https, udp and unix", u.Scheme)
 	}
@@ -185,7 +185,7 @@ func parseTarget(s string) (target, error) {
 	return t, nil
 }
 
-func or(s, otherwise string) string {
+func orDefault(s, otherwise string) string {
 	if s == "" {
 		return otherwise
 	}

@@ -43,21 +43,21 @@ func (s schedule) before(t time.Duration) int64 {
 // plan is the work of a run, and its progress.
 type plan struct {
 	schedule
-	usages  int64 // total; math.MaxInt64: unlimited
-	batches int64
-	lasts   time.Duration // 0: unlimited
-	start   time.Time
-	next    atomic.Int64
+	usages      int64 // total; math.MaxInt64: unlimited
+	batches     int64
+	maxDuration time.Duration // 0: unlimited
+	start       time.Time
+	next        atomic.Int64
 }
 
 func newPlan(o Options) *plan {
-	p := &plan{schedule: schedule{o.Rate, int64(o.Batch)}, usages: math.MaxInt64, lasts: o.Duration}
+	p := &plan{schedule: schedule{o.Rate, int64(o.Batch)}, usages: math.MaxInt64, maxDuration: o.Duration}
 	if o.Count > 0 {
 		p.usages = o.Count
 	}
 	if o.Rate > 0 && o.Duration > 0 {
 		p.usages = min(p.usages, schedule{o.Rate, 1}.before(o.Duration))
-		p.lasts += overrun
+		p.maxDuration += overrun
 	}
 	p.batches = p.usages / p.batchSize
 	if p.usages%p.batchSize > 0 {
@@ -71,7 +71,7 @@ func newPlan(o Options) *plan {
 // is over.
 func (p *plan) claim(limit int64) (from, n int64, wait time.Duration) {
 	elapsed := time.Since(p.start)
-	if p.lasts > 0 && elapsed >= p.lasts {
+	if p.maxDuration > 0 && elapsed >= p.maxDuration {
 		return 0, 0, 0
 	}
 	for {
@@ -100,12 +100,12 @@ func (p *plan) progress() (done, total int64) {
 	if p.usages < math.MaxInt64 {
 		return min(p.next.Load()*p.batchSize, p.usages), p.usages
 	}
-	return min(time.Since(p.start), p.lasts).Milliseconds(), p.lasts.Milliseconds()
+	return min(time.Since(p.start), p.maxDuration).Milliseconds(), p.maxDuration.Milliseconds()
 }
 
-// nap sleeps for d, but at most 50 ms so that it notices the end of a run. The runtime's
+// shortSleep sleeps for d, but at most 50 ms so that it notices the end of a run. The runtime's
 // timers round up to a millisecond in an idle process; nanosleep wakes within about 50 µs.
-func nap(d time.Duration) {
+func shortSleep(d time.Duration) {
 	t := unix.NsecToTimespec(int64(min(d, 50*time.Millisecond)))
 	_ = unix.Nanosleep(&t, nil) // a signal may interrupt the sleep
 }

@@ -13,26 +13,26 @@ func TestThePaceIsExactOverAnySpanAndDoesNotDrift(t *testing.T) {
 		for _, from := range []time.Duration{0, time.Second, time.Hour, 30 * 24 * time.Hour} {
 			for range 100 {
 				from += time.Duration(rand.Int64N(int64(time.Second)))
-				// Every second holds as many as the rate says, after a month too: where
-				// it begins between two of them, one more or less.
+				// Every second has as many batches as the rate, also after a month. A second
+				// that begins between two batches has one more or less.
 				n := s.before(from+time.Second) - s.before(from)
 				if math.Abs(float64(n)-rate) > 1 {
-					t.Fatalf("rate %v: %d in the second after %v", rate, n, from)
+					t.Fatalf("rate %v: %d batches in the second after %v", rate, n, from)
 				}
 				if all := float64(s.before(from)); math.Abs(all-from.Seconds()*rate) > 1.001 {
-					t.Fatalf("rate %v: %v before %v", rate, all, from)
+					t.Fatalf("rate %v: %v batches before %v", rate, all, from)
 				}
 			}
 			for k := s.before(from); k < s.before(from)+1000; k++ {
 				if s.due(k+1) < s.due(k) || s.before(s.due(k)) > k {
-					t.Fatalf("rate %v: %d is due at %v, the next at %v", rate, k, s.due(k), s.due(k+1))
+					t.Fatalf("rate %v: batch %d is due at %v, the next one at %v", rate, k, s.due(k), s.due(k+1))
 				}
 			}
 		}
 	}
 }
 
-func TestARateAndADurationAreACount(t *testing.T) {
+func TestARateAndADurationDetermineTheCount(t *testing.T) {
 	for _, c := range []struct {
 		o               Options
 		usages, batches int64
@@ -53,43 +53,43 @@ func TestARateAndADurationAreACount(t *testing.T) {
 			sum += p.size(k)
 		}
 		if sum != c.usages {
-			t.Errorf("%+v: the batches hold %d", c.o, sum)
+			t.Errorf("%+v: %d usages in all batches, want %d", c.o, sum, c.usages)
 		}
 	}
 }
 
-func TestWhatIsNotDueIsNotGiven(t *testing.T) {
+func TestOnlyDueBatchesAreClaimed(t *testing.T) {
 	p := newPlan(Options{Rate: 1000, Count: 100_000, Batch: 1})
 	p.start = time.Now().Add(time.Hour)
 	if _, n, wait := p.claim(64); n != 0 || wait < 59*time.Minute {
-		t.Errorf("before the start: %d, the next in %v", n, wait)
+		t.Errorf("before the start: %d batches, the next one in %v", n, wait)
 	}
 	p.start = time.Now().Add(-10*time.Second - 500*time.Microsecond)
-	given := int64(0)
+	claimed := int64(0)
 	for {
 		from, n, wait := p.claim(64)
 		if n == 0 {
 			if wait <= 0 || wait > time.Millisecond {
-				t.Errorf("the next is due in %v", wait)
+				t.Errorf("the next batch is due in %v, want at most 1 ms", wait)
 			}
 			break
 		}
-		if from != given {
-			t.Fatalf("%d follows %d", from, given)
+		if from != claimed {
+			t.Fatalf("batch %d was claimed after %d batches", from, claimed)
 		}
-		given = from + n
+		claimed = from + n
 	}
-	if passed := int64(time.Since(p.start)/time.Millisecond) + 1; given < 10_001 || given > passed {
-		t.Errorf("%d after 10 s, %d are due", given, passed)
+	if passed := int64(time.Since(p.start)/time.Millisecond) + 1; claimed < 10_001 || claimed > passed {
+		t.Errorf("%d batches claimed after 10 s, %d are due", claimed, passed)
 	}
 	p.start = p.start.Add(-time.Hour)
 	for n := int64(1); n > 0; {
 		var from int64
 		if from, n, _ = p.claim(64); n > 0 {
-			given = from + n
+			claimed = from + n
 		}
 	}
-	if given != 100_000 {
-		t.Errorf("%d of 100000 in the end", given)
+	if claimed != 100_000 {
+		t.Errorf("%d of 100000 batches claimed in the end", claimed)
 	}
 }

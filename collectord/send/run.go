@@ -18,7 +18,7 @@ type run struct {
 	plan     *plan
 	counts   *counts
 	prepared [][]byte
-	head     []byte // start of each request
+	header   []byte // start of each request
 	key      string // Idempotency-Key of requests, without their number
 }
 
@@ -35,14 +35,14 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if err := o.check(t); err != nil {
 		return Summary{}, err
 	}
-	r := &run{opts: o, target: t, plan: newPlan(o), counts: newCounts(), head: requestHead(o, t), key: o.Key}
+	r := &run{opts: o, target: t, plan: newPlan(o), counts: newCounts(), header: requestHead(o, t), key: o.Key}
 	if r.key == "" && o.RetryFor > 0 {
 		r.key = rand.Text()
 	}
 	r.prepare()
-	work := r.overHTTP
+	work := r.sendHTTP
 	if t.udp() {
-		work = r.overUDP
+		work = r.sendUDP
 	}
 	took, err := work(ctx)
 	s := r.counts.summary(t, took)
@@ -51,8 +51,8 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	return s, err
 }
 
-// overUDP sends with one thread per socket.
-func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
+// sendUDP sends with one thread per socket.
+func (r *run) sendUDP(ctx context.Context) (took time.Duration, err error) {
 	if err := r.checkDatagrams(); err != nil {
 		return 0, err
 	}
@@ -65,7 +65,7 @@ func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 		defer func() { _ = s.conn.Close() }()
 		sockets[i] = s
 	}
-	defer r.begin()()
+	defer r.startClock()()
 	errs := make([]error, len(sockets))
 	var wg sync.WaitGroup
 	for i, s := range sockets {
@@ -79,8 +79,8 @@ func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 	return took, errors.Join(errs...)
 }
 
-// overHTTP sends with one goroutine per connection.
-func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
+// sendHTTP sends with one goroutine per connection.
+func (r *run) sendHTTP(ctx context.Context) (took time.Duration, err error) {
 	secure := r.opts.TLS.Clone()
 	if secure == nil {
 		secure = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -95,7 +95,7 @@ func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 	if err := connect(ctx, clients); err != nil && r.opts.RetryFor == 0 {
 		return 0, err
 	}
-	defer r.begin()()
+	defer r.startClock()()
 	var wg sync.WaitGroup
 	var due chan int64
 	if r.plan.rate > 0 {
@@ -138,41 +138,41 @@ func connect(ctx context.Context, clients []*client) error {
 	return fmt.Errorf("no connection: %w", failed)
 }
 
-// begin starts the clock, and reports progress until end is called.
-func (r *run) begin() (end func()) {
+// startClock starts the clock, and reports progress until end is called.
+func (r *run) startClock() (end func()) {
 	r.plan.start = time.Now()
 	if r.opts.Progress == nil {
 		return func() {}
 	}
-	over, ended := make(chan struct{}), make(chan struct{})
+	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		ticks := time.NewTicker(200 * time.Millisecond)
 		defer ticks.Stop()
 		for {
 			select {
-			case <-over:
+			case <-stop:
 				return
 			case <-ticks.C:
 				r.opts.Progress(r.plan.progress())
 			}
 		}
 	}()
-	return func() { close(over); <-ended }
+	return func() { close(stop); <-ended }
 }
 
 // unsent returns how many usages were due and were not sent: with a count all remaining
 // ones, else those due by the rate.
 func (r *run) unsent(s Summary) int64 {
-	took := s.UsagesSent
+	handled := s.UsagesSent
 	if r.target.udp() {
-		took += s.UsagesFailed // refused by the kernel
+		handled += s.UsagesFailed // refused by the kernel
 	}
 	switch {
 	case r.opts.Duration == 0:
-		return r.opts.Count - took
+		return r.opts.Count - handled
 	case r.opts.Rate > 0 && !s.Interrupted:
-		return r.plan.usages - took
+		return r.plan.usages - handled
 	}
 	return 0
 }

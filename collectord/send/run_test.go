@@ -22,12 +22,12 @@ import (
 	"time"
 )
 
-// recorder is a server that remembers what it was sent, by key.
+// recorder is a server that stores the bodies of requests by their Idempotency-Key.
 type recorder struct {
-	mu     sync.Mutex
-	bodies map[string][]string
-	heads  []http.Header
-	answer func(w http.ResponseWriter, r *http.Request, attempt int)
+	mu      sync.Mutex
+	bodies  map[string][]string
+	headers []http.Header
+	respond func(w http.ResponseWriter, r *http.Request, attempt int)
 }
 
 func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -38,11 +38,11 @@ func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rec.bodies = map[string][]string{}
 	}
 	rec.bodies[key] = append(rec.bodies[key], string(body))
-	rec.heads = append(rec.heads, r.Header)
+	rec.headers = append(rec.headers, r.Header)
 	attempt := len(rec.bodies[key])
 	rec.mu.Unlock()
-	if rec.answer != nil {
-		rec.answer(w, r, attempt)
+	if rec.respond != nil {
+		rec.respond(w, r, attempt)
 		return
 	}
 	w.WriteHeader(http.StatusCreated)
@@ -64,7 +64,7 @@ func mustRun(t *testing.T, o Options) Summary {
 	return s
 }
 
-func hangUp(w http.ResponseWriter) {
+func closeConnection(w http.ResponseWriter) {
 	c, _, err := w.(http.Hijacker).Hijack()
 	if err == nil {
 		c.Close()
@@ -72,10 +72,10 @@ func hangUp(w http.ResponseWriter) {
 }
 
 func TestARequestStaysTheSameUntilItIsAnswered(t *testing.T) {
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, attempt int) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, attempt int) {
 		switch attempt {
 		case 1:
-			hangUp(w)
+			closeConnection(w)
 		case 2:
 			w.Header().Set("Retry-After", "0")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -87,10 +87,10 @@ func TestARequestStaysTheSameUntilItIsAnswered(t *testing.T) {
 	}}
 	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 95, Batch: 10, Connections: 10, RetryFor: time.Minute})
 	if s.UsagesAcknowledged != 95 || s.UsagesRepeated != 95 || s.UsagesSent != 95 || s.Retries != 20 || s.Requests != 30 || !s.Complete() {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	if s.Statuses["503"] != 10 || s.Statuses["201"] != 10 || s.Codes["log_full"] != 10 || s.Errors["closed without an answer"] != 10 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -99,15 +99,15 @@ func TestARequestStaysTheSameUntilItIsAnswered(t *testing.T) {
 	}
 	for key, bodies := range rec.bodies {
 		if key == "" || len(bodies) != 3 || bodies[0] != bodies[1] || bodies[0] != bodies[2] {
-			t.Errorf("%q came %d times, not always the same", key, len(bodies))
+			t.Errorf("key %q: %d requests, want 3 with the same body", key, len(bodies))
 		}
 	}
 }
 
-func TestARepeatWaitsForRetryAfterOrIsNotMade(t *testing.T) {
+func TestARetryWaitsForRetryAfterOrIsNotMade(t *testing.T) {
 	var first, second time.Time
 	wait := "1"
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, attempt int) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, attempt int) {
 		if attempt == 1 {
 			first = time.Now()
 			w.Header().Set("Retry-After", wait)
@@ -120,36 +120,36 @@ func TestARepeatWaitsForRetryAfterOrIsNotMade(t *testing.T) {
 	target := serve(t, rec).URL
 	s := mustRun(t, Options{Target: target, RetryFor: time.Minute})
 	if pause := second.Sub(first); s.UsagesAcknowledged != 1 || pause < time.Second {
-		t.Errorf("repeated after %v: %+v", pause, s)
+		t.Errorf("retried after %v: %+v", pause, s)
 	}
 	wait = "100"
 	if s = mustRun(t, Options{Target: target, RetryFor: time.Minute}); s.Requests != 1 || s.UsagesFailed != 1 || s.Complete() {
-		t.Errorf("repeated too late, or too early: %+v", s)
+		t.Errorf("want no retry beyond RetryFor: %+v", s)
 	}
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "Tue, 24 Nov 2026 12:00:09 GMT": 9 * time.Second, "Tue, 24 Nov 2026 11:00:00 GMT": 0,
 	} {
 		if got := retryAfter([]byte(value), now); got != want {
-			t.Errorf("Retry-After: %s is %v, want %v", value, got, want)
+			t.Errorf("Retry-After %q is %v, want %v", value, got, want)
 		}
 	}
 	for attempt := -10; attempt < 100; attempt++ {
 		if d := backoff(attempt); d < 0 || d > maxBackoff {
-			t.Errorf("%v after %d repeats", d, attempt)
+			t.Errorf("backoff of %v before retry %d, want 0 to %v", d, attempt, maxBackoff)
 		}
 	}
 }
 
-func TestARepeatEndsWithItsTime(t *testing.T) {
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) { hangUp(w) }}
+func TestRetriesEndAfterRetryFor(t *testing.T) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) { closeConnection(w) }}
 	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 3, Connections: 3, RetryFor: 300 * time.Millisecond})
 	if s.UsagesFailed != 3 || s.UsagesAcknowledged != 0 || s.Requests != s.Retries+3 || s.Latency != nil {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }
 
-func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
+func TestARunIsDeterminedByItsOptions(t *testing.T) {
 	sent := func(o Options) []string {
 		rec := &recorder{}
 		o.Target = serve(t, rec).URL
@@ -176,20 +176,20 @@ func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
 		o.Seed, o.From = 7, time.UnixMilli(1_800_000_000_000)
 		one, two := sent(o), sent(o)
 		if !slices.Equal(one, two) || len(one) != int(newPlan(o.withDefaults()).batches) {
-			t.Errorf("%+v: %d requests, then %d, not the same", o, len(one), len(two))
+			t.Errorf("%+v: two runs with %d and %d requests differ", o, len(one), len(two))
 		}
 		if o.Seed++; slices.Equal(one, sent(o)) {
-			t.Errorf("%+v: another seed sends the same", o)
+			t.Errorf("%+v: another seed sends the same usages", o)
 		}
 	}
 }
 
-// One connection, a request every 10 ms, and a server that stalls once: all who
-// had to wait behind the first are told of it.
+// One connection sends a request every 10 ms to a server that stalls once. The latency of
+// the requests that wait behind the first one includes the stall.
 func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
 	const stall = 400 * time.Millisecond
 	first := true
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) {
 		if first {
 			first = false
 			<-time.After(stall)
@@ -198,47 +198,47 @@ func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
 	}}
 	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 20, Rate: 100})
 	// The eleventh, due at 100 ms, can't have been sent before 400 ms.
-	if least := 299.0; s.UsagesAcknowledged != 20 || s.Latency.P50 < least {
-		t.Errorf("half of them took %v ms or less, it was %v at least", s.Latency.P50, least)
+	if minP50 := 299.0; s.UsagesAcknowledged != 20 || s.Latency.P50 < minP50 {
+		t.Errorf("the median latency is %v ms, want at least %v", s.Latency.P50, minP50)
 	}
 }
 
-func TestEveryAnswerIsCountedForWhatItSays(t *testing.T) {
+func TestResponsesAreCountedByTheirContent(t *testing.T) {
 	for name, c := range map[string]struct {
-		answer func(w http.ResponseWriter)
-		want   func(s Summary) bool
+		respond func(w http.ResponseWriter)
+		want    func(s Summary) bool
 	}{
 		"some of a batch": {func(w http.ResponseWriter) {
 			io.WriteString(w, `{"accepted":8,"rejected":2,"errors":[{"index":1,"code":"empty"},{"index":2,"code":"empty"}]}`)
 		}, func(s Summary) bool {
 			return s.UsagesAcknowledged == 8 && s.UsagesRejected == 2 && s.Codes["empty"] == 2
 		}},
-		"refused for good": {func(w http.ResponseWriter) {
+		"rejected": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusUnauthorized)
 			io.WriteString(w, `{"code":"unauthorized"}`)
 		}, func(s Summary) bool {
 			return s.UsagesRejected == 10 && s.Codes["unauthorized"] == 1 && s.Statuses["401"] == 1
 		}},
-		"sent elsewhere": {func(w http.ResponseWriter) {
+		"redirected": {func(w http.ResponseWriter) {
 			w.Header().Set("Location", "/")
 			w.WriteHeader(http.StatusFound)
 		}, func(s Summary) bool { return s.UsagesRejected == 10 && s.Requests == 1 }},
-		"refused for now": {func(w http.ResponseWriter) {
+		"temporary failure": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			io.WriteString(w, "<html>\x1b[2J")
 		}, func(s Summary) bool { return s.UsagesFailed == 10 && len(s.Codes) == 0 }},
-		"a code no terminal should see": {func(w http.ResponseWriter) {
+		"unprintable code": {func(w http.ResponseWriter) {
 			w.WriteHeader(http.StatusBadRequest)
 			io.WriteString(w, `{"code":"\u001b[2J"}`)
 		}, func(s Summary) bool { return s.Codes["unprintable"] == 1 }},
-		"in chunks, and the connection closed": {func(w http.ResponseWriter) {
+		"chunked, and the connection closed": {func(w http.ResponseWriter) {
 			w.Header().Set("Connection", "close")
 			w.WriteHeader(http.StatusCreated)
 			w.(http.Flusher).Flush()
 			io.WriteString(w, `{"accepted":10}`)
 		}, func(s Summary) bool { return s.UsagesAcknowledged == 10 && s.Complete() }},
 	} {
-		rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) { c.answer(w) }}
+		rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) { c.respond(w) }}
 		s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 10, Batch: 10})
 		if !c.want(s) || s.UsagesSent != s.UsagesAcknowledged+s.UsagesRejected+s.UsagesFailed || s.Complete() != (s.UsagesAcknowledged == 10) {
 			t.Errorf("%s: %+v", name, s)
@@ -246,7 +246,7 @@ func TestEveryAnswerIsCountedForWhatItSays(t *testing.T) {
 	}
 }
 
-func TestAnAnswerThatComesBeforeTheBodyIsSentIsHeard(t *testing.T) {
+func TestAResponseBeforeTheEndOfTheBodyIsRead(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -261,20 +261,20 @@ func TestAnAnswerThatComesBeforeTheBodyIsSentIsHeard(t *testing.T) {
 			c.Read(make([]byte, 1000))
 			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 20\r\n\r\n{\"code\":\"too_large\"}")
 			c.(*net.TCPConn).CloseWrite()
-			c.Close() // while more is coming
+			c.Close() // before the body has arrived
 		}
 	}()
-	large := &Payload{usages: [][]byte{make([]byte, 16<<20)}} // more than sockets hold
+	large := &Payload{usages: [][]byte{make([]byte, 16<<20)}} // more than the socket buffers
 	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2, Payload: large})
 	if s.Codes["too_large"] != 2 || s.UsagesRejected != 2 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 }
 
-func TestAnInterruptedRunSaysWhatItOwes(t *testing.T) {
+func TestAnInterruptedRunCountsUnsentUsages(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) {
 		cancel()
 		w.WriteHeader(http.StatusCreated)
 	}}
@@ -284,8 +284,8 @@ func TestAnInterruptedRunSaysWhatItOwes(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatWasClosedMeanwhileIsNotUsed(t *testing.T) {
-	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+func TestAConnectionClosedByTheServerIsNotReused(t *testing.T) {
+	rec := &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) {
 		w.WriteHeader(http.StatusCreated)
 	}}
 	server := serve(t, rec)
@@ -301,11 +301,11 @@ func TestAConnectionThatWasClosedMeanwhileIsNotUsed(t *testing.T) {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		server.CloseClientConnections()
-		c.used = c.used.Add(-2 * idle)
+		c.lastUsed = c.lastUsed.Add(-2 * checkAfterIdle)
 	}
 }
 
-func TestUnixSocketsAndTLSWithAClientCertificateAreSpoken(t *testing.T) {
+func TestUnixSocketsAndTLSWithAClientCertificate(t *testing.T) {
 	rec := &recorder{}
 	path := filepath.Join(t.TempDir(), "socket")
 	ln, err := net.Listen("unix", path)
@@ -316,7 +316,7 @@ func TestUnixSocketsAndTLSWithAClientCertificateAreSpoken(t *testing.T) {
 	unix.Start()
 	defer unix.Close()
 	if s := mustRun(t, Options{Target: "unix:" + path, Count: 10}); s.UsagesAcknowledged != 10 || s.Target != "unix:"+path {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -343,7 +343,7 @@ func TestUnixSocketsAndTLSWithAClientCertificateAreSpoken(t *testing.T) {
 	trusted.AddCert(secure.Certificate())
 	o := Options{Target: secure.URL, Count: 10, Connections: 2, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
 	if s := mustRun(t, o); s.UsagesAcknowledged != 10 {
-		t.Errorf("%+v", s)
+		t.Errorf("summary %+v", s)
 	}
 	o.TLS = &tls.Config{RootCAs: trusted}
 	if s := mustRun(t, o); s.UsagesFailed != 10 || s.UsagesAcknowledged != 0 {
@@ -351,15 +351,15 @@ func TestUnixSocketsAndTLSWithAClientCertificateAreSpoken(t *testing.T) {
 	}
 	o.TLS = nil
 	if s, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("a server nobody vouches for: %+v, %v", s, err)
+		t.Errorf("a server certificate of an unknown authority: %+v, %v", s, err)
 	}
 }
 
-func TestTheTokenIsSentAndToldNobody(t *testing.T) {
+func TestTheTokenIsSentAndNeverReported(t *testing.T) {
 	const token = "cd_secret"
-	rec := &recorder{answer: func(w http.ResponseWriter, r *http.Request, attempt int) {
+	rec := &recorder{respond: func(w http.ResponseWriter, r *http.Request, attempt int) {
 		if attempt%2 == 0 {
-			hangUp(w)
+			closeConnection(w)
 			return
 		}
 		w.WriteHeader(http.StatusForbidden)
@@ -368,25 +368,25 @@ func TestTheTokenIsSentAndToldNobody(t *testing.T) {
 	server := serve(t, rec)
 	s := mustRun(t, Options{Target: server.URL, Count: 10, Token: token})
 	rec.mu.Lock()
-	for _, h := range rec.heads {
+	for _, h := range rec.headers {
 		if h.Get("Authorization") != "Bearer "+token {
-			t.Errorf("%v", h)
+			t.Errorf("header without the token: %v", h)
 		}
 	}
 	rec.mu.Unlock()
-	said, err := json.Marshal(s)
-	if err != nil || strings.Contains(string(said), token) || s.UsagesRejected != 5 || s.UsagesFailed != 5 {
-		t.Errorf("%s, %v", said, err)
+	summary, err := json.Marshal(s)
+	if err != nil || strings.Contains(string(summary), token) || s.UsagesRejected != 5 || s.UsagesFailed != 5 {
+		t.Errorf("%s, %v", summary, err)
 	}
 	server.Close()
 	for _, o := range []Options{{Target: server.URL, Token: token}, {Target: "http://me:" + token + "@localhost"}, {Target: server.URL, Token: token + "\n"}} {
 		if _, err := Run(context.Background(), o); err == nil || strings.Contains(err.Error(), token) {
-			t.Errorf("%v", err)
+			t.Errorf("want an error without the token, got %v", err)
 		}
 	}
 }
 
-func TestTargetsAreWhatPeopleWrite(t *testing.T) {
+func TestTargetsAreParsed(t *testing.T) {
 	for s, want := range map[string]string{
 		"http://localhost:3000": "http://localhost:3000/api/usages", "https://a.example": "https://a.example/api/usages",
 		"http://[::1]:3000/other?x=1": "http://[::1]:3000/other?x=1", "udp://127.0.0.1:3000": "udp://127.0.0.1:3000",
@@ -415,7 +415,7 @@ func TestTargetsAreWhatPeopleWrite(t *testing.T) {
 		{Target: "udp://localhost:1", Batch: 1000, Count: 1000},
 	} {
 		if _, err := Run(context.Background(), o); err == nil {
-			t.Errorf("%+v is taken", o)
+			t.Errorf("invalid options %+v were accepted", o)
 		}
 	}
 }

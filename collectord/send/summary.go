@@ -63,7 +63,7 @@ type counts struct {
 
 func newCounts() *counts { return &counts{codes: map[string]int64{}, errors: map[string]int64{}} }
 
-func (c *counts) code(code string, n int64) { c.reason(c.codes, code, n) }
+func (c *counts) countCode(code string, n int64) { c.countReason(c.codes, code, n) }
 
 func (c *counts) setID(id string) {
 	c.mu.Lock()
@@ -71,9 +71,9 @@ func (c *counts) setID(id string) {
 	c.id = id
 }
 
-func (c *counts) err(reason string) { c.reason(c.errors, reason, 1) }
+func (c *counts) countError(reason string) { c.countReason(c.errors, reason, 1) }
 
-func (c *counts) reason(m map[string]int64, reason string, n int64) {
+func (c *counts) countReason(m map[string]int64, reason string, n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := m[reason]; !known && len(m) >= maxReasons {

@@ -57,9 +57,9 @@ type socket struct {
 	messages [maxDatagramsPerCall]message
 
 	// State of the current call. send is created once, since a closure allocates.
-	from, to, sent int
-	errno          syscall.Errno
-	send           func(fd uintptr) bool
+	firstMessage, endMessage, sentMessages int
+	errno                                  syscall.Errno
+	send                                   func(fd uintptr) bool
 }
 
 func (r *run) dialUDP(ctx context.Context) (*socket, error) {
@@ -92,7 +92,7 @@ func (s *socket) run(ctx context.Context) error {
 			if wait == 0 {
 				return nil
 			}
-			nap(wait)
+			shortSleep(wait)
 			continue
 		}
 		for i := range int(n) {
@@ -121,17 +121,17 @@ func (s *socket) lastError() error {
 			return
 		}
 		if errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
-			s.count(syscall.Errno(errno))
+			s.countError(syscall.Errno(errno))
 		}
 	})
 }
 
-func (s *socket) count(errno syscall.Errno) {
+func (s *socket) countError(errno syscall.Errno) {
 	reason := errno.Error()
 	if errors.Is(errno, unix.ECONNREFUSED) {
 		reason += ": nobody listens"
 	}
-	s.counts.err(reason)
+	s.counts.countError(reason)
 }
 
 // pack combines datagrams from..to-1 into messages, and returns the number of messages.
@@ -165,20 +165,20 @@ func (s *socket) pack(from, to int) (n int) {
 // refusals by the kernel by their reason. ECONNREFUSED is about an earlier datagram, so
 // the message is sent again.
 func (s *socket) sendAll(n int) (next int, err error) {
-	alone := false
-	for s.from = 0; s.from < n; {
+	single := false
+	for s.firstMessage = 0; s.firstMessage < n; {
 		// sendmmsg hides an error if it sent a message before. The next message is then
 		// sent alone, so that its error is returned.
-		s.to = n
-		if alone {
-			s.to = s.from + 1
+		s.endMessage = n
+		if single {
+			s.endMessage = s.firstMessage + 1
 		}
 		if err := s.raw.Write(s.send); err != nil {
 			return 0, err
 		}
-		alone = s.errno == 0 && s.from+s.sent < s.to
+		single = s.errno == 0 && s.firstMessage+s.sentMessages < s.endMessage
 		size, datagrams, usages := int64(0), int64(0), int64(0)
-		for i := s.from; i < s.from+s.sent; i++ {
+		for i := s.firstMessage; i < s.firstMessage+s.sentMessages; i++ {
 			size += int64(s.headers[i].length)
 			datagrams += int64(s.messages[i].datagrams)
 			usages += s.messages[i].usages
@@ -186,38 +186,39 @@ func (s *socket) sendAll(n int) (next int, err error) {
 		s.counts.datagrams.Add(datagrams)
 		s.counts.sent.Add(usages)
 		s.counts.bytesSent.Add(size)
-		s.from += s.sent
+		s.firstMessage += s.sentMessages
 		if s.errno == 0 {
 			continue
 		}
-		failed := s.messages[s.from]
+		failed := s.messages[s.firstMessage]
 		if failed.datagrams > 1 && !errors.Is(s.errno, unix.ECONNREFUSED) {
 			s.offload = false // for example because a segment exceeds the MTU
 			return failed.first, nil
 		}
-		s.count(s.errno)
+		s.countError(s.errno)
 		if !errors.Is(s.errno, unix.ECONNREFUSED) {
 			s.counts.failed.Add(failed.usages)
-			s.from++
+			s.firstMessage++
 		}
 	}
 	last := s.messages[n-1]
 	return last.first + last.datagrams, nil
 }
 
-// sendmmsg sends messages from..to-1. It returns false if the socket buffer is full.
+// sendmmsg sends the messages from firstMessage up to, not including, endMessage. It
+// returns false if the socket buffer is full.
 func (s *socket) sendmmsg(fd uintptr) bool {
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.from])), uintptr(s.to-s.from), 0, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.firstMessage])), uintptr(s.endMessage-s.firstMessage), 0, 0, 0)
 		switch errno {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
 			return false
 		case 0:
-			s.sent, s.errno = int(n), 0
+			s.sentMessages, s.errno = int(n), 0
 		default:
-			s.sent, s.errno = 0, errno
+			s.sentMessages, s.errno = 0, errno
 		}
 		return true
 	}

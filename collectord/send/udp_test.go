@@ -13,7 +13,7 @@ import (
 
 func discard() *log.Logger { return log.New(io.Discard, "", 0) }
 
-// receive reads n datagrams, all a run sends.
+// receive reads n datagrams.
 func receive(t *testing.T, c *net.UDPConn, n int) (all []string) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -28,7 +28,7 @@ func receive(t *testing.T, c *net.UDPConn, n int) (all []string) {
 	return all
 }
 
-func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
+func TestDatagramsHaveTheExpectedUsagesInEveryRun(t *testing.T) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -57,13 +57,13 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 				usages += strings.Count(d, "\n") + 1
 			}
 			if s.Datagrams != int64(n) || s.UsagesSent != o.Count || usages != int(o.Count) || s.BytesSent != int64(size) || !s.Complete() {
-				t.Errorf("%+v: %d usages in %d bytes came: %+v", o, usages, size, s)
+				t.Errorf("%+v: received %d usages in %d bytes, summary %+v", o, usages, size, s)
 			}
 			slices.Sort(runs[i])
 		}
 		var want []string
 		for i := range o.Count {
-			if o.Prepared > 0 { // the first of them again and again, but for a shorter last one
+			if o.Prepared > 0 { // the prepared ones again and again, except a shorter last one
 				if limit := int64(o.Prepared * o.Batch); i < o.Count-o.Count%int64(o.Batch) {
 					i %= limit
 				}
@@ -73,15 +73,15 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 		slices.Sort(want)
 		got := strings.Split(strings.Join(runs[0], "\n"), "\n")
 		if slices.Sort(got); !slices.Equal(got, want) {
-			t.Errorf("%+v: not the usages it should be", o)
+			t.Errorf("%+v: the received usages are not the expected ones", o)
 		}
 		if !slices.Equal(runs[0], runs[1]) {
-			t.Errorf("%+v: the second time it is not the same", o)
+			t.Errorf("%+v: the second run sent other datagrams", o)
 		}
 	}
 }
 
-func TestThatNobodyListensIsToldEvenOfOneDatagram(t *testing.T) {
+func TestConnectionRefusedIsReportedEvenForOneDatagram(t *testing.T) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -91,18 +91,18 @@ func TestThatNobodyListensIsToldEvenOfOneDatagram(t *testing.T) {
 	for _, n := range []int64{1, 2, 500} {
 		for _, offload := range []bool{false, true} {
 			s := mustRun(t, Options{Target: target, Count: n, Offload: offload})
-			least := int64(1)
-			if n == 500 && !offload { // not only by the last word
-				least = 20
+			minErrors := int64(1)
+			if n == 500 && !offload { // also errors before that of the last datagram
+				minErrors = 20
 			}
-			if s.Errors["connection refused: nobody listens"] < least || s.UsagesSent != n || s.Complete() {
-				t.Errorf("%+v", s)
+			if s.Errors["connection refused: nobody listens"] < minErrors || s.UsagesSent != n || s.Complete() {
+				t.Errorf("summary %+v", s)
 			}
 		}
 	}
 }
 
-func TestADatagramTooLargeIsRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestATooLargeDatagramIsAnErrorBeforeAnythingIsSent(t *testing.T) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
@@ -111,11 +111,11 @@ func TestADatagramTooLargeIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	large := &Payload{usages: [][]byte{[]byte("{}"), []byte("{}"), make([]byte, maxDatagram-1)}}
 	o := Options{Target: "udp://" + c.LocalAddr().String(), Payload: large, Batch: 2, Count: 6}
 	if _, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "datagram 1 would have 65509 bytes") {
-		t.Errorf("%v", err)
+		t.Errorf("want an error that names datagram 1, got %v", err)
 	}
 	o.Batch = 1
 	mustRun(t, o)
 	if got := receive(t, c, 6); len(got[2]) != maxDatagram-1 {
-		t.Errorf("the third has %d bytes", len(got[2]))
+		t.Errorf("the third datagram has %d bytes, want %d", len(got[2]), maxDatagram-1)
 	}
 }

@@ -41,7 +41,7 @@ const medications = "SalbutamolFormoterolBudesonideSalmeterolTiotropiumVilantero
 
 func (g *generator) appendUsage(dst []byte, n int64) []byte {
 	const msPerDay = 24 * 60 * 60 * 1000
-	r := mix(g.seed, uint64(n))
+	r := splitmix(g.seed, uint64(n))
 	ms := g.from + n
 	day := ms / msPerDay
 	if day != g.day {
@@ -53,28 +53,28 @@ func (g *generator) appendUsage(dst []byte, n int64) []byte {
 	at := len(dst)
 	dst = append(dst, template...)
 	u := dst[at:]
-	put(u[atPatient:], r%100_000, 5)
+	putDecimal(u[atPatient:], r%100_000, 5)
 	copy(u[atDate:], g.date[:])
-	put(u[atTime:], uint64(ms/3_600_000), 2)
-	put(u[atTime+len("00:"):], uint64(ms/60_000%60), 2)
-	put(u[atTime+len("00:00:"):], uint64(ms/1000%60), 2)
-	put(u[atTime+len("00:00:00."):], uint64(ms%1000), 3)
+	putDecimal(u[atTime:], uint64(ms/3_600_000), 2)
+	putDecimal(u[atTime+len("00:"):], uint64(ms/60_000%60), 2)
+	putDecimal(u[atTime+len("00:00:"):], uint64(ms/1000%60), 2)
+	putDecimal(u[atTime+len("00:00:00."):], uint64(ms%1000), 3)
 	m := r >> 32 % 8 * 10
 	copy(u[atMedicine:], medications[m:m+10])
-	put(u[atDose:], 1+r>>40%4, 1)
+	putDecimal(u[atDose:], 1+r>>40%4, 1)
 	return dst
 }
 
-// put writes n as decimal with the given number of digits.
-func put(dst []byte, n uint64, digits int) {
+// putDecimal writes n as decimal with the given number of digits.
+func putDecimal(dst []byte, n uint64, digits int) {
 	for i := digits - 1; i >= 0; i-- {
 		dst[i] = byte('0' + n%10)
 		n /= 10
 	}
 }
 
-// mix returns the n-th number of splitmix64 (Steele, Lea, Flood 2014) for a seed.
-func mix(seed, n uint64) uint64 {
+// splitmix returns the n-th number of splitmix64 (Steele, Lea, Flood 2014) for a seed.
+func splitmix(seed, n uint64) uint64 {
 	z := seed + (n+1)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestMadeUpUsagesHaveOneSizeAndFollowFromSeedAndNumber(t *testing.T) {
+func TestGeneratedUsagesHaveOneSizeAndDependOnSeedAndNumber(t *testing.T) {
 	o := Options{Seed: 7, From: time.Date(2026, 2, 28, 23, 59, 59, 500_000_000, time.UTC)}
 	one, other := o.source(), o.source()
 	seen := map[string]bool{}
@@ -17,7 +17,7 @@ func TestMadeUpUsagesHaveOneSizeAndFollowFromSeedAndNumber(t *testing.T) {
 	for n := range all {
 		all[n] = string(one.appendUsage(nil, int64(n)))
 		if seen[all[n]] {
-			t.Errorf("usage %d is there twice", n)
+			t.Errorf("usage %d is a duplicate", n)
 		}
 		seen[all[n]] = true
 		var u struct {
@@ -38,18 +38,18 @@ func TestMadeUpUsagesHaveOneSizeAndFollowFromSeedAndNumber(t *testing.T) {
 	}
 	for _, n := range rand.Perm(len(all)) { // in any order, by any worker
 		if got := string(other.appendUsage(nil, int64(n))); got != all[n] {
-			t.Errorf("usage %d is %s, and then %s", n, all[n], got)
+			t.Errorf("usage %d is %s from another generator, want %s", n, got, all[n])
 		}
 	}
 	if o.Seed = 8; string(o.source().appendUsage(nil, 0)) == all[0] {
-		t.Error("another seed makes the same usages")
+		t.Error("another seed generates the same usages")
 	}
 }
 
 func TestPayloadIsLinesOrOneArray(t *testing.T) {
 	for text, want := range map[string]string{
 		"{\"a\":1}\n\n  {\"b\":2} \r\n":         `{"a":1}|{"b":2}`,
-		"{\"a\":1}\nnot JSON":                   `{"a":1}|not JSON`, // to see what is answered
+		"{\"a\":1}\nnot JSON":                   `{"a":1}|not JSON`, // sent unchecked, to see the server's response
 		" [ {\"a\":\n1} , {\"b\":\"x\\ny\"}\n]": `{"a": 1}|{"b":"x\ny"}`,
 	} {
 		p, err := ReadPayload(strings.NewReader(text))
@@ -61,7 +61,7 @@ func TestPayloadIsLinesOrOneArray(t *testing.T) {
 			t.Errorf("%q: %s, want %s", text, got, want)
 		}
 		if n := int64(len(p.usages)); string(p.appendUsage(nil, n+1)) != string(p.usages[1]) {
-			t.Errorf("%q: it does not begin again behind its end", text)
+			t.Errorf("%q: the usage after the last one is not the first", text)
 		}
 	}
 	for _, text := range []string{"", " \n", "[]", `[{"secret":1},`, `[{"a":1} secret]`} {

@@ -6,10 +6,10 @@ import "time"
 // is longer than any test takes to fill and count segments.
 const hourIsNear = 20 * time.Second
 
-// ClearOfTheHour waits for the next hour if the current one is about to end. A segment
+// WaitPastHourEnd waits for the next hour if the current one is about to end. A segment
 // is sealed at the end of its hour, so a test would count one segment more than
 // expected.
-func ClearOfTheHour() {
+func WaitPastHourEnd() {
 	if left := untilClear(time.Now()); left > 0 {
 		<-time.After(left)
 	}

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mark is the environment variable that identifies the processes.
-const mark = "STARTED_BY_TEST_PROGRAM"
+// markVariable is the environment variable that identifies the processes.
+const markVariable = "STARTED_BY_TEST_PROGRAM"
 
 // watcher waits for the end of the test program, and then kills all processes with $1
 // in their environment. An input line means that the tests have ended. If the input
@@ -30,9 +30,9 @@ for pause in $pauses; do
 	done
 done 2>/dev/null`
 
-// ManyAtOnce sets -test.parallel to 4, unless the command line sets it. It is for
+// LimitParallel sets -test.parallel to 4, unless the command line sets it. It is for
 // TestMain of tests that mostly wait.
-func ManyAtOnce() {
+func LimitParallel() {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
@@ -50,31 +50,31 @@ func Run(tests func() int) (status int) {
 		return 1
 	}
 	value := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano())
-	watch := exec.Command("sh", "-c", watcher, "sh", mark+"="+value)
+	watch := exec.Command("sh", "-c", watcher, "sh", markVariable+"="+value)
 	for _, v := range os.Environ() { // the watcher must not have the mark itself
-		if !strings.HasPrefix(v, mark+"=") {
+		if !strings.HasPrefix(v, markVariable+"=") {
 			watch.Env = append(watch.Env, v)
 		}
 	}
 	watch.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it must survive a signal to the process group
-	gone, err := watch.StdinPipe()
+	input, err := watch.StdinPipe()
 	if err == nil {
 		err = watch.Start()
 	}
 	if err == nil {
-		err = os.Setenv(mark, value)
+		err = os.Setenv(markVariable, value)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "watch over what tests start:", err)
 		return 1
 	}
-	defer finish(watch, gone)
+	defer finish(watch, input)
 	return tests()
 }
 
 // finish ends the watcher, which first kills the remaining processes.
-func finish(watch *exec.Cmd, gone io.WriteCloser) {
-	_, _ = io.WriteString(gone, "ended\n")
-	_ = gone.Close()
+func finish(watch *exec.Cmd, input io.WriteCloser) {
+	_, _ = io.WriteString(input, "ended\n")
+	_ = input.Close()
 	_ = watch.Wait() // the exit status is that of the last kill
 }

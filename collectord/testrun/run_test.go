@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// asProgram is the variable that makes this program one under test.
+// asProgram is the environment variable that makes this program a child under test.
 const asProgram = "TESTRUN_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// program starts a process, and a process of that one, prints their ids, and ends
-// or waits to be killed.
+// program starts a child and a grandchild, prints their process ids, and ends or waits to
+// be killed.
 func program(how string) int {
 	c := exec.Command("sh", "-c", `sleep 600 & echo $$ $!; ls -m /proc/$$/fd; wait`)
 	out, err := c.StdoutPipe()
@@ -44,11 +44,11 @@ func program(how string) int {
 	select {}
 }
 
-// TestNothingOutlivesTheTestProgram kills a test program, and lets one end, while
-// processes that it started run.
-func TestNothingOutlivesTheTestProgram(t *testing.T) {
+// TestChildProcessesEndWithTheTestProgram kills a test program, and lets another one end,
+// while processes that they started run.
+func TestChildProcessesEndWithTheTestProgram(t *testing.T) {
 	for _, how := range []string{"is killed", "ends"} {
-		inherited, err := os.Open("/dev/null") // as a lock that the caller of go test holds
+		inherited, err := os.Open("/dev/null") // like a lock that the caller of go test holds
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,10 +84,10 @@ func TestNothingOutlivesTheTestProgram(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for deadline := time.Now().Add(2 * time.Minute); !gone(id); <-time.After(5 * time.Millisecond) {
+			for deadline := time.Now().Add(2 * time.Minute); !hasEnded(id); <-time.After(5 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					syscall.Kill(id, syscall.SIGKILL)
-					t.Errorf("%s: process %d runs on", how, id)
+					t.Errorf("%s: process %d still runs", how, id)
 					break
 				}
 			}
@@ -95,8 +95,8 @@ func TestNothingOutlivesTheTestProgram(t *testing.T) {
 	}
 }
 
-// gone reports whether a process has ended; one that nobody waited for has.
-func gone(id int) bool {
+// hasEnded reports whether a process has ended. A zombie has ended.
+func hasEnded(id int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(id) + "/stat")
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist)

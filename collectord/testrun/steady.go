@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// Steadily runs a trial that depends on real time. A failed trial is repeated, up to 10
+// RetryIfStalled runs a trial that depends on real time. A failed trial is repeated, up to 10
 // trials, if the process stood still for longer than pause: such a failure proves
 // nothing.
-func Steadily(t testing.TB, pause time.Duration, trial func() error) {
+func RetryIfStalled(t testing.TB, pause time.Duration, trial func() error) {
 	t.Helper()
 	for range 10 {
-		stop, stood := make(chan struct{}), make(chan time.Duration)
-		go func() { stood <- longestPause(stop) }()
+		stop, pauses := make(chan struct{}), make(chan time.Duration)
+		go func() { pauses <- longestPause(stop) }()
 		err := trial()
 		close(stop)
-		switch longest := <-stood; {
+		switch longest := <-pauses; {
 		case err == nil:
 			return
 		case longest <= pause:

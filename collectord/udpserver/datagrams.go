@@ -17,12 +17,12 @@ const (
 // garbage collector's heap: pages that no datagram reached use no memory, and do not
 // trigger collections.
 type datagrams struct {
-	headers [batchSize]mmsghdr
-	iovecs  [batchSize]unix.Iovec
-	names   [batchSize]unix.RawSockaddrInet6 // large enough for an IPv4 address too
-	memory  []byte
-	size    int  // bytes per datagram
-	named   bool // the kernel writes the senders' addresses
+	headers     [batchSize]mmsghdr
+	iovecs      [batchSize]unix.Iovec
+	senderAddrs [batchSize]unix.RawSockaddrInet6 // large enough for an IPv4 address too
+	memory      []byte
+	size        int  // bytes per datagram
+	withSenders bool // the kernel writes the senders' addresses
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -47,10 +47,10 @@ func newDatagrams(size int) (*datagrams, error) {
 	return d, nil
 }
 
-// forget returns the pages of the batch to the kernel if its datagrams were large (size
+// freeLargePages returns the pages of the batch to the kernel if its datagrams were large (size
 // bytes in total). Otherwise the memory of many sockets would add up. No reference to a
 // datagram may remain.
-func (d *datagrams) forget(size int) {
+func (d *datagrams) freeLargePages(size int) {
 	if size > batchSize*smallDatagram {
 		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // an error only leaves the pages allocated
 	}
@@ -60,14 +60,14 @@ func (d *datagrams) forget(size int) {
 func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
 // receive reads the queued datagrams without waiting, and returns their number. EAGAIN
-// means that the queue is empty. The kernel writes the senders' addresses only if named
-// is true, because that costs time.
+// means that the queue is empty. The kernel writes the senders' addresses only if
+// withSenders is true, because that costs time.
 //
 // The raw system call bypasses the scheduler, because the call never blocks. Otherwise
 // the runtime's monitor would check it every 20 µs.
-func (d *datagrams) receive(fd int, named bool) (int, error) {
-	if named || d.named {
-		d.nameSenders(named)
+func (d *datagrams) receive(fd int, withSenders bool) (int, error) {
+	if withSenders || d.withSenders {
+		d.setWithSenders(withSenders)
 	}
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
@@ -81,13 +81,13 @@ func (d *datagrams) receive(fd int, named bool) (int, error) {
 	}
 }
 
-// nameSenders sets whether the kernel writes the senders' addresses.
-func (d *datagrams) nameSenders(named bool) {
-	d.named = named
+// setWithSenders sets whether the kernel writes the senders' addresses.
+func (d *datagrams) setWithSenders(withSenders bool) {
+	d.withSenders = withSenders
 	for i := range d.headers {
 		d.headers[i].Name, d.headers[i].Namelen = nil, 0
-		if named {
-			d.headers[i].Name, d.headers[i].Namelen = (*byte)(unsafe.Pointer(&d.names[i])), unix.SizeofSockaddrInet6
+		if withSenders {
+			d.headers[i].Name, d.headers[i].Namelen = (*byte)(unsafe.Pointer(&d.senderAddrs[i])), unix.SizeofSockaddrInet6
 		}
 	}
 }
@@ -99,9 +99,9 @@ func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
 }
 
 // sender returns the source address of the i-th datagram. It is valid only if receive
-// was called with named.
+// was called with withSenders.
 func (d *datagrams) sender(i int) netip.Addr {
-	name := &d.names[i]
+	name := &d.senderAddrs[i]
 	if name.Family == unix.AF_INET {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
 	}

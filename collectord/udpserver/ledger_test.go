@@ -13,11 +13,11 @@ import (
 	"collectord/wal"
 )
 
-// countingLog keeps nothing.
-type countingLog struct{ enqueued, rejected, hurries atomic.Int64 }
+// countingLog counts usages and stores none.
+type countingLog struct{ enqueued, rejected, yields atomic.Int64 }
 
 func (*countingLog) Full() error                            { return nil }
-func (l *countingLog) YieldToIngest()                       { l.hurries.Add(1) }
+func (l *countingLog) YieldToIngest()                       { l.yields.Add(1) }
 func (l *countingLog) Reject(_ wal.Source, _ string, n int) { l.rejected.Add(int64(n)) }
 
 func (l *countingLog) Enqueue(recs ...wal.Record) int {
@@ -25,14 +25,14 @@ func (l *countingLog) Enqueue(recs ...wal.Record) int {
 	return len(recs)
 }
 
-// sender sends datagrams as fast as it can, until it is told to stop or that
-// nobody listens, and counts them.
+// sender sends and counts datagrams as fast as it can, until stop is set or the kernel
+// refuses one.
 type sender struct {
 	conn    *net.UDPConn
 	sent    atomic.Int64
 	stopped chan struct{}
 	stop    atomic.Bool
-	refused int // how often it was told that nobody listens
+	refused int // datagrams that the kernel refused, because no socket listened
 }
 
 func startSender(t *testing.T, addr net.Addr) *sender {
@@ -50,7 +50,7 @@ func startSender(t *testing.T, addr net.Addr) *sender {
 			t.Error(e, err)
 		}
 	}
-	// Each refusal is kept until it is asked for, so that all are counted.
+	// The error queue keeps each refusal, so that all are counted.
 	control(func(fd int) error {
 		if addr.(*net.UDPAddr).IP.To4() == nil {
 			return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
@@ -84,8 +84,8 @@ func startSender(t *testing.T, addr net.Addr) *sender {
 	return s
 }
 
-// total waits until the sender has stopped and returns how many datagrams it
-// sent to somebody who listened.
+// total waits until the sender has stopped, and returns how many of its datagrams were not
+// refused.
 func (s *sender) total() uint64 {
 	<-s.stopped
 	return uint64(int(s.sent.Load()) - s.refused)
@@ -109,14 +109,14 @@ func TestEveryDatagramSentIsReadOrDroppedByTheKernelOrRefused(t *testing.T) {
 				to.IP = net.IPv4(127, 0, 0, 1)
 			}
 			u.Start()
-			senders := make([]*sender, 4) // that are likely to be on several sockets
+			senders := make([]*sender, 4) // several, so that more than one socket is used
 			for i := range senders {
 				senders[i] = startSender(t, to)
 			}
 			for _, s := range senders {
 				waitFor(t, func() bool { return s.sent.Load() > 10_000 })
 			}
-			drain(t, u) // while they send
+			drain(t, u) // while the senders send
 			sent, refused := uint64(0), 0
 			for _, s := range senders {
 				sent += s.total()
@@ -126,20 +126,20 @@ func TestEveryDatagramSentIsReadOrDroppedByTheKernelOrRefused(t *testing.T) {
 			if read+u.KernelDrops() != sent || refused == 0 {
 				t.Errorf("%s: %d read and %d dropped of %d sent; %d refused", addr, read, u.KernelDrops(), sent, refused)
 			}
-			if taken, no := log.enqueued.Load(), log.rejected.Load(); int64(read) != taken+no {
-				t.Errorf("%s: %d read, %d taken and %d refused", addr, read, taken, no)
+			if accepted, rejected := log.enqueued.Load(), log.rejected.Load(); int64(read) != accepted+rejected {
+				t.Errorf("%s: %d read, %d accepted and %d rejected", addr, read, accepted, rejected)
 			}
 			t.Logf("%s, %d bytes: %d sent, %d read, %d dropped, %d refused", addr, buffer, sent, read, u.KernelDrops(), refused)
 		}
 	}
 }
 
-// TestSocketsThatAreHandedOnLoseNothing is what happens to sockets that somebody
-// keeps from one daemon to the next: in between the kernel holds what comes in,
-// and counts what it has no room for.
-func TestSocketsThatAreHandedOnLoseNothing(t *testing.T) {
+// TestSocketsPassedToTheNextDaemonLoseNothing passes sockets that stay open from one server
+// to the next, as a service manager does. In between, the kernel queues datagrams and
+// counts those that it drops.
+func TestSocketsPassedToTheNextDaemonLoseNothing(t *testing.T) {
 	for _, buffer := range []int{64 << 10, 8 << 20} {
-		o := Options{Sockets: 2, ReceiveBuffer: buffer, Kept: true}
+		o := Options{Sockets: 2, ReceiveBuffer: buffer, KeptOpen: true}
 		conns, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), o)
 		if err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func TestSocketsThatAreHandedOnLoseNothing(t *testing.T) {
 		for i := range handovers + 1 {
 			var own []*net.UDPConn
 			for _, c := range conns {
-				f, err := c.File() // as a service manager would hand it over
+				f, err := c.File() // as a service manager passes it
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -189,23 +189,23 @@ func TestSocketsThatAreHandedOnLoseNothing(t *testing.T) {
 	}
 }
 
-func TestTheKernelsCounterMayWrap(t *testing.T) {
+func TestDropsAreCountedAcrossAWrapOfTheKernelsCounter(t *testing.T) {
 	var s socket
 	for _, c := range []struct {
-		told uint32
-		want uint64
+		counter uint32
+		want    uint64
 	}{{0, 0}, {10, 10}, {1<<32 - 1, 1<<32 - 1}, {4, 1<<32 + 4}, {4, 1<<32 + 4}, {3, 2<<32 + 3}} {
-		if s.addDropsLocked(c.told); s.drops != c.want {
-			t.Errorf("%d after %d, want %d", s.drops, c.told, c.want)
+		if s.addDropsLocked(c.counter); s.drops != c.want {
+			t.Errorf("%d after %d, want %d", s.drops, c.counter, c.want)
 		}
 	}
 }
 
-func TestAReaderThatFallsBehindIsInAHurry(t *testing.T) {
+func TestAReaderThatFallsBehindAsksTheLogToYield(t *testing.T) {
 	for _, c := range []struct {
 		datagrams int
-		hurries   bool
-	}{{busyLook * batchSize / 2, false}, {4 * busyLook * batchSize, true}} {
+		yields    bool
+	}{{busyCheckBatches * batchSize / 2, false}, {4 * busyCheckBatches * batchSize, true}} {
 		log := &countingLog{}
 		o := Options{Sockets: 1, ReceiveBuffer: 4 << 20}
 		conns, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), o)
@@ -216,7 +216,7 @@ func TestAReaderThatFallsBehindIsInAHurry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range c.datagrams { // before anybody reads
+		for range c.datagrams { // before the server reads
 			if _, err := client.Write([]byte(`{"a":1}`)); err != nil {
 				t.Fatal(err)
 			}
@@ -229,8 +229,8 @@ func TestAReaderThatFallsBehindIsInAHurry(t *testing.T) {
 		u.Start()
 		waitFor(t, func() bool { return int(log.enqueued.Load())+int(u.KernelDrops()) == c.datagrams })
 		drain(t, u)
-		if got := log.hurries.Load() > 0; got != c.hurries {
-			t.Errorf("%d datagrams wait: %d hurries", c.datagrams, log.hurries.Load())
+		if got := log.yields.Load() > 0; got != c.yields {
+			t.Errorf("%d datagrams waiting: %d calls of YieldToIngest", c.datagrams, log.yields.Load())
 		}
 	}
 }

@@ -10,11 +10,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.ManyAtOnce()
+	testrun.LimitParallel()
 	m.Run()
 }
 
-// memoryLog keeps what a server gives it.
+// memoryLog is a log in memory.
 type memoryLog struct {
 	mu       sync.Mutex
 	usages   []string
@@ -47,12 +47,12 @@ func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
 	l.rejected[s.String()+" "+reason] += n
 }
 
-func waitFor(t *testing.T, is func() bool) {
+func waitFor(t *testing.T, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	for !is() {
+	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("still not so after a minute")
+			t.Fatal("the condition does not hold after a minute")
 		}
 		<-time.After(time.Millisecond)
 	}

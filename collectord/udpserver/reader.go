@@ -13,11 +13,11 @@ import (
 )
 
 type reader struct {
-	server *Server
-	socket *socket
-	buffer int // size of the kernel's receive buffer in bytes
-	batch  *datagrams
-	recs   []wal.Record
+	server  *Server
+	socket  *socket
+	buffer  int // size of the kernel's receive buffer in bytes
+	batch   *datagrams
+	records []wal.Record
 
 	splitter usage.Splitter
 	rejected usage.Counts // in the current batch
@@ -26,16 +26,16 @@ type reader struct {
 // A fast reader would wake up for every second datagram, which costs several times as
 // much as reading one (measured). It would also make the committer sync small batches.
 // After a batch of several datagrams the reader therefore waits for gatherTime. It does
-// so only if the receive buffer is at least gatherBuffer bytes, enough for many times
+// so only if the receive buffer is at least gatherMinBuffer bytes, enough for many times
 // the datagrams of that period.
 const (
-	gatherTime   = 2 * time.Millisecond
-	gatherBuffer = 2 << 20
+	gatherTime      = 2 * time.Millisecond
+	gatherMinBuffer = 2 << 20
 )
 
-// busyLook is the number of consecutive full batches after which a reader checks
+// busyCheckBatches is the number of consecutive full batches after which a reader checks
 // whether it falls behind.
-const busyLook = 8
+const busyCheckBatches = 8
 
 // readPause is the wait after a read error, so that a persistent error does not use a
 // full core.
@@ -51,7 +51,7 @@ func (r *reader) run() {
 		case <-r.server.draining:
 		}
 	}
-	full := 0 // consecutive full batches
+	fullBatches := 0 // consecutive full batches
 	for failing := false; ; {
 		select {
 		case <-r.server.draining:
@@ -74,13 +74,13 @@ func (r *reader) run() {
 			failing = false
 			r.server.opts.Logger.Info("datagrams are read again", "trouble", "udp_read", "address", r.socket.addr)
 		}
-		r.take(n, limits)
-		if full++; n < batchSize {
-			full = 0
-		} else if full%busyLook == 0 && r.socket.receiveQueueBusy() {
+		r.ingest(n, limits)
+		if fullBatches++; n < batchSize {
+			fullBatches = 0
+		} else if fullBatches%busyCheckBatches == 0 && r.socket.receiveQueueBusy() {
 			r.server.log.YieldToIngest()
 		}
-		if n > 1 && n < batchSize && r.buffer >= gatherBuffer {
+		if n > 1 && n < batchSize && r.buffer >= gatherMinBuffer {
 			pause(gatherTime)
 		}
 	}
@@ -99,7 +99,7 @@ func (r *reader) drain(ctx context.Context) error {
 		n, limits, err := r.receive()
 		switch {
 		case err == nil:
-			r.take(n, limits)
+			r.ingest(n, limits)
 		case errors.Is(err, unix.EAGAIN):
 			return nil
 		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EHOSTUNREACH):

@@ -8,25 +8,25 @@ import (
 	"testing"
 )
 
-// TestSendersAreToldApartWheneverTheLimitsChange has datagrams of two senders in each
-// batch. Where nobody is kept out the kernel does not write who sent them.
-func TestSendersAreToldApartWheneverTheLimitsChange(t *testing.T) {
+// TestSendersAreDistinguishedWhenTheLimitsChange has datagrams of two senders in each
+// batch. The kernel writes the senders' addresses only while the limits restrict them.
+func TestSendersAreDistinguishedWhenTheLimitsChange(t *testing.T) {
 	for _, c := range []struct{ first, second, neither string }{
 		{"127.0.0.1", "127.0.0.2", "192.0.2.1"},
 		{"::1", "::1", "2001:db8::1"},
 	} {
 		log := newMemoryLog()
-		u, first := openUnread(t, log, net.JoinHostPort(c.first, "0"), Options{Sockets: 1})
+		u, first := openNotStarted(t, log, net.JoinHostPort(c.first, "0"), Options{Sockets: 1})
 		second, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(c.second)}, first.RemoteAddr().(*net.UDPAddr))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer second.Close()
-		r, refused := u.readers[0], 0
-		for _, only := range []string{"", c.second, c.first, "", c.neither, "", c.second} {
+		r, rejected := u.readers[0], 0
+		for _, allowed := range []string{"", c.second, c.first, "", c.neither, "", c.second} {
 			var allow []netip.Prefix
-			if only != "" {
-				addr := netip.MustParseAddr(only)
+			if allowed != "" {
+				addr := netip.MustParseAddr(allowed)
 				allow = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
 			}
 			u.SetLimits(Limits{Allow: allow})
@@ -36,27 +36,27 @@ func TestSendersAreToldApartWheneverTheLimitsChange(t *testing.T) {
 				if n%2 > 0 {
 					conn, from = second, c.second
 				}
-				text := fmt.Sprintf(`{"only":%q,"n":%d}`, only, n)
+				text := fmt.Sprintf(`{"only":%q,"n":%d}`, allowed, n)
 				if _, err := conn.Write([]byte(text)); err != nil {
 					t.Fatal(err)
 				}
-				if only == "" || only == from {
+				if allowed == "" || allowed == from {
 					want = append(want, text)
 				} else {
-					refused++
+					rejected++
 				}
 			}
 			n, limits, err := r.receive()
 			if n != 20 || err != nil {
 				t.Fatal(n, err)
 			}
-			if only == "" {
+			if allowed == "" {
 				allow = []netip.Prefix{netip.MustParsePrefix("::/128")} // from the next batch on
 			}
 			u.SetLimits(Limits{Allow: allow})
-			r.take(n, limits)
-			if !slices.Equal(log.usages, want) || log.rejected["udp not_allowed"] != refused {
-				t.Errorf("only %q may send: %q, want %q; %d refused, want %d", only, log.usages, want, log.rejected["udp not_allowed"], refused)
+			r.ingest(n, limits)
+			if !slices.Equal(log.usages, want) || log.rejected["udp not_allowed"] != rejected {
+				t.Errorf("allowed %q: %q, want %q; %d rejected, want %d", allowed, log.usages, want, log.rejected["udp not_allowed"], rejected)
 			}
 			log.usages = nil
 		}

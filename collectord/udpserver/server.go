@@ -24,9 +24,9 @@ type Options struct {
 	MaxDatagram   int // bytes; default 64 KiB, more than UDP can transmit without jumbograms
 	Sockets       int // per address; default: one per core, at most 4
 	ReceiveBuffer int // bytes of all sockets' receive buffers in total; default 16 MiB
-	// Kept means that another descriptor keeps the sockets open. Datagrams that remain
+	// KeptOpen means that another descriptor keeps the sockets open. Datagrams that remain
 	// in them after this server closes are left to the next reader.
-	Kept bool
+	KeptOpen bool
 	// Inherited means that an earlier server read the sockets and reported the drops so
 	// far.
 	Inherited bool
@@ -36,8 +36,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// SocketsOfAddress returns the number of sockets per address.
-func (o Options) SocketsOfAddress() int { return o.withDefaults().Sockets }
+// SocketsPerAddress returns the number of sockets per address.
+func (o Options) SocketsPerAddress() int { return o.withDefaults().Sockets }
 
 // Limits are the limits that can change while the server runs.
 type Limits struct {
@@ -77,18 +77,18 @@ const (
 
 // Server reads datagrams, each with one or more JSON objects. It never responds.
 type Server struct {
-	log       Log
-	opts      Options
-	limits    atomic.Pointer[Limits]
-	buffer    int // bytes of all receive buffers, as granted by the kernel
-	readers   []*reader
-	running   sync.WaitGroup
-	draining  chan struct{} // closed by Drain
-	stop      int           // an eventfd that becomes readable when Drain begins
-	watch     watch
-	datagrams atomic.Uint64
-	bytes     atomic.Uint64
-	batches   *histogram.Histogram
+	log           Log
+	opts          Options
+	limits        atomic.Pointer[Limits]
+	receiveBuffer int // bytes of all receive buffers, as granted by the kernel
+	readers       []*reader
+	running       sync.WaitGroup
+	draining      chan struct{} // closed by Drain
+	stopEvent     int           // an eventfd that becomes readable when Drain begins
+	watch         watch
+	datagrams     atomic.Uint64
+	bytes         atomic.Uint64
+	batches       *histogram.Histogram
 }
 
 // New creates a server from the sockets of Listen, and sets their receive buffers. The
@@ -100,7 +100,7 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 		log.Reject(wal.UDP, reason, 0)
 	}
 	u.SetLimits(o.Limits)
-	if u.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+	if u.stopEvent, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
 		return nil, fmt.Errorf("udp listener: %w", err)
 	}
 	defer func() {
@@ -109,7 +109,7 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 		}
 	}()
 	for _, c := range conns {
-		socket, err := takeSocket(c, u.stop)
+		socket, err := adoptSocket(c, u.stopEvent)
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
@@ -121,14 +121,14 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 		if r.batch, err = newDatagrams(u.opts.MaxDatagram); err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
-		u.buffer += r.buffer
+		u.receiveBuffer += r.buffer
 	}
 	if u.opts.Inherited {
 		u.watch.drops = u.KernelDrops()
 	}
-	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < wanted { // the division may lose up to one byte per socket
+	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.receiveBuffer < wanted { // the division may lose up to one byte per socket
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
-			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
+			"asked", u.opts.ReceiveBuffer, "given", u.receiveBuffer, "sockets", len(conns))
 	}
 	return u, nil
 }
@@ -142,7 +142,7 @@ func (u *Server) free() error {
 			errs = append(errs, r.batch.free())
 		}
 	}
-	return errors.Join(append(errs, unix.Close(u.stop))...)
+	return errors.Join(append(errs, unix.Close(u.stopEvent))...)
 }
 
 // SetLimits changes the limits for datagrams that are read from now on.
@@ -156,7 +156,7 @@ func (u *Server) Start() {
 	for _, r := range u.readers {
 		u.running.Go(r.run)
 	}
-	u.running.Go(u.runWatch)
+	u.running.Go(u.watchLosses)
 }
 
 // Drain stops listening, reads the remaining datagrams until the sockets are empty or
@@ -165,13 +165,13 @@ func (u *Server) Start() {
 // read or counted as dropped, unless ctx ends first. Kept sockets continue to listen.
 func (u *Server) Drain(ctx context.Context) error {
 	close(u.draining)
-	_, err := unix.Write(u.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // wakes the waiting readers
+	_, err := unix.Write(u.stopEvent, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // wakes the waiting readers
 	if err != nil {
 		return fmt.Errorf("stop reading datagrams: %w", err)
 	}
 	u.running.Wait()
 	var errs []error
-	if !u.opts.Kept {
+	if !u.opts.KeptOpen {
 		for _, r := range u.readers {
 			if err := r.socket.stopListening(); err != nil {
 				errs = append(errs, fmt.Errorf("stop listening on %s: %w", r.socket.addr, err))
@@ -181,7 +181,7 @@ func (u *Server) Drain(ctx context.Context) error {
 	for _, r := range u.readers {
 		errs = append(errs, r.drain(ctx))
 	}
-	u.look()
+	u.checkLosses()
 	return errors.Join(append(errs, u.free())...)
 }
 
@@ -192,27 +192,27 @@ func (u *Server) Datagrams() (n, size uint64) { return u.datagrams.Load(), u.byt
 func (u *Server) Batches() histogram.Distribution { return u.batches.Distribution() }
 
 // ReceiveBuffer returns the total size of the receive buffers in bytes.
-func (u *Server) ReceiveBuffer() int { return u.buffer }
+func (u *Server) ReceiveBuffer() int { return u.receiveBuffer }
 
 // KernelDrops returns how many datagrams the kernel dropped because a receive buffer
 // was full, since the sockets were created. The count continues when a new process
 // inherits the sockets.
 func (u *Server) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
-		total += r.socket.lookAtDrops()
+		total += r.socket.readDrops()
 	}
 	return total
 }
 
-// take passes the usages of the first n datagrams to the log, in one call.
-func (r *reader) take(n int, limits *Limits) {
+// ingest passes the usages of the first n datagrams to the log, in one call.
+func (r *reader) ingest(n int, limits *Limits) {
 	size := 0
-	r.recs = r.recs[:0]
+	r.records = r.records[:0]
 	for i := range n {
 		body, truncated := r.batch.datagram(i)
 		size += len(body)
 		switch {
-		case len(limits.Allow) > 0 && !contain(limits.Allow, r.batch.sender(i)):
+		case len(limits.Allow) > 0 && !containsSender(limits.Allow, r.batch.sender(i)):
 			r.rejected.Add(ReasonNotAllowed)
 		case truncated:
 			r.rejected.Add(ReasonTruncated)
@@ -225,31 +225,31 @@ func (r *reader) take(n int, limits *Limits) {
 	r.server.batches.Observe(uint64(n))
 	// The log counts usages that it rejects. This server must log a full queue, because
 	// no other component does.
-	if left := len(r.recs) - r.server.log.Enqueue(r.recs...); left > 0 && r.server.log.Full() == nil {
-		r.server.watch.note(wal.ReasonOverloaded, left)
+	if left := len(r.records) - r.server.log.Enqueue(r.records...); left > 0 && r.server.log.Full() == nil {
+		r.server.watch.count(wal.ReasonOverloaded, left)
 	}
-	r.batch.forget(size)
+	r.batch.freeLargePages(size)
 	for _, c := range r.rejected {
 		r.server.log.Reject(wal.UDP, c.Code, c.N)
-		r.server.watch.note(c.Code, c.N)
+		r.server.watch.count(c.Code, c.N)
 	}
 	r.rejected = r.rejected[:0]
 }
 
-// split adds the usages of a datagram to r.recs, and its faults to r.rejected.
+// split adds the usages of a datagram to r.records, and its faults to r.rejected.
 func (r *reader) split(datagram []byte, maxRecord int) {
 	s := &r.splitter
-	s.Reset(datagram, usage.Datagram, usage.Limits{Record: maxRecord})
+	s.Reset(datagram, usage.Datagram, usage.Limits{MaxUsageBytes: maxRecord})
 	for s.Next() {
 		if code := s.Value.Fault.Code; code != "" {
 			r.rejected.Add(code)
 			continue
 		}
-		r.recs = append(r.recs, wal.Record{Usage: s.Value.Usage, Source: wal.UDP})
+		r.records = append(r.records, wal.Record{Usage: s.Value.Usage, Source: wal.UDP})
 	}
 }
 
-func contain(networks []netip.Prefix, sender netip.Addr) bool {
+func containsSender(networks []netip.Prefix, sender netip.Addr) bool {
 	for _, p := range networks {
 		if p.Contains(sender) {
 			return true

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// openUnread is a server that reads when it is told to, and a sender to its first
-// socket.
-func openUnread(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Conn) {
+// openNotStarted returns a server that does not read before Start, and a connection to its
+// first socket.
+func openNotStarted(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Conn) {
 	t.Helper()
 	conns, err := Listen(netip.MustParseAddrPort(addr), o)
 	if err != nil {
@@ -36,11 +36,11 @@ func openUnread(t *testing.T, log Log, addr string, o Options) (u *Server, conn 
 	return u, conn
 }
 
-// open starts a UDP server and returns a socket connected to it.
+// open is openNotStarted with a logger that writes to the test's output.
 func open(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Conn) {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	u, conn = openUnread(t, log, addr, o)
+	u, conn = openNotStarted(t, log, addr, o)
 	return u, conn
 }
 
@@ -100,10 +100,10 @@ func TestSendersThatAreNotAllowedAreCounted(t *testing.T) {
 	}
 }
 
-func TestDrainReadsWhatTheKernelHolds(t *testing.T) {
+func TestDrainReadsQueuedDatagrams(t *testing.T) {
 	log := newMemoryLog()
 	u, conn := open(t, log, "127.0.0.1:0", Options{Sockets: 1})
-	const n = 500 // nobody reads while they are sent
+	const n = 500 // sent before the server reads
 	for range n {
 		if _, err := conn.Write([]byte(`{"n":1}`)); err != nil {
 			t.Fatal(err)
@@ -118,7 +118,7 @@ func TestDrainReadsWhatTheKernelHolds(t *testing.T) {
 	}
 }
 
-func TestWhatTheKernelDropsIsCounted(t *testing.T) {
+func TestKernelDropsAreCounted(t *testing.T) {
 	log := newMemoryLog()
 	u, conn := open(t, log, "127.0.0.1:0", Options{Sockets: 1, ReceiveBuffer: 8 << 10})
 	const n = 1000
@@ -134,11 +134,11 @@ func TestWhatTheKernelDropsIsCounted(t *testing.T) {
 	}
 }
 
-func TestDatagramsThatAreTooLongAreCounted(t *testing.T) {
+func TestTooLongDatagramsAreCounted(t *testing.T) {
 	log := newMemoryLog()
 	u, conn := open(t, log, "127.0.0.1:0", Options{MaxDatagram: 512, Limits: Limits{MaxRecord: 100}})
 	u.Start()
-	say := func(n int, datagrams ...string) {
+	send := func(n int, datagrams ...string) {
 		t.Helper()
 		for _, d := range datagrams {
 			if _, err := conn.Write([]byte(d)); err != nil {
@@ -148,15 +148,15 @@ func TestDatagramsThatAreTooLongAreCounted(t *testing.T) {
 		waitFor(t, func() bool { all, _ := u.Datagrams(); return all == uint64(n) })
 	}
 	usage := func(size int) string { return `{"a":"` + strings.Repeat("x", size-8) + `"}` }
-	say(3,
+	send(3,
 		usage(100)+usage(101)+"{}\n"+usage(99),
 		usage(513),
 		strings.Replace(usage(110), ":", ":"+strings.Repeat("\n", 10), 1)[:111]+usage(10)+"\n"+strings.Replace(usage(90), ":", ":"+strings.Repeat("\n", 50), 1),
 	)
 	u.SetLimits(Limits{MaxRecord: 200})
-	say(4, usage(101))
+	send(4, usage(101))
 	u.SetLimits(Limits{Allow: []netip.Prefix{netip.MustParsePrefix("::/0")}})
-	say(5, usage(10))
+	send(5, usage(10))
 	drain(t, u)
 	var sizes []int
 	for _, s := range log.usages {
@@ -170,11 +170,11 @@ func TestDatagramsThatAreTooLongAreCounted(t *testing.T) {
 	}
 }
 
-func TestLossesAreToldOnceALook(t *testing.T) {
-	var told strings.Builder
+func TestLossesAreLoggedOncePerCheck(t *testing.T) {
+	var logged strings.Builder
 	log := newMemoryLog()
-	o := Options{Sockets: 1, ReceiveBuffer: 8 << 10, Logger: slog.New(slog.NewTextHandler(&told, nil))}
-	u, conn := openUnread(t, log, "127.0.0.1:0", o)
+	o := Options{Sockets: 1, ReceiveBuffer: 8 << 10, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	u, conn := openNotStarted(t, log, "127.0.0.1:0", o)
 	for range 1000 {
 		if _, err := conn.Write([]byte("secret")); err != nil {
 			t.Fatal(err)
@@ -184,50 +184,50 @@ func TestLossesAreToldOnceALook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.readers[0].take(n, limits)
-	u.look()
+	u.readers[0].ingest(n, limits)
+	u.checkLosses()
 	lost := u.KernelDrops()
 	for _, line := range []string{
 		fmt.Sprintf("trouble=udp_invalid_json reason=invalid_json usages=%d\n", n),
 		fmt.Sprintf("trouble=udp_kernel_drops datagrams=%d\n", lost),
 	} {
-		if strings.Count(told.String(), line) != 1 {
-			t.Errorf("%q is not in\n%s", line, told.String())
+		if strings.Count(logged.String(), line) != 1 {
+			t.Errorf("%q is not in the log once:\n%s", line, logged.String())
 		}
 	}
-	told.Reset()
-	u.look()
-	if strings.Count(told.String(), "any more") != 2 || strings.Contains(told.String(), "secret") {
-		t.Error(told.String())
+	logged.Reset()
+	u.checkLosses()
+	if strings.Count(logged.String(), "any more") != 2 || strings.Contains(logged.String(), "secret") {
+		t.Error(logged.String())
 	}
-	told.Reset()
-	u.look()
-	if told.Len() > 0 {
-		t.Error(told.String())
+	logged.Reset()
+	u.checkLosses()
+	if logged.Len() > 0 {
+		t.Error(logged.String())
 	}
 	drain(t, u)
 }
 
-// TestASmallReceiveBufferIsTold asks for more than the kernel gives to those who
-// may not go beyond net.core.rmem_max.
-func TestASmallReceiveBufferIsTold(t *testing.T) {
+// TestASmallReceiveBufferIsLogged requests a larger buffer than net.core.rmem_max, without
+// the capability to exceed it.
+func TestASmallReceiveBufferIsLogged(t *testing.T) {
 	type outcome struct {
-		told  string
-		given int
-		err   error
+		logged  string
+		granted int
+		err     error
 	}
 	done := make(chan outcome)
 	const asked = 1 << 30
 	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine, and its loss of rights with it
+		runtime.LockOSThread() // the thread, whose rights are dropped, ends with the goroutine
 		if os.Geteuid() == 0 {
 			if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); errno != 0 {
 				done <- outcome{err: errno}
 				return
 			}
 		}
-		var told strings.Builder
-		o := Options{Sockets: 2, ReceiveBuffer: asked, Logger: slog.New(slog.NewTextHandler(&told, nil))}
+		var logged strings.Builder
+		o := Options{Sockets: 2, ReceiveBuffer: asked, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 		conns, err := Listen(netip.MustParseAddrPort("127.0.0.1:0"), o)
 		if err != nil {
 			done <- outcome{err: err}
@@ -239,17 +239,17 @@ func TestASmallReceiveBufferIsTold(t *testing.T) {
 			return
 		}
 		err = u.Drain(context.Background())
-		done <- outcome{told.String(), u.ReceiveBuffer(), err}
+		done <- outcome{logged.String(), u.ReceiveBuffer(), err}
 	}()
 	o := <-done
-	most, err := os.ReadFile("/proc/sys/net/core/rmem_max")
+	rmemMax, err := os.ReadFile("/proc/sys/net/core/rmem_max")
 	if err != nil || o.err != nil {
 		t.Fatal(err, o.err)
 	}
-	if n, err := strconv.Atoi(strings.TrimSpace(string(most))); err != nil || o.given != 2*n {
-		t.Errorf("%d given to 2 sockets, the kernel says at most %d each: %v", o.given, n, err)
+	if n, err := strconv.Atoi(strings.TrimSpace(string(rmemMax))); err != nil || o.granted != 2*n {
+		t.Errorf("2 sockets got %d bytes, the kernel's maximum is %d each: %v", o.granted, n, err)
 	}
-	if !strings.Contains(o.told, "net.core.rmem_max") || !strings.Contains(o.told, fmt.Sprintf("asked=%d given=%d", asked, o.given)) {
-		t.Errorf("told: %q", o.told)
+	if !strings.Contains(o.logged, "net.core.rmem_max") || !strings.Contains(o.logged, fmt.Sprintf("asked=%d given=%d", asked, o.granted)) {
+		t.Errorf("logged %q", o.logged)
 	}
 }

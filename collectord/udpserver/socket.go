@@ -49,30 +49,30 @@ func Listen(addr netip.AddrPort, o Options) (conns []*net.UDPConn, err error) {
 // setReceiveBuffer requests a receive buffer of size bytes, and returns the size that
 // the kernel granted. With CAP_NET_ADMIN the size may exceed net.core.rmem_max. The
 // kernel doubles the size for its bookkeeping (socket(7)), so the result is halved.
-func setReceiveBuffer(fd, size int) (given int, err error) {
+func setReceiveBuffer(fd, size int) (granted int, err error) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 	}
-	given, e := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	return given / 2, errors.Join(err, e)
+	granted, e := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	return granted / 2, errors.Join(err, e)
 }
 
 // socket is a UDP socket outside the runtime's poller. Every datagram would wake the
 // poller, which costs more than reading (measured). A reader waits with poll(2)
 // instead, and only when the socket is empty.
 type socket struct {
-	addr  net.Addr
-	waits [2]unix.PollFd // the socket, and the descriptor that ends the wait
+	addr    net.Addr
+	pollFDs [2]unix.PollFd // the socket, and the descriptor that ends the wait
 
-	mu     sync.Mutex // guards the fields below
-	closed bool
-	last   uint32 // the kernel's latest drop counter
-	drops  uint64
+	mu          sync.Mutex // guards the fields below
+	closed      bool
+	lastCounter uint32 // the kernel's latest drop counter
+	drops       uint64
 }
 
-// takeSocket duplicates the descriptor of conn and closes conn. A wait for the socket
+// adoptSocket duplicates the descriptor of conn and closes conn. A wait for the socket
 // ends when the descriptor stop becomes readable.
-func takeSocket(conn *net.UDPConn, stop int) (*socket, error) {
+func adoptSocket(conn *net.UDPConn, stop int) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -83,16 +83,16 @@ func takeSocket(conn *net.UDPConn, stop int) (*socket, error) {
 		return nil, err
 	}
 	s := &socket{addr: conn.LocalAddr()}
-	s.waits[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
-	s.waits[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
+	s.pollFDs[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	s.pollFDs[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
 	return s, conn.Close()
 }
 
-func (s *socket) fd() int { return int(s.waits[0].Fd) }
+func (s *socket) fd() int { return int(s.pollFDs[0].Fd) }
 
 // wait blocks until the socket or the stop descriptor is readable.
 func (s *socket) wait() error {
-	_, err := unix.Poll(s.waits[:], -1)
+	_, err := unix.Poll(s.pollFDs[:], -1)
 	if errors.Is(err, unix.EINTR) {
 		return nil
 	}
@@ -131,9 +131,9 @@ func (s *socket) stopListening() error {
 	return err
 }
 
-// lookAtDrops reads the kernel's drop counter, and returns the total so far. A closed
+// readDrops reads the kernel's drop counter, and returns the total so far. A closed
 // socket keeps its last total.
-func (s *socket) lookAtDrops() uint64 {
+func (s *socket) readDrops() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
@@ -147,8 +147,8 @@ func (s *socket) lookAtDrops() uint64 {
 // addDropsLocked adds the growth of the kernel's 32-bit counter. It must be called at
 // least once per wrap of the counter.
 func (s *socket) addDropsLocked(now uint32) {
-	s.drops += uint64(now - s.last)
-	s.last = now
+	s.drops += uint64(now - s.lastCounter)
+	s.lastCounter = now
 }
 
 func (s *socket) close() error {
@@ -163,9 +163,9 @@ func (s *socket) close() error {
 
 // Indices into the result of SO_MEMINFO (SK_MEMINFO_* in linux/sock_diag.h).
 const (
-	skMeminfoHeld  = 0 // bytes queued
-	skMeminfoRoom  = 1 // maximum number of bytes queued
-	skMeminfoDrops = 8 // datagrams dropped because the buffer was full, modulo 2^32
+	skMeminfoRmemAlloc = 0 // bytes queued
+	skMeminfoRcvbuf    = 1 // maximum number of bytes queued
+	skMeminfoDrops     = 8 // datagrams dropped because the buffer was full, modulo 2^32
 )
 
 // memoryInfo returns the SO_MEMINFO of a socket. SO_RXQ_OVFL is no alternative: it
@@ -180,10 +180,10 @@ func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	return info, nil
 }
 
-// receiveQueueBusy reports whether more than 1/busyPart of the receive buffer is used.
+// receiveQueueBusy reports whether more than 1/busyFraction of the receive buffer is used.
 func (s *socket) receiveQueueBusy() bool {
 	info, err := memoryInfo(s.fd())
-	return err == nil && info[skMeminfoHeld] > info[skMeminfoRoom]/busyPart
+	return err == nil && info[skMeminfoRmemAlloc] > info[skMeminfoRcvbuf]/busyFraction
 }
 
-const busyPart = 32
+const busyFraction = 32

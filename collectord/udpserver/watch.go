@@ -13,68 +13,68 @@ const watchInterval = time.Second
 
 // watch logs losses once per watchInterval rather than once per datagram.
 type watch struct {
-	mu    sync.Mutex     // guards since
-	since map[string]int // usages or datagrams since the last check, by reason
+	mu     sync.Mutex     // guards counts
+	counts map[string]int // usages or datagrams since the last check, by reason
 
-	told  map[string]bool // troubles that have not ended; this field and drops are used only by look
-	drops uint64
+	openTroubles map[string]bool // troubles that have not ended; this field and drops are used only by checkLosses
+	drops        uint64
 }
 
-// note counts n refused usages or datagrams.
-func (w *watch) note(reason string, n int) {
+// count counts n rejected usages or datagrams.
+func (w *watch) count(reason string, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.since == nil {
-		w.since = map[string]int{}
+	if w.counts == nil {
+		w.counts = map[string]int{}
 	}
-	w.since[reason] += n
+	w.counts[reason] += n
 }
 
-func (u *Server) runWatch() {
+func (u *Server) watchLosses() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			u.look()
+			u.checkLosses()
 		case <-u.draining:
 			return
 		}
 	}
 }
 
-// look logs the losses since its last call, and the troubles that have ended.
-func (u *Server) look() {
+// checkLosses logs the losses since its last call, and the troubles that have ended.
+func (u *Server) checkLosses() {
 	w := &u.watch
 	w.mu.Lock()
-	since := w.since
-	w.since = nil
+	counts := w.counts
+	w.counts = nil
 	w.mu.Unlock()
-	if w.told == nil {
-		w.told = map[string]bool{}
+	if w.openTroubles == nil {
+		w.openTroubles = map[string]bool{}
 	}
 	// There are few names of troubles: one per reason.
-	for reason, n := range since {
-		message := "what came in datagrams is refused"
+	for reason, n := range counts {
+		message := "usages in datagrams are rejected"
 		if reason == wal.ReasonOverloaded {
-			message = "usages are refused: the disk is busy and udp.queue is full"
+			message = "usages in datagrams are rejected: the disk is busy and udp.queue is full"
 		}
-		w.told[reason] = true
+		w.openTroubles[reason] = true
 		u.opts.Logger.Warn(message, "trouble", "udp_"+reason, "reason", reason, "usages", n)
 	}
-	for reason := range w.told {
-		if reason != kernelTrouble && since[reason] == 0 {
-			delete(w.told, reason)
-			u.opts.Logger.Info("nothing in datagrams is refused any more", "trouble", "udp_"+reason, "reason", reason)
+	for reason := range w.openTroubles {
+		if reason != kernelTrouble && counts[reason] == 0 {
+			delete(w.openTroubles, reason)
+			u.opts.Logger.Info("usages in datagrams are not rejected any more", "trouble", "udp_"+reason, "reason", reason)
 		}
 	}
 	drops := u.KernelDrops()
 	switch n := drops - w.drops; {
 	case n > 0:
-		w.told[kernelTrouble] = true
+		w.openTroubles[kernelTrouble] = true
 		u.opts.Logger.Warn("the kernel drops datagrams: the receive buffer (udp.receive_buffer) is full", "trouble", "udp_"+kernelTrouble, "datagrams", n)
-	case w.told[kernelTrouble]:
-		delete(w.told, kernelTrouble)
+	case w.openTroubles[kernelTrouble]:
+		delete(w.openTroubles, kernelTrouble)
 		u.opts.Logger.Info("the kernel drops no datagrams any more", "trouble", "udp_"+kernelTrouble)
 	}
 	w.drops = drops

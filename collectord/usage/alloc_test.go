@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// What it costs to compare names is memory that is kept for the next text.
-func TestNamesThatAreWorkToCompareAllocateNothing(t *testing.T) {
-	for name, text := range hostileNames() {
+// Comparing names reuses the memory of the previous text.
+func TestComparingCostlyNamesAllocatesNothing(t *testing.T) {
+	for name, text := range costlyNames() {
 		var s Splitter
 		values := 0
 		split := func() {
@@ -18,30 +18,29 @@ func TestNamesThatAreWorkToCompareAllocateNothing(t *testing.T) {
 				values++
 			}
 		}
-		split() // makes room
+		split() // allocates the memory
 		if n := testing.AllocsPerRun(3, split); n > 0 || values == 0 {
 			t.Errorf("%s: %v allocations, %d values", name, n, values)
 		}
 	}
 }
 
-// An object that is too large to be stored needs no memory for more names than one
-// that is not.
-func TestNamesOfWhatIsTooLargeTakeNoMemory(t *testing.T) {
-	text := hostileNames()["plain"]
+// A too large object uses memory only for the names in its first MaxUsageBytes bytes.
+func TestNamesOfTooLargeUsagesUseNoMemory(t *testing.T) {
+	text := costlyNames()["plain"]
 	var f scanner
-	f.find(text, len(text)/8)
+	f.scanObject(text, len(text)/8)
 	if f.fault.Code != "" || len(f.set.slots) > 4096 {
 		t.Errorf("%+v, %d slots", f.fault, len(f.set.slots))
 	}
 	var many []byte
-	for i := range 2 * keptNames {
+	for i := range 2 * maxKeptNames {
 		many = fmt.Appendf(many, `"%d":1,`, i)
 	}
 	var s Splitter
 	s.Reset(fmt.Appendf(nil, `{%s"a":1}`, many), Object, Limits{})
 	if !s.Next() || s.scanner.set != nil {
-		t.Errorf("%v, and memory for %d names is kept", s.Err(), 2*keptNames)
+		t.Errorf("error %v, or memory for %d names was kept", s.Err(), 2*maxKeptNames)
 	}
 }
 
@@ -52,6 +51,6 @@ func TestCheckingAUsageAllocatesNothing(t *testing.T) {
 			t.Fatal(fault)
 		}
 	}); n > 0 {
-		t.Errorf("%v allocations", n)
+		t.Errorf("%v allocations, want 0", n)
 	}
 }

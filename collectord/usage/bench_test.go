@@ -17,8 +17,8 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// hostileNames are datagrams of nearly 64 KiB whose names are work to compare.
-func hostileNames() map[string][]byte {
+// costlyNames returns datagrams of nearly 64 KiB whose names are costly to compare.
+func costlyNames() map[string][]byte {
 	object := func(name func(i int) string) []byte {
 		text := []byte("{")
 		for i := 0; len(text) < 65_000; i++ {
@@ -38,8 +38,8 @@ func hostileNames() map[string][]byte {
 	}
 }
 
-func BenchmarkHostileNames(b *testing.B) {
-	for name, text := range hostileNames() {
+func BenchmarkCostlyNames(b *testing.B) {
+	for name, text := range costlyNames() {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()

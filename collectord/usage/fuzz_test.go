@@ -10,13 +10,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// withoutBreaks is all that may change in a usage.
+// withoutBreaks makes the only change that a usage may undergo: it removes white space at
+// the ends, and line breaks.
 func withoutBreaks(b []byte) string {
 	return strings.NewReplacer("\r", "", "\n", "").Replace(strings.Trim(string(b), " \t\r\n"))
 }
 
-// checkStored looks at a usage as two readers of the bucket would that have
-// nothing in common.
+// checkStored checks that two independent JSON readers accept a stored usage, and that it
+// has the same value as sent.
 func checkStored(t *testing.T, sent, stored []byte) {
 	t.Helper()
 	if bytes.ContainsAny(stored, "\r\n") || string(stored) != withoutBreaks(sent) {
@@ -42,8 +43,8 @@ func checkStored(t *testing.T, sent, stored []byte) {
 	}
 }
 
-// FuzzUsage compares with the reference: what is accepted, and with which code
-// and offset the rest is refused.
+// FuzzUsage compares Check with the reference: which texts are accepted, and the code and
+// offset of the faults in others.
 func FuzzUsage(f *testing.F) {
 	for _, s := range []string{
 		`{"a":[1,2.5e3,"x\u00e9"]}`, `{"a":{"a":{}}}`, "{\"a\":\n1}", `{"a":"\ud83d\ude00"}`, `{"a":1e309}`, `[1`, "\xff", `{"a":1,"a":2}`,
@@ -69,8 +70,8 @@ func FuzzUsage(f *testing.F) {
 	})
 }
 
-// split returns what a Splitter finds.
-func split(text []byte, form Form, limits Limits) (all []Value, fault *Error) {
+// splitAll returns all values that a Splitter finds, and the fault of the text.
+func splitAll(text []byte, form Form, limits Limits) (all []Value, fault *Error) {
 	var s Splitter
 	s.Reset(bytes.Clone(text), form, limits)
 	for s.Next() {
@@ -79,8 +80,7 @@ func split(text []byte, form Form, limits Limits) (all []Value, fault *Error) {
 	return all, s.Err()
 }
 
-// FuzzDatagram reads a datagram and compares with the reference what is taken
-// from it and what is rejected.
+// FuzzDatagram compares the accepted and rejected values of a datagram with the reference.
 func FuzzDatagram(f *testing.F) {
 	for _, s := range []string{
 		"", "\n", `{"a":1}{"b":[2]}` + "\n{\"c\":\n3}", "{\"a\":\n}{\"a\":1}\n{\"b\":2}", "[\n[\n1]\n]\n{}", "{\n{\n{\n", "\ufeff{}\n{}", "\ufeff\ufeff{}", "{}\n\ufeff{}", "\ufeff",
@@ -92,7 +92,7 @@ func FuzzDatagram(f *testing.F) {
 	const maxRecord = 60
 	f.Fuzz(func(t *testing.T, text []byte) {
 		want := referenceDatagram(text, maxRecord)
-		got, fault := split(text, Datagram, Limits{Record: maxRecord})
+		got, fault := splitAll(text, Datagram, Limits{MaxUsageBytes: maxRecord})
 		if fault != nil || len(got) != len(want) {
 			t.Fatalf("%q: %d values, want %d, %+v", text, len(got), len(want), fault)
 		}
@@ -102,7 +102,7 @@ func FuzzDatagram(f *testing.F) {
 	})
 }
 
-// FuzzSplit takes single usages, arrays and NDJSON apart.
+// FuzzSplit compares the values of single usages, arrays and NDJSON with the reference.
 func FuzzSplit(f *testing.F) {
 	for form := range byte(2) {
 		f.Add([]byte(`[{"a":1},{"b":`+"\n"+`2},3,{"c":1,"c":1},{"d":1e999}]`), form)
@@ -120,12 +120,12 @@ func FuzzSplit(f *testing.F) {
 			form = FormOf(text)
 		}
 		want, fault := referenceSplit(text, form, maxRecord, maxRecords)
-		got, err := split(text, form, Limits{Record: maxRecord, Records: maxRecords})
+		got, err := splitAll(text, form, Limits{MaxUsageBytes: maxRecord, MaxUsages: maxRecords})
 		if fault.Code == "" && err != nil || fault.Code != "" && (err == nil || err.Code != fault.Code || err.Offset != fault.Offset) {
 			t.Fatalf("%q: %+v, want %+v", text, err, fault)
 		}
 		if err != nil {
-			return // nothing of it is taken
+			return // no value is used
 		}
 		if len(got) != len(want) {
 			t.Fatalf("%q: %d values, want %d", text, len(got), len(want))
@@ -136,7 +136,7 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// compareValue compares what was found with what the reference found.
+// compareValue compares a value with that of the reference.
 func compareValue(t *testing.T, text []byte, got Value, want referenceValue) {
 	t.Helper()
 	if got.Index != want.index || got.Start != want.start || got.Fault.Code != want.code || want.code != "" && got.Fault.Offset != want.offset {

@@ -11,18 +11,18 @@ import (
 // size. Its memory is reused for the next text.
 type nameSet struct {
 	seed  maphash.Seed // random, so that a client can't choose names that collide
-	names []nameAt     // a stack: the names of the innermost object are last
+	names []namePos    // a stack: the names of the innermost object are last
 	slots []uint32     // a hash table with linear probing: index into names + 1, or 0
 	bases [maxDepth]uint32
 }
 
-// nameAt is the position of a name in the text, after its opening quote.
-type nameAt struct{ hash, at uint32 }
+// namePos is the position of a name in the text, after its opening quote.
+type namePos struct{ hash, at uint32 }
 
 // Bounds on the memory of a set.
 const (
-	firstSlots = 64
-	keptNames  = 16 << 10 // enough for the largest datagram; a larger set is discarded after use
+	initialSlots = 64
+	maxKeptNames = 16 << 10 // enough for the largest datagram; a larger set is discarded after use
 )
 
 // add reports whether the name text[from:to] is new among the names from index base on,
@@ -33,12 +33,12 @@ func (n *nameSet) add(text []byte, from, to int, base uint32) bool {
 	}
 	hash := n.hash(text[from:to])
 	at := n.slot(hash)
-	for ; n.slots[at] != 0; at = n.after(at) {
+	for ; n.slots[at] != 0; at = n.nextSlot(at) {
 		if i := n.slots[at] - 1; i >= base && n.names[i].hash == hash && sameName(text[n.names[i].at:], text[from:]) {
 			return false
 		}
 	}
-	n.names = append(n.names, nameAt{hash, uint32(from)})
+	n.names = append(n.names, namePos{hash, uint32(from)})
 	n.slots[at] = uint32(len(n.names))
 	return true
 }
@@ -50,18 +50,18 @@ func (n *nameSet) truncate(count int) {
 	for ; len(n.names) > count; n.names = n.names[:len(n.names)-1] {
 		at := n.slot(n.names[len(n.names)-1].hash)
 		for n.slots[at] != uint32(len(n.names)) {
-			at = n.after(at)
+			at = n.nextSlot(at)
 		}
 		n.slots[at] = 0
 	}
 }
 
 func (n *nameSet) grow() {
-	n.slots = make([]uint32, max(firstSlots, 2*len(n.slots)))
+	n.slots = make([]uint32, max(initialSlots, 2*len(n.slots)))
 	for i, name := range n.names {
 		at := n.slot(name.hash)
 		for n.slots[at] != 0 {
-			at = n.after(at)
+			at = n.nextSlot(at)
 		}
 		n.slots[at] = uint32(i + 1)
 	}
@@ -69,7 +69,7 @@ func (n *nameSet) grow() {
 
 // slot returns the first slot to probe for a hash; after returns the next one.
 func (n *nameSet) slot(hash uint32) int { return int(hash) & (len(n.slots) - 1) }
-func (n *nameSet) after(at int) int     { return (at + 1) & (len(n.slots) - 1) }
+func (n *nameSet) nextSlot(at int) int  { return (at + 1) & (len(n.slots) - 1) }
 
 // hash returns the same value for a name with and without escapes.
 func (n *nameSet) hash(name []byte) uint32 {
@@ -81,7 +81,7 @@ func (n *nameSet) hash(name []byte) uint32 {
 	h.SetSeed(n.seed)
 	for escape >= 0 {
 		_, _ = h.Write(name[:escape]) // never fails
-		r, size := character(name[escape:])
+		r, size := decodeChar(name[escape:])
 		var utf [utf8.UTFMax]byte
 		_, _ = h.Write(utf[:utf8.EncodeRune(utf[:], r)])
 		name = name[escape+size:]
@@ -95,8 +95,8 @@ func (n *nameSet) hash(name []byte) uint32 {
 // slices must extend at least to the closing quote.
 func sameName(a, b []byte) bool {
 	for a[0] != '"' && b[0] != '"' {
-		r, n := character(a)
-		s, m := character(b)
+		r, n := decodeChar(a)
+		s, m := decodeChar(b)
 		if r != s {
 			return false
 		}
@@ -105,9 +105,9 @@ func sameName(a, b []byte) bool {
 	return a[0] == b[0]
 }
 
-// character decodes the first character of a string of valid JSON, and returns its
+// decodeChar decodes the first character of a string of valid JSON, and returns its
 // encoded length in bytes.
-func character(b []byte) (r rune, size int) {
+func decodeChar(b []byte) (r rune, size int) {
 	switch {
 	case b[0] != '\\':
 		return utf8.DecodeRune(b)

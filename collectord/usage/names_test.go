@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// TestNamesAreComparedHoweverTheyAreWritten compares with the reference, on objects
-// within objects whose names are few or many, alike, and escaped or not. One splitter
-// reads them all, so that nothing may be left of a text that was at fault.
-func TestNamesAreComparedHoweverTheyAreWritten(t *testing.T) {
+// TestNamesAreComparedRegardlessOfEscapes compares with the reference, on nested objects
+// with few or many names, some equal and some escaped. One splitter reads all of them, so
+// that state left by an invalid text would be noticed.
+func TestNamesAreComparedRegardlessOfEscapes(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	const maxRecord = 300
 	var s Splitter
@@ -19,7 +19,7 @@ func TestNamesAreComparedHoweverTheyAreWritten(t *testing.T) {
 	for range 4000 {
 		text := randomObject(random, 1+random.IntN(40), random.IntN(3))
 		want := referenceDatagram([]byte(text), maxRecord)
-		s.Reset([]byte(text), Datagram, Limits{Record: maxRecord})
+		s.Reset([]byte(text), Datagram, Limits{MaxUsageBytes: maxRecord})
 		for _, v := range want {
 			if !s.Next() {
 				t.Fatalf("%s: %+v is missing", text, v)
@@ -30,16 +30,16 @@ func TestNamesAreComparedHoweverTheyAreWritten(t *testing.T) {
 			}
 		}
 		if s.Next() {
-			t.Fatalf("%s: %+v is too much", text, s.Value)
+			t.Fatalf("%s: unexpected value %+v", text, s.Value)
 		}
 	}
 	if good < 400 || good > 3000 {
-		t.Errorf("%d of 4000 are good, which proves little", good)
+		t.Errorf("%d of 4000 objects are valid, want 400 to 3000: the test proves little", good)
 	}
 }
 
-// randomObject returns an object of so many members, with others in it so many levels
-// deep.
+// randomObject returns an object with this many members, and nested objects down to this
+// many levels.
 func randomObject(random *rand.Rand, members, levels int) string {
 	var b strings.Builder
 	b.WriteByte('{')
@@ -49,12 +49,12 @@ func randomObject(random *rand.Rand, members, levels int) string {
 		}
 		name := fmt.Sprint(i)
 		if random.IntN(40) == 0 {
-			name = fmt.Sprint(random.IntN(members)) // twice, most likely
+			name = fmt.Sprint(random.IntN(members)) // most likely a duplicate
 		}
 		name += []string{"", "é", "😀", "\"", "a/b"}[random.IntN(2)*random.IntN(5)]
 		b.WriteByte('"')
 		for _, r := range name {
-			b.WriteString(randomlyWritten(random, r))
+			b.WriteString(randomlyEscaped(random, r))
 		}
 		b.WriteString(`":`)
 		if levels > 0 && random.IntN(8) == 0 {
@@ -67,7 +67,7 @@ func randomObject(random *rand.Rand, members, levels int) string {
 	return b.String()
 }
 
-func randomlyWritten(random *rand.Rand, r rune) string {
+func randomlyEscaped(random *rand.Rand, r rune) string {
 	switch {
 	case random.IntN(6) > 0 && r != '"':
 		return string(r)
@@ -80,7 +80,7 @@ func randomlyWritten(random *rand.Rand, r rune) string {
 	return fmt.Sprintf(`\u%04x`, r)
 }
 
-func TestNamesThatHashAlikeAreNotTheSame(t *testing.T) {
+func TestNamesWithEqualHashesAreDistinguished(t *testing.T) {
 	text := []byte(`"a" "b" `)
 	set := &nameSet{seed: maphash.MakeSeed()}
 	set.add(text, 1, 2, 0)
@@ -89,6 +89,6 @@ func TestNamesThatHashAlikeAreNotTheSame(t *testing.T) {
 	clear(set.slots)
 	set.slots[set.slot(hash)] = 1
 	if !set.add(text, 5, 6, 0) || set.add(text, 5, 6, 0) {
-		t.Error("b is taken for a, or not for b")
+		t.Error("b equals a, or a second b was not noticed")
 	}
 }

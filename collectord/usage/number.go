@@ -6,39 +6,39 @@ import (
 	"strconv"
 )
 
-// number reads a number. It rejects a complete number that is followed by another
+// scanNumber reads a number. It rejects a complete number that is followed by another
 // character of a number, such as in 01 or 1.2.3.
-func (s *scanner) number() bool {
+func (s *scanner) scanNumber() bool {
 	b, from := s.b, s.i
 	if b[s.i] == '-' {
 		s.i++
 	}
-	if s.is('0') {
+	if s.nextIs('0') {
 		s.i++
-	} else if !s.digits() {
-		return s.bad()
+	} else if !s.skipDigits() {
+		return s.unexpected()
 	}
 	integer := true
-	if s.is('.') {
+	if s.nextIs('.') {
 		integer = false
-		if s.i++; !s.digits() {
-			return s.bad()
+		if s.i++; !s.skipDigits() {
+			return s.unexpected()
 		}
 	}
-	if s.is('e') || s.is('E') {
+	if s.nextIs('e') || s.nextIs('E') {
 		integer = false
-		if s.i++; s.is('+') || s.is('-') {
+		if s.i++; s.nextIs('+') || s.nextIs('-') {
 			s.i++
 		}
-		if !s.digits() {
-			return s.bad()
+		if !s.skipDigits() {
+			return s.unexpected()
 		}
 	}
 	if s.lenient {
 		return true
 	}
-	if s.i < len(b) && isNumber(b[s.i]) {
-		return s.bad()
+	if s.i < len(b) && isNumberByte(b[s.i]) {
+		return s.unexpected()
 	}
 	if !numberInRange(b[from:s.i], integer) {
 		s.i = from
@@ -47,7 +47,7 @@ func (s *scanner) number() bool {
 	return true
 }
 
-func (s *scanner) digits() bool {
+func (s *scanner) skipDigits() bool {
 	from := s.i
 	for s.i < len(s.b) && s.b[s.i] >= '0' && s.b[s.i] <= '9' {
 		s.i++
@@ -55,7 +55,7 @@ func (s *scanner) digits() bool {
 	return s.i > from
 }
 
-func isNumber(c byte) bool {
+func isNumberByte(c byte) bool {
 	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
 }
 
@@ -66,31 +66,31 @@ func numberInRange(n []byte, integer bool) bool {
 	case len(n) < 19 && integer:
 		return true
 	case !integer:
-		power := firstPower(n)
+		power := leadingPower(n)
 		if power != maxPower {
 			return power < maxPower
 		}
 		f, err := strconv.ParseFloat(string(n), 64)
 		return !math.IsInf(f, 0) && !errors.Is(err, strconv.ErrRange)
 	case n[0] == '-':
-		return !above(n[1:], "9223372036854775808")
+		return !exceeds(n[1:], "9223372036854775808")
 	}
-	return !above(n, "18446744073709551615")
+	return !exceeds(n, "18446744073709551615")
 }
 
-// above reports whether the non-negative integer n is larger than most.
-func above(n []byte, most string) bool {
-	return len(n) > len(most) || len(n) == len(most) && string(n) > most
+// exceeds reports whether the non-negative integer n is larger than limit.
+func exceeds(n []byte, limit string) bool {
+	return len(n) > len(limit) || len(n) == len(limit) && string(n) > limit
 }
 
 // maxPower is the power of ten of the first digit of the largest finite number in
 // binary64: 1.7976931348623157e308.
 const maxPower = 308
 
-// firstPower returns the power of ten of the first nonzero digit of n. For zero it
+// leadingPower returns the power of ten of the first nonzero digit of n. For zero it
 // returns a large negative number.
-func firstPower(n []byte) int {
-	const far = 1 << 40 // more than the number of digits in any text
+func leadingPower(n []byte) int {
+	const huge = 1 << 40 // more than the number of digits in any text
 	power, digits, point, exponent, sign, at := 0, false, false, 0, 1, 0
 	for ; at < len(n) && n[at]|0x20 != 'e'; at++ {
 		switch c := n[at]; {
@@ -107,7 +107,7 @@ func firstPower(n []byte) int {
 		}
 	}
 	if !digits {
-		return -far
+		return -huge
 	}
 	for at++; at < len(n); at++ {
 		switch c := n[at]; c {
@@ -115,7 +115,7 @@ func firstPower(n []byte) int {
 		case '-':
 			sign = -1
 		default:
-			exponent = min(exponent*10+int(c-'0'), far)
+			exponent = min(exponent*10+int(c-'0'), huge)
 		}
 	}
 	return power + sign*exponent

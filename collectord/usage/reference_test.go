@@ -7,20 +7,20 @@ import (
 	"unicode/utf8"
 )
 
-// reference is a second opinion on what a usage is: slow and simple, written
+// reference is a second implementation of the rules for a usage: slow and simple, written
 // from the rules alone.
 type reference struct {
-	b       []byte
-	i       int
-	lenient bool // look at the grammar only
-	max     int  // names are compared in that many bytes; 0 for always
-	depth   int
+	b        []byte
+	i        int
+	lenient  bool // check only the grammar
+	maxBytes int  // names are compared within this many bytes; 0 means no limit
+	depth    int
 }
 
-// referenceUsage is what Check should find: code and offset, or an
-// empty code.
+// referenceUsage returns the code and offset that Check should return. The code of a valid
+// usage is empty.
 func referenceUsage(b []byte, maxRecord int) (code string, offset int) {
-	r := &reference{b: b, max: maxRecord}
+	r := &reference{b: b, maxBytes: maxRecord}
 	r.space()
 	start := r.i
 	switch {
@@ -42,19 +42,19 @@ func referenceUsage(b []byte, maxRecord int) (code string, offset int) {
 	return "", 0
 }
 
-// referenceValue is a value of a text: its code is empty if it is a usage.
+// referenceValue is a value of a text. Its code is empty if the value is a valid usage.
 type referenceValue struct {
 	index, start, end int
 	code              string
 	offset            int
 }
 
-// referenceDatagram returns what should be found in a datagram.
+// referenceDatagram returns the values that should be found in a datagram.
 func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 	b := bytes.TrimPrefix(text, []byte("\ufeff"))
 	at := len(text) - len(b) // of b in text
 	for {
-		r := &reference{b: b, max: maxRecord}
+		r := &reference{b: b, maxBytes: maxRecord}
 		r.space()
 		v := referenceValue{index: len(all), start: at + r.i}
 		if r.i == len(b) {
@@ -89,8 +89,8 @@ func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 	}
 }
 
-// referenceSplit returns what should be found in a body, or what is wrong with all of
-// it.
+// referenceSplit returns the values that should be found in a body, or the fault of the
+// body as a whole.
 func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []referenceValue, fault Error) {
 	from := len(text) - len(bytes.TrimPrefix(text, []byte("\ufeff")))
 	switch form {
@@ -139,7 +139,7 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 	return all, Error{}
 }
 
-// referenceArray returns where the elements of an array are, up to where it is none.
+// referenceArray returns the ranges of the elements of an array, up to its first fault.
 func referenceArray(b []byte, from int) (elements [][2]int, code string, offset int) {
 	r := &reference{b: b, i: from, lenient: true}
 	r.space()
@@ -183,7 +183,7 @@ func (r *reference) space() {
 	}
 }
 
-func (r *reference) bad() (string, int) {
+func (r *reference) unexpected() (string, int) {
 	if c, n := utf8.DecodeRune(r.b[r.i:]); c == utf8.RuneError && n == 1 {
 		return CodeInvalidUTF8, r.i
 	}
@@ -195,7 +195,7 @@ func (r *reference) value() (code string, offset int) {
 	case c == '{', c == '[':
 		return r.container(c)
 	case c == '"':
-		_, code, at := r.text()
+		_, code, at := r.stringValue()
 		return code, at
 	case c == '-', c >= '0' && c <= '9':
 		return r.number()
@@ -204,14 +204,14 @@ func (r *reference) value() (code string, offset int) {
 		if r.peek() == word[0] {
 			for _, c := range []byte(word) {
 				if r.peek() != c {
-					return r.bad()
+					return r.unexpected()
 				}
 				r.i++
 			}
 			return "", 0
 		}
 	}
-	return r.bad()
+	return r.unexpected()
 }
 
 func (r *reference) container(open byte) (code string, offset int) {
@@ -228,19 +228,19 @@ func (r *reference) container(open byte) (code string, offset int) {
 		if open == '{' {
 			at := r.i
 			if r.peek() != '"' {
-				return r.bad()
+				return r.unexpected()
 			}
-			name, code, bad := r.text()
+			name, code, bad := r.stringValue()
 			if code != "" {
 				return code, bad
 			}
-			if names[name] && !r.lenient && (r.max == 0 || len(withoutBreaks(r.b[:r.i-1])) <= r.max) {
+			if names[name] && !r.lenient && (r.maxBytes == 0 || len(withoutBreaks(r.b[:r.i-1])) <= r.maxBytes) {
 				return CodeDuplicateName, at
 			}
 			names[name] = true
 			r.space()
 			if r.peek() != ':' {
-				return r.bad()
+				return r.unexpected()
 			}
 			r.i++
 			r.space()
@@ -249,11 +249,11 @@ func (r *reference) container(open byte) (code string, offset int) {
 			return code, at
 		}
 		r.space()
-		if r.peek() == open+2 { // '}' and ']' follow their openers but one
+		if r.peek() == open+2 { // in ASCII, '}' is '{' + 2 and ']' is '[' + 2
 			break
 		}
 		if r.peek() != ',' {
-			return r.bad()
+			return r.unexpected()
 		}
 		r.i++
 	}
@@ -262,7 +262,7 @@ func (r *reference) container(open byte) (code string, offset int) {
 	return "", 0
 }
 
-func (r *reference) text() (text, code string, offset int) {
+func (r *reference) stringValue() (text, code string, offset int) {
 	var out []byte
 	for r.i++; ; {
 		at := r.i
@@ -289,21 +289,21 @@ func (r *reference) text() (text, code string, offset int) {
 			}
 			high, ok := r.hex()
 			if !ok {
-				return "", CodeInvalidJSON, r.endOr(at)
+				return "", CodeInvalidJSON, r.endOffsetOr(at)
 			}
 			if high < 0xd800 || high > 0xdfff {
 				out = utf8.AppendRune(out, high)
 				continue
 			}
 			pair := high < 0xdc00
-			if r.i == len(r.b) { // too soon to tell, says the decoder of either half
+			if r.i == len(r.b) { // the other half may follow
 				return "", CodeInvalidJSON, r.i
 			}
 			if pair && r.peek() == '\\' {
 				if r.next() == 'u' {
 					digits := r.b[r.i+1:]
 					low, ok := r.hex()
-					if !ok && r.i == len(r.b) && mayBeLow(bytes.ToLower(digits)) {
+					if !ok && r.i == len(r.b) && mayBeLowSurrogate(bytes.ToLower(digits)) {
 						return "", CodeInvalidJSON, r.i
 					}
 					if ok && low >= 0xdc00 && low <= 0xdfff {
@@ -333,8 +333,8 @@ func (r *reference) text() (text, code string, offset int) {
 	}
 }
 
-// mayBeLow reports whether digits begin a low surrogate.
-func mayBeLow(digits []byte) bool {
+// mayBeLowSurrogate reports whether digits begin a low surrogate.
+func mayBeLowSurrogate(digits []byte) bool {
 	return len(digits) == 0 || digits[0] == 'd' && (len(digits) == 1 || digits[1] >= 'c')
 }
 
@@ -343,15 +343,16 @@ func (r *reference) next() byte {
 	return r.peek()
 }
 
-// endOr is where an escape is wrong: at the end of the text, if only that.
-func (r *reference) endOr(at int) int {
+// endOffsetOr returns the offset of a fault in an escape: the end of the text if the escape
+// is only cut off, else at.
+func (r *reference) endOffsetOr(at int) int {
 	if r.i == len(r.b) {
 		return r.i
 	}
 	return at
 }
 
-// hex reads the four digits behind a u.
+// hex reads the four digits after a u.
 func (r *reference) hex() (n rune, ok bool) {
 	for range 4 {
 		d := bytes.IndexByte([]byte("0123456789abcdef"), r.next()|0x20)
@@ -380,13 +381,13 @@ func (r *reference) number() (code string, offset int) {
 	if r.peek() == '0' {
 		r.i++
 	} else if !r.digits() {
-		return r.bad()
+		return r.unexpected()
 	}
 	integer := true
 	if r.peek() == '.' {
 		integer = false
 		if r.i++; !r.digits() {
-			return r.bad()
+			return r.unexpected()
 		}
 	}
 	if r.peek()|0x20 == 'e' {
@@ -395,11 +396,11 @@ func (r *reference) number() (code string, offset int) {
 			r.i++
 		}
 		if !r.digits() {
-			return r.bad()
+			return r.unexpected()
 		}
 	}
-	if !r.lenient && isNumber(r.peek()) {
-		return r.bad()
+	if !r.lenient && isNumberByte(r.peek()) {
+		return r.unexpected()
 	}
 	if !r.lenient && !inRange(string(r.b[from:r.i]), integer) {
 		return CodeNumberRange, from
@@ -419,13 +420,13 @@ func inRange(text string, integer bool) bool {
 	if digits == "" {
 		return true
 	}
-	power := new(big.Int) // of ten, that the first digit that is not 0 stands for
+	power := new(big.Int) // the power of ten of the first nonzero digit
 	_, _ = power.SetString(strings.TrimPrefix(exponent, "+"), 10)
 	power.Add(power, big.NewInt(int64(len(digits)-1-len(fraction))))
 	if c := power.Cmp(big.NewInt(308)); c != 0 {
 		return c < 0
 	}
-	// Beyond 2^1024 - 2^970 it rounds to infinity.
+	// A number of 2^1024 - 2^970 or more rounds to infinity.
 	f, _, err := big.ParseFloat(strings.TrimLeft(text, "-"), 10, 4000, big.ToNearestEven)
 	limit := new(big.Float).SetInt(new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 1024), new(big.Int).Lsh(big.NewInt(1), 970)))
 	return err == nil && f.Cmp(limit) < 0

@@ -16,7 +16,7 @@ const (
 // FormOf returns Array if the text begins with '[', otherwise Object. It skips white
 // space and a byte order mark.
 func FormOf(text []byte) Form {
-	if start := skipSpace(text, byteOrderMark(text)); start < len(text) && text[start] == '[' {
+	if start := skipSpace(text, bomLength(text)); start < len(text) && text[start] == '[' {
 		return Array
 	}
 	return Object
@@ -24,8 +24,8 @@ func FormOf(text []byte) Form {
 
 // Limits bounds the content of a text. Zero means no limit.
 type Limits struct {
-	Record  int // bytes per usage (http.max_record)
-	Records int // values per text (http.max_records)
+	MaxUsageBytes int // bytes per usage (http.max_record)
+	MaxUsages     int // values per text (http.max_records)
 }
 
 // Value is one value of a text: a usage, or the reason why it is invalid.
@@ -48,19 +48,19 @@ type Value struct {
 type Splitter struct {
 	Value Value // set by Next; valid until the next call of Next
 
-	reading
+	progress
 	scanner scanner
 }
 
-// reading is the progress in one text. It is replaced for each text.
-type reading struct {
+// progress is the progress in one text. It is replaced for each text.
+type progress struct {
 	text   []byte
 	form   Form
 	limits Limits
 	at     int // offset of the next byte to read
 	index  int // of the next value
 	values int // number of values found
-	ended  bool
+	done   bool
 	fault  Error // of the whole text
 }
 
@@ -68,7 +68,7 @@ type reading struct {
 // one. It skips a byte order mark at the start.
 func (s *Splitter) Reset(text []byte, form Form, limits Limits) {
 	s.Value = Value{}
-	s.reading = reading{text: text, form: form, limits: limits, at: byteOrderMark(text)}
+	s.progress = progress{text: text, form: form, limits: limits, at: bomLength(text)}
 	s.scanner.state = state{}
 }
 
@@ -84,75 +84,75 @@ func (s *Splitter) Err() *Error {
 // Next finds the next value. It returns false at the end of the text, or at a fault of
 // the text as a whole.
 func (s *Splitter) Next() bool {
-	if s.ended {
+	if s.done {
 		return false
 	}
 	found := false
 	switch s.form {
 	case Object:
-		found = s.object()
+		found = s.nextObject()
 	case Array:
-		found = s.element()
+		found = s.nextElement()
 	case Lines:
-		found = s.line()
+		found = s.nextLine()
 	case Datagram:
-		return s.datagram()
+		return s.nextDatagram()
 	}
 	if !found {
-		if s.ended = true; s.values == 0 && s.fault.Code == "" {
+		if s.done = true; s.values == 0 && s.fault.Code == "" {
 			s.fault = Error{Code: CodeEmpty, Offset: len(s.text), Reason: "there is no usage"}
 		}
 		return false
 	}
-	if s.limits.Records > 0 && s.values == s.limits.Records {
-		return s.end(Error{Code: CodeTooLarge, Offset: s.Value.Start, Reason: "more usages than http.max_records", limit: s.limits.Records})
+	if s.limits.MaxUsages > 0 && s.values == s.limits.MaxUsages {
+		return s.fail(Error{Code: CodeTooLarge, Offset: s.Value.Start, Reason: "more usages than http.max_records", limit: s.limits.MaxUsages})
 	}
 	s.values++
 	return true
 }
 
-// end sets the fault of the text and returns false.
-func (s *Splitter) end(fault Error) bool {
-	s.ended, s.fault = true, fault
+// fail sets the fault of the text and returns false.
+func (s *Splitter) fail(fault Error) bool {
+	s.done, s.fault = true, fault
 	return false
 }
 
-// find scans text, and discards a set of names that has become large.
-func (s *Splitter) find(text []byte) *scanner {
+// scan scans text, and discards a set of names that has become large.
+func (s *Splitter) scan(text []byte) *scanner {
 	f := &s.scanner
-	if f.find(text, s.limits.Record); f.set != nil && cap(f.set.names) > keptNames {
+	if f.scanObject(text, s.limits.MaxUsageBytes); f.set != nil && cap(f.set.names) > maxKeptNames {
 		f.set = nil
 	}
 	return f
 }
 
-// found sets Value from a scan of s.text[from:].
-func (s *Splitter) found(f *scanner, from int) {
+// setValue sets Value from a scan of s.text[from:].
+func (s *Splitter) setValue(f *scanner, from int) {
 	v := &s.Value
 	*v = Value{Index: s.index, Start: from + f.start, Fault: f.fault}
 	if v.Fault.Code != "" {
 		v.Fault.Offset += from
 		return
 	}
-	v.Usage = f.usage()
-	if s.limits.Record > 0 && len(v.Usage) > s.limits.Record {
-		v.Fault = Error{Code: CodeTooLarge, Offset: v.Start, Reason: "usage larger than http.max_record", limit: s.limits.Record}
+	v.Usage = f.object()
+	if s.limits.MaxUsageBytes > 0 && len(v.Usage) > s.limits.MaxUsageBytes {
+		v.Fault = Error{Code: CodeTooLarge, Offset: v.Start, Reason: "usage larger than http.max_record", limit: s.limits.MaxUsageBytes}
 	}
 }
 
-func (s *Splitter) object() bool {
+func (s *Splitter) nextObject() bool {
 	if s.values > 0 {
 		return false
 	}
-	f := s.find(s.text[s.at:])
-	f.endsIn()
-	if s.found(f, s.at); s.Value.Fault.Code != "" {
-		return s.end(s.Value.Fault)
+	f := s.scan(s.text[s.at:])
+	f.rejectTrailing()
+	if s.setValue(f, s.at); s.Value.Fault.Code != "" {
+		return s.fail(s.Value.Fault)
 	}
 	return true
 }
 
-func (s *Splitter) line() bool {
+func (s *Splitter) nextLine() bool {
 	for s.at < len(s.text) {
 		line, from := s.text[s.at:], s.at
 		if n := bytes.IndexByte(line, '\n'); n >= 0 {
@@ -164,16 +164,16 @@ func (s *Splitter) line() bool {
 		if skipSpace(line, 0) == len(line) {
 			continue
 		}
-		f := s.find(line)
-		f.endsIn()
-		s.found(f, from)
+		f := s.scan(line)
+		f.rejectTrailing()
+		s.setValue(f, from)
 		s.Value.Index = index
 		return true
 	}
 	return false
 }
 
-func (s *Splitter) element() bool {
+func (s *Splitter) nextElement() bool {
 	text, first := s.text, s.values == 0
 	if first {
 		s.at = skipSpace(text, s.at) + 1
@@ -181,60 +181,60 @@ func (s *Splitter) element() bool {
 	s.at = skipSpace(text, s.at)
 	switch {
 	case s.at == len(text):
-		return s.endsTooSoon()
+		return s.truncated()
 	case text[s.at] == ']':
-		return s.arrayEnds()
+		return s.endArray()
 	case !first && text[s.at] != ',':
-		return s.end(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: "neither a comma nor the end of the array"})
+		return s.fail(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: "neither a comma nor the end of the array"})
 	case !first:
 		if s.at = skipSpace(text, s.at+1); s.at == len(text) {
-			return s.endsTooSoon()
+			return s.truncated()
 		}
 		if text[s.at] == ']' {
-			return s.end(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: trailingComma})
+			return s.fail(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: trailingComma})
 		}
 	}
 	rest := text[s.at:]
-	f := s.find(rest)
+	f := s.scan(rest)
 	end := f.i
 	if f.fault.Code != "" && f.fault.Code != CodeNotAnObject {
 		// Find the end of an element that can't be stored. A syntax error ends the
 		// array.
-		whole, fault := follow(rest)
+		whole, fault := skipValue(rest)
 		if f.fault.Code == CodeInvalidJSON {
 			fault = f.fault
 		}
 		if end = whole; fault.Code != "" {
 			fault.Offset += s.at
-			return s.end(fault)
+			return s.fail(fault)
 		}
 	}
-	s.found(f, s.at)
+	s.setValue(f, s.at)
 	s.at += end
 	s.index++
 	return true
 }
 
-func (s *Splitter) endsTooSoon() bool {
-	return s.end(Error{Code: CodeInvalidJSON, Offset: len(s.text), Reason: "the text ends too soon"})
+func (s *Splitter) truncated() bool {
+	return s.fail(Error{Code: CodeInvalidJSON, Offset: len(s.text), Reason: "the text ends too soon"})
 }
 
-// arrayEnds checks that only white space follows the array.
-func (s *Splitter) arrayEnds() bool {
+// endArray checks that only white space follows the array.
+func (s *Splitter) endArray() bool {
 	if at := skipSpace(s.text, s.at+1); at < len(s.text) {
-		return s.end(Error{Code: CodeInvalidJSON, Offset: at, Reason: "something follows the JSON array"})
+		return s.fail(Error{Code: CodeInvalidJSON, Offset: at, Reason: "something follows the JSON array"})
 	}
 	return false
 }
 
-// datagram finds the next value. After a fault it skips to the next line, so that each
+// nextDatagram finds the next value. After a fault it skips to the next line, so that each
 // byte is scanned once.
-func (s *Splitter) datagram() bool {
+func (s *Splitter) nextDatagram() bool {
 	if skipSpace(s.text, s.at) == len(s.text) && s.index > 0 {
 		return false
 	}
-	f := s.find(s.text[s.at:])
-	s.found(f, s.at)
+	f := s.scan(s.text[s.at:])
+	s.setValue(f, s.at)
 	s.index++
 	s.at += f.i
 	if s.Value.Fault.Code != "" {

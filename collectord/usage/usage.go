@@ -27,8 +27,8 @@ func Codes() []string {
 
 // maxDepth limits the nesting of objects and arrays in a usage.
 const (
-	maxDepth = 64
-	tooDeep  = "nesting deeper than 64 levels begins"
+	maxDepth      = 64
+	tooDeepReason = "nesting deeper than 64 levels begins"
 )
 
 // Error describes a fault and its position, without received data.
@@ -57,22 +57,22 @@ func (e *Error) Error() string {
 // returns the usage as a slice of the text, and removes line breaks between tokens in
 // place. It skips a byte order mark at the start.
 func Check(text []byte) ([]byte, *Error) {
-	from := byteOrderMark(text)
+	from := bomLength(text)
 	var s scanner
-	s.find(text[from:], 0)
-	s.endsIn()
+	s.scanObject(text[from:], 0)
+	s.rejectTrailing()
 	if s.fault.Code != "" {
 		fault := s.fault // a copy, so that only a fault is allocated on the heap
 		fault.Offset += from
 		return nil, &fault
 	}
-	return s.usage(), nil
+	return s.object(), nil
 }
 
 const bom = "\xef\xbb\xbf" // U+FEFF, which programs on Windows write at the start of files
 
-// byteOrderMark returns the length of the byte order mark at the start of a text, or 0.
-func byteOrderMark(text []byte) int {
+// bomLength returns the length of the byte order mark at the start of a text, or 0.
+func bomLength(text []byte) int {
 	if bytes.HasPrefix(text, []byte(bom)) {
 		return len(bom)
 	}

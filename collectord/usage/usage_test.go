@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestWhatWouldSpoilAnObjectIsRefused(t *testing.T) {
+func TestInvalidUsagesAreRejected(t *testing.T) {
 	deep := func(n int) string { return strings.Repeat(`{"a":`, n-1) + "{}" + strings.Repeat("}", n-1) }
 	for _, c := range []struct {
 		name, text, code string
@@ -24,17 +24,17 @@ func TestWhatWouldSpoilAnObjectIsRefused(t *testing.T) {
 		{"array", ` [{"a":1}]`, CodeNotAnObject, 1},
 		{"string", `"a"`, CodeNotAnObject, 0},
 		{"null", `null`, CodeNotAnObject, 0},
-		{"no JSON", `hello`, CodeInvalidJSON, 0},
+		{"not JSON", `hello`, CodeInvalidJSON, 0},
 		{"unfinished", `{"a":1`, CodeInvalidJSON, 6},
 		{"comma at the end", `{"a":1,}`, CodeInvalidJSON, 7},
 		{"single quotes", `{'a':1}`, CodeInvalidJSON, 1},
 		{"raw line break in a string", "{\"a\":\"x\ny\"}", CodeInvalidJSON, 7},
 		{"leading zero", `{"a":01}`, CodeInvalidJSON, 6},
-		{"something behind", `{"a":1} x`, CodeInvalidJSON, 8},
+		{"something after the object", `{"a":1} x`, CodeInvalidJSON, 8},
 		{"two objects", `{"a":1}{"b":2}`, CodeInvalidJSON, 7},
 		{"two byte order marks", "\ufeff\ufeff{}", CodeInvalidJSON, 3},
 		{"byte order mark, not first", " \ufeff{}", CodeInvalidJSON, 1},
-		{"byte order mark behind", "{}\ufeff", CodeInvalidJSON, 2},
+		{"byte order mark at the end", "{}\ufeff", CodeInvalidJSON, 2},
 		{"only a byte order mark", "\ufeff", CodeEmpty, 3},
 		{"duplicate name", `{"a":1,"a":2}`, CodeDuplicateName, 7},
 		{"duplicate name, escaped", `{"a":1,"\u0061":2}`, CodeDuplicateName, 7},
@@ -46,21 +46,21 @@ func TestWhatWouldSpoilAnObjectIsRefused(t *testing.T) {
 		{"integer too large", `{"a":18446744073709551616}`, CodeNumberRange, 5},
 		{"integer too small", `{"a":-9223372036854775809}`, CodeNumberRange, 5},
 		{"number not finite", `{"a":1e309}`, CodeNumberRange, 5},
-		{"number, then no JSON", `{"a":1e309 x`, CodeNumberRange, 5},
-		{"no number, but large", `{"a":99999999999999999999-1}`, CodeInvalidJSON, 25},
-		{"no JSON, then a number", `{"a":x,"b":1e309}`, CodeInvalidJSON, 5},
+		{"number, then not JSON", `{"a":1e309 x`, CodeNumberRange, 5},
+		{"large, and not a number", `{"a":99999999999999999999-1}`, CodeInvalidJSON, 25},
+		{"not JSON, then a number", `{"a":x,"b":1e309}`, CodeInvalidJSON, 5},
 		{"number, then a duplicate", `{"a":1e309,"a":1}`, CodeNumberRange, 5},
 		{"duplicate, then a number", `{"a":1,"a":1e309}`, CodeDuplicateName, 7},
-		{"duplicate, then no JSON", `{"a":1,"a":1,}`, CodeDuplicateName, 7},
+		{"duplicate, then not JSON", `{"a":1,"a":1,}`, CodeDuplicateName, 7},
 		{"unfinished escape", `{"a":"\u12`, CodeInvalidJSON, 10},
-		{"no escape", `{"a":"x\q"}`, CodeInvalidJSON, 7},
+		{"invalid escape", `{"a":"x\q"}`, CodeInvalidJSON, 7},
 		{"unfinished character", "{\"a\":\"\xe2\x82", CodeInvalidJSON, 8},
 		{"character cut off", "{\"a\":\"x\xe2\x82\"}", CodeInvalidUTF8, 7},
 		{"bad UTF-8 between tokens", "{\"a\":\xff}", CodeInvalidUTF8, 5},
 		{"surrogate between tokens", `{"a":\ud800}`, CodeInvalidJSON, 5},
 		{"literal", `{"a":nul}`, CodeInvalidJSON, 8},
 		{"array with bad UTF-8", "[\"\xff\"]", CodeNotAnObject, 0},
-		{"array that is none", "[1,}", CodeInvalidJSON, 3},
+		{"broken array", "[1,}", CodeInvalidJSON, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			usage, fault := Check([]byte(c.text))
@@ -87,7 +87,7 @@ func TestLineBreaksBetweenTokensAreRemoved(t *testing.T) {
 func TestOneByteOrderMarkAtTheFirstByteIsSkipped(t *testing.T) {
 	for text, want := range map[string]struct {
 		form   Form
-		usages string // those that are found
+		usages string // the valid ones
 		faults string // codes with offsets
 	}{
 		"\ufeff{\"a\":1}":                 {Object, `{"a":1}`, ""},
@@ -98,9 +98,9 @@ func TestOneByteOrderMarkAtTheFirstByteIsSkipped(t *testing.T) {
 		"\ufeff\ufeff{}\n{}":              {Datagram, `{}`, "invalid_json at 3"},
 	} {
 		if want.form < Lines && FormOf([]byte(text)) != want.form {
-			t.Errorf("%q is taken for form %d", text, FormOf([]byte(text)))
+			t.Errorf("%q has the form %d, want %d", text, FormOf([]byte(text)), want.form)
 		}
-		values, fault := split([]byte(text), want.form, Limits{})
+		values, fault := splitAll([]byte(text), want.form, Limits{})
 		var usages, faults []string
 		for _, v := range values {
 			if v.Fault.Code == "" && fault == nil {
@@ -118,7 +118,7 @@ func TestOneByteOrderMarkAtTheFirstByteIsSkipped(t *testing.T) {
 	}
 }
 
-func TestCommonMistakesAreNamed(t *testing.T) {
+func TestCommonMistakesHaveTheirReason(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"a":1 , }`:           "a comma before the end at byte 9",
 		`{"a":[1,]}`:           "a comma before the end at byte 8",
@@ -135,7 +135,7 @@ func TestCommonMistakesAreNamed(t *testing.T) {
 			t.Errorf("%s: %v", text, fault)
 		}
 	}
-	if _, fault := split([]byte(`[{},{}, ]`), Array, Limits{}); fault == nil || !strings.Contains(fault.Error(), "a comma before the end at byte 8") {
+	if _, fault := splitAll([]byte(`[{},{}, ]`), Array, Limits{}); fault == nil || !strings.Contains(fault.Error(), "a comma before the end at byte 8") {
 		t.Error(fault)
 	}
 }

@@ -118,7 +118,7 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 	commits, allocations, cpu := 0, uint64(0), 0.0
 	for began := time.Now(); time.Since(began) < time.Duration(o.Seconds)*time.Second; {
 		dir := filepath.Join(o.Dir, "segment")
-		w, err := segment.Create(disk, dir, segment.Header{LogID: 1, Run: 2}, segment.Ahead{Zeros: o.Size}, newWriter)
+		w, err := segment.Create(disk, dir, segment.Header{LogID: 1, Run: 2}, segment.Prealloc{Zeros: o.Size}, newWriter)
 		if err != nil {
 			return r, err
 		}

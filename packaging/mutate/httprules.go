@@ -12,23 +12,23 @@ import (
 var (
 	// begins are calls that start a state of a connection; ends are calls that act on its
 	// deadline.
-	begins = []string{"enter", "enterUntil", "carryOn"}
-	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLate", "AfterFunc", "Reset", "expire", "end"}
+	begins = []string{"enter", "enterUntil", "enterKeepingDeadline"}
+	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLoopDeadline", "AfterFunc", "Reset", "expire", "end"}
 	// replaced are calls that replace state, or release resources of a request.
-	replaced = []string{"begin", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
+	replaced = []string{"begin", "dropSlices", "settle", "release", "releaseRequest", "releaseLargeBody", "releaseReservation", "recycleBuffer", "markClient", "Store", "CompareAndSwap"}
 	// loopSteps are calls that advance an event loop, or update its accounts.
-	loopSteps = []string{"post", "wake", "Wake", "feed", "relieve", "commit", "Commit", "clear", "keep", "lend", "lendBody", "takeBody", "remove", "requeue", "push", "Add", "join", "discard"}
+	loopSteps = []string{"post", "wake", "Wake", "resumeMemoryWaiters", "cutForMemory", "commit", "Commit", "clear", "reclaimBuffers", "attachWriteBuffer", "attachBodyBuffer", "reclaimBodyBuffer", "dequeue", "remove", "requeue", "push", "Add", "joinLoop", "discard"}
 	// owners are the variables of http1 and httpserver whose fields are state.
-	owners = []string{"b", "c", "h", "l", "of", "q", "r", "s", "w"}
+	owners = []string{"b", "c", "h", "l", "class", "q", "r", "s", "w"}
 	// loops are the files of the event loop.
-	loops = []string{"crowd.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
+	loops = []string{"connclass.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
 	// driven are the files of httpserver that move a connection between states.
 	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
 	// timed are functions in other files of httpserver that handle deadlines.
-	timed = []string{"isLate", "setLate", "join", "sweep", "sweepAll", "closed", "endIdleLocked", "cutStrangerLocked"}
+	timed = []string{"deadlinePassed", "setLoopDeadline", "joinLoop", "sweep", "sweepAll", "shutDown", "endIdleLocked", "cutStrangerLocked"}
 	// beside are functions of httpserver to skip: they handle memory, codings or log
 	// texts.
-	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
+	beside = []string{"decode", "decodeGzip", "decodeZstd", "certificateFailure", "appendFrom", "grow", "growLarge", "recycleBuffer", "reserve", "bufferBytes", "handshakeFailure", "startTLS", "releaseExcess"}
 )
 
 // visitHTTP plants the mutants of a node of packages http1, httpserver and epoll. Their
@@ -184,7 +184,7 @@ func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 	case slices.Contains(begins, is) && p.pkg == "httpserver" && len(call.Args) > 0:
 		p.add("deadline", text, unless)
 		c, arg := p.text(call.Fun.(*ast.SelectorExpr).X), p.text(call.Args[0])
-		with := map[bool]string{true: "enter", false: "carryOn"}[is == "carryOn"]
+		with := map[bool]string{true: "enter", false: "enterKeepingDeadline"}[is == "enterKeepingDeadline"]
 		p.add("deadline", fmt.Sprintf("%s by %s", text, with), p.around(s, fmt.Sprintf("if isMutant($N) { %s.%s(%s) } else { ", c, with, arg), " }"))
 	case slices.Contains(replaced, is):
 		p.add("reset", text, unless)

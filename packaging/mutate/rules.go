@@ -13,8 +13,8 @@ import (
 var (
 	syncs  = []string{"Sync", "Datasync", "SyncDir", "SyncFile", "sync"}
 	losses = []string{
-		"note", "enterMissing", "writeNote", "deleteReplacedNote", "quarantineDamaged", "quarantineBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
-		"putAside", "deletePieces", "clearPiece", "deleteSalvageDir", "deleteLeftovers", "deleteExamined", "deleteDir", "emptyTombstone", "makeTombstone",
+		"note", "noteMissing", "writeNote", "deleteReplacedNote", "quarantineDamaged", "quarantineBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
+		"putAside", "deletePieces", "clearPiece", "deleteSalvageDir", "deleteLeftovers", "deleteRedundant", "deleteDir", "emptyTombstone", "makeTombstone",
 		"trim", "Trim", "CutTo", "Truncate",
 	}
 	// shorter maps a call to the same call without its sync.

@@ -17,27 +17,27 @@ import (
 
 func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 	t.Parallel()
-	needs(t, "dpkg-deb")
+	requirePrograms(t, "dpkg-deb")
 	var emulator []string
 	if runtime.GOARCH != "arm64" {
 		emulator = []string{"qemu-aarch64-static"}
 		if _, err := exec.LookPath(emulator[0]); err != nil {
 			emulator[0] = "qemu-aarch64"
 		}
-		needs(t, emulator[0])
+		requirePrograms(t, emulator[0])
 	}
 	dir := t.TempDir()
-	must(t, "dpkg-deb", "--extract", packageFile(t, earlier, "deb", "arm64"), dir)
+	mustExec(t, "dpkg-deb", "--extract", packageFile(t, earlier, "deb", "arm64"), dir)
 	command := func(args ...string) *exec.Cmd {
 		all := append(append([]string{}, emulator...), filepath.Join(dir, "usr/bin/collectord"))
 		all = append(all, args...)
 		return exec.Command(all[0], all[1:]...)
 	}
-	said, err := command("version").CombinedOutput()
-	if err != nil || !strings.HasPrefix(string(said), "collectord "+earlier+" ") {
-		t.Fatalf("version: %v: %s", err, said)
+	output, err := command("version").CombinedOutput()
+	if err != nil || !strings.HasPrefix(string(output), "collectord "+earlier+" ") {
+		t.Fatalf("version: %v: %s", err, output)
 	}
-	t.Logf("%s", said)
+	t.Logf("%s", output)
 
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,8 +48,8 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 	settings := []string{"--config", os.DevNull, "--data-dir", filepath.Join(dir, "data")}
 	start := func() *exec.Cmd {
 		c := command(append([]string{"run", "--http-listen", address, "--udp-listen", "off", "--admin-listen", "off", "--seal-after", "1h"}, settings...)...)
-		var said bytes.Buffer
-		c.Stderr = &said
+		var log bytes.Buffer
+		c.Stderr = &log
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -57,10 +57,10 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 			_ = c.Process.Kill()
 			_ = c.Wait()
 			if t.Failed() {
-				t.Log(said.String())
+				t.Log(log.String())
 			}
 		})
-		within(t, "it is up", func() bool {
+		waitUntil(t, "it is up", func() bool {
 			answer, err := http.Get("http://" + address + "/healthz")
 			if err != nil {
 				return false
@@ -80,8 +80,8 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = daemon.Wait()
-	start() // it seals what the crash left, and ships it
-	within(t, "the record is back", func() bool {
+	start() // it seals and ships the segment that the crash left
+	waitUntil(t, "the record is back", func() bool {
 		out, err := command(append([]string{"cat"}, settings...)...).Output()
 		return err == nil && strings.Contains(string(out), fmt.Sprintf(`{"id":"%s"`, id)) && strings.Contains(string(out), `"usage":{"patientId":"100"}`)
 	})

@@ -23,19 +23,19 @@ const (
 	later   = "1.0.1"
 )
 
-// build makes the packages of a version from the tree at source. Nothing but
-// what is passed tells the script when, where and by whom.
+// build makes the packages of a version from the tree at source. The script gets time, place
+// and user only from its arguments.
 func build(source, out, version, umask string, architectures ...string) error {
 	c := exec.Command("sh", append([]string{"-c", `umask "$1" && shift && exec packaging/package "$@"`, "sh", umask, out}, architectures...)...)
 	c.Dir = source
 	c.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1764000000")
-	if said, err := c.CombinedOutput(); err != nil {
-		return fmt.Errorf("packaging/package: %w: %s", err, said)
+	if output, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("packaging/package: %w: %s", err, output)
 	}
 	return nil
 }
 
-var workshop string // removed by TestMain
+var buildDir string // removed by TestMain
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "collectord-packages-")
@@ -43,18 +43,18 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	workshop = dir
+	buildDir = dir
 	status := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(status)
 }
 
 var built = map[string]func() error{
-	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, earlier), earlier, "022") }),
-	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, later), later, "022", runtime.GOARCH) }),
+	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(buildDir, earlier), earlier, "022") }),
+	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(buildDir, later), later, "022", runtime.GOARCH) }),
 }
 
-// packages are the files of one kind, of all architectures.
+// packages returns the packages of one kind for all architectures.
 func packages(t *testing.T, version, kind string) []string {
 	t.Helper()
 	if os.Getenv("NFPM") == "" {
@@ -63,14 +63,14 @@ func packages(t *testing.T, version, kind string) []string {
 	if err := built[version](); err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(workshop, version, "*."+kind))
+	files, err := filepath.Glob(filepath.Join(buildDir, version, "*."+kind))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("packages: %q %v", files, err)
 	}
 	return files
 }
 
-// packageFile is that for an architecture, as Go calls it.
+// packageFile returns the package for an architecture (GOARCH).
 func packageFile(t *testing.T, version, kind, arch string) string {
 	t.Helper()
 	names := map[string][]string{"amd64": {"amd64", "x86_64"}, "arm64": {"arm64", "aarch64"}}[arch]
@@ -90,12 +90,12 @@ func deb(t *testing.T, version string) string {
 	return packageFile(t, version, "deb", runtime.GOARCH)
 }
 
-func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
+func TestPackagesAreReproducible(t *testing.T) {
 	t.Parallel()
 	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
-	// Another directory, other times of the files, another umask.
+	// The second build has another directory, other file times, and another umask.
 	elsewhere := t.TempDir()
-	must(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
+	mustExec(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
 	out := filepath.Join(elsewhere, "out")
 	if err := build(elsewhere, out, earlier, "077"); err != nil {
 		t.Fatal(err)
@@ -116,19 +116,18 @@ func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
 	}
 }
 
-func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
+func TestPackagesPassTheLinters(t *testing.T) {
 	t.Parallel()
 	t.Run("lintian", func(t *testing.T) {
-		needs(t, "lintian")
+		requirePrograms(t, "lintian")
 		args := append([]string{"--allow-root", "--fail-on", "error,warning"}, packages(t, earlier, "deb")...)
-		if said := must(t, "lintian", args...); said != "" {
-			t.Log(said)
+		if output := mustExec(t, "lintian", args...); output != "" {
+			t.Log(output)
 		}
 	})
 	t.Run("rpmlint", func(t *testing.T) {
-		needs(t, "rpmlint", "cpio")
-		// rpmlint unpacks a package with absolute paths, which would be those of
-		// this host.
+		requirePrograms(t, "rpmlint", "cpio")
+		// rpmlint unpacks a package to absolute paths, which would be on this host.
 		dir := t.TempDir()
 		cpio, err := exec.LookPath("cpio")
 		if err != nil {
@@ -145,17 +144,17 @@ func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
 		c := exec.Command("rpmlint", append([]string{"--config", config}, packages(t, earlier, "rpm")...)...)
 		c.Dir = dir
 		c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-		said, err := c.CombinedOutput()
-		if err != nil || bytes.Contains(said, []byte(": E: ")) {
-			t.Errorf("%v: %s", err, said)
+		output, err := c.CombinedOutput()
+		if err != nil || bytes.Contains(output, []byte(": E: ")) {
+			t.Errorf("%v: %s", err, output)
 		}
-		t.Logf("%s", said)
+		t.Logf("%s", output)
 	})
 }
 
 func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	t.Parallel()
-	needs(t, "systemd-analyze")
+	requirePrograms(t, "systemd-analyze")
 	unit, err := os.ReadFile("../systemd/collectord.service")
 	if err != nil {
 		t.Fatal(err)
@@ -168,26 +167,26 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	if err := os.WriteFile(path, bytes.ReplaceAll(unit, []byte("/usr/bin/collectord"), []byte(program)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	// An unknown key is a warning, and leaves the exit status at 0.
-	if said := must(t, "systemd-analyze", "verify", "--man=no", path); said != "" {
-		t.Errorf("systemd-analyze verify: %s", said)
+	// An unknown key is only a warning with exit status 0.
+	if output := mustExec(t, "systemd-analyze", "verify", "--man=no", path); output != "" {
+		t.Errorf("systemd-analyze verify: %s", output)
 	}
-	said, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
+	output, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
 	if err != nil {
-		t.Errorf("systemd-analyze security: %v: %s", err, said)
+		t.Errorf("systemd-analyze security: %v: %s", err, output)
 	}
-	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
 	t.Log(lines[len(lines)-1])
 }
 
-// What a hint in a log line names, such as docs/storages.md, is on the host, and so is what
-// docs/monitoring.md tells people to install.
+// The packages contain the pages that log lines name, such as docs/storages.md, and the files
+// of docs/monitoring.md.
 func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 	t.Parallel()
-	needs(t, "dpkg-deb", "rpm")
+	requirePrograms(t, "dpkg-deb", "rpm")
 	files := map[string]string{
-		"deb": must(t, "dpkg-deb", "--contents", deb(t, earlier)),
-		"rpm": must(t, "rpm", "--query", "--list", "--package", packageFile(t, earlier, "rpm", runtime.GOARCH)),
+		"deb": mustExec(t, "dpkg-deb", "--contents", deb(t, earlier)),
+		"rpm": mustExec(t, "rpm", "--query", "--list", "--package", packageFile(t, earlier, "rpm", runtime.GOARCH)),
 	}
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil || len(pages) < 10 {
@@ -205,7 +204,7 @@ func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 			}
 		}
 		if strings.Contains(list, ".go\n") {
-			t.Errorf("the %s has a file of Go", kind)
+			t.Errorf("the %s contains Go source", kind)
 		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inside calls a function on a thread that is in the machine's network.
+// inside calls a function on a thread in the machine's network namespace.
 func (m *machine) inside(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -53,7 +53,7 @@ func (m *machine) listen(address string) net.Listener {
 	return ln
 }
 
-// post sends a usage and returns its id, or what went wrong.
+// post sends a usage and returns its id or an error.
 func (m *machine) post(usage string) (id string, err error) { return m.postTo("127.0.0.1:3000", usage) }
 
 func (m *machine) postTo(address, usage string) (id string, err error) {
@@ -77,7 +77,7 @@ func (m *machine) postTo(address, usage string) (id string, err error) {
 	return string(found), nil
 }
 
-// store posts a usage that must be taken.
+// store posts a usage that must be accepted.
 func (m *machine) store(usage string) string {
 	m.t.Helper()
 	id, err := m.post(usage)
@@ -87,11 +87,11 @@ func (m *machine) store(usage string) string {
 	return id
 }
 
-// ship has everything shipped, and waits until the archive holds these ids.
+// ship triggers shipping and waits until the archive contains these ids.
 func (m *machine) ship(ids ...string) {
 	m.t.Helper()
 	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
-	within(m.t, "the archive holds what was posted", func() bool {
+	waitUntil(m.t, "the archive holds what was posted", func() bool {
 		out, err := m.try("collectord", "cat")
 		for _, id := range ids {
 			if !strings.Contains(out, id) {

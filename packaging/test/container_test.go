@@ -23,10 +23,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// container is one that runs as docs/deploy.md shows it.
+// container is a container started as in docs/deploy.md.
 type container struct {
 	podman
-	wire
+	testNetwork
 	token  string
 	client http.Client
 }
@@ -49,7 +49,7 @@ func (c *container) ready() bool {
 	return answer.StatusCode == http.StatusOK
 }
 
-// metric is the value of a metric with these labels.
+// metric returns the value of a metric with these labels.
 func (c *container) metric(name string) float64 {
 	c.t.Helper()
 	answer, err := c.client.Get("http://" + c.there + ":3001/metrics")
@@ -69,7 +69,7 @@ func (c *container) metric(name string) float64 {
 	return value
 }
 
-// post returns the id of a usage, or what went wrong.
+// post sends a usage and returns its id or an error.
 func (c *container) post(host, usage string) (id string, err error) {
 	req, err := http.NewRequest(http.MethodPost, "http://"+net.JoinHostPort(host, "3000")+"/api/usages", strings.NewReader(usage))
 	if err != nil {
@@ -93,8 +93,8 @@ func (c *container) post(host, usage string) (id string, err error) {
 	return stored.ID, json.Unmarshal(body, &stored)
 }
 
-// confined checks what the kernel says of the daemon.
-func (c *container) confined() {
+// checkConfinement checks the kernel's view of the daemon: ids, capabilities and mounts.
+func (c *container) checkConfinement() {
 	c.t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", c.pid())
 	status, err := os.ReadFile(proc + "status")
@@ -124,7 +124,7 @@ func (c *container) confined() {
 		where, how := fields[4], strings.Split(fields[5], ",")
 		kernel := regexp.MustCompile(`^/(proc|sys|dev)(/|$)`).MatchString(where)
 		if !kernel && slices.Contains(how, "rw") != (where == "/var/lib/collectord") {
-			c.t.Errorf("it is mounted otherwise than it should be: %s", line)
+			c.t.Errorf("unexpected mount: %s", line)
 		}
 	}
 	volume, err := os.Stat(c.do("volume", "inspect", "--format", "{{.Mountpoint}}", "collectord"))
@@ -142,13 +142,13 @@ func (c *container) confined() {
 func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	p := newPodman(t)
 	p.build("collectord", "022")
-	w := newWire(t)
-	endpoint, authority := storage(t, w.here)
+	w := newTestNetwork(t)
+	endpoint, authority := startMinIO(t, w.here)
 
-	// What docs/deploy.md shows, with the addresses of this test. The authority takes
-	// the place of the image's own ones, which proves where those are looked for.
-	p.shell(fromDeploy(t, "podman run --rm"))
-	command := fromDeploy(t, "podman run --detach",
+	// The commands of docs/deploy.md, with the addresses of this test. The authority replaces
+	// those of the image, which proves that the daemon reads them from there.
+	p.shell(deployBlock(t, "podman run --rm"))
+	command := deployBlock(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
 		"--network ns:"+w.namespace+" --read-only-tmpfs=false --volume "+authority+":/etc/ssl/certs/ca-certificates.crt:ro",
 		"COLLECTORD_UDP_ALLOW=10.0.0.0/8", "COLLECTORD_UDP_ALLOW="+w.here+"/32 --env COLLECTORD_SHIPPER_KEEP=0s", "https://minio.example:9000", endpoint)
@@ -158,25 +158,25 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(string(token), "\n")
-	c := &container{podman: p, wire: w, token: first, client: http.Client{Timeout: 30 * time.Second}}
+	c := &container{podman: p, testNetwork: w, token: first, client: http.Client{Timeout: 30 * time.Second}}
 	t.Cleanup(c.client.CloseIdleConnections)
 	t.Cleanup(func() {
 		if t.Failed() {
 			out, _ := c.command("logs", "--tail", "40", "collectord").CombinedOutput()
-			t.Logf("what the container said:\n%s", out)
+			t.Logf("the container's log:\n%s", out)
 		}
 	})
 	c.shell(command, keys...)
-	within(t, "it is ready", c.ready)
-	c.confined()
+	waitUntil(t, "it is ready", c.ready)
+	c.checkConfinement()
 
 	stranger := *c
 	stranger.token = "cd_" + strings.Repeat("A", 43)
 	if _, err := stranger.post(c.there, `{}`); err == nil || !strings.Contains(err.Error(), "unauthorized") {
-		t.Errorf("a stranger is told: %v", err)
+		t.Errorf("a client without a token gets: %v", err)
 	}
 
-	// Datagrams that were committed before any kill are as safe as what was answered.
+	// Datagrams that were committed before any kill are as safe as acknowledged usages.
 	const datagrams = 100
 	conn, err := net.Dial("udp", c.there+":3000")
 	if err != nil {
@@ -188,7 +188,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	within(t, "the datagrams are in the log", func() bool { return c.metric(`collectord_usages_appended_total{source="udp"}`) == datagrams })
+	waitUntil(t, "the datagrams are in the log", func() bool { return c.metric(`collectord_usages_appended_total{source="udp"}`) == datagrams })
 
 	var (
 		mu       sync.Mutex // guards stored
@@ -222,15 +222,15 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	count := func() int { mu.Lock(); defer mu.Unlock(); return len(stored) }
 	for range *restarts {
 		was := count()
-		within(t, "usages are stored", func() bool { return count() > was+200 })
+		waitUntil(t, "usages are stored", func() bool { return count() > was+200 })
 		old := c.pid()
 		if err := unix.Kill(old, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		within(t, "it is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
+		waitUntil(t, "it is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
 	}
 	was := count()
-	within(t, "usages are stored after the last kill", func() bool { return count() > was+200 })
+	waitUntil(t, "usages are stored after the last kill", func() bool { return count() > was+200 })
 	began := time.Now()
 	c.do("stop", "collectord") // also under load
 	took := time.Since(began)
@@ -240,7 +240,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		t.Errorf("stopped, after %v, it exits with %s", took, status)
 	}
 
-	// What is in the bucket then, read by the image.
+	// The image reads the bucket.
 	read := func(args string) string {
 		return c.shell(strings.Replace(strings.TrimSpace(command), "--detach --name collectord --restart unless-stopped", "--rm", 1)+" "+args, keys...)
 	}
@@ -262,11 +262,11 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	}
 	for _, id := range stored {
 		if there[id] != 1 {
-			t.Errorf("%s was answered 201 and is there %d times", id, there[id])
+			t.Errorf("%s was acknowledged and is stored %d times", id, there[id])
 		}
 	}
 	if fromDatagrams != datagrams {
-		t.Errorf("%d of %d datagrams are there", fromDatagrams, datagrams)
+		t.Errorf("%d of %d datagrams are stored", fromDatagrams, datagrams)
 	}
 	if left := read("ship"); !strings.Contains(left, "shipped 0 records") {
 		t.Errorf("ship: %s", left)
@@ -274,14 +274,14 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d kills: %d requests, %d answered 201, all of them in the bucket once, and %d more; stopped within %v", *restarts, attempts.Load()+1, len(stored), len(there)-len(stored)-fromDatagrams, took.Round(time.Millisecond))
 	t.Logf("audit: %s", read("audit --from-start"))
 
-	// Started again it heeds a token that is taken away, as docs/deploy.md says.
+	// After a restart a token can be removed, as in docs/deploy.md.
 	c.do("start", "collectord")
-	within(t, "it is ready again", c.ready)
+	waitUntil(t, "it is ready again", c.ready)
 	if _, err := c.post(c.there, `{}`); err != nil {
 		t.Error(err)
 	}
 	c.shell("echo '# nobody' > secrets/new && mv secrets/new secrets/tokens && podman kill --signal HUP collectord")
-	within(t, "the token is refused", func() bool {
+	waitUntil(t, "the token is refused", func() bool {
 		_, err := c.post(c.there, `{}`)
 		return err != nil && strings.Contains(err.Error(), "unauthorized")
 	})

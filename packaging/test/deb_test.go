@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// dpkg installs a deb and returns what the installation said.
+// dpkg installs a deb and returns the output.
 func (m *machine) dpkg(file string) (string, error) {
 	m.t.Helper()
 	content, err := os.ReadFile(file)
@@ -33,7 +33,7 @@ func (m *machine) install(version string) string {
 	return out
 }
 
-// configure puts a line into the configuration, before what is there.
+// configure inserts a line at the beginning of the configuration.
 func (m *machine) configure(line string) {
 	m.t.Helper()
 	const path = "/etc/collectord/collectord.yaml"
@@ -47,17 +47,17 @@ func (m *machine) configure(line string) {
 func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
-	said := m.install(earlier)
-	t.Log(said)
+	output := m.install(earlier)
+	t.Log(output)
 
-	if state, enabled := m.unit("ActiveState"), m.do("systemctl", "is-enabled", "collectord"); state != "active" || enabled != "enabled" {
+	if state, enabled := m.unitProperty("ActiveState"), m.do("systemctl", "is-enabled", "collectord"); state != "active" || enabled != "enabled" {
 		t.Fatalf("it is %s and %s after the installation", state, enabled)
 	}
 	if got := m.shell("stat -c '%U:%G %a' /var/lib/collectord"); got != "collectord:collectord 750" {
 		t.Errorf("/var/lib/collectord: %s", got)
 	}
-	if got := m.shell("ps -o user= -p " + m.unit("MainPID")); got != "collect+" && got != "collectord" {
-		t.Errorf("it runs as %s", got)
+	if got := m.shell("ps -o user= -p " + m.unitProperty("MainPID")); got != "collect+" && got != "collectord" {
+		t.Errorf("the daemon runs as user %s", got)
 	}
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+earlier+" ") {
 		t.Errorf("version: %s", got)
@@ -65,10 +65,10 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	if got := m.do("collectord", "config", "check"); got != "checked as user collectord, to whom data_dir belongs (--user NAME: another)\nthe configuration is valid" {
 		t.Errorf("the configuration that is installed: %s", got)
 	}
-	// The kernel has one such value for all networks, so that it may not be ours to set.
+	// The kernel has a single value for all network namespaces, so a container may not set it.
 	t.Logf("net.core.rmem_max: %s", m.shell("cat /proc/sys/net/core/rmem_max || true"))
-	if said := m.do("systemd-analyze", "verify", "--man=no", "collectord.service"); said != "" {
-		t.Errorf("systemd-analyze verify: %s", said)
+	if output := m.do("systemd-analyze", "verify", "--man=no", "collectord.service"); output != "" {
+		t.Errorf("systemd-analyze verify: %s", output)
 	}
 	limits, err := os.ReadFile("/proc/" + strconv.Itoa(m.hostPid()) + "/limits")
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
@@ -80,8 +80,8 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	second := m.store(`{"patientId":"101"}`)
 	old := m.pid()
 	m.do("kill", "-9", strconv.Itoa(old))
-	within(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unit("ActiveState") == "active" })
-	if got := m.unit("NRestarts"); got != "1" {
+	waitUntil(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
+	if got := m.unitProperty("NRestarts"); got != "1" {
 		t.Errorf("%s restarts", got)
 	}
 	m.ship(first, second)
@@ -96,8 +96,8 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 			t.Error("the reload succeeded")
 		}
 		t.Log(out)
-		if m.pid() != running || m.unit("ActiveState") != "active" {
-			t.Error("it does not run on")
+		if m.pid() != running || m.unitProperty("ActiveState") != "active" {
+			t.Error("the daemon ended")
 		}
 		if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "log") || !strings.Contains(journal, "mistake") {
 			t.Errorf("the mistake is not named: %s", journal)
@@ -105,7 +105,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		m.shell("sed -i 1d /etc/collectord/collectord.yaml")
 		m.shell("sed -i 's/^  # level: info/  level: debug/' /etc/collectord/collectord.yaml")
 		m.do("systemctl", "reload", "collectord")
-		within(t, "the reload is told", func() bool {
+		waitUntil(t, "the reload is counted", func() bool {
 			return strings.Contains(m.do("journalctl", "--output=cat", "--unit=collectord"), "log.level: info -> debug")
 		})
 		if m.pid() != running {
@@ -115,10 +115,10 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	t.Run("secrets reach it as credentials, also at a reload", func(t *testing.T) {
 		m := *m
 		m.t = t
-		said := m.do("collectord", "token", "new", "clinic")
-		line := regexp.MustCompile(`clinic sha256:[0-9a-f]{64}`).FindString(said)
+		lines := m.do("collectord", "token", "new", "clinic")
+		line := regexp.MustCompile(`clinic sha256:[0-9a-f]{64}`).FindString(lines)
 		if line == "" {
-			t.Fatalf("a token: %s", said)
+			t.Fatalf("a token: %s", lines)
 		}
 		m.write("/etc/collectord/tokens", line+"\n")
 		m.shell("chmod 0600 /etc/collectord/tokens")
@@ -132,13 +132,13 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		if out, err := m.try("systemctl", "reload", "collectord"); err != nil {
 			t.Errorf("the reload: %v: %s", err, out)
 		}
-		within(t, "the reload is told", func() bool {
-			return m.unit("ActiveState") == "active" && strings.Contains(m.do("journalctl", "--output=cat", "--lines=5", "--unit=collectord"), "reloaded the configuration")
+		waitUntil(t, "the reload is counted", func() bool {
+			return m.unitProperty("ActiveState") == "active" && strings.Contains(m.do("journalctl", "--output=cat", "--lines=5", "--unit=collectord"), "reloaded the configuration")
 		})
 		m.shell("rm -r /etc/systemd/system/collectord.service.d")
 		m.do("systemctl", "daemon-reload")
 	})
-	t.Run("a configuration with a mistake is named and not spun on", func(t *testing.T) {
+	t.Run("a mistake in the configuration is logged and causes no restart loop", func(t *testing.T) {
 		m := *m
 		m.t = t
 		m.configure("http: {lisen: 'localhost:3000'}")
@@ -146,16 +146,16 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 			t.Errorf("the restart succeeded: %s", out)
 		}
 		m.awaitState("failed")
-		if status, restarts := m.unit("ExecMainStatus"), m.unit("NRestarts"); status != "78" || restarts != "0" {
+		if status, restarts := m.unitProperty("ExecMainStatus"), m.unitProperty("NRestarts"); status != "78" || restarts != "0" {
 			t.Errorf("exit status %s, %s restarts", status, restarts)
 		}
 		m.do("journalctl", "--sync")
 		if journal := m.do("journalctl", "--priority=err", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
 			t.Errorf("the key is not named: %s", journal)
 		}
-		// Nor does an upgrade start it, or fail.
+		// An upgrade neither starts it nor fails.
 		t.Log(m.install(later))
-		if state := m.unit("ActiveState"); state != "failed" {
+		if state := m.unitProperty("ActiveState"); state != "failed" {
 			t.Errorf("it is %s after the upgrade", state)
 		}
 	})
@@ -172,7 +172,7 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	id := m.store(`{"patientId":"100"}`)
 	old := m.pid()
 	t.Log(m.install(later))
-	if m.pid() == old || m.unit("ActiveState") != "active" {
+	if m.pid() == old || m.unitProperty("ActiveState") != "active" {
 		t.Error("it was not restarted")
 	}
 	if got := m.shell("head -1 /etc/collectord/collectord.yaml"); got != "# by the operator" {
@@ -183,16 +183,16 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	}
 	m.ship(id)
 
-	// What the operator stopped stays so, and what is disabled is not enabled.
+	// An upgrade starts no stopped service and enables no disabled one.
 	m.do("systemctl", "stop", "collectord")
 	m.install(earlier)
-	if state := m.unit("ActiveState"); state != "inactive" {
+	if state := m.unitProperty("ActiveState"); state != "inactive" {
 		t.Errorf("it was stopped, and is %s after the upgrade", state)
 	}
 	m.do("systemctl", "start", "collectord")
 	m.do("systemctl", "disable", "--now", "collectord")
 	m.install(later)
-	if state := m.unit("ActiveState"); state != "inactive" {
+	if state := m.unitProperty("ActiveState"); state != "inactive" {
 		t.Errorf("it was stopped, and is %s after the upgrade", state)
 	}
 	if out, _ := m.try("systemctl", "is-enabled", "collectord"); out != "disabled" {
@@ -231,7 +231,7 @@ func TestMistakeInTheConfigurationDoesNotFailTheInstallation(t *testing.T) {
 	if !strings.Contains(out, "http.lisen") {
 		t.Error("the installation does not name the key")
 	}
-	if status, restarts := m.unit("ExecMainStatus"), m.unit("NRestarts"); status != "78" || restarts != "0" {
+	if status, restarts := m.unitProperty("ExecMainStatus"), m.unitProperty("NRestarts"); status != "78" || restarts != "0" {
 		t.Errorf("exit status %s, %s restarts", status, restarts)
 	}
 }
@@ -242,7 +242,7 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	m.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
 	m.do("chmod", "+x", "/usr/sbin/policy-rc.d")
 	m.install(earlier)
-	if state := m.unit("ActiveState"); state != "inactive" {
+	if state := m.unitProperty("ActiveState"); state != "inactive" {
 		t.Errorf("it is %s", state)
 	}
 	if enabled := m.do("systemctl", "is-enabled", "collectord"); enabled != "enabled" {
@@ -256,8 +256,8 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	}
 }
 
-// Without systemd, such as in an image or a chroot, all is installed, nothing is
-// started, and user, directory and sysctl are made with what is there.
+// Without systemd, as in an image or a chroot, everything is installed and nothing is
+// started. The script makes user, directory and sysctl with the available tools.
 func TestPackageInstallsWithoutSystemd(t *testing.T) {
 	t.Parallel()
 	for name, missing := range map[string][]string{
@@ -271,7 +271,7 @@ func TestPackageInstallsWithoutSystemd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			// What the kernel would allow: a file takes its place here.
+			// A file takes the place of the kernel's sysctl.
 			const limit = "/proc/sys/net/core/rmem_max"
 			m.write(limit, "212992\n")
 			content, err := os.ReadFile(deb(t, earlier))
@@ -288,13 +288,13 @@ func TestPackageInstallsWithoutSystemd(t *testing.T) {
 			}
 			t.Log(m.chroot("/usr/bin/dpkg", "--purge", "collectord"))
 			if m.exists("/var/lib/collectord") {
-				t.Error("the empty directory is kept")
+				t.Error("the empty directory was not removed")
 			}
 		})
 	}
 }
 
-// chroot runs a program in a tree that was not booted.
+// chroot runs a program in a tree that is not booted.
 func (m *machine) chroot(args ...string) string {
 	m.t.Helper()
 	c := exec.Command(args[0], args[1:]...)

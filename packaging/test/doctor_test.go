@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// checkup is what collectord doctor --json prints, by the names of the checks.
+// checkup is the output of collectord doctor --json, by the names of the checks.
 type checkup map[string]struct{ Check, Level, Found, Advice string }
 
-// doctor runs it as root in the machine. Its exit status is part of what is looked for.
+// doctor runs the doctor as root in the machine. It ignores the exit status.
 func (m *machine) doctor(args string) (all checkup, printed string) {
 	m.t.Helper()
 	printed, _ = m.try("sh", "-c", "collectord doctor --json "+args+" 2>/dev/null")
@@ -30,8 +30,9 @@ func (m *machine) doctor(args string) (all checkup, printed string) {
 	return all, printed
 }
 
-// TestDoctorLooksFromInsideTheService: it has its credentials, user, environment and sandbox.
-func TestDoctorLooksFromInsideTheService(t *testing.T) {
+// TestDoctorChecksFromInsideTheService checks that the doctor has the service's credentials,
+// user, environment and sandbox.
+func TestDoctorChecksFromInsideTheService(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
 	m.write("/etc/collectord/keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
@@ -67,13 +68,13 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	if t.Failed() {
 		t.Log(printed)
 	}
-	if said := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); said != "2" {
-		t.Errorf("exit status %s", said)
+	if exit := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); exit != "2" {
+		t.Errorf("exit status %s", exit)
 	}
-	if said := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(said, `"trouble":"storage_check"`) || !strings.Contains(said, `"step":"connection"`) {
-		t.Errorf("the journal: %s", said)
+	if log := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(log, `"trouble":"storage_check"`) || !strings.Contains(log, `"step":"connection"`) {
+		t.Errorf("the journal: %s", log)
 	}
-	// A new configuration is checked with what the service sees.
+	// The doctor checks a new configuration in the service's sandbox.
 	m.write("/etc/collectord/new.yaml", "data_dir: /home/usages\nhttp: {listen: 'localhost:3000'}\n")
 	if found, printed := m.doctor("--config /etc/collectord/new.yaml"); found["config.data_dir"].Level != "error" {
 		t.Errorf("below ProtectHome=: %s", printed)
@@ -92,11 +93,11 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 			t.Errorf("stopped: %s: %+v in %s", name, c, printed)
 		}
 	}
-	// As docs/doctor.md says.
-	said := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
+	// The command of docs/doctor.md.
+	output := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
 		--property=LoadCredential=s3-credentials:/etc/collectord/keys --setenv=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p \
 		--setenv=COLLECTORD_SHIPPER_S3_ENDPOINT=http://127.0.0.1:1 --setenv=COLLECTORD_SHIPPER_S3_REGION=x /usr/bin/collectord doctor 2>&1 || true`)
-	if !strings.Contains(said, "s3-credentials can be read") || !strings.Contains(said, "checked as user collectord") {
-		t.Errorf("by systemd-run: %s", said)
+	if !strings.Contains(output, "s3-credentials can be read") || !strings.Contains(output, "checked as user collectord") {
+		t.Errorf("by systemd-run: %s", output)
 	}
 }

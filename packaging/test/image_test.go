@@ -17,12 +17,12 @@ import (
 	"testing"
 )
 
-func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
+func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 	t.Parallel()
 	p := newPodman(t)
 	id := p.build("collectord", "022")
 	if again := p.build("again", "077"); again != id {
-		t.Errorf("built twice it is %s and %s", id, again)
+		t.Errorf("two builds have the ids %s and %s", id, again)
 	}
 	root := p.do("image", "mount", "collectord")
 	var entries []string
@@ -47,7 +47,7 @@ func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
 		"drwxr-x--- " + imageUser + ":" + imageUser + " /var/lib/collectord",
 	}
 	if err != nil || !slices.Equal(entries, want) {
-		t.Errorf("%v: it holds\n%s", err, strings.Join(entries, "\n"))
+		t.Errorf("%v: the image contains\n%s", err, strings.Join(entries, "\n"))
 	}
 	text, err := os.ReadFile(filepath.Join(root, "etc/ssl/certs/ca-certificates.crt"))
 	if err != nil {
@@ -62,17 +62,17 @@ func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
 		names[c.Subject.CommonName] = true
 	}
 	if len(names) < 100 || !names["Amazon Root CA 1"] || !names["ISRG Root X1"] {
-		t.Errorf("it trusts %v", names)
+		t.Errorf("the image trusts %v", names)
 	}
 	t.Logf("%d authorities, %s bytes", len(names), p.do("image", "inspect", "--format", "{{.Size}}", "collectord"))
 
-	if said := p.do("run", "--rm", "--network", "none", "collectord", "version"); !strings.HasPrefix(said, "collectord "+earlier+" ") {
-		t.Errorf("version: %s", said)
+	if output := p.do("run", "--rm", "--network", "none", "collectord", "version"); !strings.HasPrefix(output, "collectord "+earlier+" ") {
+		t.Errorf("version: %s", output)
 	}
 	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	p.build("other", "022", "GOARCH="+other)
 	if got := p.do("image", "inspect", "--format", "{{.Architecture}}", "other"); got != other {
-		t.Errorf("the image for %s says that it is for %s", other, got)
+		t.Errorf("the image for %s is marked as for %s", other, got)
 	}
 	program, err := elf.Open(filepath.Join(p.do("image", "mount", "other"), "usr/bin/collectord"))
 	if err != nil {
@@ -84,41 +84,41 @@ func TestImageHoldsTheProgramAndIsTheSameWhoeverBuildsIt(t *testing.T) {
 	}
 }
 
-func TestImageRefusesToListenOpenlyUntilToldSo(t *testing.T) {
+func TestImageNeedsAccessControlOrAnExplicitOptOut(t *testing.T) {
 	t.Parallel()
 	p := newPodman(t)
 	p.build("collectord", "022")
 	const http, udp = "http.listen (COLLECTORD_HTTP_LISTEN)", "udp.listen (COLLECTORD_UDP_LISTEN)"
-	for _, c := range []struct{ told, refused []string }{
+	for _, c := range []struct{ env, refused []string }{
 		{nil, []string{http, "COLLECTORD_HTTP_TOKENS_FILE", "COLLECTORD_HTTP_ANONYMOUS=true", udp, "COLLECTORD_UDP_ALLOW", "COLLECTORD_UDP_LISTEN=off"}},
 		{[]string{"COLLECTORD_HTTP_ANONYMOUS=true"}, []string{udp}},
 		{[]string{"COLLECTORD_UDP_LISTEN=off"}, []string{http}},
 		{[]string{"COLLECTORD_HTTP_ANONYMOUS=true", "COLLECTORD_UDP_ALLOW=192.0.2.0/24"}, nil},
 	} {
 		args := []string{"run", "--name", "refused", "--network", "none", "--read-only", "--cap-drop", "all"}
-		for _, variable := range c.told {
+		for _, variable := range c.env {
 			args = append(args, "--env", variable)
 		}
 		p.do(append(args, "--detach", "collectord")...)
-		said := ""
-		within(t, "it runs or ends", func() bool {
+		logs := ""
+		waitUntil(t, "it runs or ends", func() bool {
 			state := p.do("inspect", "--format", "{{.State.Status}}", "refused")
 			out, err := p.command("logs", "refused").CombinedOutput()
-			said = string(out)
-			return err == nil && (state == "exited" || strings.Contains(said, "collectord is running"))
+			logs = string(out)
+			return err == nil && (state == "exited" || strings.Contains(logs, "collectord is running"))
 		})
 		p.do("stop", "refused")
 		status := p.do("inspect", "--format", "{{.State.ExitCode}}", "refused")
 		if want := map[bool]string{true: "0", false: "78"}[c.refused == nil]; status != want {
-			t.Errorf("told %v it exits with %s, want %s: %s", c.told, status, want, said)
+			t.Errorf("with %v it exits with %s, want %s: %s", c.env, status, want, logs)
 		}
 		for _, want := range c.refused {
-			if !strings.Contains(said, want) {
-				t.Errorf("told %v it does not name %s: %s", c.told, want, said)
+			if !strings.Contains(logs, want) {
+				t.Errorf("with %v it does not name %s: %s", c.env, want, logs)
 			}
 		}
-		if len(c.told) == 1 && strings.Contains(said, map[string]string{http: udp, udp: http}[c.refused[0]]) {
-			t.Errorf("told %v it names what is settled: %s", c.told, said)
+		if len(c.env) == 1 && strings.Contains(logs, map[string]string{http: udp, udp: http}[c.refused[0]]) {
+			t.Errorf("with %v it also names the listener that is configured: %s", c.env, logs)
 		}
 		p.do("rm", "--volumes", "refused")
 	}

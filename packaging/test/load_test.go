@@ -26,7 +26,7 @@ import (
 
 var restarts = flag.Int("restarts", 50, "how often the daemon is restarted under load")
 
-// load is clients that post one usage after another, and what they were told.
+// load is a number of clients that post one usage after another, and the results.
 type load struct {
 	m        *machine
 	stop     chan struct{}
@@ -39,9 +39,8 @@ type load struct {
 	failed map[string]int // by kind
 }
 
-// begin starts clients that keep their connections, clients that don't, and a
-// sender of datagrams.
-func begin(m *machine) *load {
+// startLoad starts clients with and without keep-alive, and a sender of datagrams.
+func startLoad(m *machine) *load {
 	l := &load{m: m, stop: make(chan struct{}), failed: map[string]int{}}
 	for i := range 16 {
 		transport := &http.Transport{DialContext: m.dial, DisableKeepAlives: i%2 == 0}
@@ -59,7 +58,7 @@ func begin(m *machine) *load {
 	return l
 }
 
-// pause waits a little between requests, and is false once there are to be no more.
+// pause waits between requests. It returns false when the load ends.
 func (l *load) pause(d time.Duration) bool {
 	select {
 	case <-l.stop:
@@ -77,14 +76,14 @@ func (l *load) run(client *machine) {
 		if err == nil {
 			l.stored = append(l.stored, id)
 		} else {
-			l.failed[kind(err)]++
+			l.failed[errorKind(err)]++
 		}
 		l.mu.Unlock()
 	}
 }
 
-// kind tells errors apart without the numbers in them.
-func kind(err error) string {
+// errorKind returns the kind of an error: a text without ports and other long numbers.
+func errorKind(err error) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
@@ -122,15 +121,14 @@ func (l *load) end() int {
 	return n
 }
 
-// report tells what there is to tell, and fails the test where a request failed,
-// something that was answered 201 is not in the archive, or a datagram is neither
-// there nor counted.
-func (l *load) report(what string) {
+// stopAndReport ends the load and logs its results. It fails the test if a request failed,
+// an acknowledged usage is not in the archive, or a datagram is neither stored nor counted.
+func (l *load) stopAndReport(what string) {
 	t, m := l.m.t, l.m
 	t.Helper()
 	failed := l.end()
 	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
-	within(t, "all is shipped", func() bool { return m.metric("collectord_usages_pending") == 0 })
+	waitUntil(t, "all is shipped", func() bool { return m.metric("collectord_usages_pending") == 0 })
 	there := map[string]bool{}
 	datagrams := 0
 	for line := range strings.Lines(m.do("collectord", "cat")) {
@@ -160,14 +158,14 @@ func (l *load) report(what string) {
 		t.Errorf("%d requests failed", failed)
 	}
 	if lost > 0 {
-		t.Errorf("%d of %d that were answered 201 are not in the archive", lost, len(l.stored))
+		t.Errorf("%d of %d acknowledged usages are not in the archive", lost, len(l.stored))
 	}
 	if len(l.stored) == 0 {
-		t.Error("there was no load")
+		t.Error("the load sent nothing")
 	}
 }
 
-// metric is the value of a metric, of all its labels together.
+// metric returns the value of a metric, summed over all labels.
 func (m *machine) metric(name string) int {
 	m.t.Helper()
 	answer, err := m.Get("http://127.0.0.1:3001/metrics")
@@ -198,33 +196,32 @@ func TestUpgradeUnderLoadFailsNoRequest(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
 	deb(t, later) // built before there is load
-	l := begin(m)
+	l := startLoad(m)
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
-	within(t, "the load runs", func() bool { return stored() > 500 })
+	waitUntil(t, "the load runs", func() bool { return stored() > 500 })
 	m.install(later)
 	was := stored()
-	within(t, "the load goes on", func() bool { return stored() > was+500 })
-	l.report("one upgrade")
+	waitUntil(t, "the load continues", func() bool { return stored() > was+500 })
+	l.stopAndReport("one upgrade")
 }
 
 func TestRestartsUnderLoadFailNoRequest(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
-	l := begin(m)
+	l := startLoad(m)
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
 	for range *restarts {
 		was := stored()
-		within(t, "the load goes on", func() bool { return stored() > was+200 })
+		waitUntil(t, "the load continues", func() bool { return stored() > was+200 })
 		m.do("systemctl", "restart", "collectord")
 	}
-	l.report(strconv.Itoa(*restarts) + " restarts")
+	l.stopAndReport(strconv.Itoa(*restarts) + " restarts")
 }
 
-// watchdog shortens the time that the daemon has to show that it is alive, so that
-// a test can wait for it.
+// watchdog shortens the watchdog's time, so that a test can wait for it.
 func (m *machine) watchdog() {
 	m.t.Helper()
-	if was := m.unit("WatchdogUSec"); was != "1min" {
+	if was := m.unitProperty("WatchdogUSec"); was != "1min" {
 		m.t.Errorf("WatchdogUSec=%s", was)
 	}
 	m.write("/etc/systemd/system/collectord.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
@@ -240,7 +237,7 @@ func TestFrozenDaemonIsRestartedByTheWatchdog(t *testing.T) {
 	id := m.store(`{"patientId":"100"}`)
 	frozen := m.pid()
 	m.do("kill", "-STOP", strconv.Itoa(frozen))
-	within(t, "it is restarted", func() bool { return m.pid() != frozen && m.unit("ActiveState") == "active" })
+	waitUntil(t, "it is restarted", func() bool { return m.pid() != frozen && m.unitProperty("ActiveState") == "active" })
 	m.ship(id)
 }
 
@@ -254,7 +251,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	m.install(earlier)
 	m.configure("shipper: {destination: 's3://usages', retry_max: 2s, s3: {endpoint: 'http://127.0.0.1:9000', region: us-east-1}}")
 	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
-	// The key is a credential, as the unit's comment shows.
+	// The key is a credential, as in the unit's comment.
 	m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n")
 	m.shell("chmod 0600 /etc/collectord/s3-credentials")
 	m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
@@ -273,7 +270,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		}
 		stop = sync.OnceFunc(func() { _ = c.Process.Kill(); _ = c.Wait() })
 		t.Cleanup(stop)
-		within(t, "the storage is ready", func() bool {
+		waitUntil(t, "the storage is ready", func() bool {
 			answer, err := m.Get("http://127.0.0.1:9000/minio/health/ready")
 			if err != nil {
 				return false
@@ -291,7 +288,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
 	}
 	send()
-	within(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
+	waitUntil(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
 
 	running := m.pid()
 	stop()
@@ -300,12 +297,12 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	for range 3 {
 		send()
 		before := failures()
-		within(t, "uploads fail", func() bool { return failures() > before+1 })
+		waitUntil(t, "uploads fail", func() bool { return failures() > before+1 })
 	}
-	t.Logf("the bucket was away for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
+	t.Logf("the bucket was unavailable for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
 	storage()
-	within(t, "what waited is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
-	if m.pid() != running || m.unit("NRestarts") != "0" {
-		t.Errorf("it was restarted: %s restarts", m.unit("NRestarts"))
+	waitUntil(t, "the waiting usages are shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
+	if m.pid() != running || m.unitProperty("NRestarts") != "0" {
+		t.Errorf("it was restarted: %s restarts", m.unitProperty("NRestarts"))
 	}
 }

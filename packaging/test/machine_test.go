@@ -18,8 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// needs fails the test where something is missing, unless that is allowed.
-func needs(t *testing.T, programs ...string) {
+// requirePrograms checks that the test runs as root and that the programs are installed.
+func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	missing := ""
 	for _, p := range programs {
@@ -27,22 +27,23 @@ func needs(t *testing.T, programs ...string) {
 			missing = p
 		}
 	}
-	goWithout(t, missing)
+	skipMissing(t, missing)
 }
 
-// goWithout fails the test for what is missing, unless that is allowed.
-func goWithout(t *testing.T, missing string) {
+// skipMissing skips the test if a requirement is missing and ALLOW_MISSING=1 is set.
+// Otherwise a missing requirement fails it.
+func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	switch {
 	case missing == "":
 	case os.Getenv("ALLOW_MISSING") == "1":
 		t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
 	default:
-		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to skip it", missing)
 	}
 }
 
-func must(t *testing.T, name string, args ...string) string {
+func mustExec(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	if err != nil {
@@ -51,11 +52,11 @@ func must(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// within polls until a condition holds, and fails the test after a minute.
-func within(t *testing.T, what string, holds func() bool) {
+// waitUntil polls until a condition holds, and fails the test after a minute.
+func waitUntil(t *testing.T, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	for !holds() {
+	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatalf("not within a minute: %s", what)
 		}
@@ -63,23 +64,23 @@ func within(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// machine is a booted tree, with a network of its own that has only loopback.
+// machine is a booted tree in a network namespace that has only loopback.
 type machine struct {
 	t      *testing.T
 	root   string
-	leader int // its systemd, as seen from here
+	leader int // process id of its systemd on this host
 	http.Client
 }
 
-var machines atomic.Int64 // so that each has a name of its own
+var machines atomic.Int64 // for unique names
 
-// cgroups makes a cgroup of that name in each hierarchy that a systemd manages:
-// two in the same one would take the other's processes for theirs.
-func cgroups(t *testing.T, name string) (dirs []string) {
+// makeCgroups makes a cgroup of that name in each hierarchy that a systemd manages. Two
+// systemds in the same cgroup would manage each other's processes.
+func makeCgroups(t *testing.T, name string) (dirs []string) {
 	t.Helper()
 	ours, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		goWithout(t, err.Error())
+		skipMissing(t, err.Error())
 	}
 	for line := range strings.Lines(string(ours)) {
 		_, hierarchy, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -95,7 +96,7 @@ func cgroups(t *testing.T, name string) (dirs []string) {
 		}
 		dir := filepath.Join(mount, path, name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			goWithout(t, "cgroup of its own: "+err.Error())
+			skipMissing(t, "cgroup: "+err.Error())
 		}
 		t.Cleanup(func() { _ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").Run() })
 		dirs = append(dirs, dir)
@@ -116,7 +117,7 @@ func boot(t *testing.T, root string) *machine {
 	nspawn := exec.Command("sh", "-c", `
 		for group in $1; do echo $$ >$group/cgroup.procs || exit; done
 		exec systemd-nspawn -D "$2" --machine="$3" --boot --register=no --keep-unit --private-network --console=read-only`,
-		"sh", strings.Join(cgroups(t, name), " "), root, name)
+		"sh", strings.Join(makeCgroups(t, name), " "), root, name)
 	nspawn.Stdout, nspawn.Stderr = console, console
 	if err := nspawn.Start(); err != nil {
 		t.Fatal(err)
@@ -134,17 +135,17 @@ func boot(t *testing.T, root string) *machine {
 			<-ended
 		}
 	})
-	within(t, "the machine starts", func() bool {
+	waitUntil(t, "the machine starts", func() bool {
 		select {
 		case <-ended:
-			said, _ := os.ReadFile(console.Name())
-			goWithout(t, "machine of its own: "+string(said))
+			output, _ := os.ReadFile(console.Name())
+			skipMissing(t, "machine: "+string(output))
 		default:
 		}
 		m.leader = initBelow(nspawn.Process.Pid)
 		return m.leader != 0
 	})
-	within(t, "the machine is up", func() bool {
+	waitUntil(t, "the machine is up", func() bool {
 		out, _ := m.try("systemctl", "is-system-running")
 		return strings.HasPrefix(out, "running") || strings.HasPrefix(out, "degraded")
 	})
@@ -159,8 +160,8 @@ func boot(t *testing.T, root string) *machine {
 	return m
 }
 
-// initBelow is the child of a process that is the first one of its own PID
-// namespace, or 0.
+// initBelow returns the child of a process that is the first process of its PID namespace,
+// or 0.
 func initBelow(pid int) int {
 	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	for _, child := range strings.Fields(string(children)) {
@@ -183,7 +184,7 @@ func (m *machine) try(args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), err
 }
 
-// do is try for what must not fail.
+// do is try for a command that must not fail.
 func (m *machine) do(args ...string) string {
 	m.t.Helper()
 	out, err := m.try(args...)
@@ -199,25 +200,25 @@ func (m *machine) shell(line string) string {
 	return m.do("sh", "-c", line)
 }
 
-// unit is a property of the service.
-func (m *machine) unit(property string) string {
+// unitProperty returns a property of the service.
+func (m *machine) unitProperty(property string) string {
 	m.t.Helper()
 	return m.do("systemctl", "show", "--property="+property, "--value", "collectord.service")
 }
 
 func (m *machine) pid() int {
 	m.t.Helper()
-	n, err := strconv.Atoi(m.unit("MainPID"))
+	n, err := strconv.Atoi(m.unitProperty("MainPID"))
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	return n
 }
 
-// hostPid is the daemon's number as seen from here.
+// hostPid returns the daemon's process id on this host.
 func (m *machine) hostPid() int {
 	m.t.Helper()
-	inside := m.unit("MainPID")
+	inside := m.unitProperty("MainPID")
 	entries, err := filepath.Glob("/proc/[0-9]*/status")
 	if err != nil {
 		m.t.Fatal(err)
@@ -243,7 +244,7 @@ func (m *machine) hostPid() int {
 	return 0
 }
 
-// crash kills the daemon, which is not started again.
+// crash kills the daemon and prevents its restart.
 func (m *machine) crash() {
 	m.t.Helper()
 	m.write("/etc/systemd/system/collectord.service.d/crash.conf", "[Service]\nRestart=no\n")
@@ -252,10 +253,10 @@ func (m *machine) crash() {
 	m.awaitState("failed")
 }
 
-// awaitState waits until the service is active, failed or whatever is wanted.
+// awaitState waits until the service has a state such as active or failed.
 func (m *machine) awaitState(want string) {
 	m.t.Helper()
-	within(m.t, "the service is "+want, func() bool { return m.unit("ActiveState") == want })
+	waitUntil(m.t, "the service is "+want, func() bool { return m.unitProperty("ActiveState") == want })
 }
 
 // write replaces a file in the machine.

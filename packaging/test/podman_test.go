@@ -25,26 +25,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// imageUser is whom the image runs as: user and group.
+// imageUser is the user and group of the image.
 const imageUser = "65532"
 
-// podman is one with images, containers, volumes and settings of the test's own.
+// podman is a podman with separate images, containers, volumes and settings.
 type podman struct {
 	t   *testing.T
-	dir string // holds the script podman, and is where commands of docs/deploy.md run
+	dir string // contains the script podman; commands of docs/deploy.md run here
 }
 
 func newPodman(t *testing.T) podman {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		goWithout(t, "root")
+		skipMissing(t, "root")
 	}
-	needs(t, "podman", "runc", "ip")
+	requirePrograms(t, "podman", "runc", "ip")
 	path, err := exec.LookPath("podman")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("/tmp", "collectord-") // podman takes no long path
+	dir, err := os.MkdirTemp("/tmp", "collectord-") // podman accepts no long path
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func newPodman(t *testing.T) podman {
 				t.Errorf("podman %v: %v: %s", args, err, out)
 			}
 		}
-		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // its mount of where layers are, onto itself
+		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // podman's bind mount of the layers
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
@@ -77,30 +77,30 @@ func (p podman) command(args ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(p.dir, "podman"), args...)
 }
 
-// do runs podman, which must not fail, and returns what it printed.
+// do runs podman, which must not fail, and returns its output.
 func (p podman) do(args ...string) string {
 	p.t.Helper()
 	c := p.command(args...)
-	var said bytes.Buffer
-	c.Stderr = &said
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
-		p.t.Fatalf("podman %s: %v: %s", strings.Join(args, " "), err, said.Bytes())
+		p.t.Fatalf("podman %s: %v: %s", strings.Join(args, " "), err, stderr.Bytes())
 	}
 	return strings.TrimSpace(string(out))
 }
 
-// shell runs a script as docs/deploy.md shows it, and returns what it printed.
+// shell runs a script of docs/deploy.md and returns its output.
 func (p podman) shell(script string, env ...string) string {
 	p.t.Helper()
 	c := exec.Command("bash", "-ec", script)
 	c.Dir = p.dir
 	c.Env = append(append(os.Environ(), "PATH="+p.dir+":"+os.Getenv("PATH")), env...)
-	var said bytes.Buffer
-	c.Stderr = &said
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
-		p.t.Fatalf("%s: %v: %s", script, err, said.Bytes())
+		p.t.Fatalf("%s: %v: %s", script, err, stderr.Bytes())
 	}
 	return string(out)
 }
@@ -110,18 +110,18 @@ func (p podman) build(name, umask string, env ...string) string {
 	p.t.Helper()
 	c := exec.Command("sh", "-c", `umask "$1" && exec ../image "$2"`, "sh", umask, name)
 	c.Env = append(append(os.Environ(), "CONTAINER_ENGINE="+filepath.Join(p.dir, "podman"), "VERSION="+earlier, "SOURCE_DATE_EPOCH=1764000000"), env...)
-	var said bytes.Buffer
-	c.Stderr = &said
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
 	out, err := c.Output()
 	if err != nil {
-		p.t.Fatalf("packaging/image: %v: %s", err, said.Bytes())
+		p.t.Fatalf("packaging/image: %v: %s", err, stderr.Bytes())
 	}
 	return strings.TrimSpace(string(out))
 }
 
-// fromDeploy is the only block of sh in docs/deploy.md that holds a word, changed as
-// a user would.
-func fromDeploy(t *testing.T, word string, change ...string) string {
+// deployBlock returns the only block of sh in docs/deploy.md that contains a word, with a
+// user's changes.
+func deployBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/deploy.md")
 	if err != nil {
@@ -145,33 +145,33 @@ func fromDeploy(t *testing.T, word string, change ...string) string {
 	return found[0]
 }
 
-// wire is a network of a container's own, with a cable to that of the host.
-type wire struct{ namespace, here, there, there6 string }
+// testNetwork makes a network namespace for a container, with a veth pair to the host's.
+type testNetwork struct{ namespace, here, there, there6 string }
 
-func newWire(t *testing.T) wire {
+func newTestNetwork(t *testing.T) testNetwork {
 	t.Helper()
-	pid := os.Getpid() // two runs at a time are in nobody's way
+	pid := os.Getpid() // parallel runs have different addresses
 	name := fmt.Sprintf("cdi-%d", pid)
 	address := func(n int) string { return fmt.Sprintf("198.18.%d.%d", pid>>6&0xff, pid<<2&0xff+n) } // RFC 2544, appendix C.2.2
 	address6 := func(n int) string { return fmt.Sprintf("fd98:%x::%d", pid&0xffff, n) }
-	w := wire{"/run/netns/" + name, address(1), address(2), address6(2)}
-	must(t, "ip", "netns", "add", name)
+	w := testNetwork{"/run/netns/" + name, address(1), address(2), address6(2)}
+	mustExec(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
-	must(t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+	mustExec(t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
 	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", name).Run() })
-	must(t, "ip", "addr", "add", w.here+"/30", "dev", name)
-	must(t, "ip", "addr", "add", address6(1)+"/64", "dev", name, "nodad")
-	must(t, "ip", "link", "set", name, "up")
-	must(t, "ip", "-n", name, "addr", "add", w.there+"/30", "dev", "eth0")
-	must(t, "ip", "-n", name, "addr", "add", w.there6+"/64", "dev", "eth0", "nodad")
-	must(t, "ip", "-n", name, "link", "set", "eth0", "up")
-	must(t, "ip", "-n", name, "link", "set", "lo", "up")
+	mustExec(t, "ip", "addr", "add", w.here+"/30", "dev", name)
+	mustExec(t, "ip", "addr", "add", address6(1)+"/64", "dev", name, "nodad")
+	mustExec(t, "ip", "link", "set", name, "up")
+	mustExec(t, "ip", "-n", name, "addr", "add", w.there+"/30", "dev", "eth0")
+	mustExec(t, "ip", "-n", name, "addr", "add", w.there6+"/64", "dev", "eth0", "nodad")
+	mustExec(t, "ip", "-n", name, "link", "set", "eth0", "up")
+	mustExec(t, "ip", "-n", name, "link", "set", "lo", "up")
 	return w
 }
 
-// storage is a MinIO outside any container, with TLS; authority is the file that
-// says whom to trust.
-func storage(t *testing.T, ip string) (endpoint, authority string) {
+// startMinIO starts a MinIO with TLS outside any container. authority is the file with its
+// certificate authority.
+func startMinIO(t *testing.T, ip string) (endpoint, authority string) {
 	t.Helper()
 	minio := os.Getenv("TEST_MINIO")
 	if minio == "" {
@@ -209,7 +209,7 @@ func storage(t *testing.T, ip string) (endpoint, authority string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
-	within(t, "the storage listens", func() bool {
+	waitUntil(t, "the storage listens", func() bool {
 		conn, err := net.Dial("tcp", ip+":9000")
 		if err == nil {
 			conn.Close()

@@ -14,11 +14,11 @@ import (
 
 const releasedVersion = "1.2.3-rc.1"
 
-// repository makes one of the tree, with a version's changes and tag.
+// repository makes a git repository of the tree with a version's changes and tag.
 func repository(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	must(t, "sh", "-ec", `cd ../..
+	mustExec(t, "sh", "-ec", `cd ../..
 		git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"
 		cd "$1"
 		sed -i "s/^## \[Unreleased\]$/&\n\n## [$2] - 2026-01-02\n\n- All of it./" CHANGELOG.md
@@ -30,21 +30,21 @@ func repository(t *testing.T) string {
 	return dir
 }
 
-// release releases it from a clone, with another umask.
+// release makes a release from a clone of the repository, with another umask.
 func release(t *testing.T, repository, umask string) string {
 	t.Helper()
 	clone, out := filepath.Join(t.TempDir(), "clone"), t.TempDir()
-	must(t, "sh", "-ec", `umask "$1"
+	mustExec(t, "sh", "-ec", `umask "$1"
 		git clone -q "$2" "$3"
 		cd "$3"
 		go run ./packaging/release build "v$5" "$4"`, "sh", umask, repository, clone, out, releasedVersion)
 	return filepath.Join(out, releasedVersion)
 }
 
-// TestAReleaseIsWholeAndTheSameBytesAgain builds one version twice, in two directories.
-func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
+// TestAReleaseIsCompleteAndReproducible builds one version twice, in two directories.
+func TestAReleaseIsCompleteAndReproducible(t *testing.T) {
 	t.Parallel()
-	needs(t, "git", "dpkg-deb", "sha256sum")
+	requirePrograms(t, "git", "dpkg-deb", "sha256sum")
 	if os.Getenv("NFPM") == "" {
 		t.Fatal("NFPM names no program: run make package-test")
 	}
@@ -82,7 +82,7 @@ func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
 			t.Errorf("%s differs", name)
 		}
 	}
-	must(t, "sh", "-c", `cd "$1" && sha256sum --check --strict SHA256SUMS`, "sh", first)
+	mustExec(t, "sh", "-c", `cd "$1" && sha256sum --check --strict SHA256SUMS`, "sh", first)
 	if sums := read(filepath.Join(first, "SHA256SUMS")); bytes.Count(sums, []byte("\n")) != len(want)-1 {
 		t.Errorf("checksums:\n%s", sums)
 	}
@@ -100,12 +100,12 @@ func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
 		}
 		f.Close()
 		unpacked := t.TempDir()
-		must(t, "dpkg-deb", "--extract", filepath.Join(first, "collectord_1.2.3~rc.1-1_"+arch+".deb"), unpacked)
+		mustExec(t, "dpkg-deb", "--extract", filepath.Join(first, "collectord_1.2.3~rc.1-1_"+arch+".deb"), unpacked)
 		if !bytes.Equal(read(filepath.Join(unpacked, "usr/bin/collectord")), read(binary)) {
 			t.Errorf("the package for %s has another binary", arch)
 		}
 		copyright := read(filepath.Join(unpacked, "usr/share/doc/collectord/copyright"))
-		for line := range strings.Lines(must(t, "go", "version", "-m", binary)) {
+		for line := range strings.Lines(mustExec(t, "go", "version", "-m", binary)) {
 			if f := strings.Fields(line); len(f) > 2 && f[0] == "dep" && !bytes.Contains(copyright, []byte("\nFiles: "+f[1]+"/*\n")) {
 				t.Errorf("%s is linked, and its licence is not in the package", f[1])
 			}

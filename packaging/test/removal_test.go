@@ -15,7 +15,7 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 	m.install(earlier)
 	shipped := m.store(`{"patientId":"99"}`)
 	m.ship(shipped)
-	// From now on nothing can be shipped.
+	// From here on nothing can be shipped.
 	m.configure("shipper: {destination: 's3://usages', s3: {endpoint: 'http://127.0.0.1:9'}}")
 	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
 	m.do("systemctl", "restart", "collectord")
@@ -25,56 +25,56 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 	t.Log(out)
 	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "Those that the storage confirmed in the last minutes (shipper.keep) are among them.", "collectord ship"} {
 		if !strings.Contains(out, want) {
-			t.Errorf("the removal does not say: %s", want)
+			t.Errorf("the removal does not print: %s", want)
 		}
 	}
 	if _, err := m.post(`{}`); err == nil {
-		t.Error("it still runs")
+		t.Error("the daemon still runs")
 	}
 	if m.exists("/usr/bin/collectord") || !m.exists("/etc/collectord/collectord.yaml") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("program gone, configuration and data there: that is not so")
+		t.Error("want the program removed, the configuration and the data kept")
 	}
 
 	out = m.do("dpkg", "--purge", "collectord")
 	t.Log(out)
 	if !strings.Contains(out, "/var/lib/collectord holds usages that are not shipped: it is kept") {
-		t.Error("the purge does not say that data is kept")
+		t.Error("the purge does not print that data is kept")
 	}
 	if m.exists("/etc/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("configuration gone and data there: that is not so")
+		t.Error("want the configuration removed and the data kept")
 	}
 
-	// Installed again it starts, and ships what was left.
+	// After another installation it starts, and ships the kept log.
 	m.install(earlier)
-	if state := m.unit("ActiveState"); state != "active" {
+	if state := m.unitProperty("ActiveState"); state != "active" {
 		t.Fatalf("it is %s", state)
 	}
 	m.ship(shipped, a, b)
-	within(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
+	waitUntil(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
 
-	// Removed, and installed again with the configuration that stayed.
+	// It is removed, and installed again with the kept configuration.
 	t.Log(m.do("dpkg", "--remove", "collectord"))
 	m.install(later)
-	if state := m.unit("ActiveState"); state != "active" {
+	if state := m.unitProperty("ActiveState"); state != "active" {
 		t.Fatalf("it is %s", state)
 	}
 
-	// An archive on this host is the only copy: it is kept, the log is not.
+	// An archive on this host is the only copy: a purge keeps it, and removes the log.
 	out = m.do("dpkg", "--purge", "collectord")
 	t.Log(out)
 	if m.exists("/var/lib/collectord/wal") || m.exists("/var/lib/collectord/spool") {
 		t.Error("the empty log is kept")
 	}
 	if got := m.shell("find /var/lib/collectord/archive -name '*.zst' | wc -l"); got == "0" {
-		t.Error("the archive is gone")
+		t.Error("the archive was removed")
 	}
 	m.shell("rm -r /var/lib/collectord/archive")
 
-	// Without one nothing is left.
+	// Without an archive nothing is left.
 	m.install(earlier)
 	m.do("dpkg", "--purge", "collectord")
 	if m.exists("/var/lib/collectord") || m.exists("/etc/collectord") || m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") || m.exists("/etc/systemd/system/collectord.service") {
-		t.Error("something is left after the purge")
+		t.Error("files are left after the purge")
 	}
 }
 
@@ -87,12 +87,12 @@ func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
 	out := m.do("dpkg", "--purge", "collectord")
 	t.Log(out)
 	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("what a crash left is not taken for usages")
+		t.Error("the purge does not recognize the usages of a crashed daemon")
 	}
 }
 
-// The script that purges knows the log by the names in it, since the program is
-// gone by then.
+// The purge script recognizes the log by its file names, since the program is already
+// removed.
 func TestPurgeKnowsWhatMustNotBeLost(t *testing.T) {
 	t.Parallel()
 	const sealed, active = "00000000000000000001-00000000000000000002", "00000000000000000003"
@@ -120,13 +120,13 @@ func TestPurgeKnowsWhatMustNotBeLost(t *testing.T) {
 		"a segment written ahead":         {"wal/next/00000000000000000001", header + "\x00\x00", false},
 		"a segment that was shipped":      {"wal/" + sealed + ".gone/00000000000000000001", header + frame, false},
 		"room for loss notes":             {"wal/lost/reserve", "\x00", false},
-		"pieces of an unfinished salvage": {"wal/salvage/1/00000000000000000001", header + frame, true}, // nobody has looked whether another segment holds them
+		"pieces of an unfinished salvage": {"wal/salvage/1/00000000000000000001", header + frame, true}, // it is unknown whether another segment has these records
 	} {
 		m.write("/var/lib/collectord/wal/LOG", "collectord-log 1")
 		m.write("/var/lib/collectord/"+c.file, c.content)
-		said := m.chroot("/bin/sh", "/root/postrm", "purge")
+		output := m.chroot("/bin/sh", "/root/postrm", "purge")
 		if kept := m.exists("/var/lib/collectord/" + c.file); kept != c.kept {
-			t.Errorf("%s: kept is %v: %s", name, kept, said)
+			t.Errorf("%s: kept is %v: %s", name, kept, output)
 		}
 		if err := os.RemoveAll(filepath.Join(m.root, "/var/lib/collectord")); err != nil {
 			t.Fatal(err)

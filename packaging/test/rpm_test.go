@@ -10,15 +10,15 @@ import (
 	"testing"
 )
 
-// rpmTree is a tree with the rpm installed into it, not yet booted. The host's
-// preset says whether the service is to be enabled.
+// rpmTree returns a tree, not yet booted, in which the rpm is installed. The preset decides
+// whether the service is enabled.
 func rpmTree(t *testing.T, preset string) *machine {
 	t.Helper()
 	root := tree(t)
-	needs(t, "rpm")
+	requirePrograms(t, "rpm")
 	m := &machine{t: t, root: root}
 	m.write("/etc/systemd/system-preset/10-test.preset", preset+" collectord.service\n")
-	t.Log(must(t, "rpm", "--root", root, "-ivh", "--nodeps", packageFile(t, earlier, "rpm", runtime.GOARCH)))
+	t.Log(mustExec(t, "rpm", "--root", root, "-ivh", "--nodeps", packageFile(t, earlier, "rpm", runtime.GOARCH)))
 	return m
 }
 
@@ -26,10 +26,10 @@ func TestRpmFollowsThePreset(t *testing.T) {
 	t.Parallel()
 	enabled := "/etc/systemd/system/multi-user.target.wants/collectord.service"
 	if m := rpmTree(t, "disable"); m.exists(enabled) {
-		t.Error("it is enabled against the preset")
+		t.Error("the service is enabled against the preset")
 	}
 	if m := rpmTree(t, "enable"); !m.exists(enabled) {
-		t.Error("it is not enabled, as the preset says")
+		t.Error("the service is not enabled, against the preset")
 	}
 }
 
@@ -44,7 +44,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.ship(first)
 	old := m.pid()
 	m.do("kill", "-9", strconv.Itoa(old))
-	within(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unit("ActiveState") == "active" })
+	waitUntil(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
 
 	if got := m.shell("rpm -q --qf '[%{filenames} %{fileflags:fflags}\n]' collectord 2>/dev/null | grep ' .'"); !strings.Contains(got, "/etc/collectord/collectord.yaml cn") {
 		t.Errorf("files whose changes are kept: %s", got)
@@ -57,7 +57,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.write("/root/collectord.rpm", string(content))
 	old = m.pid()
 	t.Log(m.do("rpm", "-U", "--nodeps", "/root/collectord.rpm"))
-	if m.pid() == old || m.unit("ActiveState") != "active" {
+	if m.pid() == old || m.unitProperty("ActiveState") != "active" {
 		t.Error("the upgrade did not restart it")
 	}
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+later+" ") {
@@ -74,12 +74,12 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	out := m.do("rpm", "-e", "collectord")
 	t.Log(out)
 	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !strings.Contains(out, "collectord ship") {
-		t.Error("the removal does not say what is left")
+		t.Error("the removal does not print what is left")
 	}
 	if m.exists("/usr/bin/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("program gone and data there: that is not so")
+		t.Error("want the program removed and the data kept")
 	}
 	if m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") {
-		t.Error("it is still enabled")
+		t.Error("the service is still enabled")
 	}
 }

@@ -21,11 +21,11 @@ import (
 
 var situations = flag.String("situations", "", "play the situations of an operator through whose names match this (minutes)")
 
-// host is a machine with a daemon that ships to a MinIO, under a real Prometheus.
+// host is a machine with a daemon that ships to a MinIO, monitored by a Prometheus.
 type host struct {
 	*machine
-	disk       string // the mount of data_dir, as seen from here
-	bucket     string // where MinIO keeps it
+	disk       string // the mount point of data_dir on this host
+	bucket     string // MinIO's directory of the bucket
 	minio      *exec.Cmd
 	user       string
 	port       int // of MinIO
@@ -37,31 +37,31 @@ type host struct {
 
 const (
 	shippingTo = "s3://usages"
-	anyExit    = -1 // of the doctor without the service: credentials that only that has are errors
+	anyExit    = -1 // for the doctor without the service, which lacks the service's credentials
 )
 
-// situation is something that happens to a host, and what each place says of it.
+// situation is an incident of a host, with the expected output of each view.
 type situation struct {
-	name  string
-	begin func()
-	end   func()
-	fleet []string // arguments
-	exits map[string]int
-	says  map[string][]string
+	name     string
+	begin    func()
+	end      func()
+	fleet    []string // arguments
+	wantExit map[string]int
+	wantText map[string][]string
 }
 
-// places are where operators look.
-func places() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
+// views are the commands and pages that operators use.
+func views() []string { return []string{"doctor", "status", "page", "alert", "journal", "fleet"} }
 
-// TestSituationsAreSeenInEachPlace plays what can happen to a host through, on a real
-// systemd with the package, a MinIO and a Prometheus in which a minute takes a second.
-func TestSituationsAreSeenInEachPlace(t *testing.T) {
+// TestSituationsAreSeenInEachView runs a host through its incidents, on a real systemd with
+// the package, a MinIO, and a Prometheus in which a minute takes a second.
+func TestSituationsAreSeenInEachView(t *testing.T) {
 	if *situations == "" {
 		t.Skip("without -situations: make situations")
 	}
-	needs(t, "mkfs.ext4", "mount")
+	requirePrograms(t, "mkfs.ext4", "mount")
 	h := newHost(t)
-	started := &situation{name: "all is fine", exits: map[string]int{}, says: map[string][]string{
+	started := &situation{name: "all is fine", wantExit: map[string]int{}, wantText: map[string][]string{
 		"doctor": {"RIGHT: 0 errors"}, "status": {"FINE: "}, "page": {"Fine"}, "alert": {"none"}, "journal": {"nothing"}, "fleet": {"RIGHT: "},
 	}}
 	h.play(t, started)
@@ -70,9 +70,9 @@ func TestSituationsAreSeenInEachPlace(t *testing.T) {
 			continue
 		}
 		h.play(t, s)
-		if s.end != nil { // there is none for the last
+		if s.end != nil { // the last situation has none
 			s.end()
-			h.calm(s.name)
+			h.waitCalm(s.name)
 		}
 	}
 }
@@ -82,8 +82,8 @@ func (h *host) situations() []*situation {
 	failing := map[string]int{"doctor": 2, "status": 2, "fleet": 2}
 	return []*situation{
 		{
-			name: "an outage", begin: h.stopStorage, end: h.startStorage, exits: map[string]int{"doctor": 2, "status": 1, "fleet": 1},
-			says: map[string][]string{
+			name: "an outage", begin: h.stopStorage, end: h.startStorage, wantExit: map[string]int{"doctor": 2, "status": 1, "fleet": 1},
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "connection", "connection refused", "-> start the storage"},
 				"status":  {"WARNING: can't ship to " + shippingTo, "connection refused", "next attempt"},
 				"page":    {"Warning", "can't ship to " + shippingTo, "connection refused"},
@@ -93,8 +93,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a wrong bucket", begin: func() { h.shipTo("s3://usage") }, end: func() { h.shipTo(shippingTo) }, exits: failing,
-			says: map[string][]string{
+			name: "a wrong bucket", begin: func() { h.shipTo("s3://usage") }, end: func() { h.shipTo(shippingTo) }, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "bucket", "-> create the bucket"},
 				"status":  {"FAILING: can't ship to s3://usage/ ", "bucket", "what to do"},
 				"page":    {"Failing", "can't ship to s3://usage/ ", "bucket"},
@@ -105,8 +105,8 @@ func (h *host) situations() []*situation {
 		},
 		{
 			name: "an expired key", begin: func() { h.stopStorage(); h.user = "another"; h.startStorage() },
-			end: func() { h.stopStorage(); h.user = "operator"; h.startStorage() }, exits: failing,
-			says: map[string][]string{
+			end: func() { h.stopStorage(); h.user = "operator"; h.startStorage() }, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: 1 error", "credentials", "-> "},
 				"status":  {"FAILING: can't ship to " + shippingTo, "key", "what to do"},
 				"page":    {"Failing", "can't ship to " + shippingTo, "key"},
@@ -117,8 +117,8 @@ func (h *host) situations() []*situation {
 		},
 		{
 			name: "a silent device", begin: func() { h.silent.Store(true) }, end: func() { h.silent.Store(false) },
-			fleet: []string{"--device-silent-for", "10s"}, exits: map[string]int{"fleet": 2},
-			says: map[string][]string{
+			fleet: []string{"--device-silent-for", "10s"}, wantExit: map[string]int{"fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"RIGHT: 0 errors"},
 				"status":  {"FINE: ", "inhaler-2"},
 				"page":    {"Fine", "inhaler-2"},
@@ -128,8 +128,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a silent host", begin: h.crash, end: h.restart, exits: map[string]int{"doctor": anyExit, "status": 2, "fleet": 2},
-			says: map[string][]string{
+			name: "a silent host", begin: h.crash, end: h.restart, wantExit: map[string]int{"doctor": anyExit, "status": 2, "fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"no daemon is running"},
 				"status":  {"no daemon"},
 				"page":    {"connection refused"},
@@ -152,8 +152,8 @@ func (h *host) situations() []*situation {
 				h.port = 9000
 				h.startStorage()
 			},
-			exits: failing,
-			says: map[string][]string{
+			wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: ", "clock", "ahead of the storage's", "-> "},
 				"status":  {"FAILING: ", "clock"},
 				"page":    {"Failing", "clock"},
@@ -163,8 +163,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a full disk", begin: h.fillDisk, end: h.freeDisk, exits: failing,
-			says: map[string][]string{
+			name: "a full disk", begin: h.fillDisk, end: h.freeDisk, wantExit: failing,
+			wantText: map[string][]string{
 				"doctor":  {"NOT RIGHT: ", "free; the log may grow", "-> make room on this disk", "no space left on device"},
 				"status":  {"FAILING: ", "no space left", "wal.min_free is", "make room on the disk", "log_full"},
 				"page":    {"Failing", "no space left"},
@@ -174,8 +174,8 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a damaged segment", begin: h.damageSegment, exits: map[string]int{"status": 1, "fleet": 2},
-			says: map[string][]string{
+			name: "a damaged segment", begin: h.damageSegment, wantExit: map[string]int{"status": 1, "fleet": 2},
+			wantText: map[string][]string{
 				"doctor":  {"put_aside"},
 				"status":  {"WARNING: ", "put aside", "wal/quarantine/", "what to do"},
 				"page":    {"Warning", "put aside", "wal/quarantine/"},
@@ -187,28 +187,29 @@ func (h *host) situations() []*situation {
 	}
 }
 
-// play has it happen, waits until each place says what it should, and prints all six.
+// play starts a situation, waits until each view has the expected output, and prints all
+// six.
 func (h *host) play(t *testing.T, s *situation) {
 	t.Helper()
 	h.began, h.fleetArgs = time.Now(), s.fleet
-	h.receives()
+	h.waitReceiving()
 	if s.begin != nil {
 		s.begin()
 	}
-	said := map[string]string{}
+	documented := map[string]string{}
 	var missing []string
 	for deadline := time.Now().Add(90 * time.Second); ; <-time.After(time.Second) {
 		missing = nil
-		for _, place := range places() {
-			text, exit := h.look(place)
-			said[place] = fmt.Sprintf("exit status %d\n%s", exit, text)
-			for _, words := range s.says[place] {
+		for _, view := range views() {
+			text, exit := h.readView(view)
+			documented[view] = fmt.Sprintf("exit status %d\n%s", exit, text)
+			for _, words := range s.wantText[view] {
 				if !strings.Contains(text, words) {
-					missing = append(missing, fmt.Sprintf("%s does not say %q", place, words))
+					missing = append(missing, fmt.Sprintf("%s lacks %q", view, words))
 				}
 			}
-			if want := s.exits[place]; exit != want && want != anyExit {
-				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", place, exit, s.exits[place]))
+			if want := s.wantExit[view]; exit != want && want != anyExit {
+				missing = append(missing, fmt.Sprintf("%s exits with %d, not %d", view, exit, s.wantExit[view]))
 			}
 		}
 		if len(missing) == 0 || time.Now().After(deadline) {
@@ -216,32 +217,32 @@ func (h *host) play(t *testing.T, s *situation) {
 		}
 	}
 	transcript := fmt.Sprintf("==== %s (after %v)\n", s.name, time.Since(h.began).Round(time.Second))
-	for _, place := range places() {
-		lines := strings.Split(said[place], "\n")
-		transcript += "-- " + place + ": " + strings.Join(lines[:min(len(lines), 14)], "\n     ") + "\n"
+	for _, view := range views() {
+		lines := strings.Split(documented[view], "\n")
+		transcript += "-- " + view + ": " + strings.Join(lines[:min(len(lines), 14)], "\n     ") + "\n"
 	}
-	t.Logf("\n%s-- systemd: %s", transcript, h.unit("StatusText"))
+	t.Logf("\n%s-- systemd: %s", transcript, h.unitProperty("StatusText"))
 	if len(missing) > 0 {
 		t.Errorf("%s: %s", s.name, strings.Join(missing, "; "))
 	}
 }
 
-// receives waits until another usage was stored, and heartbeats are written as they come.
-func (h *host) receives() {
+// waitReceiving waits until another usage is appended and heartbeats are written.
+func (h *host) waitReceiving() {
 	h.t.Helper()
 	was := h.metric("collectord_usages_appended_total")
-	within(h.t, "usages come in", func() bool { return h.metric("collectord_usages_appended_total") > was })
-	within(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
+	waitUntil(h.t, "usages come in", func() bool { return h.metric("collectord_usages_appended_total") > was })
+	waitUntil(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
 }
 
-// calm waits until the host and the fleet are fine again.
-func (h *host) calm(after string) {
+// waitCalm waits until status, fleet and alerts are fine again.
+func (h *host) waitCalm(after string) {
 	h.t.Helper()
 	h.fleetArgs = nil
 	for deadline := time.Now().Add(2 * time.Minute); ; <-time.After(time.Second) {
-		status, failed := h.look("status")
-		fleet, wrong := h.look("fleet")
-		alerts, _ := h.look("alert")
+		status, failed := h.readView("status")
+		fleet, wrong := h.readView("fleet")
+		alerts, _ := h.readView("alert")
 		switch {
 		case failed == 0 && wrong == 0 && alerts == "none":
 			return
@@ -251,10 +252,10 @@ func (h *host) calm(after string) {
 	}
 }
 
-// look is what a place says now, and with which exit status.
-func (h *host) look(place string) (text string, exit int) {
+// readView returns the current output of a view and its exit status.
+func (h *host) readView(view string) (text string, exit int) {
 	h.t.Helper()
-	switch place {
+	switch view {
 	case "doctor":
 		text, exit = withStatus(h.try("collectord", "doctor"))
 		return linesOf(text, `RIGHT: |^  (error|warning) |^ +-> |no daemon|service is not running`), exit
@@ -269,7 +270,7 @@ func (h *host) look(place string) (text string, exit int) {
 	case "journal":
 		return h.journal(), 0
 	}
-	text, exit = h.outside(append([]string{"fleet", "--silent-for", "5s"}, h.fleetArgs...)...)
+	text, exit = h.runElsewhere(append([]string{"fleet", "--silent-for", "5s"}, h.fleetArgs...)...)
 	return linesOf(text, `\S`), exit
 }
 
@@ -290,7 +291,7 @@ func linesOf(text, pattern string) string {
 	return strings.Join(kept, "\n")
 }
 
-// page is the status page without its markup, up to the plots, and the clients.
+// page returns the text of the status page up to the plots, and the clients.
 func (h *host) page() string {
 	answer, err := h.Get("http://127.0.0.1:3001/")
 	if err != nil {
@@ -319,7 +320,7 @@ func plain(html string) string {
 	return strings.TrimSpace(regexp.MustCompile(` *(\x00 *)+`).ReplaceAllString(html, "\n"))
 }
 
-// journal is what was logged since the situation began, without what is only told.
+// journal returns the warnings and errors logged since the situation began.
 func (h *host) journal() string {
 	text := h.do("journalctl", "--no-pager", "--output=cat", "--unit=collectord", fmt.Sprintf("--since=@%.6f", float64(h.began.UnixMicro())/1e6))
 	var kept []string
@@ -346,7 +347,7 @@ func (h *host) journal() string {
 	return strings.Join(kept, "\n")
 }
 
-// firing are the alerts that fire.
+// firing returns the firing alerts.
 func (h *host) firing() string {
 	h.t.Helper()
 	answer, err := h.Get(h.prometheus + "/api/v1/alerts")
@@ -382,9 +383,9 @@ func (h *host) firing() string {
 	return strings.Join(lines, "\n")
 }
 
-// outside runs the program on another host: all that it shares with the machine is the
-// network.
-func (h *host) outside(args ...string) (text string, exit int) {
+// runElsewhere runs the program as on another host, which shares only the network with the
+// machine.
+func (h *host) runElsewhere(args ...string) (text string, exit int) {
 	h.t.Helper()
 	c := exec.Command(filepath.Join(h.root, "usr/bin/collectord"), args...)
 	c.Dir = h.t.TempDir()

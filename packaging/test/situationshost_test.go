@@ -18,24 +18,24 @@ import (
 
 const credentials = "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n"
 
-// newHost boots a machine whose data_dir is a small disk of its own, with the package, two
-// devices that send, a MinIO and a Prometheus.
+// newHost boots a machine with the package, two sending devices, a MinIO and a Prometheus.
+// Its data_dir is on a small separate disk.
 func newHost(t *testing.T) *host {
 	t.Helper()
 	minio := os.Getenv("TEST_MINIO")
 	prometheus := filepath.Join(filepath.Dir(minio), "prometheus")
 	for _, program := range []string{minio, prometheus} {
 		if _, err := os.Stat(program); err != nil {
-			goWithout(t, err.Error())
+			skipMissing(t, err.Error())
 		}
 	}
 	root := tree(t)
 	h := &host{disk: filepath.Join(root, "var/lib/collectord"), bucket: t.TempDir(), user: "operator", port: 9000}
 	image := filepath.Join(t.TempDir(), "disk")
-	must(t, "mkdir", "-p", h.disk)
-	must(t, "truncate", "--size=400M", image)
-	must(t, "mkfs.ext4", "-q", image)
-	must(t, "mount", "-o", "loop", image, h.disk)
+	mustExec(t, "mkdir", "-p", h.disk)
+	mustExec(t, "truncate", "--size=400M", image)
+	mustExec(t, "mkfs.ext4", "-q", image)
+	mustExec(t, "mount", "-o", "loop", image, h.disk)
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", h.disk).Run() })
 	h.machine = boot(t, root)
 	h.install(earlier)
@@ -47,8 +47,8 @@ func newHost(t *testing.T) *host {
 
 	tokens, lines := []string(nil), ""
 	for _, device := range []string{"inhaler-1", "inhaler-2"} {
-		said := strings.Split(h.shell("collectord token new "+device+" 2>/dev/null"), "\n")
-		tokens, lines = append(tokens, said[0]), lines+said[1]+"\n"
+		created := strings.Split(h.shell("collectord token new "+device+" 2>/dev/null"), "\n")
+		tokens, lines = append(tokens, created[0]), lines+created[1]+"\n"
 	}
 	h.write("/etc/collectord/s3-credentials", credentials)
 	h.write("/etc/collectord/tokens", lines)
@@ -64,7 +64,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// shipTo starts the daemon anew with a destination.
+// shipTo restarts the daemon with a destination.
 func (h *host) shipTo(destination string) {
 	h.t.Helper()
 	h.write("/etc/collectord/collectord.yaml", `node: edge-1
@@ -84,8 +84,8 @@ func (h *host) restart() {
 	h.do("systemctl", "restart", "collectord")
 }
 
-// sendAs posts a usage again and again with a token, whenever it may, until the test ends.
-func (h *host) sendAs(t *testing.T, token string, may func() bool) {
+// sendAs posts usages with a token while maySend allows it, until the test ends.
+func (h *host) sendAs(t *testing.T, token string, maySend func() bool) {
 	t.Helper()
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(stop); <-stopped })
@@ -97,7 +97,7 @@ func (h *host) sendAs(t *testing.T, token string, may func() bool) {
 				return
 			case <-time.After(200 * time.Millisecond):
 			}
-			if !may() {
+			if !maySend() {
 				continue
 			}
 			r, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:3000/api/usages", strings.NewReader(`{"patientId":"100"}`))
@@ -121,7 +121,7 @@ func (h *host) startStorage() {
 	if err := h.inside(h.minio.Start); err != nil {
 		h.t.Fatal(err)
 	}
-	h.answers("the storage", "http://"+address+"/minio/health/ready")
+	h.waitReady("the storage", "http://"+address+"/minio/health/ready")
 }
 
 func (h *host) stopStorage() {
@@ -129,10 +129,10 @@ func (h *host) stopStorage() {
 	_ = h.minio.Wait()
 }
 
-// answers waits until a server does.
-func (h *host) answers(what, address string) {
+// waitReady waits until a server is ready.
+func (h *host) waitReady(what, address string) {
 	h.t.Helper()
-	within(h.t, what+" is ready", func() bool {
+	waitUntil(h.t, what+" is ready", func() bool {
 		answer, err := h.Get(address)
 		if err != nil {
 			return false
@@ -142,7 +142,8 @@ func (h *host) answers(what, address string) {
 	})
 }
 
-// startPrometheus starts one in which a minute of the rules takes a second, and a day 24.
+// startPrometheus starts a Prometheus in which a minute of the rules takes a second, and a
+// day 24 seconds.
 func (h *host) startPrometheus(t *testing.T, program string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -167,11 +168,11 @@ func (h *host) startPrometheus(t *testing.T, program string) {
 	}
 	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
 	h.prometheus = "http://127.0.0.1:9090"
-	h.answers("Prometheus", h.prometheus+"/-/ready")
+	h.waitReady("Prometheus", h.prometheus+"/-/ready")
 }
 
-// shiftClock puts itself between the daemon and the storage, each of which then takes the
-// other's clock for one that differs: the daemon's is ahead.
+// shiftClock starts a proxy between the daemon and the storage. It changes dates so that
+// the daemon's clock seems to be ahead.
 func (h *host) shiftClock(by time.Duration) *http.Server {
 	h.t.Helper()
 	target := &url.URL{Scheme: "http", Host: fmt.Sprintf("127.0.0.1:%d", h.port)}
@@ -206,12 +207,12 @@ func (h *host) freeDisk() {
 	h.shell("rm /var/lib/collectord/other-data")
 }
 
-// damageSegment has a bit of a segment that waits to be shipped rot.
+// damageSegment flips a bit of a segment that waits to be shipped.
 func (h *host) damageSegment() {
 	h.t.Helper()
 	h.stopStorage()
 	var file string
-	within(h.t, "a segment is sealed", func() bool {
+	waitUntil(h.t, "a segment is sealed", func() bool {
 		files, _ := filepath.Glob(filepath.Join(h.disk, "wal", "0*-0*", "*"))
 		for _, f := range files {
 			if info, err := os.Stat(f); err == nil && info.Size() > 1000 && info.ModTime().After(h.began) {
@@ -234,6 +235,6 @@ func (h *host) damageSegment() {
 	if _, err := out.WriteAt([]byte{content[at] ^ 0x10}, int64(at)); err != nil {
 		h.t.Fatal(err)
 	}
-	h.t.Logf("a bit of %s is wrong, at byte %d", strings.TrimPrefix(file, h.disk), at)
+	h.t.Logf("a bit of %s is flipped, at byte %d", strings.TrimPrefix(file, h.disk), at)
 	h.startStorage()
 }

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// An operator's own socket unit starts the daemon when somebody comes, and keeps
-// the door open while it is stopped.
+// An operator's own socket unit starts the daemon at the first connection, and keeps its
+// sockets open while the daemon is stopped.
 func TestSocketUnitStartsTheDaemonOnDemand(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
@@ -27,24 +27,24 @@ WantedBy=sockets.target
 	m.do("systemctl", "daemon-reload")
 	m.do("systemctl", "stop", "collectord")
 	m.do("systemctl", "start", "collectord.socket")
-	if state := m.unit("ActiveState"); state != "inactive" {
+	if state := m.unitProperty("ActiveState"); state != "inactive" {
 		t.Fatalf("it is %s", state)
 	}
 	ids := []string{m.store(`{"patientId":"100"}`)}
 	m.awaitState("active")
-	// Of the unit are four; the rest for UDP on ::1, and admin, is in the store.
+	// Four sockets are the unit's. Those for UDP on ::1 and admin are in the store.
 	if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, `"passed_sockets":4`) {
-		t.Error("it does not say what was passed to it")
+		t.Error("the log lacks the number of passed sockets")
 	}
-	if got := m.unit("StatusText"); !strings.Contains(got, "usages/s") {
+	if got := m.unitProperty("StatusText"); !strings.Contains(got, "usages/s") {
 		t.Errorf("status: %s", got)
 	}
 	m.do("systemctl", "stop", "collectord")
-	ids = append(ids, m.store(`{"patientId":"101"}`)) // starts it again
+	ids = append(ids, m.store(`{"patientId":"101"}`)) // the connection starts it again
 	running := m.pid()
 	m.do("kill", "-9", strconv.Itoa(running))
-	within(t, "it is dead", func() bool { return m.pid() != running })
+	waitUntil(t, "the daemon has ended", func() bool { return m.pid() != running })
 	m.CloseIdleConnections()
-	ids = append(ids, m.store(`{"patientId":"102"}`)) // waits for it
+	ids = append(ids, m.store(`{"patientId":"102"}`)) // the connection waits for the daemon
 	m.ship(ids...)
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// debian is a minimal Debian, made once for all machines and kept for later runs.
+// debian makes a minimal Debian, once for all machines, and keeps it for later runs.
 var debian = sync.OnceValues(func() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -28,7 +28,7 @@ var debian = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.RemoveAll(unfinished) // fails once it has its name
+	defer os.RemoveAll(unfinished) // fails after the rename
 	out, err := exec.Command("debootstrap", "--variant=minbase",
 		"--include=systemd,systemd-sysv,dbus,adduser,ca-certificates,procps,iproute2,rpm", "bookworm", unfinished).CombinedOutput()
 	if err != nil {
@@ -40,21 +40,21 @@ var debian = sync.OnceValues(func() (string, error) {
 	return dir, os.Rename(unfinished, dir)
 })
 
-// tree is a Debian of the test's own: a layer of memory above the common one.
+// tree makes a Debian for one test: a tmpfs layer above the common one.
 func tree(t *testing.T) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		goWithout(t, "root")
+		skipMissing(t, "root")
 	}
-	needs(t, "debootstrap", "systemd-nspawn", "nsenter", "mount")
+	requirePrograms(t, "debootstrap", "systemd-nspawn", "nsenter", "mount")
 	base, err := debian()
 	if err != nil {
-		goWithout(t, "Debian: "+err.Error())
+		skipMissing(t, "Debian: "+err.Error())
 	}
 	dir := t.TempDir()
 	mount := func(args ...string) {
 		if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
-			goWithout(t, "overlay mount: "+string(out))
+			skipMissing(t, "overlay mount: "+string(out))
 		}
 	}
 	mount("-t", "tmpfs", "-o", "size=2g,mode=0755", "collectord-test", dir)

@@ -20,9 +20,9 @@ func TestThePageShowsWhatEachTestSaw(t *testing.T) {
 === RUN   TestAgainstAModel
     model_test.go:1: it is wrong
 --- FAIL: TestAgainstAModel (2.00s)
-=== RUN   TestALossyNetworkIsNotTakenForLossesOfOurs
+=== RUN   TestALossyNetworkIsNotMistakenForLostUsages
     torture_test.go:71: no unshare here
---- SKIP: TestALossyNetworkIsNotTakenForLossesOfOurs (0.00s)
+--- SKIP: TestALossyNetworkIsNotMistakenForLostUsages (0.00s)
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +32,7 @@ func TestThePageShowsWhatEachTestSaw(t *testing.T) {
 		"ended on 2026-11-27",
 		"| 7 acknowledged \\| on a full disk | only evicted ones, noted | 0 | `TestFullDiskEvictsTheOldest` in collectord |",
 		"| it is wrong | **failed** | **failed** | `TestAgainstAModel` in wal |",
-		"| no unshare here | – | – | `TestALossyNetworkIsNotTakenForLossesOfOurs` in collectord |",
+		"| no unshare here | – | – | `TestALossyNetworkIsNotMistakenForLostUsages` in collectord |",
 		"| not run | – | – | `TestPowerLossLosesNothingAcknowledged` in collectord |",
 	} {
 		if !strings.Contains(text, want) {

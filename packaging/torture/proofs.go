@@ -10,7 +10,7 @@ type proof struct {
 var proofs = []proof{
 	{"the daemon is killed (`kill -9`) under load", "collectord", "TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing", "", ""},
 	{"it is killed around an upload: before and after storing, answering, removing", "collectord", "TestKilledAroundAnUploadStoresEverySegmentOnce", "", ""},
-	{"it is killed while clients repeat requests with their keys", "collectord", "TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID", "", "under one id"},
+	{"it is killed while clients repeat requests with their keys", "collectord", "TestUsagesRepeatedUntilAnsweredHaveOneID", "", "under one id"},
 	{"the host loses power: ext4, ext4 without a journal, xfs, on a device that forgets what was not flushed", "collectord", "TestPowerLossLosesNothingAcknowledged", "", ""},
 	{"the disk is filled and freed", "collectord", "TestFullDiskIsSurvivedByTheSameProcess", "", ""},
 	{"the disk is full, and the oldest may be evicted", "collectord", "TestFullDiskEvictsTheOldest", "only evicted ones, noted", ""},
@@ -22,7 +22,7 @@ var proofs = []proof{
 	{"a storage that lies: 200 without storing, forgetting, truncated listings and bodies", "shipper", "TestALiarLosesNothingUnseen", "only vanished ones, reported", ""},
 	{"the storage is away while a backlog grows and drains", "collectord", "TestABacklogIsDrainedInLittleMemory", "", ""},
 	{"a slow uplink", "collectord", "TestASlowUplinkShipsAtTheFirstAttempt", "", ""},
-	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotTakenForLossesOfOurs", "none that was read", "–"},
+	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotMistakenForLostUsages", "none that was read", "–"},
 	{"collectors behind a proxy are killed, restarted and hang", "collectord", "TestProxiesBeforeCollectorsHideKills", "", "under one id"},
 	{"10,000 plain and 1,024 TLS connections at once, in a small cgroup", "collectord", "TestTenThousandConnectionsFitIntoASmallCgroup", "", ""},
 	{"strangers hold every connection", "collectord", "TestClientsAreServedWhileStrangersHoldEverySlot", "", ""},

@@ -64,7 +64,7 @@ func newFake(t *testing.T) (*s3test.Server, tamper) {
 // openLog opens a log for a test, which closes it.
 func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
-	testrun.ClearOfTheHour()
+	testrun.WaitPastHourEnd()
 	o.Node = "edge-1"
 	l, err := wal.Open(dir, o)
 	if err != nil {

@@ -97,7 +97,7 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 				t.Fatal(err)
 			}
 			tries := 0
-			testrun.Steadily(t, stall/4, func() error {
+			testrun.RetryIfStalled(t, stall/4, func() error {
 				tries++
 				requests.Store(0)
 				began := time.Now()
@@ -178,7 +178,7 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	testrun.Steadily(t, stall/4, func() error {
+	testrun.RetryIfStalled(t, stall/4, func() error {
 		body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
 		if err != nil {
 			return err
@@ -206,7 +206,7 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 		<-release
 		return true
 	}})
-	testrun.Steadily(t, stall/4, func() error {
+	testrun.RetryIfStalled(t, stall/4, func() error {
 		body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
 		if err != nil {
 			return err

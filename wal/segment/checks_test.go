@@ -17,8 +17,8 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-// resum puts the checksum right again after an edit of a header of a segment or frame.
-func resum(b []byte) {
+// fixChecksum corrects the checksum after an edit of the header of a segment or frame.
+func fixChecksum(b []byte) {
 	end := len(b) - 4
 	binary.LittleEndian.PutUint32(b[end:], crc32.Checksum(b[:end], castagnoli))
 }
@@ -36,12 +36,12 @@ func TestEveryFieldOfAHeaderIsChecked(t *testing.T) {
 		edit   func(b []byte)
 		want   error
 	}{
-		{"segment, magic", header, decode, func(b []byte) { b[3]++; resum(b) }, errBadMagic},
+		{"segment, magic", header, decode, func(b []byte) { b[3]++; fixChecksum(b) }, errBadMagic},
 		{"segment, checksum", header, decode, func(b []byte) { b[33]++ }, errBadCRC},
-		{"segment, version", header, decode, func(b []byte) { b[4]++; resum(b) }, ErrVersion},
-		{"frame, magic", frame, decodeFrame, func(b []byte) { b[3]++; resum(b) }, errBadMagic},
+		{"segment, version", header, decode, func(b []byte) { b[4]++; fixChecksum(b) }, ErrVersion},
+		{"frame, magic", frame, decodeFrame, func(b []byte) { b[3]++; fixChecksum(b) }, errBadMagic},
 		{"frame, checksum", frame, decodeFrame, func(b []byte) { b[24]++ }, errBadCRC},
-		{"frame, version", frame, decodeFrame, func(b []byte) { b[4]++; resum(b) }, ErrVersion},
+		{"frame, version", frame, decodeFrame, func(b []byte) { b[4]++; fixChecksum(b) }, ErrVersion},
 	} {
 		b := slices.Clone(r.good)
 		if err := r.decode(b); err != nil {
@@ -53,7 +53,7 @@ func TestEveryFieldOfAHeaderIsChecked(t *testing.T) {
 	}
 }
 
-// segmentOf writes a file of a header and such entries.
+// segmentOf writes a file with a header and the given entries.
 func segmentOf(t *testing.T, rows ...[]byte) (path string) {
 	t.Helper()
 	header := Header{LogID: 1, Run: 2, Node: "edge-1"}.append(nil)
@@ -64,13 +64,14 @@ func segmentOf(t *testing.T, rows ...[]byte) (path string) {
 	return path
 }
 
-// entryWith is an entry with one record, after an edit of its frame's header.
+// entryWith returns an entry with one record, after an edit of its frame's header.
 func entryWith(seq uint64, edit func(h *frameHeader)) []byte {
-	return entryAround(seq, AppendRecord(nil, &Record{Usage: []byte(`{"n":1}`)}), edit)
+	return entryWithPayload(seq, AppendRecord(nil, &Record{Usage: []byte(`{"n":1}`)}), edit)
 }
 
-// entryAround is an entry that says that it has one record, after an edit of its frame's header.
-func entryAround(seq uint64, payload []byte, edit func(h *frameHeader)) []byte {
+// entryWithPayload returns an entry that claims to have one record, after an edit of
+// its frame's header.
+func entryWithPayload(seq uint64, payload []byte, edit func(h *frameHeader)) []byte {
 	h := frameHeader{logID: 1, run: 2, firstSeq: seq, count: 1, payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli)}
 	if edit != nil {
 		edit(&h)
@@ -80,8 +81,9 @@ func entryAround(seq uint64, payload []byte, edit func(h *frameHeader)) []byte {
 	return append(uvarint(len(b)), b...)
 }
 
-// read is what a strict reader finds of the seqs first to last.
-func read(disk vfs.Disk, path string, first, last uint64) (n int, err error) {
+// readStrictly returns the number of records from first to last that a strict reader
+// finds.
+func readStrictly(disk vfs.Disk, path string, first, last uint64) (n int, err error) {
 	for _, err := range Records(disk, path, first, last, func() {}) {
 		if err != nil {
 			return n, err
@@ -91,25 +93,25 @@ func read(disk vfs.Disk, path string, first, last uint64) (n int, err error) {
 	return n, nil
 }
 
-func TestWhatContradictsItselfIsNoFrame(t *testing.T) {
+func TestAFrameThatContradictsItselfIsInvalid(t *testing.T) {
 	longer := entryWith(2, nil)
 	longer[0]++
 	large := AppendRecord(nil, &Record{Usage: make([]byte, MaxFrame)})
 	two := func(h *frameHeader) { h.count = 2 }
 	for _, r := range []struct {
-		name   string
-		second []byte
-		want   string // of a strict reader
-		scan   bool   // finds it all the same
+		name      string
+		second    []byte
+		want      string // expected error of a strict reader
+		scanFinds bool   // a scan finds the frame nevertheless
 	}{
 		{"no record", entryWith(2, func(h *frameHeader) { h.count = 0 }), "frame header has impossible values", false},
 		{"seq 0", entryWith(2, func(h *frameHeader) { h.firstSeq = 0 }), "frame header has impossible values", false},
 		{"a seq that no other follows", entryWith(MaxSeq, nil), "frame header has impossible values", false},
 		{"more than an entry may be", entryWith(2, func(h *frameHeader) { h.payloadLen = MaxEntry + 1 }), "frame header has impossible values", false},
 		{"fewer records than it says", entryWith(2, two), "runs past the end", false},
-		{"more records than it says", entryAround(2, make([]byte, 2*RecordOverhead), nil), "30 bytes after the last record", false},
-		{"large, fewer records than it says", entryAround(2, large, two), "runs past the end", false},
-		{"large, more records than it says", entryAround(2, append(large, make([]byte, RecordOverhead)...), nil), "30 bytes after the last record", false},
+		{"more records than it says", entryWithPayload(2, make([]byte, 2*RecordOverhead), nil), "30 bytes after the last record", false},
+		{"large, fewer records than it says", entryWithPayload(2, large, two), "runs past the end", false},
+		{"large, more records than it says", entryWithPayload(2, append(large, make([]byte, RecordOverhead)...), nil), "30 bytes after the last record", false},
 		{"another payload", entryWith(2, func(h *frameHeader) { h.payloadCRC++ }), "checksum does not match", false},
 		{"another length", append(longer, 0), "frame and entry disagree", true},
 		{"another run", entryWith(2, func(h *frameHeader) { h.run++ }), "belongs to another log or run", false},
@@ -118,19 +120,19 @@ func TestWhatContradictsItselfIsNoFrame(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			path := segmentOf(t, entryWith(1, nil), r.second)
-			n, err := read(vfs.OSDisk(), path, 1, 2)
+			n, err := readStrictly(vfs.OSDisk(), path, 1, 2)
 			if damage := new(DamageError); n != 1 || !errors.As(err, &damage) || !strings.Contains(err.Error(), r.want) {
 				t.Errorf("%d records, %v", n, err)
 			}
 			w, err := Wanted{LogID: 1, First: 1, Last: 2}.Scan(vfs.OSDisk(), path)
-			if err != nil || w.IsWhole(1, 2) != r.scan || w.Reason == nil && r.name != "a length beyond all" {
+			if err != nil || w.IsWhole(1, 2) != r.scanFinds || w.Reason == nil && r.name != "a length beyond all" {
 				t.Errorf("a scan finds %d records, %v, %v", w.Count(), w.Reason, err)
 			}
 		})
 	}
 }
 
-func TestAHeaderThatIsNotWholeHasItsReason(t *testing.T) {
+func TestATruncatedHeaderHasItsReason(t *testing.T) {
 	header := Header{LogID: 1, Run: 2, Node: "edge-1"}.append(nil)
 	for name, r := range map[string]struct {
 		content []byte
@@ -149,15 +151,15 @@ func TestAHeaderThatIsNotWholeHasItsReason(t *testing.T) {
 	}
 }
 
-func TestPeekBelievesNoFrameOfAnother(t *testing.T) {
+func TestPeekIgnoresFramesOfOtherLogs(t *testing.T) {
 	for name, r := range map[string]struct {
 		frame []byte
 		want  uint64
 	}{
-		"ours":              {entryWith(5, nil), 5},
-		"of another run":    {entryWith(5, func(h *frameHeader) { h.run++ }), 0},
-		"of another log":    {entryWith(5, func(h *frameHeader) { h.logID++ }), 0},
-		"with a seq beyond": {entryWith(MaxSeq, nil), 0},
+		"ours":                     {entryWith(5, nil), 5},
+		"of another run":           {entryWith(5, func(h *frameHeader) { h.run++ }), 0},
+		"of another log":           {entryWith(5, func(h *frameHeader) { h.logID++ }), 0},
+		"with a seq beyond MaxSeq": {entryWith(MaxSeq, nil), 0},
 	} {
 		if start, err := Peek(vfs.OSDisk(), segmentOf(t, r.frame)); err != nil || start.FirstSeq != r.want {
 			t.Errorf("%s: %+v, %v", name, start, err)
@@ -179,7 +181,7 @@ func TestOffsetAboveIsWhereTheFirstFrameAboveBegins(t *testing.T) {
 	}
 }
 
-func TestAPageThatIsNotGivenIsTheReason(t *testing.T) {
+func TestAnUnreadablePageIsTheReason(t *testing.T) {
 	path := segmentOf(t, entryWith(1, nil))
 	disk := vfs.Disk{FS: errorfs.FS{FS: vfs.OS{}, ReadAt: func(vfs.File, []byte, int64) (int, error) { return 0, syscall.EIO }}}
 	if _, err := ReadHeader(disk, path); !errors.Is(err, syscall.EIO) {
@@ -187,8 +189,8 @@ func TestAPageThatIsNotGivenIsTheReason(t *testing.T) {
 	}
 }
 
-// TestAFrameIsCheckedOnceMoreWhenItIsUsed has the disk give something else then.
-func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
+// TestAFrameIsVerifiedAgainBeforeUse makes the disk return other bytes after the scan.
+func TestAFrameIsVerifiedAgainBeforeUse(t *testing.T) {
 	change := false
 	disk := vfs.Disk{FS: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
 		n, err := f.ReadAt(p, off)
@@ -202,7 +204,7 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 		payload = AppendRecord(payload, &Record{Usage: []byte("yy")})
 		b := append(make([]byte, FrameStart), payload...)
 		PutFrame(b, 1, 2, 1, 2)
-		path := segmentOf(t, append(uvarint(len(b)-EntryRoom), b[EntryRoom:]...))
+		path := segmentOf(t, append(uvarint(len(b)-MaxLengthPrefix), b[MaxLengthPrefix:]...))
 		change = false
 		w, err := All(1).Scan(disk, path)
 		if err != nil || w.Count() != 2 {
@@ -211,17 +213,17 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 		change = true
 		dir := filepath.Join(t.TempDir(), "piece")
 		if _, err := w.Copy(w.Pieces[0], dir); err == nil {
-			t.Errorf("%s: copied what does not check out", name)
+			t.Errorf("%s: copied a damaged frame", name)
 		}
 		in, err := w.reopen()
 		if err != nil {
 			t.Fatal(err)
 		}
 		f := frame{frameHeader: frameHeader{firstSeq: 1, count: 2, payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli)}}
-		f.from = w.Begin + int64(len(uvarint(len(b)-EntryRoom)))
+		f.from = w.HeaderEnd + int64(len(uvarint(len(b)-MaxLengthPrefix)))
 		f.to = w.Size
 		reason, err := in.records(f, func(*Record) error { return nil })
-		if in.close(); err != nil || (reason == nil) != (size < MaxFrame) { // a small one was checked in the same window
+		if in.close(); err != nil || (reason == nil) != (size < MaxFrame) { // a small frame was verified in the same window
 			t.Errorf("%s: %v, %v", name, reason, err)
 		}
 	}
@@ -230,7 +232,7 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 func TestACutIsDurable(t *testing.T) {
 	var calls []string
 	disk := vfs.Disk{FS: errorfs.FS{FS: vfs.OS{}, Before: func(op, _ string) error { calls = append(calls, op); return nil }}}
-	w, err := Create(disk, filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, NewLogWriter)
+	w, err := Create(disk, filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Prealloc{}, NewLogWriter)
 	if err != nil {
 		t.Fatal(err)
 	}

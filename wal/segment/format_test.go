@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew, for a new format version")
 
-// goldenRecords are what the golden segment holds, in two frames.
+// goldenRecords returns the records of the golden segment, by frame.
 func goldenRecords() [][]Record {
 	id := func(last byte) ID {
 		return ID{0x01, 0x9f, 0x2a, 0x3b, 0x4c, 0x5d, 0x70, 0x01, 0x80, 0, 0, 0, 0, 0, 0, last}
@@ -30,7 +30,7 @@ var goldenHeader = Header{LogID: 0x0123456789abcdef, Run: 0xfedcba9876543210, No
 
 func TestGoldenSegment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "segment")
-	w, err := Create(vfs.OSDisk(), dir, goldenHeader, Ahead{}, nil)
+	w, err := Create(vfs.OSDisk(), dir, goldenHeader, Prealloc{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestGoldenSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, FileName)
-	golden(t, "segment-v1", path)
+	compareGolden(t, "segment-v1", path)
 
 	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
 	if err != nil {
@@ -80,8 +80,8 @@ func TestGoldenSegment(t *testing.T) {
 	}
 }
 
-// golden compares the file at path with the one of that name in testdata.
-func golden(t *testing.T, name, path string) {
+// compareGolden compares the file at path with the file of that name in testdata.
+func compareGolden(t *testing.T, name, path string) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	if err != nil {

@@ -140,24 +140,24 @@ func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 	}, nil
 }
 
-// EntryRoom is the number of bytes that a buffer reserves in front of a frame for the
+// MaxLengthPrefix is the number of bytes that a buffer reserves in front of a frame for the
 // entry's length. FrameStart is the offset of the records in that buffer.
 const (
-	EntryRoom  = binary.MaxVarintLen32
-	FrameStart = EntryRoom + frameHeaderSize
+	MaxLengthPrefix = binary.MaxVarintLen32
+	FrameStart      = MaxLengthPrefix + frameHeaderSize
 )
 
 // PutFrame completes the frame in buf, whose records begin at FrameStart. It writes the
-// frame's header at EntryRoom.
+// frame's header at MaxLengthPrefix.
 func PutFrame(buf []byte, logID, run, firstSeq uint64, count uint32) {
 	payload := buf[FrameStart:]
 	frameHeader{
 		logID: logID, run: run, firstSeq: firstSeq, count: count,
 		payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli),
-	}.put(buf[EntryRoom:])
+	}.put(buf[MaxLengthPrefix:])
 }
 
-func (h frameHeader) last() uint64 { return h.firstSeq + uint64(h.count) - 1 }
+func (h frameHeader) lastSeq() uint64 { return h.firstSeq + uint64(h.count) - 1 }
 
 func uvarintLen(n uint64) (size int) {
 	for size = 1; n >= 0x80; size++ {

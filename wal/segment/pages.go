@@ -33,18 +33,18 @@ const pageSize = 4096
 // as unreadable without an attempt. A failing disk can take seconds for each page.
 const maxUnreadPages = 1024
 
-// Pages reads a file from a disk that may fail to read some pages. Such a page is tried
-// twice and then reads as zeros, which never form a valid frame. Any other error ends the
-// reading. All reads of segments follow this policy.
-type Pages struct {
-	file   vfs.File
-	size   int64
-	unread map[int64]bool // by page number
-	err    error          // error of the first unreadable page
+// PageReader reads a file from a disk that may fail to read some pages. Such a page is
+// tried twice and then reads as zeros, which never form a valid frame. Any other error
+// ends the reading. All reads of segments follow this policy.
+type PageReader struct {
+	file        vfs.File
+	size        int64
+	unreadPages map[int64]bool // by page number
+	err         error          // error of the first unreadable page
 }
 
 // ReadAt implements io.ReaderAt.
-func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
+func (p *PageReader) ReadAt(b []byte, off int64) (n int, err error) {
 	for n < len(b) {
 		at := off + int64(n)
 		if at >= p.size {
@@ -57,7 +57,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 			n += len(rest)
 			continue
 		}
-		for end := pageEnd(at); end < at+int64(len(rest)) && len(p.unread) > 0; end += pageSize {
+		for end := pageEnd(at); end < at+int64(len(rest)) && len(p.unreadPages) > 0; end += pageSize {
 			if p.isUnread(end) {
 				rest = rest[:end-at]
 				break
@@ -77,7 +77,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 		k, err = p.file.ReadAt(rest, at)
 		n += k
 		if vfs.IsUnreadable(err) {
-			p.fail(at, err)
+			p.markUnread(at, err)
 		} else if err != nil {
 			return n, err
 		}
@@ -86,31 +86,31 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 }
 
 // NextData implements the interface that vfs.NextData looks for.
-func (p *Pages) NextData(off int64) int64 { return vfs.NextData(p.file, off) }
+func (p *PageReader) NextData(off int64) int64 { return vfs.NextData(p.file, off) }
 
 func pageEnd(at int64) int64 { return at - at%pageSize + pageSize }
 
-func (p *Pages) isUnread(at int64) bool {
-	return len(p.unread) > 0 && p.unread[at/pageSize]
+func (p *PageReader) isUnread(at int64) bool {
+	return len(p.unreadPages) > 0 && p.unreadPages[at/pageSize]
 }
 
-// fail marks the page at offset at as unreadable.
-func (p *Pages) fail(at int64, err error) {
+// markUnread marks the page at offset at as unreadable.
+func (p *PageReader) markUnread(at int64, err error) {
 	if p.err == nil {
-		p.err, p.unread = err, map[int64]bool{}
+		p.err, p.unreadPages = err, map[int64]bool{}
 	}
-	p.unread[at/pageSize] = true
-	if len(p.unread) == maxUnreadPages {
+	p.unreadPages[at/pageSize] = true
+	if len(p.unreadPages) == maxUnreadPages {
 		for i := at / pageSize; i <= p.size/pageSize; i++ {
-			p.unread[i] = true
+			p.unreadPages[i] = true
 		}
 	}
 }
 
-// ranges returns the unreadable bytes, in the order of the file.
-func (p *Pages) ranges() (all []ByteRange) {
-	indexes := make([]int64, 0, len(p.unread))
-	for i := range p.unread {
+// unreadRanges returns the unreadable bytes, in the order of the file.
+func (p *PageReader) unreadRanges() (all []ByteRange) {
+	indexes := make([]int64, 0, len(p.unreadPages))
+	for i := range p.unreadPages {
 		indexes = append(indexes, i)
 	}
 	slices.Sort(indexes)

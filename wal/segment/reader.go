@@ -79,7 +79,7 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 			case err != nil || reason != nil:
 			case f.firstSeq != seq:
 				reason = fmt.Errorf("frame starts at seq %d instead of %d", f.firstSeq, seq)
-			case f.last() > last:
+			case f.lastSeq() > last:
 				reason = fmt.Errorf("frame of %d records ends above seq %d", f.count, last)
 			default:
 				reason, err = s.records(f, func(rec *Record) error {
@@ -99,7 +99,7 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.orUnreadable(reason)})
 				return
 			}
-			seq = f.last() + 1
+			seq = f.lastSeq() + 1
 		}
 	}
 }
@@ -124,11 +124,11 @@ func Peek(disk vfs.Disk, path string) (start Start, err error) {
 	}
 	defer s.close()
 	start.Run = s.header.Run
-	_, took, err := s.length(s.pos)
-	if err != nil || took == 0 {
+	_, prefixLen, err := s.length(s.pos)
+	if err != nil || prefixLen == 0 {
 		return start, nil
 	}
-	head, err := s.bytes(s.pos+int64(took), frameHeaderSize)
+	head, err := s.bytes(s.pos+int64(prefixLen), frameHeaderSize)
 	if err != nil || len(head) < frameHeaderSize {
 		return start, nil
 	}

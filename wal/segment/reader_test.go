@@ -11,8 +11,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// FuzzFrames gives the scanner any file. It must end, accept nothing whose checksum
-// does not match, and find at least what a strict reader does.
+// FuzzFrames scans any file. The scan must end, accept nothing whose checksum does not
+// match, and find at least the records that a strict reader finds.
 func FuzzFrames(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
 	if err != nil {
@@ -56,8 +56,7 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// TestAScanAllocatesNothingForAFrame matters since a large segment can hold a million
-// frames.
+// TestAScanAllocatesNothingForAFrame: a large segment can contain a million frames.
 func TestAScanAllocatesNothingForAFrame(t *testing.T) {
 	w := create(t, nil)
 	const frames = 20_000

@@ -13,9 +13,9 @@ import (
 type Wanted struct {
 	LogID       uint64 // frames of this log take precedence; 0 if unknown
 	First, Last uint64
-	// Others means that valid frames entirely below First or above Last do not count as
-	// damage, because other segments contain their records, too.
-	Others bool
+	// AllowOthers means that valid frames entirely below First or above Last do not
+	// count as damage, because other segments contain their records, too.
+	AllowOthers bool
 }
 
 // All returns a Wanted for every record of a log.
@@ -23,18 +23,18 @@ func All(logID uint64) Wanted { return Wanted{LogID: logID, First: 1, Last: MaxS
 
 // Scan describes the content of a segment's file, damaged or not.
 type Scan struct {
-	Header    Header           // zero if invalid or another segment's, except LogID and Run, which are then the frames'
-	Size      int64            // in bytes
-	Begin     int64            // end of the header; 0 if the header is invalid or another segment's
-	End       int64            // end of the last wanted frame, or Begin
-	Written   int64            // start of the zeros at the end of the file; unreadable pages do not count as zeros
-	Pieces    []Piece          // by seq
-	Damaged   []ByteRange      // bytes that belong to no valid entry
-	Unread    *UnreadableError // set if the disk could not read all of the file
-	Pages     []ByteRange      // bytes that the disk could not read
-	Misplaced bool             // wanted frames are not in the order of their seqs, or are in the file twice
-	Reason    error            // why the first damaged bytes are damaged, or nil
-	Missing   bool             // the file does not exist
+	Header       Header           // zero if invalid or another segment's, except LogID and Run, which are then the frames'
+	Size         int64            // in bytes
+	HeaderEnd    int64            // end of the header; 0 if the header is invalid or another segment's
+	FramesEnd    int64            // end of the last wanted frame, or Begin
+	DataEnd      int64            // start of the zeros at the end of the file; unreadable pages do not count as zeros
+	Pieces       []Piece          // by seq
+	Damaged      []ByteRange      // bytes that belong to no valid entry
+	Unread       *UnreadableError // set if the disk could not read all of the file
+	UnreadRanges []ByteRange      // bytes that the disk could not read
+	Misplaced    bool             // wanted frames are not in the order of their seqs, or are in the file twice
+	Reason       error            // why the first damaged bytes are damaged, or nil
+	Missing      bool             // the file does not exist
 
 	disk vfs.Disk
 	path string
@@ -50,7 +50,7 @@ type Piece struct {
 // between them. One extent covers any number of frames, so the memory of a scan grows
 // with the damage and not with the segment.
 type extent struct {
-	start       int64 // offset of the first frame's length, or from if that length is wrong
+	entryStart  int64 // offset of the first frame's length, or from if that length is wrong
 	from, to    int64
 	first, last uint64
 	owner       owner
@@ -80,7 +80,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	}
 	defer s.close()
 	c := &collector{Scan: result, scanner: s, want: want}
-	c.Size = s.in.size
+	c.Size = s.pages.size
 	reason, err := s.readHeader()
 	if err != nil {
 		return nil, err
@@ -88,17 +88,17 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	if errors.Is(reason, ErrVersion) {
 		return nil, &DamageError{Path: path, Reason: reason}
 	}
-	c.Header, c.Begin, c.Written = s.header, s.begin, s.begin
+	c.Header, c.HeaderEnd, c.DataEnd = s.header, s.headerEnd, s.headerEnd
 	if err := c.collectAll(); err != nil {
 		return nil, err
 	}
 	if err := c.conclude(); err != nil {
 		return nil, err
 	}
-	if s.in.err != nil {
-		c.Pages = s.in.ranges()
-		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // unreadable pages may contain records
-		c.Unread = &UnreadableError{Path: path, Pages: len(s.in.unread), Err: s.in.err}
+	if s.pages.err != nil {
+		c.UnreadRanges = s.pages.unreadRanges()
+		c.DataEnd = max(c.DataEnd, c.UnreadRanges[len(c.UnreadRanges)-1].To) // unreadable pages may contain records
+		c.Unread = &UnreadableError{Path: path, Pages: len(s.pages.unreadPages), Err: s.pages.err}
 	}
 	c.explain()
 	return c.Scan, nil
@@ -110,7 +110,7 @@ func (s *Scan) explain() {
 	case s.Unread != nil:
 		s.Reason = s.Unread
 	case s.Reason != nil:
-	case s.Begin == 0 && s.Size > 0:
+	case s.HeaderEnd == 0 && s.Size > 0:
 		s.Reason = errors.New("segment header is damaged")
 	case len(s.Damaged) > 0:
 		s.Reason = errors.New("bytes are damaged")

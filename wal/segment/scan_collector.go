@@ -18,18 +18,18 @@ type collector struct {
 // collectAll collects the valid frames, in the order of the file.
 func (c *collector) collectAll() error {
 	for c.pos < c.Size {
-		length, took, err := c.length(c.pos)
+		length, prefixLen, err := c.length(c.pos)
 		if err != nil {
 			return err
 		}
-		if took > 0 {
-			f, reason, err := c.frameAt(c.pos+int64(took), c.wanted)
+		if prefixLen > 0 {
+			f, reason, err := c.frameAt(c.pos+int64(prefixLen), c.wanted)
 			if err != nil {
 				return err
 			}
 			if reason == nil {
 				if f.to-f.from == length {
-					f.start = c.pos
+					f.entryStart = c.pos
 				}
 				c.collect(f)
 				continue
@@ -48,9 +48,9 @@ func (c *collector) resync() error {
 	if err != nil {
 		return err
 	}
-	c.wrote(c.pos, first)
+	c.extendData(c.pos, first)
 	for at := c.pos + 1; ; {
-		if at = c.in.NextData(at); at >= c.Size {
+		if at = c.pages.NextData(at); at >= c.Size {
 			break
 		}
 		window, err := c.bytes(at, windowSize)
@@ -59,14 +59,14 @@ func (c *collector) resync() error {
 		}
 		i := bytes.Index(window, []byte(frameMagic))
 		if i < 0 {
-			c.wrote(at, window)
+			c.extendData(at, window)
 			if len(window) < windowSize {
 				break
 			}
 			at += int64(len(window) - len(frameMagic) + 1)
 			continue
 		}
-		c.wrote(at, window[:i+1])
+		c.extendData(at, window[:i+1])
 		f, reason, err := c.frameAt(at+int64(i), c.wanted)
 		if err != nil {
 			return err
@@ -81,30 +81,30 @@ func (c *collector) resync() error {
 	return nil
 }
 
-// wrote sets Written to the offset after the last nonzero byte of b, which was read at
+// extendData sets DataEnd to the offset after the last nonzero byte of b, which was read at
 // off.
-func (c *collector) wrote(off int64, b []byte) {
+func (c *collector) extendData(off int64, b []byte) {
 	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
-		c.Written = off + int64(n)
+		c.DataEnd = off + int64(n)
 	}
 }
 
-func (c *collector) within(h frameHeader) bool {
-	return h.firstSeq >= c.want.First && h.last() <= c.want.Last
+func (c *collector) inRange(h frameHeader) bool {
+	return h.firstSeq >= c.want.First && h.lastSeq() <= c.want.Last
 }
 
 func (c *collector) wanted(h frameHeader) bool {
-	return c.within(h) || c.want.Others && (h.firstSeq > c.want.Last || h.last() < c.want.First)
+	return c.inRange(h) || c.want.AllowOthers && (h.firstSeq > c.want.Last || h.lastSeq() < c.want.First)
 }
 
 // collect adds a frame to found. It extends the last extent if the frame continues that.
 func (c *collector) collect(f frame) {
-	c.pos, c.Written = f.to, f.to
+	c.pos, c.DataEnd = f.to, f.to
 	e := f.extent()
-	e.unwanted = !c.within(f.frameHeader)
+	e.unwanted = !c.inRange(f.frameHeader)
 	if n := len(c.found); n > 0 {
 		before := &c.found[n-1]
-		if e.start < e.from && before.to == e.start && before.last+1 == e.first && before.owner == e.owner && before.unwanted == e.unwanted {
+		if e.entryStart < e.from && before.to == e.entryStart && before.last+1 == e.first && before.owner == e.owner && before.unwanted == e.unwanted {
 			before.to, before.last = e.to, e.last
 			return
 		}
@@ -113,18 +113,18 @@ func (c *collector) collect(f frame) {
 }
 
 func (f frame) extent() extent {
-	return extent{start: f.start, from: f.from, to: f.to, first: f.firstSeq, last: f.last(), owner: owner{f.logID, f.run}}
+	return extent{entryStart: f.entryStart, from: f.from, to: f.to, first: f.firstSeq, last: f.lastSeq(), owner: owner{f.logID, f.run}}
 }
 
 // conclude determines which records the frames contain, and which bytes are damaged.
 func (c *collector) conclude() error {
 	c.identify()
-	var ours, passed []extent
+	var ours, outside []extent
 	for _, e := range c.found {
 		switch {
 		case e.owner != owner{c.Header.LogID, c.Header.Run}: // frames of another log, or left from an earlier use of the disk's blocks
 		case e.unwanted:
-			passed = append(passed, e)
+			outside = append(outside, e)
 		default:
 			ours = append(ours, e)
 		}
@@ -136,9 +136,9 @@ func (c *collector) conclude() error {
 		return err
 	}
 	c.Misplaced = len(c.copies) > 0 || !slices.IsSortedFunc(byOffset, bySeq)
-	c.End = c.Begin
+	c.FramesEnd = c.HeaderEnd
 	for _, e := range ours {
-		c.End = max(c.End, e.to)
+		c.FramesEnd = max(c.FramesEnd, e.to)
 		if n := len(c.Pieces); n == 0 || c.Pieces[n-1].Last+1 != e.first {
 			c.Pieces = append(c.Pieces, Piece{SeqRange: SeqRange{First: e.first}})
 		}
@@ -146,12 +146,12 @@ func (c *collector) conclude() error {
 		p.Last = e.last
 		p.extents = append(p.extents, e)
 	}
-	good := slices.Concat(ours, c.copies, passed)
+	good := slices.Concat(ours, c.copies, outside)
 	slices.SortFunc(good, func(a, b extent) int { return int(a.from - b.from) })
-	at := c.Begin
+	at := c.HeaderEnd
 	for _, e := range good {
-		if e.start > at {
-			c.Damaged = append(c.Damaged, ByteRange{at, e.start})
+		if e.entryStart > at {
+			c.Damaged = append(c.Damaged, ByteRange{at, e.entryStart})
 		}
 		at = e.to
 	}
@@ -181,8 +181,8 @@ func (c *collector) identify() {
 	if best == header {
 		return
 	}
-	if c.Begin > 0 {
+	if c.HeaderEnd > 0 {
 		c.Reason = errors.New("segment header is another segment's")
 	}
-	c.Header, c.Begin = Header{LogID: best.logID, Run: best.run}, 0
+	c.Header, c.HeaderEnd = Header{LogID: best.logID, Run: best.run}, 0
 }

@@ -26,10 +26,10 @@ func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
 		return 0, err
 	}
 	out := &entryCopier{out: io.NewOffsetWriter(file, 0)}
-	err = out.put(s.Header.append(nil), nil, 0)
+	err = out.writeEntry(s.Header.append(nil), nil, 0)
 	for _, e := range p.extents {
 		if err == nil {
-			err = in.eachFrame(e, func(f frame) error { return out.frame(in, f) })
+			err = in.eachFrame(e, func(f frame) error { return out.copyFrame(in, f) })
 		}
 	}
 	if err != nil {
@@ -46,8 +46,8 @@ type entryCopier struct {
 	size int64
 }
 
-// put writes an entry that consists of head and n bytes of rest.
-func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
+// writeEntry writes an entry that consists of head and n bytes of rest.
+func (c *entryCopier) writeEntry(head []byte, rest io.Reader, n int64) error {
 	length := int64(len(head)) + n
 	if _, err := c.out.Write(append(binary.AppendUvarint(nil, uint64(length)), head...)); err != nil {
 		return err
@@ -63,13 +63,13 @@ func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
 	return err
 }
 
-// frame copies a frame, and verifies its payload again.
-func (c *entryCopier) frame(in *scanner, f frame) error {
+// copyFrame copies a frame, and verifies its payload again.
+func (c *entryCopier) copyFrame(in *scanner, f frame) error {
 	head := make([]byte, frameHeaderSize)
 	f.put(head)
 	payload := crc32.New(castagnoli)
-	rest := io.NewSectionReader(in.in, f.from+frameHeaderSize, int64(f.payloadLen))
-	if err := c.put(head, io.TeeReader(rest, payload), int64(f.payloadLen)); err != nil {
+	rest := io.NewSectionReader(in.pages, f.from+frameHeaderSize, int64(f.payloadLen))
+	if err := c.writeEntry(head, io.TeeReader(rest, payload), int64(f.payloadLen)); err != nil {
 		return err
 	}
 	if f.payloadCRC != payload.Sum32() {

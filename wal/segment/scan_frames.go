@@ -10,7 +10,7 @@ func (s *Scan) reopen() (*scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.in.size = s.Size
+	in.pages.size = s.Size
 	return in, nil
 }
 
@@ -21,13 +21,13 @@ func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return r.in, r.close, nil
+	return r.pages, r.close, nil
 }
 
 // eachFrame calls each for the frames of an extent. It verifies their headers again, but
 // not their records.
 func (s *scanner) eachFrame(e extent, each func(frame) error) error {
-	for start, from := e.start, e.from; from < e.to; {
+	for start, from := e.entryStart, e.from; from < e.to; {
 		head, err := s.bytes(from, frameHeaderSize)
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 		if reason != nil {
 			return &DamageError{Path: s.path, Offset: from, Reason: reason} // the header was valid during the scan
 		}
-		f := frame{frameHeader: h, start: start, from: from, to: from + frameHeaderSize + int64(h.payloadLen)}
+		f := frame{frameHeader: h, entryStart: start, from: from, to: from + frameHeaderSize + int64(h.payloadLen)}
 		if f.to > e.to {
 			return io.ErrUnexpectedEOF
 		}
@@ -49,11 +49,11 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 		if f.to == e.to {
 			return nil
 		}
-		_, took, err := s.length(f.to)
+		_, prefixLen, err := s.length(f.to)
 		if err != nil {
 			return err
 		}
-		start, from = f.to, f.to+int64(max(took, 1))
+		start, from = f.to, f.to+int64(max(prefixLen, 1))
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 	offset = s.Size
 	err = s.frames(func(_ *scanner, f frame) error {
 		if f.firstSeq > last {
-			offset = min(offset, f.start)
+			offset = min(offset, f.entryStart)
 		}
 		return nil
 	})
@@ -135,8 +135,8 @@ func (s *Scan) Contains(other *Scan) (bool, error) {
 	return in, err
 }
 
-// Only returns a copy of the scan whose only piece is p.
-func (s *Scan) Only(p Piece) *Scan {
+// WithPiece returns a copy of the scan whose only piece is p.
+func (s *Scan) WithPiece(p Piece) *Scan {
 	one := *s
 	one.Pieces = []Piece{p}
 	return &one

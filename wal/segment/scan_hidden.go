@@ -24,35 +24,35 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 		return 0, err
 	}
 	defer in.close()
-	at, found := s.End, false
+	at, sawUnread := s.FramesEnd, false
 	for at < s.Size {
 		page, err := in.bytes(at, int(min(pageEnd(at), s.Size)-at))
 		if err != nil {
 			return 0, err
 		}
-		unread := in.in.isUnread(at)
+		unread := in.pages.isUnread(at)
 		// A usage never contains a page of zeros, so nothing was written after such a
 		// page.
 		if !unread && len(bytes.TrimRight(page, "\x00")) == 0 {
 			break
 		}
-		found = found || unread
+		sawUnread = sawUnread || unread
 		at += int64(len(page))
 	}
-	if !found {
+	if !sawUnread {
 		return 0, nil
 	}
-	return max(1, uint64(at-s.End)/RecordOverhead), nil
+	return max(1, uint64(at-s.FramesEnd)/RecordOverhead), nil
 }
 
-// maxUnsealed is above the number of records in any unsealed segment.
-const maxUnsealed = 1 << 25
+// maxUnsealedRecords is above the number of records in any unsealed segment.
+const maxUnsealedRecords = 1 << 25
 
 // MaxRecords returns the max number of records in a file that can't be opened.
 func MaxRecords(disk vfs.Disk, path string) uint64 {
 	info, err := disk.Stat(path)
 	if err != nil {
-		return maxUnsealed
+		return maxUnsealedRecords
 	}
-	return max(1, min(maxUnsealed, uint64(info.Size())/RecordOverhead))
+	return max(1, min(maxUnsealedRecords, uint64(info.Size())/RecordOverhead))
 }

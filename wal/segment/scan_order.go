@@ -33,14 +33,14 @@ func (c *collector) order(extents []extent) (ordered []extent, err error) {
 			return nil
 		}
 		disjoint = false
-		parts, err := c.split(cluster)
+		parts, err := c.splitOverlapping(cluster)
 		ordered = append(ordered, parts...)
 		return err
 	}); err != nil || disjoint {
 		return ordered, err
 	}
 	slices.SortFunc(ordered, bySeq)
-	return c.settle(ordered)
+	return c.chooseFrames(ordered)
 }
 
 // eachCluster calls each for every group of overlapping extents; a group can be a single
@@ -59,26 +59,26 @@ func eachCluster(extents []extent, each func([]extent) error) error {
 	return nil
 }
 
-// split divides overlapping extents: each frame that overlaps another extent becomes an
-// extent of its own.
-func (c *collector) split(cluster []extent) (parts []extent, err error) {
+// splitOverlapping divides overlapping extents: each frame that overlaps another extent
+// becomes an extent of its own.
+func (c *collector) splitOverlapping(cluster []extent) (parts []extent, err error) {
 	for i, e := range cluster {
-		joins := false // whether the next frame continues the last part
+		continues := false // whether the next frame continues the last part
 		err := c.eachFrame(e, func(f frame) error {
 			one := f.extent()
 			for n, other := range cluster {
 				if n != i && other.overlaps(one) {
-					joins = false
+					continues = false
 					parts = append(parts, one)
 					return nil
 				}
 			}
-			if joins {
+			if continues {
 				last := &parts[len(parts)-1]
 				last.to, last.last = one.to, one.last
 				return nil
 			}
-			joins = true
+			continues = true
 			parts = append(parts, one)
 			return nil
 		})
@@ -89,62 +89,62 @@ func (c *collector) split(cluster []extent) (parts []extent, err error) {
 	return parts, nil
 }
 
-// candidate is a frame that overlaps others. fits is the number of its two neighbours in
-// the file whose seqs are next to its own.
+// candidate is a frame that overlaps others. adjacent is the number of its two
+// neighbours in the file whose seqs are next to its own.
 type candidate struct {
 	extent
-	fits int
+	adjacent int
 }
 
-// settle decides between frames with overlapping seqs.
-func (c *collector) settle(extents []extent) (settled []extent, err error) {
-	ends, starts := map[int64]uint64{c.Begin: c.want.First - 1}, map[int64]uint64{}
+// chooseFrames decides between frames with overlapping seqs.
+func (c *collector) chooseFrames(extents []extent) (chosen []extent, err error) {
+	ends, starts := map[int64]uint64{c.HeaderEnd: c.want.First - 1}, map[int64]uint64{}
 	for _, e := range extents {
-		ends[e.to], starts[e.start] = e.last, e.first
+		ends[e.to], starts[e.entryStart] = e.last, e.first
 	}
 	err = eachCluster(extents, func(cluster []extent) error {
 		if len(cluster) == 1 {
-			settled = append(settled, cluster...)
+			chosen = append(chosen, cluster...)
 			return nil
 		}
 		var distinct []candidate
 		for _, e := range cluster {
 			one := candidate{extent: e}
-			if last, ok := ends[e.start]; ok && e.start < e.from && last == e.first-1 {
-				one.fits++
+			if last, ok := ends[e.entryStart]; ok && e.entryStart < e.from && last == e.first-1 {
+				one.adjacent++
 			}
 			if first, ok := starts[e.to]; ok && first == e.last+1 {
-				one.fits++
+				one.adjacent++
 			}
-			if distinct, err = c.withoutCopies(distinct, one); err != nil {
+			if distinct, err = c.addDistinct(distinct, one); err != nil {
 				return err
 			}
 		}
 		for _, c := range distinct {
 			if !slices.ContainsFunc(distinct, func(o candidate) bool {
-				return o.extent != c.extent && o.overlaps(c.extent) && o.fits >= c.fits
+				return o.extent != c.extent && o.overlaps(c.extent) && o.adjacent >= c.adjacent
 			}) {
-				settled = append(settled, c.extent)
+				chosen = append(chosen, c.extent)
 			}
 		}
 		return nil
 	})
-	return settled, err
+	return chosen, err
 }
 
-// withoutCopies adds one to frames unless frames contains an equal frame. Of two equal
-// frames it keeps the one that fits better.
-func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidate, error) {
+// addDistinct adds one to frames unless frames contains an equal frame. Of two equal
+// frames it keeps the one with more adjacent neighbours.
+func (c *collector) addDistinct(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
 		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
 			continue
 		}
-		same, err := c.equal(f.extent, one.extent)
+		same, err := c.sameBytes(f.extent, one.extent)
 		if err != nil {
 			return nil, err
 		}
 		if same {
-			if one.fits > f.fits {
+			if one.adjacent > f.adjacent {
 				frames[i], one = one, f
 			}
 			c.copies = append(c.copies, one.extent)
@@ -154,15 +154,15 @@ func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidat
 	return append(frames, one), nil
 }
 
-// equal reports whether two frames of the same size have the same bytes.
-func (c *collector) equal(a, b extent) (bool, error) {
+// sameBytes reports whether two frames of the same size have the same bytes.
+func (c *collector) sameBytes(a, b extent) (bool, error) {
 	var left, right [4096]byte
 	for at := int64(0); at < a.to-a.from; at += int64(len(left)) {
 		n := min(int64(len(left)), a.to-a.from-at)
-		if _, err := c.in.ReadAt(left[:n], a.from+at); err != nil {
+		if _, err := c.pages.ReadAt(left[:n], a.from+at); err != nil {
 			return false, err
 		}
-		if _, err := c.in.ReadAt(right[:n], b.from+at); err != nil {
+		if _, err := c.pages.ReadAt(right[:n], b.from+at); err != nil {
 			return false, err
 		}
 		if !bytes.Equal(left[:n], right[:n]) {

@@ -13,8 +13,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestFramesThatContradictEachOther makes two frames that check out and have the same
-// seqs.
+// TestFramesThatContradictEachOther tests two valid frames with the same seqs.
 func TestFramesThatContradictEachOther(t *testing.T) {
 	frameOf := func(run, first uint64, usages ...string) []byte {
 		var payload []byte
@@ -37,12 +36,12 @@ func TestFramesThatContradictEachOther(t *testing.T) {
 		rows [][]byte
 		want string
 	}{
-		{"the one in its place wins", [][]byte{one, two, three, frame(2, "TWO")}, "one two three"},
-		{"also behind the other", [][]byte{frame(2, "TWO"), one, two, three}, "one two three"},
-		{"also over several seqs", [][]byte{one, two, three, frame(2, "TWO", "THREE")}, "one two three"},
+		{"the frame between its neighbours wins", [][]byte{one, two, three, frame(2, "TWO")}, "one two three"},
+		{"it wins behind the other, too", [][]byte{frame(2, "TWO"), one, two, three}, "one two three"},
+		{"it wins over a frame with several seqs", [][]byte{one, two, three, frame(2, "TWO", "THREE")}, "one two three"},
 		{"one neighbour is better than none", [][]byte{one, two, []byte("damaged"), frame(2, "TWO"), []byte("damaged"), three}, "one two three"},
-		{"where none fits better, none is taken", [][]byte{one, []byte("x"), two, []byte("x"), frame(2, "TWO"), []byte("x"), three}, "one three"},
-		{"copies are one", [][]byte{one, two, []byte("x"), two, []byte("x"), two, three}, "one two three"},
+		{"without a better one, neither is kept", [][]byte{one, []byte("x"), two, []byte("x"), frame(2, "TWO"), []byte("x"), three}, "one three"},
+		{"copies count once", [][]byte{one, two, []byte("x"), two, []byte("x"), two, three}, "one two three"},
 		{"another run", [][]byte{one, two, frameOf(9, 3, "THREE"), three}, "one two three"},
 	} {
 		t.Run(r.name, func(t *testing.T) {

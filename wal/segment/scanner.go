@@ -18,12 +18,12 @@ import (
 // It is the only decoder of the file. Records stops at the first damage; a Scan continues
 // at the next valid frame.
 type scanner struct {
-	path   string
-	file   vfs.File
-	in     *Pages
-	header Header
-	begin  int64 // end of the header; 0 if the header is invalid
-	pos    int64 // offset of the next entry
+	path      string
+	file      vfs.File
+	pages     *PageReader
+	header    Header
+	headerEnd int64 // end of the header; 0 if the header is invalid
+	pos       int64 // offset of the next entry
 
 	buf []byte // window of the file, which begins at offset at
 	at  int64
@@ -34,8 +34,8 @@ type scanner struct {
 // frame is a valid frame: its checksums match and its records decode.
 type frame struct {
 	frameHeader
-	start    int64 // offset of the entry's length, or from if that length is wrong
-	from, to int64
+	entryStart int64 // offset of the entry's length, or from if that length is wrong
+	from, to   int64
 }
 
 // windowSize is the min size of the window in bytes, unless the file is smaller.
@@ -59,7 +59,7 @@ func open(disk vfs.Disk, path string) (*scanner, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &scanner{path: path, file: file, in: &Pages{file: file, size: info.Size()}}, nil
+	return &scanner{path: path, file: file, pages: &PageReader{file: file, size: info.Size()}}, nil
 }
 
 func (s *scanner) close() { s.file.Close() } // no error matters, because nothing was written
@@ -73,7 +73,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 			kept = copy(s.buf, s.buf[off-s.at:])
 		}
 		if cap(s.buf) < n {
-			size := max(n, int(min(windowSize, s.in.size)))
+			size := max(n, int(min(windowSize, s.pages.size)))
 			if n < MaxFrame { // rounded up, because frames differ in size
 				size = max(size, 1<<bits.Len(uint(n)))
 			}
@@ -82,7 +82,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 			s.buf = grown
 		}
 		s.buf, s.at = s.buf[:cap(s.buf)], off
-		got, err := s.in.ReadAt(s.buf[kept:], off+int64(kept))
+		got, err := s.pages.ReadAt(s.buf[kept:], off+int64(kept))
 		s.buf = s.buf[:kept+got]
 		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
@@ -92,34 +92,34 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 	return b[:min(n, len(b))], nil
 }
 
-// length reads the length of an entry. took is the number of bytes that this length
+// length reads the length of an entry. prefixLen is the number of bytes that this length
 // takes, or 0 if it is invalid.
-func (s *scanner) length(off int64) (length int64, took int, err error) {
-	prefix, err := s.bytes(off, EntryRoom)
+func (s *scanner) length(off int64) (length int64, prefixLen int, err error) {
+	prefix, err := s.bytes(off, MaxLengthPrefix)
 	if err != nil {
 		return 0, 0, err
 	}
-	n, took := binary.Uvarint(prefix)
-	if took <= 0 || n > MaxEntry {
+	n, prefixLen := binary.Uvarint(prefix)
+	if prefixLen <= 0 || n > MaxEntry {
 		return 0, 0, nil
 	}
-	return int64(n), took, nil
+	return int64(n), prefixLen, nil
 }
 
 // readHeader reads the segment header. reason is why the header is invalid; err is an
 // error of the disk.
 func (s *scanner) readHeader() (reason, err error) {
-	if s.in.size == 0 {
+	if s.pages.size == 0 {
 		return errors.New("file is empty"), nil
 	}
-	length, took, err := s.length(0)
+	length, prefixLen, err := s.length(0)
 	if err != nil {
 		return nil, err
 	}
-	if took == 0 || length > maxLaterHeader {
+	if prefixLen == 0 || length > maxLaterHeader {
 		return s.orUnreadable(errors.New("segment header has the wrong length")), nil
 	}
-	entry, err := s.bytes(int64(took), int(length))
+	entry, err := s.bytes(int64(prefixLen), int(length))
 	if err != nil {
 		return nil, err
 	}
@@ -130,16 +130,16 @@ func (s *scanner) readHeader() (reason, err error) {
 	if reason != nil {
 		return s.orUnreadable(reason), nil
 	}
-	s.header, s.begin = header, int64(took)+length
-	s.pos = s.begin
+	s.header, s.headerEnd = header, int64(prefixLen)+length
+	s.pos = s.headerEnd
 	return nil, nil
 }
 
 // orUnreadable returns the disk's error if the disk could not read a page, and reason
 // otherwise. An unreadable page is the cause of any reason except ErrVersion.
 func (s *scanner) orUnreadable(reason error) error {
-	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
-		return s.in.err
+	if s.pages.err != nil && !errors.Is(reason, ErrVersion) {
+		return s.pages.err
 	}
 	return reason
 }
@@ -159,13 +159,13 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 	switch {
 	case reason != nil:
 		return f, reason, nil
-	case h.count == 0 || h.payloadLen > MaxEntry || h.firstSeq == 0 || h.last() < h.firstSeq || h.last() >= MaxSeq:
+	case h.count == 0 || h.payloadLen > MaxEntry || h.firstSeq == 0 || h.lastSeq() < h.firstSeq || h.lastSeq() >= MaxSeq:
 		return f, errors.New("frame header has impossible values"), nil
 	case wanted != nil && !wanted(h):
 		return f, errors.New("frame is not of this segment"), nil
 	}
-	f = frame{frameHeader: h, start: off, from: off, to: off + frameHeaderSize + int64(h.payloadLen)}
-	if f.to > s.in.size {
+	f = frame{frameHeader: h, entryStart: off, from: off, to: off + frameHeaderSize + int64(h.payloadLen)}
+	if f.to > s.pages.size {
 		return f, io.ErrUnexpectedEOF, nil
 	}
 	chunk := int64(h.payloadLen)
@@ -190,17 +190,17 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 // next reads the entry at pos and advances pos. The entry must be a frame with the
 // header's log and run. next returns io.EOF at the end of the file.
 func (s *scanner) next() (f frame, reason, err error) {
-	if s.pos >= s.in.size {
+	if s.pos >= s.pages.size {
 		return f, nil, io.EOF
 	}
-	length, took, err := s.length(s.pos)
+	length, prefixLen, err := s.length(s.pos)
 	if err != nil {
 		return f, nil, err
 	}
-	if took == 0 {
+	if prefixLen == 0 {
 		return f, s.orUnreadable(errors.New("entry length is out of range")), nil
 	}
-	f, reason, err = s.frameAt(s.pos+int64(took), nil)
+	f, reason, err = s.frameAt(s.pos+int64(prefixLen), nil)
 	switch {
 	case err != nil:
 		return f, nil, err
@@ -211,7 +211,7 @@ func (s *scanner) next() (f frame, reason, err error) {
 	case f.logID != s.header.LogID || f.run != s.header.Run:
 		return f, errors.New("frame belongs to another log or run"), nil
 	}
-	f.start, s.pos = s.pos, f.to
+	f.entryStart, s.pos = s.pos, f.to
 	return f, nil, nil
 }
 
@@ -230,9 +230,9 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 		if err != nil {
 			return nil, err
 		}
-		return recordsOf(payload, f.count, rec, each)
+		return decodeRecords(payload, f.count, rec, each)
 	}
-	sum, again := uint32(0), each != nil
+	sum, verify := uint32(0), each != nil
 	for n := range f.count {
 		b, err := s.bytes(at, int(min(RecordOverhead, f.to-at)))
 		if err != nil {
@@ -247,7 +247,7 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 			return reason, nil
 		}
 		at += int64(len(b))
-		if again {
+		if verify {
 			sum = crc32.Update(sum, castagnoli, b)
 			if n == f.count-1 && sum != f.payloadCRC {
 				return errBadCRC, nil
@@ -266,8 +266,8 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 	return nil, nil
 }
 
-// recordsOf is records for a frame whose payload is in memory.
-func recordsOf(payload []byte, count uint32, rec *Record, each func(*Record) error) (reason, err error) {
+// decodeRecords is records for a frame whose payload is in memory.
+func decodeRecords(payload []byte, count uint32, rec *Record, each func(*Record) error) (reason, err error) {
 	for range count {
 		if payload, reason = decodeRecord(payload, rec); reason != nil {
 			return reason, nil

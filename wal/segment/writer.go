@@ -11,11 +11,12 @@ import (
 // EntryWriter appends entries to the file of a segment, in the format of FORMAT.md: the
 // length of each entry, then its bytes. It must not be used after an error.
 type EntryWriter interface {
-	// Write appends the entry buf[EntryRoom:]. It may overwrite buf[:EntryRoom], and
-	// keeps no reference to buf.
+	// Write appends the entry buf[MaxLengthPrefix:]. It may overwrite
+	// buf[:MaxLengthPrefix], and keeps no reference to buf.
 	Write(buf []byte) error
-	// Copies reports whether the writer keeps a copy of everything that it has written.
-	Copies() bool
+	// KeepsCopies reports whether the writer keeps a copy of everything that it has
+	// written.
+	KeepsCopies() bool
 	Close() error
 }
 
@@ -38,17 +39,17 @@ type Writer struct {
 }
 
 // Create creates a segment in the new directory dir, which is durable on return. The
-// segment contains only its header, and the zeros and reserved space that ahead asks for.
+// segment contains only its header, and the zeros and reserved space of prealloc.
 // newLog creates the file; nil means NewLogWriter. A simulated disk needs a newLog of its
 // own.
-func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEntryWriter) (w *Writer, err error) {
+func Create(disk vfs.Disk, dir string, header Header, prealloc Prealloc, newLog NewEntryWriter) (w *Writer, err error) {
 	if newLog == nil {
 		newLog = NewLogWriter
 	}
 	if err := disk.Mkdir(dir); err != nil {
 		return nil, err
 	}
-	first := header.append(make([]byte, EntryRoom))
+	first := header.append(make([]byte, MaxLengthPrefix))
 	w = &Writer{bytes: entrySize(first)}
 	w.zeros.init(w.bytes)
 	if w.log, err = newLog(dir, first); err != nil {
@@ -62,7 +63,7 @@ func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEnt
 		w.Abandon()
 		return nil, err
 	}
-	if err = ahead.take(w); err == nil {
+	if err = prealloc.apply(w); err == nil {
 		err = w.file.Sync()
 	}
 	if err == nil {
@@ -84,17 +85,17 @@ func (w *Writer) Bytes() int64 { return w.bytes }
 
 // entrySize is the number of bytes that the entry in buf takes in the file.
 func entrySize(buf []byte) int64 {
-	n := len(buf) - EntryRoom
+	n := len(buf) - MaxLengthPrefix
 	return int64(uvarintLen(uint64(n)) + n)
 }
 
-// Copies reports whether the log library keeps a copy of everything written in memory.
-func (w *Writer) Copies() bool { return w.log != nil && w.log.Copies() }
+// KeepsCopies reports whether the log library keeps a copy of everything written in memory.
+func (w *Writer) KeepsCopies() bool { return w.log != nil && w.log.KeepsCopies() }
 
 // Limit returns the size in bytes at which to seal the segment: size, or at most
 // MaxCopied if the log library keeps copies.
 func (w *Writer) Limit(size int64) int64 {
-	if w.Copies() {
+	if w.KeepsCopies() {
 		return min(size, MaxCopied)
 	}
 	return size
@@ -120,19 +121,19 @@ func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.fa
 
 // Trim cuts off the zeros after the last record.
 func (w *Writer) Trim() error {
-	w.zeros.finish()
+	w.zeros.stopAndWait()
 	return w.file.Truncate(w.bytes)
 }
 
 // CutTo truncates the file to size bytes, durably. Nothing may be written after CutTo.
 func (w *Writer) CutTo(size int64) error {
-	w.zeros.finish()
+	w.zeros.stopAndWait()
 	return errors.Join(w.file.Truncate(size), w.file.Sync())
 }
 
 // Close closes the files of a sealed segment.
 func (w *Writer) Close() error {
-	w.zeros.end()
+	w.zeros.stop()
 	return errors.Join(w.log.Close(), w.file.Close(), w.zeros.file.Close())
 }
 
@@ -141,7 +142,7 @@ func (w *Writer) Close() error {
 // sync.
 func (w *Writer) Abandon() {
 	w.log = nil
-	w.zeros.end() // without a wait: the disk may hang
+	w.zeros.stop() // without a wait: the disk may hang
 	for _, f := range []vfs.File{w.file, w.zeros.file} {
 		if f != nil {
 			f.Close()

@@ -21,7 +21,7 @@ import (
 // copies, and segments are limited to MaxCopied bytes.
 type buffers struct {
 	batch, file *[]byte
-	places      reflect.Value // slice of the entries' positions in file
+	positions   reflect.Value // slice of the entries' positions in file
 }
 
 // buffersOf finds the buffers of a log. It returns nil if the library's fields are not
@@ -37,12 +37,12 @@ func buffersOf(log library) *buffers {
 	}
 	segment := segments.Index(0).Elem()
 	batch, file := bytesOf(fieldOf(pointer.Elem(), "wbatch"), "datas"), bytesOf(segment, "ebuf")
-	places := fieldOf(segment, "epos")
-	if batch == nil || file == nil || places.Kind() != reflect.Slice {
+	positions := fieldOf(segment, "epos")
+	if batch == nil || file == nil || positions.Kind() != reflect.Slice {
 		return nil
 	}
-	places = reflect.NewAt(places.Type(), unsafe.Pointer(places.UnsafeAddr())).Elem() // the same slice, as a value that can be set
-	return &buffers{batch, file, places}
+	positions = reflect.NewAt(positions.Type(), unsafe.Pointer(positions.UnsafeAddr())).Elem() // the same slice, as a value that can be set
+	return &buffers{batch, file, positions}
 }
 
 // fieldOf returns the field of that name, or the zero Value if there is none.
@@ -66,23 +66,25 @@ func bytesOf(v reflect.Value, name string) *[]byte {
 func (b *buffers) share(buf []byte) {
 	entry, whole := sharedParts(buf)
 	*b.batch, *b.file = entry[:0], whole[:0]
-	b.places.SetLen(0)
+	b.positions.SetLen(0)
 }
 
 // unshare detaches the library's buffers from buf. It returns false if the library has
 // used other memory.
 func (b *buffers) unshare(buf []byte) (asExpected bool) {
 	entry, whole := sharedParts(buf)
-	asExpected = isSame(*b.batch, entry) && isSame(*b.file, whole) && len(*b.file) == len(whole) && b.places.Len() == 1
+	asExpected = sameMemory(*b.batch, entry) && sameMemory(*b.file, whole) && len(*b.file) == len(whole) && b.positions.Len() == 1
 	*b.batch, *b.file = nil, nil
 	return asExpected
 }
 
 // sharedParts returns the entry in buf, and the entry with its length in front.
 func sharedParts(buf []byte) (entry, whole []byte) {
-	start := EntryRoom - uvarintLen(uint64(len(buf)-EntryRoom))
-	return buf[EntryRoom:len(buf):len(buf)], buf[start:len(buf):len(buf)]
+	start := MaxLengthPrefix - uvarintLen(uint64(len(buf)-MaxLengthPrefix))
+	return buf[MaxLengthPrefix:len(buf):len(buf)], buf[start:len(buf):len(buf)]
 }
 
-// isSame reports whether a has exactly the memory of b.
-func isSame(a, b []byte) bool { return cap(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b) }
+// sameMemory reports whether a has exactly the memory of b.
+func sameMemory(a, b []byte) bool {
+	return cap(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
+}

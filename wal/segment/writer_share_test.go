@@ -20,7 +20,7 @@ func frameOf(seq uint64, usage int) []byte {
 
 func create(t *testing.T, newLog NewEntryWriter) *Writer {
 	t.Helper()
-	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, newLog)
+	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Prealloc{}, newLog)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,8 @@ func create(t *testing.T, newLog NewEntryWriter) *Writer {
 }
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
-// then, but segments are small and batches slow: look for the buffers there.
+// then, but segments are small and batches slow. If this test fails, look for the new
+// buffers.
 func TestTheLogLibraryCopiesNothing(t *testing.T) {
 	w := create(t, NewLogWriter)
 	for seq, usage := range []int{1, 60, 61, 200, 16 << 10, 1 << 20, 2} {
@@ -40,8 +41,8 @@ func TestTheLogLibraryCopiesNothing(t *testing.T) {
 		if shared == nil {
 			t.Fatalf("the library copies frames of %d bytes", usage)
 		}
-		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.places.Cap() > 1 {
-			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.places.Cap())
+		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.positions.Cap() > 1 {
+			t.Errorf("the library keeps %d and %d bytes and %d positions", cap(*shared.batch), cap(*shared.file), shared.positions.Cap())
 		}
 	}
 }
@@ -58,63 +59,63 @@ func TestACommitAllocatesNothing(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	// Other goroutines of the test may allocate, but hardly a byte for each commit.
+	// Other goroutines of the test may allocate, but less than a byte per commit.
 	if n := after.TotalAlloc - before.TotalAlloc; n > commits {
 		t.Errorf("%d commits allocated %d bytes", commits, n)
 	}
 }
 
-// Libraries as they might become. The first is as expected.
+// These are possible future versions of the log library. The first is as expected.
 //
 //nolint:unused // fields that are only looked for
 type (
-	// sound has everything where it belongs, and uses it as expected.
-	sound struct {
-		segments []*soundFile
-		wbatch   soundBatch
+	// expectedLog has all buffers as expected, and uses them as expected.
+	expectedLog struct {
+		segments []*expectedFile
+		wbatch   expectedBatch
 		file     *os.File
 	}
-	soundFile struct {
+	expectedFile struct {
 		ebuf []byte
 		epos []struct{ pos, end int }
 	}
-	soundBatch struct{ datas []byte }
+	expectedBatch struct{ datas []byte }
 
-	// elsewhere has its files another way.
-	elsewhere struct {
+	// filesByValueLog has its files by value instead of by pointer.
+	filesByValueLog struct {
 		library
-		segments []soundFile
+		segments []expectedFile
 	}
-	// otherType has a field of another type.
-	otherType struct {
+	// otherTypeLog has a field of another type.
+	otherTypeLog struct {
 		library
 		segments []*struct {
 			ebuf []string
 			epos []int
 		}
-		wbatch soundBatch
+		wbatch expectedBatch
 	}
-	// fewer has a field less.
-	fewer struct {
+	// missingFieldLog lacks a field.
+	missingFieldLog struct {
 		library
 		segments []*struct{ ebuf []byte }
-		wbatch   soundBatch
+		wbatch   expectedBatch
 	}
-	// later has its buffers only after the first entry.
-	later struct {
+	// lateFilesLog has its buffers only after the first entry.
+	lateFilesLog struct {
 		library
-		segments []*soundFile
-		wbatch   soundBatch
+		segments []*expectedFile
+		wbatch   expectedBatch
 	}
-	// fresh appends to new memory each time.
-	fresh struct{ sound }
-	// sloppy clears its batch before it appends to it.
-	sloppy struct{ sound }
-	// moody appends to new memory from the third entry on.
-	moody struct{ sound }
+	// newMemoryLog appends each entry to new memory.
+	newMemoryLog struct{ expectedLog }
+	// clearingLog clears its batch before it appends.
+	clearingLog struct{ expectedLog }
+	// lateNewMemoryLog appends to new memory from the third entry on.
+	lateNewMemoryLog struct{ expectedLog }
 )
 
-func (l *sound) write(data []byte) error {
+func (l *expectedLog) write(data []byte) error {
 	l.wbatch.datas = append(l.wbatch.datas[:0], data...)
 	s := l.segments[0]
 	from := len(s.ebuf)
@@ -124,35 +125,35 @@ func (l *sound) write(data []byte) error {
 	return err
 }
 
-func (l *sound) Write(_ uint64, data []byte) error { return l.write(data) }
-func (l *sound) Close() error                      { return l.file.Close() }
+func (l *expectedLog) Write(_ uint64, data []byte) error { return l.write(data) }
+func (l *expectedLog) Close() error                      { return l.file.Close() }
 
-func (l *fresh) Write(_ uint64, data []byte) error {
+func (l *newMemoryLog) Write(_ uint64, data []byte) error {
 	l.segments[0].ebuf = nil
 	return l.write(data)
 }
 
-func (l *sloppy) Write(_ uint64, data []byte) error {
+func (l *clearingLog) Write(_ uint64, data []byte) error {
 	if l.wbatch.datas != nil {
 		clear(l.wbatch.datas[:cap(l.wbatch.datas)])
 	}
 	return l.write(data)
 }
 
-func (l *moody) Write(index uint64, data []byte) error {
+func (l *lateNewMemoryLog) Write(index uint64, data []byte) error {
 	if index > 2 {
 		l.wbatch.datas = nil
 	}
 	return l.write(data)
 }
 
-// openSound makes the file that the libraries of the test write to.
-func openSound(dir string) sound {
+// openExpectedLog creates the file that the libraries of the test write to.
+func openExpectedLog(dir string) expectedLog {
 	f, err := os.Create(filepath.Join(dir, FileName))
 	if err != nil {
 		panic(err)
 	}
-	return sound{segments: []*soundFile{{}}, file: f}
+	return expectedLog{segments: []*expectedFile{{}}, file: f}
 }
 
 func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) {
@@ -160,24 +161,24 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 		open   func(dir string) library
 		copies bool
 	}{
-		"as expected":             {func(dir string) library { s := openSound(dir); return &s }, false},
-		"buffers elsewhere":       {func(dir string) library { s := openSound(dir); return &elsewhere{library: &s} }, true},
-		"buffers of another type": {func(dir string) library { s := openSound(dir); return &otherType{library: &s} }, true},
-		"a buffer less":           {func(dir string) library { s := openSound(dir); return &fewer{library: &s} }, true},
-		"no file yet":             {func(dir string) library { s := openSound(dir); return &later{library: &s} }, true},
+		"expected buffers":        {func(dir string) library { s := openExpectedLog(dir); return &s }, false},
+		"files by value":          {func(dir string) library { s := openExpectedLog(dir); return &filesByValueLog{library: &s} }, true},
+		"buffers of another type": {func(dir string) library { s := openExpectedLog(dir); return &otherTypeLog{library: &s} }, true},
+		"a missing buffer":        {func(dir string) library { s := openExpectedLog(dir); return &missingFieldLog{library: &s} }, true},
+		"no file yet":             {func(dir string) library { s := openExpectedLog(dir); return &lateFilesLog{library: &s} }, true},
 		"buffers unused": {func(dir string) library {
-			s := openSound(dir)
-			return &later{library: &s, segments: []*soundFile{{}}}
+			s := openExpectedLog(dir)
+			return &lateFilesLog{library: &s, segments: []*expectedFile{{}}}
 		}, true},
-		"new memory each time":     {func(dir string) library { return &fresh{openSound(dir)} }, true},
-		"the shared memory ruined": {func(dir string) library { return &sloppy{openSound(dir)} }, true},
-		"new memory later on":      {func(dir string) library { return &moody{openSound(dir)} }, true},
+		"new memory each time":      {func(dir string) library { return &newMemoryLog{openExpectedLog(dir)} }, true},
+		"the shared memory cleared": {func(dir string) library { return &clearingLog{openExpectedLog(dir)} }, true},
+		"new memory later on":       {func(dir string) library { return &lateNewMemoryLog{openExpectedLog(dir)} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
 				return newLogWriter(func(dir string) (library, error) { return c.open(dir), nil }, dir, first)
 			})
-			want := entryOf(Header{LogID: 1, Run: 2}.append(make([]byte, EntryRoom)))
+			want := entryOf(Header{LogID: 1, Run: 2}.append(make([]byte, MaxLengthPrefix)))
 			for seq, usage := range []int{1, 200, 16 << 10, 3} {
 				buf := frameOf(uint64(seq+1), usage)
 				want = append(want, entryOf(buf)...)
@@ -185,11 +186,11 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 					t.Fatal(err)
 				}
 			}
-			if w.Copies() != c.copies {
-				t.Errorf("copies: %t", w.Copies())
+			if w.KeepsCopies() != c.copies {
+				t.Errorf("copies: %t", w.KeepsCopies())
 			}
 			if size := w.Limit(64 << 20); c.copies != (size == MaxCopied) {
-				t.Errorf("the segment may have %d bytes", size)
+				t.Errorf("Limit returns %d", size)
 			}
 			got, err := os.ReadFile(w.file.Name())
 			if err != nil || !bytes.Equal(got, want) || w.Bytes() != int64(len(want)) {
@@ -200,33 +201,32 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 }
 
 func entryOf(buf []byte) []byte {
-	return append(binary.AppendUvarint(nil, uint64(len(buf)-EntryRoom)), buf[EntryRoom:]...)
+	return append(binary.AppendUvarint(nil, uint64(len(buf)-MaxLengthPrefix)), buf[MaxLengthPrefix:]...)
 }
 
-// TestALogLibraryOfAnotherFormatIsRefused guards against a library that writes another
-// format, which nobody could read.
+// TestALogLibraryOfAnotherFormatIsRefused: no reader could read another format.
 func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	_, err := newLogWriter(func(dir string) (library, error) {
-		s := openSound(dir)
+		s := openExpectedLog(dir)
 		_, err := s.file.Write([]byte("later"))
 		return &s, err
-	}, dir, Header{LogID: 1}.append(make([]byte, EntryRoom)))
+	}, dir, Header{LogID: 1}.append(make([]byte, MaxLengthPrefix)))
 	if err == nil {
-		t.Error("it is used")
+		t.Error("a library of another format is used")
 	}
 }
 
-// TestNothingFollowsAFailedWrite: a frame behind the rest of another would be found
-// by a scan, and its seqs are given out again.
+// TestNothingFollowsAFailedWrite: a scan would find a frame behind the remains of
+// another, and its seqs are used again.
 func TestNothingFollowsAFailedWrite(t *testing.T) {
-	var s sound
+	var s expectedLog
 	w := create(t, func(dir string, first []byte) (EntryWriter, error) {
-		s = openSound(dir)
+		s = openExpectedLog(dir)
 		return newLogWriter(func(string) (library, error) { return &s, nil }, dir, first)
 	})
 	good := s.file
-	s.file = nil // every call of it fails
+	s.file = nil // every call on it fails
 	if err := w.Append(frameOf(1, 100)); err == nil {
 		t.Fatal("no error")
 	}

@@ -66,7 +66,7 @@ func newLogWriter(open func(dir string) (library, error), dir string, first []by
 // beginLog writes the first entry of a file and reads it back, because another version of
 // the library may use its buffers, or write the file, in another way.
 func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
-	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
+	want := append(binary.AppendUvarint(nil, uint64(len(first)-MaxLengthPrefix)), first[MaxLengthPrefix:]...)
 	log, err := open(dir)
 	if err != nil {
 		return nil, err
@@ -79,11 +79,11 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	if err := w.Write(first); err != nil {
 		return nil, err
 	}
-	written, unread := os.ReadFile(filepath.Join(dir, FileName))
+	written, readErr := os.ReadFile(filepath.Join(dir, FileName))
 	switch {
-	case unread != nil && shared:
+	case readErr != nil && shared:
 		return nil, errNotShared
-	case unread != nil: // a disk that can't read may still be able to write
+	case readErr != nil: // a disk that can't read may still be able to write
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):
@@ -97,7 +97,7 @@ func (w *logWriter) Write(buf []byte) error {
 	if w.shared != nil {
 		w.shared.share(buf)
 	}
-	err := w.log.Write(w.index+1, buf[EntryRoom:])
+	err := w.log.Write(w.index+1, buf[MaxLengthPrefix:])
 	if err == nil {
 		w.index++
 	}
@@ -107,8 +107,8 @@ func (w *logWriter) Write(buf []byte) error {
 	return err
 }
 
-// Copies implements EntryWriter.
-func (w *logWriter) Copies() bool { return w.shared == nil }
+// KeepsCopies implements EntryWriter.
+func (w *logWriter) KeepsCopies() bool { return w.shared == nil }
 
 // Close implements EntryWriter.
 func (w *logWriter) Close() error { return w.log.Close() }

@@ -20,14 +20,14 @@ type zeros struct {
 	// descriptor, and Writer.Sync must not miss the error.
 	file vfs.File
 
-	mu      sync.Mutex // guards the fields below
-	idle    sync.Cond  // signalled when a write or a sync has ended
-	claimed int64      // offset up to which bytes are claimed for entries
-	filled  int64      // offset up to which zeros or entries are written
-	from    int64      // offset of the zeros that are being written, or -1
-	ended   bool       // no more zeros may be written
-	syncing bool
-	err     error // of a sync, or of a write unless the disk was full
+	mu        sync.Mutex // guards the fields below
+	idle      sync.Cond  // signalled when a write or a sync has ended
+	claimed   int64      // offset up to which bytes are claimed for entries
+	filled    int64      // offset up to which zeros or entries are written
+	writingAt int64      // offset of the zeros that are being written, or -1
+	stopped   bool       // no more zeros may be written
+	syncing   bool
+	err       error // of a sync, or of a write unless the disk was full
 }
 
 // zeroChunk is the number of zeros in one write. syncChunk is the number of zeros that
@@ -39,17 +39,17 @@ const (
 
 var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
-// Ahead is the number of bytes of a segment's file that are prepared before use.
-type Ahead struct {
+// Prealloc is the number of bytes of a segment's file that are prepared before use.
+type Prealloc struct {
 	Zeros int64 // bytes that are written as zeros
-	// Room is the number of bytes to reserve without a write, where the file system can.
-	// Other programs that fill the disk can't take them.
-	Room int64
+	// Reserved is the number of bytes to reserve without a write, where the file system
+	// can. Other programs that fill the disk can't take them.
+	Reserved int64
 }
 
-func (a Ahead) take(w *Writer) error {
-	if r, ok := w.file.(vfs.Reserver); ok && a.Room > 0 {
-		if err := r.Reserve(a.Room); err != nil {
+func (a Prealloc) apply(w *Writer) error {
+	if r, ok := w.file.(vfs.Reserver); ok && a.Reserved > 0 {
+		if err := r.Reserve(a.Reserved); err != nil {
 			return err
 		}
 	}
@@ -58,7 +58,7 @@ func (a Ahead) take(w *Writer) error {
 
 func (z *zeros) init(claimed int64) {
 	z.idle.L = &z.mu
-	z.from, z.claimed = -1, claimed
+	z.writingAt, z.claimed = -1, claimed
 }
 
 // claim marks the bytes below end as entries. It waits for zeros that are being written
@@ -66,25 +66,25 @@ func (z *zeros) init(claimed int64) {
 func (z *zeros) claim(end int64) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	for z.from >= 0 && z.from < end {
+	for z.writingAt >= 0 && z.writingAt < end {
 		z.idle.Wait()
 	}
 	z.claimed = end
 }
 
-// end prevents further writes of zeros. It does not wait for a write in progress.
-func (z *zeros) end() {
+// stop prevents further writes of zeros. It does not wait for a write in progress.
+func (z *zeros) stop() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.ended = true
+	z.stopped = true
 }
 
-// finish prevents further writes of zeros, and waits for a write in progress.
-func (z *zeros) finish() {
-	z.end()
+// stopAndWait prevents further writes of zeros, and waits for a write in progress.
+func (z *zeros) stopAndWait() {
+	z.stop()
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	for z.from >= 0 {
+	for z.writingAt >= 0 {
 		z.idle.Wait()
 	}
 }
@@ -148,18 +148,18 @@ func (z *zeros) write(size int64) error {
 func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	z.mu.Lock()
 	at := max(z.filled, z.claimed)
-	if z.ended || at >= size {
+	if z.stopped || at >= size {
 		z.mu.Unlock()
 		return 0, nil
 	}
-	z.from = at
+	z.writingAt = at
 	z.mu.Unlock()
 
 	wrote, err := z.file.WriteAt(zeroBytes[:min(zeroChunk, size-at)], at)
 
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	z.from, z.filled = -1, at+int64(wrote)
+	z.writingAt, z.filled = -1, at+int64(wrote)
 	z.idle.Broadcast()
 	return int64(wrote), err
 }

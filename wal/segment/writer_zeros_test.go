@@ -14,9 +14,9 @@ import (
 )
 
 // Run with -race.
-func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
+func TestZerosNeverOverwriteRecords(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
+	w, err := Create(disk, dir, goldenHeader, Prealloc{Zeros: 4 << 10}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
 	if err := errors.Join(w.Trim(), w.Sync()); err != nil {
 		t.Fatal(err)
 	}
-	filling.Wait() // what began before Trim adds nothing after it
+	filling.Wait() // a Fill that began before Trim adds nothing after it
 	if info, err := disk.Stat(filepath.Join(dir, FileName)); err != nil || info.Size() != w.Bytes() {
 		t.Errorf("%d bytes after Trim, %d were written: %v", info.Size(), w.Bytes(), err)
 	}
@@ -65,24 +65,24 @@ type failingSync struct{ vfs.File }
 
 func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file", Err: syscall.EIO} }
 
-// An older kernel gives an error of the disk to the first who asks.
-func TestAnErrorOfTheFillersSyncIsOneOfTheNextSync(t *testing.T) {
+// An older kernel reports a disk error only to the first caller that syncs.
+func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, Ahead{}, nil)
+	w, err := Create(disk, dir, goldenHeader, Prealloc{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Abandon()
 	w.zeros.file = failingSync{w.zeros.file}
 	if err := w.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
-		t.Errorf("the filler returns %v", err)
+		t.Errorf("Fill returns %v", err)
 	}
 	if err := w.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the next sync returns %v", err)
 	}
 }
 
-// gatedFile writes only once it may.
+// gatedFile blocks writes until gate is closed.
 type gatedFile struct {
 	vfs.File
 	gate chan struct{}
@@ -102,12 +102,12 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-				w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
+				w, err := Create(disk, dir, goldenHeader, Prealloc{Zeros: 4 << 10}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer w.Abandon()
-				if step != nil { // otherwise there is room for it
+				if step != nil { // otherwise the record fits before the zeros
 					if err := w.Append(make([]byte, 4<<10)); err != nil {
 						t.Fatal(err)
 					}
@@ -118,7 +118,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 				go func() { filled <- w.Fill(16 << 10) }()
 				synctest.Wait()
 				if step == nil {
-					if err := w.Append(make([]byte, 1000)); err != nil { // does not wait
+					if err := w.Append(make([]byte, 1000)); err != nil { // this must not wait
 						t.Error(err)
 					}
 					close(gate)

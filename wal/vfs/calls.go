@@ -14,8 +14,8 @@ import (
 type Calls struct {
 	FS
 
-	mu       sync.Mutex // guards the field below
-	underWay []Call     // a slot without an Op is free
+	mu         sync.Mutex // guards the field below
+	inProgress []Call     // a slot without an Op is free
 }
 
 // Call is a call that has not returned.
@@ -34,7 +34,7 @@ func NewCalls(files FS) *Calls { return &Calls{FS: files} }
 func (c *Calls) Oldest() (oldest Call, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, call := range c.underWay {
+	for _, call := range c.inProgress {
 		if call.Op != "" && (!found || call.Since.Before(oldest.Since)) {
 			oldest, found = call, true
 		}
@@ -48,21 +48,21 @@ func (c *Calls) Begin(op, path string) (slot int) {
 	call := Call{op, path, time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := range c.underWay {
-		if c.underWay[i].Op == "" {
-			c.underWay[i] = call
+	for i := range c.inProgress {
+		if c.inProgress[i].Op == "" {
+			c.inProgress[i] = call
 			return i
 		}
 	}
-	c.underWay = append(c.underWay, call)
-	return len(c.underWay) - 1
+	c.inProgress = append(c.inProgress, call)
+	return len(c.inProgress) - 1
 }
 
 // End removes the call that Begin has recorded in slot.
 func (c *Calls) End(slot int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.underWay[slot] = Call{}
+	c.inProgress[slot] = Call{}
 }
 
 // Open implements FS.

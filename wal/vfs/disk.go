@@ -150,7 +150,7 @@ func (d Disk) MkdirDurably(dir string) error {
 // names must not be truncated.
 func (d Disk) HasOtherNames(path string) bool {
 	info, err := d.Stat(path)
-	return err == nil && Names(info) > 1
+	return err == nil && LinkCount(info) > 1
 }
 
 // IsSameFile reports whether two paths name the same file.
@@ -161,7 +161,7 @@ func (d Disk) IsSameFile(a, b string) bool {
 }
 
 // SizeOf returns the allocated bytes of a file, divided by the number of its names.
-func SizeOf(info fs.FileInfo) int64 { return allocated(info) / max(1, Names(info)) }
+func SizeOf(info fs.FileInfo) int64 { return allocated(info) / max(1, LinkCount(info)) }
 
 // allocated returns the size of a file in bytes without its holes.
 func allocated(info fs.FileInfo) int64 {

@@ -15,17 +15,17 @@ const MovingSuffix = ".moving"
 // moveDir renames a directory by moving its files to a new one, because an overlay file
 // system does not rename a directory of a lower layer (EXDEV). During the move the files
 // are in from or in from.moving, and UndoMoves brings them back after an interruption.
-// refused is the error of rename(2); moveDir includes it in its own error.
-func (d Disk) moveDir(from, to string, refused error) error {
+// renameErr is the error of rename(2); moveDir includes it in its own error.
+func (d Disk) moveDir(from, to string, renameErr error) error {
 	temp := from + MovingSuffix
 	if strings.HasSuffix(from, MovingSuffix) {
-		return refused
+		return renameErr
 	}
 	if entries, err := d.List(from); err == nil && len(entries) == 0 { // an interruption may have left both names
 		return d.moveFiles(from, to)
 	}
 	if err := d.moveFiles(from, temp); err != nil {
-		return errors.Join(refused, err)
+		return errors.Join(renameErr, err)
 	}
 	err := d.SyncDir(filepath.Dir(from)) // without this sync a crash may leave both names
 	if err == nil {
@@ -35,7 +35,7 @@ func (d Disk) moveDir(from, to string, refused error) error {
 		err = d.moveFiles(temp, to)
 	}
 	if err != nil {
-		return errors.Join(refused, err, d.FS.Rename(temp, from))
+		return errors.Join(renameErr, err, d.FS.Rename(temp, from))
 	}
 	return nil
 }

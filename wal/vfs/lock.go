@@ -29,10 +29,10 @@ func (l lock) Close() error {
 
 // Lock implements FS. It writes the id of this process to the file.
 func (OS) Lock(path string) (io.Closer, error) {
-	dir, unshared := lockShared(filepath.Dir(path))
+	dir, errShared := lockShared(filepath.Dir(path))
 	f, err := openLock(path)
-	if err != nil && mayMakeWay(err) {
-		if err = moveAside(path, dir, err, unshared); err == nil {
+	if err != nil && canMoveAside(err) {
+		if err = moveAside(path, dir, err, errShared); err == nil {
 			f, err = openLock(path)
 		}
 	}
@@ -85,33 +85,33 @@ func openLock(path string) (*os.File, error) {
 	return nil, err
 }
 
-// mayMakeWay reports whether an error of openLock means that this process can't lock the
+// canMoveAside reports whether an error of openLock means that this process can't lock the
 // file even while no other process holds it.
-func mayMakeWay(err error) bool {
+func canMoveAside(err error) bool {
 	return errors.Is(err, ErrNotRegular) || errors.Is(err, fs.ErrPermission) || IsUnreadable(err)
 }
 
 // moveAside renames a lock file that this process can't open; why is the error of opening
 // it. A process that has locked the file holds the lock of the directory. If such a
 // process appears during the rename, moveAside moves the file back, unless that process
-// has created a new one. unshared is the error of lockShared. With such an error other
+// has created a new one. errShared is the error of lockShared. With such an error other
 // processes may be invisible, too, so a regular file is not moved.
-func moveAside(path string, dir *os.File, why, unshared error) error {
+func moveAside(path string, dir *os.File, why, errShared error) error {
 	info, err := os.Lstat(path)
 	if err != nil { // the file does not exist, and could not be created
 		return errors.Join(why, fmt.Errorf("the user who runs this must be able to write to %s", filepath.Dir(path)))
 	}
-	if unshared != nil && info.Mode().IsRegular() {
-		return fmt.Errorf("%w; another process may have locked it, and that can't be found out: delete it while no other runs (%w)", why, unshared)
+	if errShared != nil && info.Mode().IsRegular() {
+		return fmt.Errorf("%w; another process may have locked it, and that can't be found out: delete it while no other runs (%w)", why, errShared)
 	}
-	if err := heldByOthers(path, dir); err != nil && unshared == nil {
+	if err := heldByOthers(path, dir); err != nil && errShared == nil {
 		return errors.Join(err, why)
 	}
 	aside := fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano())
 	if err := os.Rename(path, aside); err != nil {
 		return errors.Join(why, fmt.Errorf("it can't be moved away either (see to its owner): %w", err))
 	}
-	if err := heldByOthers(path, dir); err != nil && unshared == nil {
+	if err := heldByOthers(path, dir); err != nil && errShared == nil {
 		return errors.Join(err, unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE))
 	}
 	return nil

@@ -99,8 +99,8 @@ func SameFile(a, b fs.FileInfo) bool {
 	return ok && both && left.Dev == right.Dev && left.Ino == right.Ino
 }
 
-// Names returns the number of names (hard links) of a file, from a result of Stat.
-func Names(info fs.FileInfo) int64 {
+// LinkCount returns the number of names (hard links) of a file, from a result of Stat.
+func LinkCount(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int64(st.Nlink)
 	}

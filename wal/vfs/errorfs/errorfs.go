@@ -22,7 +22,7 @@ type FS struct {
 	FreeBytes func(dir string) (int64, error)
 }
 
-func (e FS) ask(op, path string) error {
+func (e FS) before(op, path string) error {
 	if e.Before == nil {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (e FS) Open(path string) (vfs.File, error) { return e.file(e.FS.Open(path))
 
 // OpenWritable implements vfs.FS.
 func (e FS) OpenWritable(path string) (vfs.File, error) {
-	if err := e.ask("open", path); err != nil {
+	if err := e.before("open", path); err != nil {
 		return nil, err
 	}
 	return e.file(e.FS.OpenWritable(path))
@@ -52,7 +52,7 @@ func (e FS) OpenWritable(path string) (vfs.File, error) {
 
 // Create implements vfs.FS.
 func (e FS) Create(path string) (vfs.File, error) {
-	if err := e.ask("open", path); err != nil {
+	if err := e.before("open", path); err != nil {
 		return nil, err
 	}
 	return e.file(e.FS.Create(path))
@@ -60,7 +60,7 @@ func (e FS) Create(path string) (vfs.File, error) {
 
 // Mkdir implements vfs.FS.
 func (e FS) Mkdir(path string) error {
-	if err := e.ask("mkdir", path); err != nil {
+	if err := e.before("mkdir", path); err != nil {
 		return err
 	}
 	return e.FS.Mkdir(path)
@@ -68,7 +68,7 @@ func (e FS) Mkdir(path string) error {
 
 // Rename implements vfs.FS.
 func (e FS) Rename(from, to string) error {
-	if err := e.ask("rename", from); err != nil {
+	if err := e.before("rename", from); err != nil {
 		return err
 	}
 	return e.FS.Rename(from, to)
@@ -76,7 +76,7 @@ func (e FS) Rename(from, to string) error {
 
 // Link implements vfs.FS.
 func (e FS) Link(from, to string) error {
-	if err := e.ask("link", to); err != nil {
+	if err := e.before("link", to); err != nil {
 		return err
 	}
 	return e.FS.Link(from, to)
@@ -84,7 +84,7 @@ func (e FS) Link(from, to string) error {
 
 // Remove implements vfs.FS.
 func (e FS) Remove(path string) error {
-	if err := e.ask("unlink", path); err != nil {
+	if err := e.before("unlink", path); err != nil {
 		return err
 	}
 	return e.FS.Remove(path)
@@ -92,7 +92,7 @@ func (e FS) Remove(path string) error {
 
 // RemoveIn implements vfs.FS.
 func (e FS) RemoveIn(dir, name string) error {
-	if err := e.ask("unlink", dir+"/"+name); err != nil {
+	if err := e.before("unlink", dir+"/"+name); err != nil {
 		return err
 	}
 	return e.FS.RemoveIn(dir, name)
@@ -100,7 +100,7 @@ func (e FS) RemoveIn(dir, name string) error {
 
 // RemoveDir implements vfs.FS.
 func (e FS) RemoveDir(path string) error {
-	if err := e.ask("rmdir", path); err != nil {
+	if err := e.before("rmdir", path); err != nil {
 		return err
 	}
 	return e.FS.RemoveDir(path)
@@ -108,7 +108,7 @@ func (e FS) RemoveDir(path string) error {
 
 // List implements vfs.FS.
 func (e FS) List(dir string) ([]fs.DirEntry, error) {
-	if err := e.ask("readdir", dir); err != nil {
+	if err := e.before("readdir", dir); err != nil {
 		return nil, err
 	}
 	return e.FS.List(dir)
@@ -116,7 +116,7 @@ func (e FS) List(dir string) ([]fs.DirEntry, error) {
 
 // SyncDir implements vfs.FS.
 func (e FS) SyncDir(dir string) error {
-	if err := e.ask("fsync", dir); err != nil {
+	if err := e.before("fsync", dir); err != nil {
 		return err
 	}
 	return e.FS.SyncDir(dir)
@@ -146,21 +146,21 @@ func (f file) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (f file) WriteAt(p []byte, off int64) (int, error) {
-	if err := f.fs.ask("write", f.Name()); err != nil {
+	if err := f.fs.before("write", f.Name()); err != nil {
 		return 0, err
 	}
 	return f.File.WriteAt(p, off)
 }
 
 func (f file) Truncate(size int64) error {
-	if err := f.fs.ask("truncate", f.Name()); err != nil {
+	if err := f.fs.before("truncate", f.Name()); err != nil {
 		return err
 	}
 	return f.File.Truncate(size)
 }
 
 func (f file) Sync() error {
-	if err := f.fs.ask("fsync", f.Name()); err != nil {
+	if err := f.fs.before("fsync", f.Name()); err != nil {
 		return err
 	}
 	return f.File.Sync()

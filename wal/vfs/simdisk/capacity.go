@@ -16,7 +16,7 @@ func (d *Disk) Used() int64 {
 
 // Free implements vfs.FS.
 func (d *Disk) Free(path string) (free int64, err error) {
-	err = d.look(Call{Op: Free, Path: path}, func() error {
+	err = d.runReadOnly(Call{Op: Free, Path: path}, func() error {
 		free = max(0, d.capacity-d.used)
 		return nil
 	})

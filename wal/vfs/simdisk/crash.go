@@ -32,12 +32,12 @@ func (d *Disk) Crash() *Disk {
 			}
 		}
 	}
-	return d.copy(closure(d.pending, chosen))
+	return d.afterCrash(withDependencies(d.pending, chosen))
 }
 
-// Keep returns the disk as the end of the process leaves it. Everything written is there,
+// Kill returns the disk as the end of the process leaves it. Everything written is there,
 // and a later crash can still lose it.
-func (d *Disk) Keep() *Disk {
+func (d *Disk) Kill() *Disk {
 	after := &Disk{capacity: d.capacity, used: d.used, random: d.random, inodes: d.inodes}
 	copies := map[*node]*node{}
 	after.root = d.root.clone(copies)
@@ -51,13 +51,13 @@ func (d *Disk) Keep() *Disk {
 	return after
 }
 
-// End removes the hooks of the disk, and returns the result of left. left is Crash or
-// Keep.
-func (d *Disk) End(left func(*Disk) *Disk) *Disk {
+// Detach removes the hooks of the disk, and returns the result of after. after is Crash or
+// Kill.
+func (d *Disk) Detach(after func(*Disk) *Disk) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pause, d.intercept, d.changed = nil, nil, nil
-	return left(d)
+	return after(d)
 }
 
 // clone copies a node and everything below it, durable or not.
@@ -69,7 +69,7 @@ func (n *node) clone(copies map[*node]*node) *node {
 		return same
 	}
 	same := &node{
-		data: slices.Clone(n.data), stable: slices.Clone(n.stable), writes: slices.Clone(n.writes), modified: n.modified, links: n.links, ino: n.ino,
+		data: slices.Clone(n.data), stable: slices.Clone(n.stable), unsynced: slices.Clone(n.unsynced), modified: n.modified, links: n.links, ino: n.ino,
 	}
 	copies[n] = same
 	if n.names != nil {
@@ -84,9 +84,9 @@ func (n *node) clone(copies map[*node]*node) *node {
 	return same
 }
 
-// copy returns the disk with the durable names, the chosen changes of names, and torn
+// afterCrash returns the disk with the durable names, the chosen changes of names, and torn
 // files.
-func (d *Disk) copy(chosen []bool) *Disk {
+func (d *Disk) afterCrash(chosen []bool) *Disk {
 	kept := map[*node]map[string]*node{}
 	namesOf := func(dir *node) map[string]*node {
 		if kept[dir] == nil {
@@ -137,30 +137,30 @@ func (d *Disk) copy(chosen []bool) *Disk {
 // sync, and any size that the file had since then.
 func (d *Disk) torn(n *node) []byte {
 	data := slices.Clone(n.stable)
-	if len(n.writes) == 0 {
+	if len(n.unsynced) == 0 {
 		return data
 	}
 	size := int64(len(data))
-	writes := n.writes
-	all := false
+	writes := n.unsynced
+	complete := false
 	switch d.random(4) {
 	case 0:
 		return data
 	case 1:
-		all = true
+		complete = true
 	case 2:
 		writes = writes[:d.random(len(writes)+1)]
-		all = true
+		complete = true
 	}
 	for i := range writes {
 		w := &writes[i]
-		if all || d.random(2) == 0 {
+		if complete || d.random(2) == 0 {
 			size = w.size
 		}
 		end := w.at + int64(len(w.data))
 		for from := w.at; from < end; {
 			to := min(end, (from/sectorSize+1)*sectorSize)
-			if all || d.random(2) == 0 {
+			if complete || d.random(2) == 0 {
 				if more := to - int64(len(data)); more > 0 {
 					data = append(data, make([]byte, more)...)
 				}
@@ -191,7 +191,7 @@ func (d *Disk) Hash() [sha256.Size]byte {
 		if n.names == nil {
 			sum := sha256.Sum256(n.data)
 			h.Write(sum[:])
-			h.Write([]byte{byte(len(n.writes))})
+			h.Write([]byte{byte(len(n.unsynced))})
 			return
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.names)) {
@@ -217,7 +217,7 @@ func (d *Disk) Walk(dir string, each func(path string, data []byte)) {
 			walk(filepath.Join(path, name), n.names[name])
 		}
 	}
-	if n, err := d.find(dir); err == nil {
+	if n, err := d.lookup(dir); err == nil {
 		walk(dir, n)
 	}
 }
@@ -227,13 +227,13 @@ func (d *Disk) Walk(dir string, each func(path string, data []byte)) {
 func (d *Disk) Edit(path string, edit func(data []byte) []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n, err := d.find(path)
+	n, err := d.lookup(path)
 	if err != nil {
 		return err
 	}
 	before := len(n.data)
 	n.data = edit(n.data)
-	n.stable, n.writes = slices.Clone(n.data), nil
+	n.stable, n.unsynced = slices.Clone(n.data), nil
 	d.used += int64(len(n.data) - before)
 	return nil
 }

@@ -28,11 +28,11 @@ type Call struct {
 // Fault determines the result of a call. The zero value lets the call succeed.
 type Fault struct {
 	Err error // returned by the call, or nil
-	// Done lets the call take effect although it returns Err. A failed sync without Done
+	// Applied lets the call take effect although it returns Err. A failed sync without Done
 	// loses any part of the written data, and no later sync recovers it.
-	Done bool
-	// Short is the number of bytes that a failed Write still writes.
-	Short int
+	Applied bool
+	// WrittenBytes is the number of bytes that a failed Write still writes.
+	WrittenBytes int
 }
 
 // Disk is a simulated disk. Its methods may be called concurrently.
@@ -58,7 +58,7 @@ type node struct {
 
 	data     []byte
 	stable   []byte  // the content that is durable
-	writes   []write // from stable to data, oldest first
+	unsynced []write // from stable to data, oldest first
 	modified time.Time
 	links    int    // number of names
 	ino      uint64 // inode number
@@ -134,7 +134,7 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	d.calls++
 	c.N = d.calls
 	if c.Op == Rename {
-		n, err := d.find(c.Path)
+		n, err := d.lookup(c.Path)
 		c.Dir = err == nil && n.names != nil
 	}
 	if intercept := d.intercept; intercept != nil {
@@ -142,10 +142,10 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 		f = intercept(c)
 		d.mu.Lock()
 	}
-	return f, f.Err == nil || f.Done
+	return f, f.Err == nil || f.Applied
 }
 
-func (d *Disk) noteChange(c Call) {
+func (d *Disk) notifyChanged(c Call) {
 	if d.changed != nil {
 		c.N = d.calls
 		d.changed(c)
@@ -156,8 +156,8 @@ func pathError(c Call, err error) error {
 	return &fs.PathError{Op: string(c.Op), Path: c.Path, Err: err}
 }
 
-// find returns the node at a path, which must be clean.
-func (d *Disk) find(path string) (*node, error) {
+// lookup returns the node at a path, which must be clean.
+func (d *Disk) lookup(path string) (*node, error) {
 	n := d.root
 	for path = strings.Trim(path, "/"); path != "" && path != "."; {
 		part, rest, _ := strings.Cut(path, "/")
@@ -175,7 +175,7 @@ func (d *Disk) find(path string) (*node, error) {
 // parent returns the directory of a path, and the path's last element.
 func (d *Disk) parent(path string) (*node, string, error) {
 	in, name := filepath.Split(path)
-	dir, err := d.find(in)
+	dir, err := d.lookup(in)
 	if err == nil && dir.names == nil {
 		err = syscall.ENOTDIR
 	}
@@ -187,7 +187,7 @@ func (d *Disk) run(c Call, do func() error) error {
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()
 	if c.Op == Rename && !ok { // a missing file is reported before the fault
-		if _, err := d.find(c.Path); err != nil {
+		if _, err := d.lookup(c.Path); err != nil {
 			return pathError(c, err)
 		}
 	}
@@ -195,7 +195,7 @@ func (d *Disk) run(c Call, do func() error) error {
 		if err := do(); err != nil {
 			return pathError(c, err)
 		}
-		d.noteChange(c)
+		d.notifyChanged(c)
 	}
 	if f.Err != nil {
 		return pathError(c, f.Err)
@@ -219,7 +219,7 @@ func (d *Disk) open(path string, writable bool) (vfs.File, error) {
 	if f.Err != nil {
 		return nil, pathError(c, f.Err)
 	}
-	n, err := d.find(path)
+	n, err := d.lookup(path)
 	if err == nil && n.names != nil {
 		err = syscall.EISDIR
 	}
@@ -243,8 +243,8 @@ func (d *Disk) Create(path string) (vfs.File, error) {
 	return &file{disk: d, node: n, path: path, writable: true}, nil
 }
 
-// look executes a call that changes nothing.
-func (d *Disk) look(c Call, do func() error) error {
+// runReadOnly executes a call that changes nothing.
+func (d *Disk) runReadOnly(c Call, do func() error) error {
 	f, _ := d.begin(c)
 	defer d.mu.Unlock()
 	err := f.Err
@@ -259,8 +259,8 @@ func (d *Disk) look(c Call, do func() error) error {
 
 // Stat implements vfs.FS.
 func (d *Disk) Stat(path string) (i fs.FileInfo, err error) {
-	err = d.look(Call{Op: Stat, Path: path}, func() error {
-		n, err := d.find(path)
+	err = d.runReadOnly(Call{Op: Stat, Path: path}, func() error {
+		n, err := d.lookup(path)
 		if err == nil {
 			i = n.info(filepath.Base(path))
 		}

@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestItAnswersAsTheOperatingSystem does the same calls at random on both.
-func TestItAnswersAsTheOperatingSystem(t *testing.T) {
+// TestItBehavesLikeTheOperatingSystem makes the same random calls on both.
+func TestItBehavesLikeTheOperatingSystem(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		real, dir := vfs.OS{}, t.TempDir()
@@ -26,7 +26,7 @@ func TestItAnswersAsTheOperatingSystem(t *testing.T) {
 			size, at := r.IntN(2000), int64(r.IntN(3000))
 			do := func(fs vfs.FS, root string) string {
 				one, other := filepath.Join(root, one), filepath.Join(root, other)
-				return call(fs, step%9, one, other, size, at)
+				return callOnce(fs, step%9, one, other, size, at)
 			}
 			want, got := do(real, dir), do(simulated, "/")
 			if want != got {
@@ -36,8 +36,8 @@ func TestItAnswersAsTheOperatingSystem(t *testing.T) {
 	}
 }
 
-// call makes one call and describes its result.
-func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
+// callOnce makes one call and describes its result.
+func callOnce(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 	outcome := func(err error) string {
 		var errno syscall.Errno
 		if errors.As(err, &errno) {
@@ -63,7 +63,7 @@ func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 		return outcome(fs.Mkdir(one))
 	case 2:
 		if strings.HasPrefix(other+"/", one+"/") || strings.HasPrefix(one, other+"/") {
-			return "" // of a directory and what is in it, which the log never asks for
+			return "" // the log never renames a directory into itself or its content
 		}
 		return outcome(fs.Rename(one, other))
 	case 3:
@@ -83,7 +83,7 @@ func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 		if err != nil || info.IsDir() {
 			return outcome(err)
 		}
-		return fmt.Sprint(info.Size(), info.Mode(), vfs.Names(info))
+		return fmt.Sprint(info.Size(), info.Mode(), vfs.LinkCount(info))
 	case 8:
 		if info, err := fs.Stat(one); err == nil && info.IsDir() {
 			return ""
@@ -107,8 +107,9 @@ func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 	return fmt.Sprint(n, errors.Is(err, io.EOF), string(b[:n]), f.Close())
 }
 
-// TestWhatIsSyncedSurvives also asserts that nothing is there that was not written.
-func TestWhatIsSyncedSurvives(t *testing.T) {
+// TestSyncedDataSurvivesACrash also asserts that a crash leaves no data that was not
+// written.
+func TestSyncedDataSurvivesACrash(t *testing.T) {
 	lost := map[string]int{}
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -147,9 +148,9 @@ func TestWhatIsSyncedSurvives(t *testing.T) {
 		lost[fmt.Sprint(n)]++
 		for at := range n / sectorSize {
 			sector := b[at*sectorSize : (at+1)*sectorSize]
-			may := map[int]string{0: "1", 1: "1", 2: "12", 3: "12", 4: "2\x00", 5: "2\x00"}[at]
-			if !bytes.ContainsAny([]byte(may), string(sector[:1])) || bytes.Count(sector, sector[:1]) != sectorSize {
-				t.Fatalf("seed %d: sector %d holds %q", seed, at, sector[:1])
+			allowed := map[int]string{0: "1", 1: "1", 2: "12", 3: "12", 4: "2\x00", 5: "2\x00"}[at]
+			if !bytes.ContainsAny([]byte(allowed), string(sector[:1])) || bytes.Count(sector, sector[:1]) != sectorSize {
+				t.Fatalf("seed %d: sector %d contains %q", seed, at, sector[:1])
 			}
 		}
 	}
@@ -160,9 +161,9 @@ func TestWhatIsSyncedSurvives(t *testing.T) {
 	}
 }
 
-// TestAFailedSyncLies: what it was to make durable may be lost, though a second one
-// returns nil.
-func TestAFailedSyncLies(t *testing.T) {
+// TestAFailedSyncLosesDataThoughTheNextSucceeds: the data may be lost although a second
+// sync returns nil.
+func TestAFailedSyncLosesDataThoughTheNextSucceeds(t *testing.T) {
 	lost := 0
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -201,7 +202,7 @@ func TestAFailedSyncLies(t *testing.T) {
 	}
 }
 
-// TestAFullDiskWritesInPart, as write(2) does.
+// TestAFullDiskWritesInPart: write(2) does so.
 func TestAFullDiskWritesInPart(t *testing.T) {
 	d := New(10, rand.New(rand.NewPCG(1, 1)).IntN)
 	f, err := d.Create("/file")

@@ -61,12 +61,12 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	c := Call{Op: Write, Path: f.path, Off: off, Len: len(p)}
 	fault, ok := f.disk.begin(c)
 	defer f.disk.mu.Unlock()
-	if err := f.mayWrite(); err != nil {
+	if err := f.checkWritable(); err != nil {
 		return 0, pathError(c, err)
 	}
 	err := fault.Err
 	if !ok {
-		p = p[:min(fault.Short, len(p))]
+		p = p[:min(fault.WrittenBytes, len(p))]
 	}
 	size := int64(len(f.node.data))
 	if grown := off + int64(len(p)) - size; grown > 0 {
@@ -76,8 +76,8 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		}
 	}
 	if len(p) > 0 {
-		f.change(write{at: off, data: append([]byte(nil), p...), size: max(size, off+int64(len(p)))})
-		f.disk.noteChange(c)
+		f.applyWrite(write{at: off, data: append([]byte(nil), p...), size: max(size, off+int64(len(p)))})
+		f.disk.notifyChanged(c)
 	}
 	if err != nil {
 		return len(p), pathError(c, err)
@@ -85,7 +85,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-func (f *file) mayWrite() error {
+func (f *file) checkWritable() error {
 	switch {
 	case f.closed:
 		return fs.ErrClosed
@@ -95,12 +95,12 @@ func (f *file) mayWrite() error {
 	return nil
 }
 
-// change changes the file in memory. A crash can lose the change.
-func (f *file) change(w write) {
+// applyWrite changes the file in memory. A crash can lose the change.
+func (f *file) applyWrite(w write) {
 	n := f.node
 	f.disk.used += w.size - int64(len(n.data))
 	n.data = w.apply(n.data)
-	n.writes = append(n.writes, w)
+	n.unsynced = append(n.unsynced, w)
 	n.modified = time.Now()
 }
 
@@ -116,13 +116,13 @@ func (w *write) apply(data []byte) []byte {
 
 func (f *file) Truncate(size int64) error {
 	return f.disk.run(Call{Op: Truncate, Path: f.path}, func() error {
-		if err := f.mayWrite(); err != nil {
+		if err := f.checkWritable(); err != nil {
 			return err
 		}
 		if grown := size - int64(len(f.node.data)); grown > 0 && grown > f.disk.capacity-f.disk.used {
 			return syscall.ENOSPC
 		}
-		f.change(write{at: size, size: size})
+		f.applyWrite(write{at: size, size: size})
 		return nil
 	})
 }
@@ -140,14 +140,14 @@ func (f *file) sync(op Op) error {
 	}
 	n := f.node
 	if ok {
-		for i := range n.writes { // n.data may contain what an earlier failed sync has lost
-			n.stable = n.writes[i].apply(n.stable)
+		for i := range n.unsynced { // n.data may contain what an earlier failed sync has lost
+			n.stable = n.unsynced[i].apply(n.stable)
 		}
 	} else {
 		n.stable = f.disk.torn(n)
 	}
-	n.writes = nil // after a failed sync, too: the pages are marked clean
-	f.disk.noteChange(c)
+	n.unsynced = nil // after a failed sync, too: the pages are marked clean
+	f.disk.notifyChanged(c)
 	if fault.Err != nil {
 		return pathError(c, fault.Err)
 	}

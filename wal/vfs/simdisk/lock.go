@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// Lock implements vfs.FS. A disk that Crash or Keep has returned has no locks.
+// Lock implements vfs.FS. A disk that Crash or Kill has returned has no locks.
 func (d *Disk) Lock(path string) (io.Closer, error) {
 	c := Call{Op: Lock, Path: path}
 	f, _ := d.begin(c)

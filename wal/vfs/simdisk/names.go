@@ -43,7 +43,7 @@ func (d *Disk) add(path string, n *node) error {
 		err = syscall.EEXIST
 	}
 	if err == nil {
-		d.set(change{{dir, name, n}})
+		d.applyNames(change{{dir, name, n}})
 	}
 	return err
 }
@@ -73,7 +73,7 @@ func (d *Disk) Rename(from, to string) error {
 		case replaced != nil && len(replaced.names) > 0:
 			return syscall.ENOTEMPTY
 		}
-		d.set(change{{toDir, toName, n}, {fromDir, fromName, nil}})
+		d.applyNames(change{{toDir, toName, n}, {fromDir, fromName, nil}})
 		return nil
 	})
 	if failed, ok := err.(*fs.PathError); ok { //nolint:errorlint // run returns nothing else
@@ -108,8 +108,8 @@ func (d *Disk) RemoveDir(path string) error {
 	})
 }
 
-// delete deletes a name, unless refused returns an error for its node.
-func (d *Disk) delete(c Call, refused func(*node) error) error {
+// delete deletes a name, unless check returns an error for its node.
+func (d *Disk) delete(c Call, check func(*node) error) error {
 	return d.run(c, func() error {
 		dir, name, err := d.parent(c.Path)
 		if err != nil {
@@ -119,10 +119,10 @@ func (d *Disk) delete(c Call, refused func(*node) error) error {
 		if n == nil {
 			return syscall.ENOENT
 		}
-		if err := refused(n); err != nil {
+		if err := check(n); err != nil {
 			return err
 		}
-		d.set(change{{dir, name, nil}})
+		d.applyNames(change{{dir, name, nil}})
 		return nil
 	})
 }
@@ -130,7 +130,7 @@ func (d *Disk) delete(c Call, refused func(*node) error) error {
 // Link implements vfs.FS.
 func (d *Disk) Link(from, to string) error {
 	return d.run(Call{Op: Link, Path: from}, func() error {
-		n, err := d.find(from)
+		n, err := d.lookup(from)
 		if err != nil {
 			return err
 		}
@@ -143,8 +143,8 @@ func (d *Disk) Link(from, to string) error {
 
 // List implements vfs.FS.
 func (d *Disk) List(dir string) (all []fs.DirEntry, err error) {
-	err = d.look(Call{Op: List, Path: dir}, func() error {
-		n, err := d.find(dir)
+	err = d.runReadOnly(Call{Op: List, Path: dir}, func() error {
+		n, err := d.lookup(dir)
 		if err == nil && n.names == nil {
 			err = syscall.ENOTDIR
 		}
@@ -164,7 +164,7 @@ func (d *Disk) SyncDir(path string) error {
 	c := Call{Op: SyncDir, Path: path}
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()
-	dir, err := d.find(path)
+	dir, err := d.lookup(path)
 	if err != nil && f.Err == nil {
 		return pathError(c, err)
 	}
@@ -175,8 +175,8 @@ func (d *Disk) SyncDir(path string) error {
 				touched = append(touched, i)
 			}
 		}
-		d.settle(touched)
-		d.noteChange(c)
+		d.makeDurable(touched)
+		d.notifyChanged(c)
 	}
 	if f.Err != nil {
 		return pathError(c, f.Err)
@@ -184,13 +184,13 @@ func (d *Disk) SyncDir(path string) error {
 	return nil
 }
 
-// settle makes the pending changes with the chosen indexes durable, together with the
+// makeDurable makes the pending changes with the chosen indexes durable, together with the
 // earlier changes that they depend on.
-func (d *Disk) settle(chosen []int) {
-	settled := closure(d.pending, chosen)
+func (d *Disk) makeDurable(chosen []int) {
+	durable := withDependencies(d.pending, chosen)
 	var left []change
 	for i, c := range d.pending {
-		if !settled[i] {
+		if !durable[i] {
 			left = append(left, c)
 			continue
 		}
@@ -209,9 +209,9 @@ func (c change) apply() {
 	}
 }
 
-// closure reports for each pending change whether it is chosen, or is an earlier change
-// of a name that a chosen one changes.
-func closure(pending []change, chosen []int) []bool {
+// withDependencies reports for each pending change whether it is chosen, or is an
+// earlier change of a name that a chosen one changes.
+func withDependencies(pending []change, chosen []int) []bool {
 	type place struct {
 		dir  *node
 		name string
@@ -232,8 +232,8 @@ func closure(pending []change, chosen []int) []bool {
 	return needed
 }
 
-// set changes names in memory. A crash can lose the change.
-func (d *Disk) set(c change) {
+// applyNames changes names in memory. A crash can lose the change.
+func (d *Disk) applyNames(c change) {
 	for _, e := range c {
 		if old := e.dir.names[e.name]; old != nil {
 			if old.links--; old.links == 0 {

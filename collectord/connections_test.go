@@ -21,34 +21,35 @@ import (
 )
 
 const (
-	siegeGroup  = 192 << 20 // bytes of the memory cgroup
-	plainPlaces = 10_000
-	tlsPlaces   = 1024
-	idleMemory  = 24 << 20 // of as many idle connections
-	siegeLasts  = 25 * time.Second
+	groupLimitBytes = 192 << 20 // bytes of the memory cgroup
+	plainConns      = 10_000
+	tlsConns        = 1024
+	maxIdleMemory   = 24 << 20 // of the same number of idle connections
+	minAttackTime   = 25 * time.Second
 )
 
-// place is a connection of a stranger, who comes back whenever it is closed.
-type place struct {
+// heldConn is a connection of a stranger that reconnects whenever it is closed.
+type heldConn struct {
 	network, addr string
 	tls           *tls.Config
 	send          string
-	deaf          bool // takes no answers
+	neverReads    bool // does not read answers
 
 	conn net.Conn
 }
 
-// take connects, sends all that is taken without waiting long, and returns the descriptor.
-func (p *place) take() (fd int32) {
+// reconnect connects, sends as much as possible without a long wait, and returns the
+// descriptor.
+func (p *heldConn) reconnect() (fd int32) {
 	if p.conn != nil {
 		p.conn.Close()
 	}
 	c, err := net.DialTimeout(p.network, p.addr, 2*time.Second)
 	if p.conn = c; err != nil {
 		p.conn = nil
-		return -1 // poll leaves it out
+		return -1 // poll ignores it
 	}
-	if tcp, ok := c.(*net.TCPConn); ok && p.deaf {
+	if tcp, ok := c.(*net.TCPConn); ok && p.neverReads {
 		_ = tcp.SetReadBuffer(4 << 10)
 	}
 	raw, err := c.(syscall.Conn).SyscallConn()
@@ -68,42 +69,42 @@ func (p *place) take() (fd int32) {
 	return fd
 }
 
-// hold takes all places, and takes them again, until it is over.
-func hold(places []*place, over *atomic.Bool, taken *atomic.Int32) {
-	fds := make([]unix.PollFd, len(places))
+// holdAll opens all connections and reopens closed ones until the test ends.
+func holdAll(conns []*heldConn, ended *atomic.Bool, opened *atomic.Int32) {
+	fds := make([]unix.PollFd, len(conns))
 	for i := range fds {
-		if over.Load() {
+		if ended.Load() {
 			break
 		}
-		fds[i] = unix.PollFd{Fd: places[i].take(), Events: unix.POLLRDHUP}
-		taken.Add(1)
+		fds[i] = unix.PollFd{Fd: conns[i].reconnect(), Events: unix.POLLRDHUP}
+		opened.Add(1)
 	}
-	for !over.Load() {
-		<-time.After(500 * time.Millisecond) // or the listener's queue would be theirs alone
+	for !ended.Load() {
+		<-time.After(500 * time.Millisecond) // otherwise strangers would fill the listen queue
 		if _, err := unix.Poll(fds, 0); err != nil {
 			continue
 		}
 		for i := range fds {
-			if over.Load() {
+			if ended.Load() {
 				break
 			}
 			if fds[i].Fd < 0 || fds[i].Revents != 0 {
-				fds[i] = unix.PollFd{Fd: places[i].take(), Events: unix.POLLRDHUP}
+				fds[i] = unix.PollFd{Fd: conns[i].reconnect(), Events: unix.POLLRDHUP}
 			}
 		}
 	}
-	for _, p := range places {
+	for _, p := range conns {
 		if p.conn != nil {
 			p.conn.Close()
 		}
 	}
 }
 
-// besiege makes n places of each kind in turn.
-func besiege(n int, network, addr string, config *tls.Config) (places []*place) {
+// makeHeldConns makes n connections, alternating between the kinds.
+func makeHeldConns(n int, network, addr string, config *tls.Config) (conns []*heldConn) {
 	for i := range n {
-		p := &place{network: network, addr: addr, tls: config}
-		if network == "tcp" { // there are some ten thousand ports for each address of a client
+		p := &heldConn{network: network, addr: addr, tls: config}
+		if network == "tcp" { // each client address has only some ten thousand ports
 			p.addr = fmt.Sprintf("127.0.0.%d:%s", 1+i%4, addr[strings.LastIndex(addr, ":")+1:])
 		}
 		switch i % 4 {
@@ -114,22 +115,22 @@ func besiege(n int, network, addr string, config *tls.Config) (places []*place) 
 		case 2:
 			p.send = usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", 63<<10)
 		case 3:
-			p.deaf = true
+			p.neverReads = true
 			p.send = strings.Repeat(usagesHeader+"Content-Length: 7\r\n\r\nno JSON", 500)
 		}
-		places = append(places, p)
+		conns = append(conns, p)
 	}
-	return places
+	return conns
 }
 
-// TestTenThousandConnectionsFitIntoASmallCgroup has the daemon in a memory cgroup, with
-// strangers on all of its connections: half a header, half a body, answers that are not
-// taken. Datagrams come as fast as they can, and uploads go on. Plain connections are those
-// of TCP, or with TLS those of a unix socket.
+// TestTenThousandConnectionsFitIntoASmallCgroup runs the daemon in a memory cgroup with
+// strangers on all of its connections: half a header, half a body, or unread answers.
+// Datagrams arrive as fast as possible, and uploads continue. Plain connections use TCP,
+// or a unix socket if TCP has TLS.
 func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 	var files syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < plainPlaces+tlsPlaces+500 {
-		goWithout(t, fmt.Sprintf("limit of open files above %d", plainPlaces+tlsPlaces+500))
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < plainConns+tlsConns+500 {
+		goWithout(t, fmt.Sprintf("limit of open files above %d", plainConns+tlsConns+500))
 	}
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plaintext", true: "and TLS"}[secure], func(t *testing.T) {
@@ -137,7 +138,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest, segment_size: 16MiB, seal_after: 1s}\nshutdown: {grace: 0s}\n")
 			token, line := newToken(t, "ward-3")
 			write(t, dir+"/tokens", line+"\n")
-			edit(t, config, "http: {", fmt.Sprintf("http: {anonymous: true, tokens_file: %s/tokens, ", dir))
+			replaceInFile(t, config, "http: {", fmt.Sprintf("http: {anonymous: true, tokens_file: %s/tokens, ", dir))
 			addr := fmt.Sprintf("127.0.0.1:%d", port)
 			network, plain := "tcp", addr
 			url, transport := "http://"+addr+"/api/usages", &http.Transport{}
@@ -146,41 +147,41 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				ca := newAuthority(t, dir)
 				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 				network, plain = "unix", dir+"/http"
-				edit(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("max_connections: %d, tls: {cert: %s/cert, key: %[2]s/key}, listen: ['0.0.0.0:%d', 'unix:%s']}\nudp", plainPlaces+tlsPlaces, dir, port, plain))
+				replaceInFile(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("max_connections: %d, tls: {cert: %s/cert, key: %[2]s/key}, listen: ['0.0.0.0:%d', 'unix:%s']}\nudp", plainConns+tlsConns, dir, port, plain))
 				url, transport = "https://"+addr+"/api/usages", ca.client("").Transport.(*http.Transport)
 				stranger = &tls.Config{InsecureSkipVerify: true}
 			} else {
-				edit(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("listen: '0.0.0.0:%d'}\nudp", port))
+				replaceInFile(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("listen: '0.0.0.0:%d'}\nudp", port))
 			}
-			group := memoryGroup(t, siegeGroup)
-			d := startAs(t, inGroup(group, command(t, "run", "--config", config)), port, admin)
+			group := memoryGroup(t, groupLimitBytes)
+			d := startCommand(t, inGroup(group, command(t, "run", "--config", config)), port, admin)
 			if !secure {
-				d.holdsIdle(plainPlaces)
+				d.measureIdle(plainConns)
 			}
 
-			places := besiege(plainPlaces, network, plain, nil)
+			conns := makeHeldConns(plainConns, network, plain, nil)
 			if secure {
-				places = append(places, besiege(tlsPlaces, "tcp", addr, stranger)...)
+				conns = append(conns, makeHeldConns(tlsConns, "tcp", addr, stranger)...)
 			}
-			s := &siege{t: t, d: d}
-			var taken atomic.Int32
+			s := &attack{t: t, d: d}
+			var opened atomic.Int32
 			const holders = 8
 			for i := range holders {
-				var own []*place
-				for n := i; n < len(places); n += holders {
-					own = append(own, places[n])
+				var own []*heldConn
+				for n := i; n < len(conns); n += holders {
+					own = append(own, conns[n])
 				}
-				s.running.Go(func() { hold(own, &s.over, &taken) })
+				s.running.Go(func() { holdAll(own, &s.over, &opened) })
 			}
-			s.running.Go(s.blast)
+			s.running.Go(s.sendDatagrams)
 			t.Cleanup(func() { s.over.Store(true); s.running.Wait() })
 			began := time.Now()
-			for int(taken.Load()) < len(places) {
-				if <-time.After(50 * time.Millisecond); time.Since(began) > testLimit {
-					t.Fatalf("%d places were taken in %v", taken.Load(), testLimit)
+			for int(opened.Load()) < len(conns) {
+				if <-time.After(50 * time.Millisecond); time.Since(began) > testTimeout {
+					t.Fatalf("only %d connections were opened in %v", opened.Load(), testTimeout)
 				}
 			}
-			t.Logf("%d places were taken in %v", len(places), time.Since(began).Round(time.Millisecond))
+			t.Logf("%d connections were opened in %v", len(conns), time.Since(began).Round(time.Millisecond))
 
 			var served, tried atomic.Int32
 			var clients sync.WaitGroup
@@ -198,14 +199,14 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 					}
 				})
 			}
-			var most, anonymous, sockets, open, over float64
+			var total, anonymous, sockets, open, over float64
 			reached := func() bool {
-				return open >= plainPlaces*95/100 && (!secure || over >= tlsPlaces*9/10) && served.Load() >= 10
+				return open >= plainConns*95/100 && (!secure || over >= tlsConns*9/10) && served.Load() >= 10
 			}
 			// It takes longer on a busy machine.
-			for began := time.Now(); time.Since(began) < siegeLasts || !reached() && time.Since(began) < testLimit; <-time.After(200 * time.Millisecond) {
+			for began := time.Now(); time.Since(began) < minAttackTime || !reached() && time.Since(began) < testTimeout; <-time.After(200 * time.Millisecond) {
 				all, files, ofSockets := groupMemory(t, group)
-				most, anonymous, sockets = max(most, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))
+				total, anonymous, sockets = max(total, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))
 				m, err := d.scrape()
 				if err != nil {
 					t.Fatal(err)
@@ -217,14 +218,14 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			s.running.Wait()
 			clients.Wait()
 			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup had %.0f MiB at most, %.0f without files, %.0f of sockets; TCP of the whole machine %d MiB; %d of %d clients served; %.0f usages shipped, %.0f connections turned away",
-				open, over, d.memory(), most/(1<<20), anonymous/(1<<20), sockets/(1<<20), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"])
-			if n := groupKills(t, group); n > 0 {
+				open, over, d.memory(), total/(1<<20), anonymous/(1<<20), sockets/(1<<20), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"])
+			if n := oomKills(t, group); n > 0 {
 				t.Errorf("%d OOM kills", n)
 			}
-			if open < plainPlaces*95/100 || secure && over < tlsPlaces*9/10 {
-				t.Error("not all places were taken")
+			if open < plainConns*95/100 || secure && over < tlsConns*9/10 {
+				t.Error("not all connections were opened")
 			}
-			if served.Load()*2 < tried.Load() || served.Load() < 10 { // a busy machine may be too slow for some
+			if served.Load()*2 < tried.Load() || served.Load() < 10 { // a busy machine may serve fewer
 				t.Errorf("%d of %d clients were served", served.Load(), tried.Load())
 			}
 			if m["collectord_usages_shipped_total"] == 0 {
@@ -235,10 +236,10 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 	}
 }
 
-// holdsIdle sees what n idle connections cost.
-func (d *daemon) holdsIdle(n int) {
+// measureIdle measures the memory of n idle connections.
+func (d *daemon) measureIdle(n int) {
 	d.t.Helper()
-	client := &http.Client{Timeout: testLimit}
+	client := &http.Client{Timeout: testTimeout}
 	for range 100 {
 		if got := postAs(d.t, client, d.url(), ""); got != http.StatusCreated {
 			d.t.Fatal(got)
@@ -262,13 +263,13 @@ func (d *daemon) holdsIdle(n int) {
 	}
 	after := d.memory()
 	d.t.Logf("%d idle connections: RSS %d KiB -> %d KiB", d.connections(), before.now>>10, after.now>>10)
-	if more := after.now - before.now; more > idleMemory {
+	if more := after.now - before.now; more > maxIdleMemory {
 		d.t.Errorf("%d idle connections take %d KiB more", n, more>>10)
 	}
 }
 
-// tcpMemory is what the kernel holds in sockets of TCP, in bytes.
+// tcpMemory returns the kernel's memory for TCP sockets in bytes.
 func tcpMemory(t *testing.T) int {
 	t.Helper()
-	return number(t, "/proc/thread-self/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()
+	return readNumber(t, "/proc/thread-self/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()
 }

@@ -15,24 +15,24 @@ import (
 	"collectord/collectord/auth/authtest"
 )
 
-// neighbour is a client with a connection that it keeps.
-type neighbour struct {
-	name    string
-	conn    net.Conn
-	answers *bufio.Reader
+// keepAliveClient is a client with one connection.
+type keepAliveClient struct {
+	name      string
+	conn      net.Conn
+	responses *bufio.Reader
 }
 
-func (n *neighbour) send(t *testing.T, text string) {
+func (n *keepAliveClient) send(t *testing.T, text string) {
 	t.Helper()
 	if _, err := io.WriteString(n.conn, text); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// answer is the next answer, with all that does not change from one time to the next.
-func (n *neighbour) answer(t *testing.T) string {
+// readResponse returns the next response, without its date.
+func (n *keepAliveClient) readResponse(t *testing.T) string {
 	t.Helper()
-	a, err := http.ReadResponse(n.answers, nil)
+	a, err := http.ReadResponse(n.responses, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,40 +44,41 @@ func (n *neighbour) answer(t *testing.T) string {
 	return fmt.Sprintln(a.Status, a.Header, string(body))
 }
 
-// Two clients send at the same time, cut into parts at each place: each gets its answer,
-// and stored and counted is what would have been had one come after the other.
-func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
-	tokens, headers := holder(t, "ada", "bob")
+// Two clients send requests at the same time, split at each byte. The responses, and what is
+// stored and counted, are the same as if one had followed the other.
+func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
+	tokens, headers := newTokens(t, "ada", "bob")
 	log := newMemoryLog()
 	h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
-	var clients []*neighbour
+	var clients []*keepAliveClient
 	for _, name := range []string{"ada", "bob"} {
 		conn := ln.dial()
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
-		clients = append(clients, &neighbour{name, conn, bufio.NewReader(conn)})
+		clients = append(clients, &keepAliveClient{name, conn, bufio.NewReader(conn)})
 	}
 	shapes := func(client int) []string {
 		name, token := clients[client].name, headers[client]
 		one := fmt.Sprintf(`{"%s":1}`, name)
 		return []string{
 			post(one, token),
-			chunked(one+"\n{\n"+one, token, ndjson, "Prefer: return=representation"),
+			postChunked(one+"\n{\n"+one, token, ndjsonHeader, "Prefer: return=representation"),
 			post(compress(t, "gzip", "["+one+","+one+"]"), token, "Content-Encoding: gzip", "Idempotency-Key: k"),
 			post(one[1:], token),
 			"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
 		}
 	}
-	// outcomeOf is all that came of a request of each.
-	outcomeOf := func(exchange func(answer func(client int))) string {
+	// outcomeOf returns the responses to one request of each client, and all that was stored and
+	// counted.
+	outcomeOf := func(exchange func(read func(client int))) string {
 		t.Helper()
 		log.mu.Lock()
 		log.usages, log.clients, log.ids, log.rejected = nil, nil, nil, map[string]int{}
 		log.mu.Unlock()
 		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 		before := h.Requests()
-		var answers [2]string
-		exchange(func(client int) { answers[client] = clients[client].answer(t) })
+		var responses [2]string
+		exchange(func(client int) { responses[client] = clients[client].readResponse(t) })
 		after := h.Requests()
 		for status := range after {
 			after[status] -= before[status]
@@ -89,47 +90,47 @@ func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
 				t.Fatalf("%s is stored for %s", usage, log.clients[i])
 			}
 		}
-		for client, answer := range answers {
-			if other := clients[1-client].name; strings.Contains(answer, other) {
-				t.Fatalf("%s was answered %s", clients[client].name, answer)
+		for client, read := range responses {
+			if other := clients[1-client].name; strings.Contains(read, other) {
+				t.Fatalf("%s got the response %s", clients[client].name, read)
 			}
 		}
-		return fmt.Sprint(answers, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
+		return fmt.Sprint(responses, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
 	}
 	for first := range clients {
 		a, b := clients[first], clients[1-first]
 		for _, x := range shapes(first) {
 			for _, y := range shapes(1 - first) {
-				oneByOne := outcomeOf(func(answer func(int)) {
+				oneByOne := outcomeOf(func(read func(int)) {
 					a.send(t, x)
-					answer(first)
+					read(first)
 					b.send(t, y)
-					answer(1 - first)
+					read(1 - first)
 				})
-				within := outcomeOf(func(answer func(int)) {
+				within := outcomeOf(func(read func(int)) {
 					b.send(t, y)
-					answer(1 - first)
+					read(1 - first)
 					a.send(t, x)
-					answer(first)
+					read(first)
 				})
 				for at := 1; at < len(x); at++ {
 					cut := 1 + at%(len(y)-1)
-					if got := outcomeOf(func(answer func(int)) {
+					if got := outcomeOf(func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y[:cut])
 						a.send(t, x[at:])
-						answer(first)
+						read(first)
 						b.send(t, y[cut:])
-						answer(1 - first)
+						read(1 - first)
 					}); got != oneByOne {
 						t.Fatalf("%q cut at %d, %q at %d:\n got %s\nwant %s", x, at, y, cut, got, oneByOne)
 					}
-					if got := outcomeOf(func(answer func(int)) {
+					if got := outcomeOf(func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y)
-						answer(1 - first)
+						read(1 - first)
 						a.send(t, x[at:])
-						answer(first)
+						read(first)
 					}); got != within {
 						t.Fatalf("%q cut at %d, around %q:\n got %s\nwant %s", x, at, y, got, within)
 					}
@@ -139,49 +140,50 @@ func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
 	}
 }
 
-// Whoever was authenticated is a client from then on, whatever became of its request.
+// A connection with an authenticated request is a client's, even if the request is rejected.
 func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
-	tokens, headers := holder(t, "ada")
+	tokens, headers := newTokens(t, "ada")
 	h, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	conn := ln.dial()
 	defer conn.Close()
-	n := neighbour{"ada", conn, bufio.NewReader(conn)}
+	n := keepAliveClient{"ada", conn, bufio.NewReader(conn)}
 	n.send(t, post("not JSON", headers[0]))
-	n.answer(t)
-	h.open.mu.Lock()
-	defer h.open.mu.Unlock()
-	if h.open.plain.clients.n != 1 || h.open.plain.strangers.n != 0 {
-		t.Errorf("%d clients, %d strangers", h.open.plain.clients.n, h.open.plain.strangers.n)
+	n.readResponse(t)
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.conns.plain.clients.n != 1 || h.conns.plain.strangers.n != 0 {
+		t.Errorf("%d clients, %d strangers, want 1 and 0:", h.conns.plain.clients.n, h.conns.plain.strangers.n)
 	}
 }
 
-// Whoever speaks plain HTTP where TLS is expected is listened to until it has read so.
-func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
+// A plain HTTP client of a TLS listener can send the rest of its request and read the
+// response.
+func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
 	conn := ln.dialDuplex()
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(testLimit))
+	_ = conn.SetDeadline(time.Now().Add(testTimeout))
 	go func() { _, _ = io.WriteString(conn, post(`{"a":1}`)) }() // not all of it is read at once
 	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || a.StatusCode != http.StatusBadRequest {
 		t.Fatal(a, err)
 	}
 	if _, err := io.WriteString(conn, "more"); err != nil {
-		t.Errorf("what follows is not read: %v", err)
+		t.Errorf("the server does not read further bytes: %v", err)
 	}
 }
 
-// A connection that had to make room is not authenticated any more: whoever was told that
-// nothing is stored can rely on it.
-func TestWhoWasCutOffIsNotAuthenticated(t *testing.T) {
-	tokens, headers := holder(t, "ada")
+// A connection that is cut off is neither authenticated nor stores anything afterwards, as
+// its 503 says.
+func TestACutOffConnectionIsNotAuthenticated(t *testing.T) {
+	tokens, headers := newTokens(t, "ada")
 	log := newMemoryLog()
 	h := newServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
-	s := &script{in: bytes.NewReader([]byte(post("{}", headers[0])))}
+	s := &scriptedConn{in: bytes.NewReader([]byte(post("{}", headers[0])))}
 	c := h.newConn(s)
-	c.hold.Store(taken)
+	c.hold.Store(holdTaken)
 	c.serve()
-	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.known.Load() || len(log.usages) > 0 {
+	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.isClient.Load() || len(log.usages) > 0 {
 		t.Errorf("stored %v: %s", log.usages, out)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"collectord/collectord/auth"
 )
 
-// Whatever clients do, all that requests took is given back, and no key stays claimed.
-func TestNothingIsHeldAfterAStorm(t *testing.T) {
+// After random misbehavior of clients, all memory is returned and no key stays claimed.
+func TestAllMemoryIsReturnedAfterRandomMisbehavior(t *testing.T) {
 	log := newMemoryLog()
 	o := Options{Limits: Limits{MaxConnections: 16, HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}, MaxInFlight: 1 << 20}
 	h := newServer(t, log, o)
@@ -44,17 +44,17 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 			h.SetLimits(o.Limits)
 			h.SetPolicy(auth.Policy{})
 			log.mu.Lock()
-			if log.refuse == nil && rand.IntN(3) == 0 {
-				log.refuse = context.Canceled
+			if log.appendErr == nil && rand.IntN(3) == 0 {
+				log.appendErr = context.Canceled
 			} else {
-				log.refuse = nil
+				log.appendErr = nil
 			}
 			log.mu.Unlock()
 			<-time.After(20 * time.Millisecond)
 		}
 	})
 	all.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := h.Shutdown(ctx); err != nil {
 		t.Error(err)
@@ -62,15 +62,15 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	h.open.mu.Lock()
-	defer h.open.mu.Unlock()
-	if h.small.free != smallBodies || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() || h.decoding.free != h.opts.MaxBody {
-		t.Errorf("free: %d small, %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.small.free != smallBodiesBytes || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
+		t.Errorf("free bytes: %d small,  %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
 	}
-	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.open.open) > 0 || h.open.plain != (crowd{}) || h.open.secure != (crowd{}) {
-		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.open.open), h.open.plain, h.open.secure)
+	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.conns.open) > 0 || h.conns.plain != (connClass{}) || h.conns.secure != (connClass{}) {
+		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.conns.open), h.conns.plain, h.conns.secure)
 	}
-	for wait := time.Now().Add(testLimit); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
+	for wait := time.Now().Add(testTimeout); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
 		runtime.Gosched()
 	}
 	if n := runtime.NumGoroutine(); n > goroutines+2 {

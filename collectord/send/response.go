@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// answer is the response to a request. Its body is valid until the next response is read.
-type answer struct {
+// response is the response to a request. Its body is valid until the next response is read.
+type response struct {
 	status     int
 	body       []byte
 	replayed   bool
 	retryAfter time.Duration
-	last       bool // the connection must be closed after it
+	closes     bool // the connection must be closed after it
 }
 
-// again reports whether a repetition of the same request may get a different response.
-func (a answer) again() bool {
+// retryable reports whether a repetition of the same request may get a different response.
+func (a response) retryable() bool {
 	switch a.status {
 	case 408, 409, 425, 429, 500, 502, 503, 504:
 		return true

@@ -11,20 +11,20 @@ import (
 	"collectord/wal"
 )
 
-// Max bytes of the parts of an answer.
+// Maximum bytes of the parts of an answer.
 const (
-	idDigits   = 36 // a UUID
-	idText     = idDigits + len(`"",`)
-	gapText    = len("null,")
-	faultText  = 200
-	countsText = 200
+	uuidBytes       = 36 // a UUID
+	idTextBytes     = uuidBytes + len(`"",`)
+	nullTextBytes   = len("null,")
+	faultTextBytes  = 200
+	countsTextBytes = 200
 )
 
-// answerSize returns the max bytes of the answer to the usages of a request.
-func (r *request) answerSize() int {
-	n := countsText + faultText*len(r.batch.faults)
+// maxResponseBytes returns the max bytes of the answer to the usages of a request.
+func (r *request) maxResponseBytes() int {
+	n := countsTextBytes + faultTextBytes*len(r.batch.faults)
 	if r.prefer.ids {
-		n += idText*len(r.parts) + gapText*(r.batch.values-len(r.parts))
+		n += idTextBytes*len(r.ranges) + nullTextBytes*(r.batch.valueCount-len(r.ranges))
 	}
 	return n
 }
@@ -33,58 +33,58 @@ func (r *request) answerSize() int {
 // one.
 func (c *conn) answerStored() {
 	r := c.request
-	c.know()
-	c.server.clients.Accepted(c.sender, r.storedNow(), c.now())
-	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
+	c.markClient()
+	c.server.clients.Accepted(c.sender, r.newlyStored(), c.now())
+	a := http1.Response{Status: http.StatusCreated, Type: "application/json"}
 	var more [2]http1.Field
 	switch {
 	case r == nil:
-		c.answerID(&a, c.id)
+		c.answerWithID(&a, c.keptID)
 		return
-	case r.again:
-		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
+	case r.repeated:
+		a.ExtraFields = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
 	}
 	if r.batch.single {
-		c.answerID(&a, r.ids[0])
+		c.answerWithID(&a, r.ids[0])
 		return
 	}
 	if len(r.batch.faults) > 0 {
 		a.Status = http.StatusOK
 	}
 	if applied := r.prefer.applied(); applied != "" {
-		a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
+		a.ExtraFields = append(a.ExtraFields, http1.Field{Name: "Preference-Applied", Value: applied})
 	}
-	text := append(slices.Grow(r.answer[:0], r.answerSize()), '{')
-	text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
+	text := append(slices.Grow(r.responseBuf[:0], r.maxResponseBytes()), '{')
+	text = r.appendCounts(text, len(r.ranges), r.batch.valueCount-len(r.ranges))
 	if r.prefer.ids {
 		text = r.appendIDs(text)
 	}
 	text = append(text, '}')
-	r.answer = text
-	if len(text) > freeBytes {
-		r.answer = nil // it is still to be written, so the next request must not use it
+	r.responseBuf = text
+	if len(text) > unbudgetedBytes {
+		r.responseBuf = nil // it is still to be written, so the next request must not use it
 	}
-	c.answer(&a, text)
+	c.respond(&a, text)
 }
 
-// storedNow returns how many usages a request stored. A nil request, as keepID leaves it,
-// stored one.
-func (r *request) storedNow() int {
+// newlyStored returns how many usages a request stored. A nil request, as reduceToID leaves
+// it, stored one.
+func (r *request) newlyStored() int {
 	switch {
 	case r == nil:
 		return 1
-	case r.again:
+	case r.repeated:
 		return 0
 	}
-	return len(r.parts)
+	return len(r.ranges)
 }
 
-// answerID answers a request that is a single usage.
-func (c *conn) answerID(a *http1.Answer, id wal.ID) {
+// answerWithID answers a request that is a single usage.
+func (c *conn) answerWithID(a *http1.Response, id wal.ID) {
 	const before, after = `{"id":"`, `"}`
-	c.beginAnswer(a, len(before)+idDigits+len(after))
+	c.beginResponse(a, len(before)+uuidBytes+len(after))
 	c.out = append(id.AppendTo(append(c.out, before...)), after...)
-	c.endAnswer(a)
+	c.finishResponse(a)
 }
 
 // appendCounts appends the accepted and rejected counts of a batch, and its errors, as
@@ -112,7 +112,7 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 		dst = append(dst, '}')
 	}
 	dst = append(dst, ']')
-	if r.batch.rejected.Total() > maxErrors {
+	if r.batch.rejectedCounts.Total() > maxErrors {
 		dst = append(dst, `,"errors_truncated":true`...)
 	}
 	return dst
@@ -122,11 +122,11 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 func (r *request) appendIDs(dst []byte) []byte {
 	dst = append(dst, `,"ids":[`...)
 	ids := r.ids
-	for i := range r.batch.values {
+	for i := range r.batch.valueCount {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if r.batch.gaps.has(i) {
+		if r.batch.rejectedSet.has(i) {
 			dst = append(dst, "null"...)
 			continue
 		}

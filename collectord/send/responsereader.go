@@ -12,51 +12,51 @@ import (
 )
 
 const (
-	maxAnswer = 1 << 20 // bytes, including interim responses before it, header lines and chunk framing
-	maxLine   = 4 << 10
+	maxResponseBytes = 1 << 20 // bytes, including interim responses before it, header lines and chunk framing
+	maxLineBytes     = 4 << 10
 )
 
 // errUnreadable means that a response is malformed. It contains no detail, since the
 // response may contain anything.
 var errUnreadable = errors.New("the answer is not HTTP")
 
-// answerReader reads HTTP/1.0 and HTTP/1.1 responses to POST requests (RFC 9112). It
+// responseReader reads HTTP/1.0 and HTTP/1.1 responses to POST requests (RFC 9112). It
 // rejects responses that two parsers could interpret differently. It returns errUnreadable
 // or an error of the connection. The start of the next response is unknown after an error.
-type answerReader struct {
-	from *bufio.Reader // buffer of maxLine bytes; set by reset
-	left int           // bytes that the current response may still take
-	body []byte        // body of the current response
+type responseReader struct {
+	buffered  *bufio.Reader // buffer of maxLineBytes bytes; set by reset
+	bytesLeft int           // bytes that the current response may still take
+	body      []byte        // body of the current response
 }
 
 // reset discards buffered data and continues with conn.
-func (r *answerReader) reset(conn io.Reader) {
-	if r.from == nil {
-		r.from = bufio.NewReaderSize(conn, maxLine)
+func (r *responseReader) reset(conn io.Reader) {
+	if r.buffered == nil {
+		r.buffered = bufio.NewReaderSize(conn, maxLineBytes)
 		return
 	}
-	r.from.Reset(conn)
+	r.buffered.Reset(conn)
 }
 
 // read returns the next final response. Its body is valid until the next call.
-func (r *answerReader) read() (answer, error) {
-	r.left, r.body = maxAnswer, r.body[:0]
+func (r *responseReader) read() (response, error) {
+	r.bytesLeft, r.body = maxResponseBytes, r.body[:0]
 	for {
 		h, err := r.readHeader()
 		if err != nil {
-			return answer{}, err
+			return response{}, err
 		}
 		if h.status < 200 && h.status != 101 { // 101 is final: another protocol follows it
 			continue
 		}
 		if err := r.readBody(&h); err != nil {
-			return answer{}, err
+			return response{}, err
 		}
-		return answer{
+		return response{
 			status: h.status, body: r.body, replayed: h.replayed, retryAfter: h.retryAfter,
 			// Extra bytes belong to no request, and the next request must not receive
 			// them.
-			last: h.close || r.from.Buffered() > 0,
+			closes: h.close || r.buffered.Buffered() > 0,
 		}, nil
 	}
 }
@@ -71,12 +71,12 @@ type header struct {
 	retryAfter       time.Duration
 }
 
-func (r *answerReader) readHeader() (h header, err error) {
-	line, err := r.line()
+func (r *responseReader) readHeader() (h header, err error) {
+	line, err := r.readLine()
 	if err != nil {
 		return h, err
 	}
-	h, ok := statusLine(line)
+	h, ok := parseStatusLine(line)
 	if !ok {
 		return h, errUnreadable
 	}
@@ -91,8 +91,8 @@ func (r *answerReader) readHeader() (h header, err error) {
 	return h, nil
 }
 
-// statusLine parses HTTP-version SP 3DIGIT [SP reason].
-func statusLine(line []byte) (h header, ok bool) {
+// parseStatusLine parses HTTP-version SP 3DIGIT [SP reason].
+func parseStatusLine(line []byte) (h header, ok bool) {
 	const length = len("HTTP/1.1 200")
 	if len(line) < length || len(line) > length && line[length] != ' ' || !isText(line) {
 		return h, false
@@ -105,20 +105,20 @@ func statusLine(line []byte) (h header, ok bool) {
 }
 
 // readFields reads header or trailer fields and the empty line after them.
-func (r *answerReader) readFields(h *header) error {
+func (r *responseReader) readFields(h *header) error {
 	for {
-		line, err := r.line()
+		line, err := r.readLine()
 		if err != nil || len(line) == 0 {
 			return err
 		}
-		if !h.field(line) {
+		if !h.parseField(line) {
 			return errUnreadable
 		}
 	}
 }
 
-// field parses a field and reports whether it is well-formed.
-func (h *header) field(line []byte) (ok bool) {
+// parseField parses a field and reports whether it is well-formed.
+func (h *header) parseField(line []byte) (ok bool) {
 	name, value, ok := bytes.Cut(line, []byte(":"))
 	value = bytes.Trim(value, " \t")
 	if !ok || !toLowerToken(name) || !isText(value) {
@@ -151,7 +151,7 @@ func (h *header) field(line []byte) (ok bool) {
 }
 
 // readBody reads the body up to its end (RFC 9112, section 6.3).
-func (r *answerReader) readBody(h *header) error {
+func (r *responseReader) readBody(h *header) error {
 	switch {
 	case h.status == 101, h.status == 204, h.status == 304:
 		h.close = h.close || h.status == 101 || h.chunked || h.length > 0 // the end of the response is uncertain
@@ -159,25 +159,25 @@ func (r *answerReader) readBody(h *header) error {
 	case h.chunked:
 		return r.readChunks()
 	case h.length >= 0:
-		return r.take(h.length)
+		return r.readBytes(h.length)
 	}
 	h.close = true
 	for {
-		if _, err := r.from.Peek(1); errors.Is(err, io.EOF) {
+		if _, err := r.buffered.Peek(1); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
 		}
-		if err := r.take(r.from.Buffered()); err != nil {
+		if err := r.readBytes(r.buffered.Buffered()); err != nil {
 			return err
 		}
 	}
 }
 
 // readChunks reads a chunked body and its trailer. Trailer fields are ignored.
-func (r *answerReader) readChunks() error {
+func (r *responseReader) readChunks() error {
 	for {
-		line, err := r.line()
+		line, err := r.readLine()
 		if err != nil {
 			return err
 		}
@@ -189,10 +189,10 @@ func (r *answerReader) readChunks() error {
 		if size == 0 {
 			return r.readFields(&header{length: -1})
 		}
-		if err := r.take(int(size)); err != nil {
+		if err := r.readBytes(int(size)); err != nil {
 			return err
 		}
-		if line, err = r.line(); err != nil {
+		if line, err = r.readLine(); err != nil {
 			return err
 		}
 		if len(line) > 0 {
@@ -201,29 +201,29 @@ func (r *answerReader) readChunks() error {
 	}
 }
 
-// take appends n bytes to the body.
-func (r *answerReader) take(n int) error {
-	if r.left -= n; r.left < 0 {
+// readBytes appends n bytes to the body.
+func (r *responseReader) readBytes(n int) error {
+	if r.bytesLeft -= n; r.bytesLeft < 0 {
 		return errUnreadable
 	}
 	have := len(r.body)
 	r.body = slices.Grow(r.body, n)[:have+n]
-	_, err := io.ReadFull(r.from, r.body[have:])
+	_, err := io.ReadFull(r.buffered, r.body[have:])
 	return err
 }
 
-// line returns the next line without its CRLF. The line is valid until the next read.
-func (r *answerReader) line() ([]byte, error) {
-	line, err := r.from.ReadSlice('\n')
+// readLine returns the next line without its CRLF. The line is valid until the next read.
+func (r *responseReader) readLine() ([]byte, error) {
+	line, err := r.buffered.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
 		return nil, errUnreadable
 	}
 	if err != nil {
 		return nil, err
 	}
-	r.left -= len(line)
+	r.bytesLeft -= len(line)
 	text, ok := bytes.CutSuffix(line, []byte("\r\n"))
-	if !ok || r.left < 0 {
+	if !ok || r.bytesLeft < 0 {
 		return nil, errUnreadable
 	}
 	return text, nil

@@ -5,40 +5,40 @@ import (
 	"strconv"
 )
 
-// Answer is the header of an answer. It describes the body, which the caller writes.
-type Answer struct {
+// Response is the header of a response. It describes the body, which the caller writes.
+type Response struct {
 	Status int    // 200 to 599
 	Date   string // in the format of RFC 9110, section 5.6.7; empty for no Date field
 	Type   string // Content-Type
-	Length int    // bytes of the body; an answer to HEAD has the same Length and no body
+	Length int    // bytes of the body; a response to HEAD has the same Length and no body
 	Close  bool   // ends the connection, whatever the request asks for
 
-	More []Field // further fields, written after those above
+	ExtraFields []Field // further fields, written after those above
 }
 
-// Field is one field of an answer's header. It is written without checks, so Name and
+// Field is one field of a response's header. It is written without checks, so Name and
 // Value must never come from a client.
 type Field struct{ Name, Value string }
 
 // AppendContinue appends a 100 (Continue), on which the client sends the body that it
 // holds back. Call it once, before waiting for any of the body. It appends nothing on a
-// second call or after AppendAnswer.
+// second call or after AppendResponse.
 func (c *Conn) AppendContinue(dst []byte) []byte {
 	if c.sent != sentNothing {
-		return dst // a 100 or an answer was appended before
+		return dst // a 100 or a response was appended before
 	}
 	c.sent = sentContinue
 	return append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
 }
 
-// AppendAnswer appends the header of the answer to the current request; a second call
+// AppendResponse appends the header of the response to the current request; a second call
 // appends nothing. The caller writes the body after it, unless HeaderOnly returns true.
-// An answer to a request that was not read to its end also ends the connection: see Last.
-func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
-	if c.sent == sentAnswer {
-		return dst // a request has one answer
+// A response to a request that was not read to its end also ends the connection: see Last.
+func (c *Conn) AppendResponse(dst []byte, a *Response) []byte {
+	if c.sent == sentResponse {
+		return dst // a request has one response
 	}
-	c.sent = sentAnswer
+	c.sent = sentResponse
 	c.last = c.last || a.Close || c.state != Done
 	dst = append(dst, statusLine(a.Status)...)
 	if a.Date != "" {
@@ -54,7 +54,7 @@ func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
 	dst = append(dst, "Content-Length: "...)
 	dst = strconv.AppendInt(dst, int64(a.Length), 10)
 	dst = append(dst, "\r\n"...)
-	for _, f := range a.More {
+	for _, f := range a.ExtraFields {
 		dst = append(dst, f.Name...)
 		dst = append(dst, ": "...)
 		dst = append(dst, f.Value...)
@@ -69,7 +69,7 @@ func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// HeaderOnly reports whether the answer to the current request has no body, as for HEAD.
+// HeaderOnly reports whether the response to the current request has no body, as for HEAD.
 func (c *Conn) HeaderOnly() bool { return c.request.head }
 
 var statusLines = func() (t [600]string) { //nolint:gochecknoglobals // a constant table

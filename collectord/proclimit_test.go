@@ -5,21 +5,21 @@ import (
 	"testing"
 )
 
-func TestPlacesAreLentAndGivenBack(t *testing.T) {
+func TestProcLimitIsRaisedAndLowered(t *testing.T) {
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
-	p := &places{cores: 2}
+	p := &procLimit{cores: 2}
 	var back []func()
 	for _, want := range []int{3, 4, 4} {
-		back = append(back, p.lend())
+		back = append(back, p.raise())
 		if got := runtime.GOMAXPROCS(0); got != want {
-			t.Errorf("%d places with %d lent, want %d", got, len(back), want)
+			t.Errorf("GOMAXPROCS is %d after %d raises, want %d", got, len(back), want)
 		}
 	}
 	for i, want := range []int{4, 3, 2} {
 		back[i]()
 		if got := runtime.GOMAXPROCS(0); got != want {
-			t.Errorf("%d places after %d came back, want %d", got, i+1, want)
+			t.Errorf("GOMAXPROCS is %d after %d were undone, want %d", got, i+1, want)
 		}
 	}
 }
