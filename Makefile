@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture torture-proofs mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
+.PHONY: help build run test torture torture-proofs mutate mutate-http readers compaction api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,15 @@ readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## have DuckDB, ClickHouse, Spark and more (ENGINES: which) read what was shipped, and print what each makes of it (installs them; python3, java, mvn, npm, cargo)
 	@ENGINES='$(ENGINES)' packaging/tools/build $(TOOLS) readers
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run '(Readers|Notification|Fidelity)/each/($(ENGINES))' $(if $(UPDATE),-update-readers) | grep -v 'level='
+
+COMPACT_KILLS := 30
+COMPACT_RACES := 10
+COMPACT_BYTES := 2147483648
+
+compaction: export ALLOW_MISSING := $(ALLOW_MISSING)
+compaction: tools ## kill, repeat and race the compaction of packaging/compact, and count each id (installs DuckDB and boto3; python3; minutes)
+	@packaging/tools/build $(TOOLS) compact
+	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Compaction' -compactkills $(COMPACT_KILLS) -compactraces $(COMPACT_RACES) -compactbytes $(COMPACT_BYTES) | grep -v 'level='
 
 api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)
