@@ -349,15 +349,14 @@ func TestCompactionsAtOnceHaveEachIDOnce(t *testing.T) {
 	})
 }
 
-// oddUsages are kept byte for byte, or are changed by readers that take them for numbers.
-func oddUsages() []string {
-	deep := strings.Repeat(`{"a":`, 63) + "{}" + strings.Repeat("}", 63)
-	return []string{
-		`{}`, `{"z":-0,"e":1E+2,"big":18446744073709551615,"d":1234567890123456789012345678901234567890.5e-7}`,
-		`{"nul":"\u0000","q":"\"\\/","é":"日本 😀"}`, `{"usage":{"usage":1},"s":",\"usage\":{"}`, deep,
-		`{"a":1,"A":2}`, "{ \"spaces\" :\t[ 1 , 2 ] }", `{"a":"x"}`, `{"a":[{}]}`, `{"quote":"it's"}`,
-		`{"long":"` + strings.Repeat("x", 900_000) + `"}`,
+// usagesToKeep are all of oddUsages, and what a program that cuts a usage out of a line as text
+// could mistake for its beginning or end.
+func usagesToKeep() []string {
+	some := []string{`{"usage":{"usage":1},"s":",\"usage\":{"}`, `{"quote":"it's"}`, `{"q":"\"\\/"}`}
+	for _, odd := range oddUsages {
+		some = append(some, odd.sent...)
 	}
+	return some
 }
 
 func TestCompactionKeepsWhatRealHostsSent(t *testing.T) {
@@ -373,7 +372,7 @@ func TestCompactionKeepsWhatRealHostsSent(t *testing.T) {
 		d := start(t, p.config, port, admin)
 		sent := 0
 		for range 3 {
-			for _, usage := range oddUsages() {
+			for _, usage := range usagesToKeep() {
 				resp, err := http.Post(d.url(), "application/json", strings.NewReader(usage))
 				if err != nil {
 					t.Fatal(err)
