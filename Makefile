@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture torture-proofs mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
+.PHONY: help build run test torture torture-proofs mutate mutate-http readers compaction-spark api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,16 @@ readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
 	@packaging/tools/build $(TOOLS) readers
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
+
+SPARK_KILLS := 8
+SPARK_RACES := 3
+SPARK_HOSTS := 100
+
+compaction-spark: export ALLOW_MISSING := $(ALLOW_MISSING)
+compaction-spark: tools ## compact objects into an Iceberg table with Spark; kill it, and run two at once (installs Spark; python3, java; half an hour)
+	@packaging/tools/build $(TOOLS) spark
+	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsEach' -sparkkills $(SPARK_KILLS) -sparkraces $(SPARK_RACES) | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsADay' -sparkhosts $(SPARK_HOSTS) | grep -v 'level='
 
 api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)
