@@ -303,7 +303,7 @@ func (l *lakehouse) lines(key string) (lines []string) {
 // oddUsages are what engines change most easily.
 func oddUsages() []string {
 	return []string{
-		`{"a":-0}`, `{"a":1E+2}`, `{"a":1234567890123456789012345678901234567890}`, `{"a":"\u0000","b":18446744073709551615}`,
+		`{"a":-0}`, `{"a":1E+2}`, `{"a":0.1234567890123456789012345678901234567890}`, `{"a":"\u0000","b":18446744073709551615}`,
 		`{"a":",\"usage\":{","client":"\"}"}`, `{"a":1,"A":"é\u00e9","":null}`, `{"x":` + strings.Repeat("[", 62) + strings.Repeat("]", 62) + `}`,
 		`{ "a" : 1.0 }`, `{"a":"😀\ud83d\ude00\t"}`,
 	}

@@ -34,6 +34,12 @@ LEDGER = "collectord_ledger"
 WORK = "collectord_work_"
 BEGAN = "collectord.main"  # of a snapshot of the ledger: the snapshot of main that belongs to it
 COLUMNS = "id string, received_at timestamp, via string, client string, usage string, node string, log string"
+PROPERTIES = {
+    # A task has rows of one day: it writes what it reads, without a shuffle.
+    "write.distribution-mode": "none",
+    "write.spark.fanout.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+}
 ATTEMPTS = 50  # another job wins each time that one is lost, so all jobs together make progress
 
 
@@ -121,20 +127,18 @@ class Table:
     def __init__(self, spark, name):
         self.spark, self.name = spark, name
         self.jvm = spark._jvm.org.apache.iceberg
-        spark.sql(f"CREATE TABLE IF NOT EXISTS {name} ({COLUMNS}) USING iceberg PARTITIONED BY (days(received_at))")
+        properties = ", ".join(f"'{key}'='{value}'" for key, value in PROPERTIES.items())
+        spark.sql(f"CREATE TABLE IF NOT EXISTS {name} ({COLUMNS}) USING iceberg "
+                  f"PARTITIONED BY (days(received_at)) TBLPROPERTIES ({properties})")
         self.table = self.jvm.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, name)
         self.refresh()
         if self.table.currentSnapshot() is None:
             self.table.newFastAppend().commit()
+            self.refresh()
         if self._branch(LEDGER) is None:
             if self.table.currentSnapshot().summary().get("total-records") != "0":
                 sys.exit(f"{name} has rows, but no ledger: another program has made it, or the branch {LEDGER} was removed")
-            try:
-                self.table.manageSnapshots().createBranch(LEDGER, self._branch("main")).commit()
-            except Py4JJavaError:  # another job was quicker
-                self.refresh()
-                if self._branch(LEDGER) is None:
-                    raise
+            self._change(lambda change: change if self._branch(LEDGER) else change.createBranch(LEDGER, self._branch("main")))
 
     def refresh(self):
         self.table.refresh()
@@ -144,6 +148,16 @@ class Table:
         """Returns the id of the snapshot of a branch, or None."""
         ref = self.table.refs().get(name)
         return ref and ref.snapshotId()
+
+    def _change(self, make):
+        """Commits a change of branches. Each other change of the table makes it begin again."""
+        while True:
+            self.refresh()
+            try:
+                return make(self.table.manageSnapshots()).commit()
+            except Py4JJavaError as e:
+                if not is_a(e, "CommitFailedException"):
+                    raise
 
     def begin(self):
         """Returns the snapshots of main and of the ledger that belong together."""
@@ -161,50 +175,44 @@ class Table:
         found = self.at(book).where(f"received_at = '{day}' AND id = '{day}'").select("usage").collect()
         return ledger.load(found[0].usage) if found else ledger.empty()
 
-    def commit(self, began, day, frames, book):
-        """Appends rows and replaces the ledger of a day, in one commit. Raises Conflict if the
-        table is no longer what the job began with."""
-        names = [WORK + secrets.token_hex(8) for _ in began]
-        new = self.table.manageSnapshots()
-        for name, snapshot in zip(names, began):
-            new = new.createBranch(name, snapshot)
-        new.commit()
-        self.refresh()
+    def commit(self, began, day, found, expected, book):
+        """Appends rows and replaces the ledger of a day, in one commit. Returns the number of
+        rows. Raises Conflict if the table is no longer what the job began with."""
+        rows, ledgers = names = [WORK + secrets.token_hex(8) for _ in began]
         try:
-            frames.writeTo(f"{self.name}.branch_{names[0]}").append()
+            self._change(lambda change: change.createBranch(rows, began[0]).createBranch(ledgers, began[1]))
             self.refresh()
-            row = [(day, datetime.datetime.fromisoformat(day + "T00:00:00+00:00"), "ledger", None, ledger.dump(book), None, None)]
-            written = self.spark.createDataFrame(row, COLUMNS).writeTo(f"{self.name}.branch_{names[1]}")
-            written.option("snapshot-property." + BEGAN, str(self._branch(names[0]))).overwritePartitions()
-            return self._publish(began, names)
+            found.writeTo(f"{self.name}.branch_{rows}").append()
+            self.refresh()
+            written = self.table.snapshot(self._branch(rows))
+            added = int(written.summary().get("added-records") or 0)
+            if expected is not None and added != expected:
+                raise RuntimeError(f"{added} rows were written of {expected} records")
+            at = datetime.datetime.fromisoformat(day + "T00:00:00+00:00")
+            row = self.spark.createDataFrame([(day, at, "ledger", None, ledger.dump(book), None, None)], COLUMNS)
+            row.writeTo(f"{self.name}.branch_{ledgers}").option(
+                "snapshot-property." + BEGAN, str(written.snapshotId())).overwritePartitions()
+            self._change(lambda change: self._publish(change, began, names))
+            return added
         except (Py4JJavaError, PySparkException):
+            # Whoever was quicker has removed the branches.
             self.refresh()
             if (self._branch("main"), self._branch(LEDGER)) != began:
                 raise Conflict() from None
             raise
 
-    def _publish(self, began, names):
-        while True:
-            self.refresh()
-            snapshots = [self._branch(name) for name in names]
-            if (self._branch("main"), self._branch(LEDGER)) != began or None in snapshots:
+    def _publish(self, change, began, names):
+        """Moves main and the ledger to the work branches, and removes all of these."""
+        if (self._branch("main"), self._branch(LEDGER)) != began:
+            raise Conflict()
+        for name, parent in zip(names, began):
+            if self._branch(name) is None or self.table.snapshot(self._branch(name)).parentId() != parent:
                 raise Conflict()
-            for snapshot, parent in zip(snapshots, began):
-                if self.table.snapshot(snapshot).parentId() != parent:
-                    raise Conflict()
-            change = self.table.manageSnapshots().fastForwardBranch("main", names[0]).fastForwardBranch(LEDGER, names[1])
-            for name in list(self.table.refs()):
-                if name.startswith(WORK):
-                    change = change.removeBranch(name)
-            try:
-                change.commit()
-            except Py4JJavaError as e:
-                # A branch that another job has made is a change, too. What does not concern
-                # main or the ledger is no conflict.
-                if not is_a(e, "CommitFailedException"):
-                    raise
-                continue
-            return int(self.table.snapshot(snapshots[0]).summary().get("added-records") or 0)
+        change = change.fastForwardBranch("main", names[0]).fastForwardBranch(LEDGER, names[1])
+        for name in list(self.table.refs()):
+            if name.startswith(WORK):
+                change = change.removeBranch(name)
+        return change
 
 
 def is_a(error, name):
@@ -271,7 +279,8 @@ def compact(source, table, day, look_back):
     began = table.begin()
     known = table.ledger(began[1], day)
     objects = source.objects(day)
-    new = [o for o in objects if o not in ledger.covers(known, objects)] if objects else []
+    covered = ledger.covers(known, objects)
+    new = [o for o in objects if o not in covered]
     hidden = [o for o in new if o.node[0] in "._"]
     for o in hidden:
         print(f"skipped {o.key}: Spark reads no file whose name begins with {o.node[0]} (change node)", file=sys.stderr)
@@ -289,9 +298,8 @@ def compact(source, table, day, look_back):
         derived = sum(counted[o.key].derived for o in new)
         if derived or again:
             found = once(table.at(began[0]), found, F.col("derived") | F.expr(in_list("path", paths)), new, look_back)
-        added = table.commit(began, day, found.drop("path", "derived"), ledger.add(known, new))
-        if not derived and not again and added != read:
-            raise RuntimeError(f"{added} rows were committed of {read} records")
+        expected = None if derived or again else read
+        added = table.commit(began, day, found.drop("path", "derived"), expected, ledger.add(known, new))
     print(f"{day}: {len(objects)} objects, {len(new)} new, {read} records read, {added} added, "
           f"{len(damaged) + len(hidden)} skipped, {time.monotonic() - start:.1f} s", flush=True)
     return len(damaged) + len(hidden)
