@@ -151,12 +151,12 @@ class Table:
 
     def _change(self, make):
         """Commits a change of branches. Each other change of the table makes it begin again."""
-        while True:
+        for attempt in range(ATTEMPTS):
             self.refresh()
             try:
                 return make(self.table.manageSnapshots()).commit()
             except Py4JJavaError as e:
-                if not is_a(e, "CommitFailedException"):
+                if not is_a(e, "CommitFailedException") or attempt == ATTEMPTS - 1:
                     raise
 
     def begin(self):
@@ -293,11 +293,11 @@ def compact(source, table, day, look_back):
     added = 0
     if new:
         again = overlapping(known, new)
-        paths = [f"{source.url}/{o.key}" for o in again]
         found = rows(source.lines(new))
         derived = sum(counted[o.key].derived for o in new)
         if derived or again:
-            found = once(table.at(began[0]), found, F.col("derived") | F.expr(in_list("path", paths)), new, look_back)
+            of_these = F.expr(in_list("substring_index(path, '/', -3)", [o.key for o in again]))
+            found = once(table.at(began[0]), found, F.col("derived") | of_these, new, look_back)
         expected = None if derived or again else read
         added = table.commit(began, day, found.drop("path", "derived"), expected, ledger.add(known, new))
     print(f"{day}: {len(objects)} objects, {len(new)} new, {read} records read, {added} added, "
