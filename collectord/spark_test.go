@@ -456,9 +456,8 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	t.Logf("%d races, %d times started over", *sparkRaces, lost)
 
 	// Nothing of the ledger is lost, and what killed jobs have left goes.
-	program, _, _ := strings.Cut(l.script[strings.Index(l.script, "--py-files"):], "\n")
-	maintain := strings.Split(l.script, program)[0] + "../packaging/tools/spark/maintain.py lake.db.usages"
-	t.Log(l.ends(l.submit(maintain), 0))
+	settingsOfTheJob, _, _ := strings.Cut(l.script, "--py-files")
+	t.Log(l.ends(l.submit(settingsOfTheJob+"../packaging/tools/spark/maintain.py lake.db.usages"), 0))
 	if out := l.run(0); something.MatchString(out) {
 		t.Errorf("after maintenance: %s", out)
 	}
