@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture torture-proofs mutate mutate-http readers compaction api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
+.PHONY: help build run test torture torture-proofs mutate mutate-http readers compaction compaction-spark api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -110,6 +110,16 @@ compaction: export ALLOW_MISSING := $(ALLOW_MISSING)
 compaction: tools ## kill, repeat and race the compaction of packaging/compact, and count each id (installs DuckDB and boto3; python3; minutes)
 	@packaging/tools/build $(TOOLS) compact
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Compaction' -compactkills $(COMPACT_KILLS) -compactraces $(COMPACT_RACES) -compactbytes $(COMPACT_BYTES) | grep -v 'level='
+
+SPARK_KILLS := 8
+SPARK_RACES := 3
+SPARK_HOSTS := 100
+
+compaction-spark: export ALLOW_MISSING := $(ALLOW_MISSING)
+compaction-spark: tools ## compact objects into an Iceberg table with Spark; kill it, and run two at once (installs Spark; python3, java; half an hour)
+	@packaging/tools/build $(TOOLS) spark
+	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsEach' -sparkkills $(SPARK_KILLS) -sparkraces $(SPARK_RACES) | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsADay' -sparkhosts $(SPARK_HOSTS) | grep -v 'level='
 
 api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)
