@@ -35,7 +35,7 @@ var apiSeed = flag.Int("api-seed", 1, "which requests are made up")
 func TestTheAPIIsAsDocumented(t *testing.T) {
 	schemathesis := filepath.Join(storages.Tools(), "api", "bin", "schemathesis")
 	if _, err := os.Stat(schemathesis); err != nil {
-		goWithout(t, "schemathesis (make api-test installs it)")
+		skipMissing(t, "schemathesis (make api-test installs it)")
 	}
 	root, err := filepath.Abs("..")
 	if err != nil {
@@ -121,7 +121,7 @@ func TestClientExamples(t *testing.T) {
 			command := run[language]
 			for _, program := range append(map[string][]string{"java": {"javac"}}[language], command[0]) { // a source file needs a compiler
 				if _, err := exec.LookPath(program); err != nil {
-					goWithout(t, program)
+					skipMissing(t, program)
 				}
 			}
 			dir := t.TempDir()
@@ -141,7 +141,7 @@ func TestClientExamples(t *testing.T) {
 			until(t, "the datagram is in the log", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
 			d.stop()
 			var got []string
-			for _, line := range strings.Split(strings.TrimSpace(must0(t, "cat", "--config", configFile)), "\n") {
+			for _, line := range strings.Split(strings.TrimSpace(mustRun(t, "cat", "--config", configFile)), "\n") {
 				patient := regexp.MustCompile(`"client":("ward-3"|null).*"patientId": ?"(\d+)"`).FindStringSubmatch(line)
 				if patient == nil || (patient[1] == "null") != (patient[2] == "104") {
 					t.Fatalf("stored: %s", line)

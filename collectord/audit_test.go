@@ -27,18 +27,18 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	dir := t.TempDir()
 	config, d := shipFourObjects(t, dir, "")
 	d.stop()
-	if out := must0(t, "audit", "--config", config); !strings.Contains(out, ", 0 heartbeats\n") {
+	if out := mustRun(t, "audit", "--config", config); !strings.Contains(out, ", 0 heartbeats\n") {
 		t.Errorf("audit prints %s", out)
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--expect", "edge-1,edge-2"); status != 2 ||
 		!strings.HasPrefix(out, "NOT RIGHT: 1 absent node\n\nABSENT  edge-2\n  no objects of this node, and no heartbeat\n") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	must0(t, "audit", "--config", config, "--expect", "edge-1")
+	mustRun(t, "audit", "--config", config, "--expect", "edge-1")
 	if _, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 {
 		t.Fatalf("ship exits with %d: %s", status, stderr)
 	}
-	out := must0(t, "audit", "--config", config, "--expect", "edge-1", "--from-start")
+	out := mustRun(t, "audit", "--config", config, "--expect", "edge-1", "--from-start")
 	if !strings.HasPrefix(out, "RIGHT: ") || !strings.Contains(out, ", 1 heartbeat\n") {
 		t.Errorf("audit prints %s", out)
 	}
@@ -58,7 +58,7 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	if err := os.WriteFile(known, []byte("# incidents\n"+line+strings.Replace(line, "11-20", "31-40", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out = must0(t, "audit", "--config", config, "--accept", known)
+	out = mustRun(t, "audit", "--config", config, "--accept", known)
 	for _, want := range []string{
 		"RIGHT: nothing is missing, overdue, doubled, forked or conflicting; accepted: 1 missing range (10 records)\n",
 		"\nMISSING, ACCEPTED  seq 11 to 20 (10 records) of edge-1, log ", "\n  accepted by alice: deleted by hand, ticket 4711\n",
@@ -68,7 +68,7 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 			t.Errorf("audit does not print %q: %s", want, out)
 		}
 	}
-	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--config", config, "--accept", known, "--json")), "\n")
+	lines := strings.Split(strings.TrimSpace(mustRun(t, "audit", "--config", config, "--accept", known, "--json")), "\n")
 	var sum auditSummary
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Accepted[audit.Missing].Records != 10 || len(sum.Unused) != 1 || sum.Heartbeats != 1 {
 		t.Errorf("audit --json: %s, %v", lines, err)
@@ -84,7 +84,7 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 	if err := os.Remove(objects[0]); err != nil {
 		t.Fatal(err)
 	}
-	if out := must0(t, "audit", "--config", config); !strings.Contains(out, "\nEARLIER  seq 1 to 20 (20 records) of edge-1, log ") || !strings.Contains(out, "\n  20 earlier records are not here: expired, or lost\n") {
+	if out := mustRun(t, "audit", "--config", config); !strings.Contains(out, "\nEARLIER  seq 1 to 20 (20 records) of edge-1, log ") || !strings.Contains(out, "\n  20 earlier records are not here: expired, or lost\n") {
 		t.Errorf("audit prints %s", out)
 	}
 	if out, _, status := runCollectord(t, "audit", "--config", config, "--from-start"); status != 2 || !strings.Contains(out, "MISSING  seq 1 to 20") {
@@ -121,9 +121,9 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 		!strings.Contains(stderr, "--expect edge-2: with --node only edge-1 is audited: leave out --node") {
 		t.Errorf("a host outside the audited destinations was expected: %d, %s%s", status, out, stderr)
 	}
-	must0(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
-	must0(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once
-	if lines := must0(t, "cat", "--config", config, "file://"+empty, "file://"+dir+"/data/*/"); strings.Count(lines, "\n") != 40 {
+	mustRun(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
+	mustRun(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once
+	if lines := mustRun(t, "cat", "--config", config, "file://"+empty, "file://"+dir+"/data/*/"); strings.Count(lines, "\n") != 40 {
 		t.Errorf("cat prints %d lines", strings.Count(lines, "\n"))
 	}
 	if _, stderr, status := runCollectord(t, "cat", "--config", config, "file://"+dir+"/nobody*/"); status != 1 || !strings.Contains(stderr, "no destination matches") {

@@ -48,7 +48,7 @@ func readNumber(t *testing.T, path, pattern string) int {
 // TestABacklogIsDrainedInLittleMemory builds a backlog while the storage is down. It drains
 // the backlog in a memory cgroup while more usages arrive.
 func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
-	needs(t, "sh")
+	requirePrograms(t, "sh")
 	dir := t.TempDir()
 	down := fmt.Sprintf("destination: s3://usages/prod\n  s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: %s/credentials}", freePorts(t, 1)[0], dir)
 	up := startMinIO(t, dir)

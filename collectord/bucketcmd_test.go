@@ -32,8 +32,8 @@ func runCollectord(t *testing.T, args ...string) (stdout, stderr string, status 
 	return out.String(), errOut.String(), status
 }
 
-// must0 runs a command that has to succeed and to print nothing on standard error.
-func must0(t *testing.T, args ...string) (stdout string) {
+// mustRun runs a command that has to succeed and to print nothing on standard error.
+func mustRun(t *testing.T, args ...string) (stdout string) {
 	t.Helper()
 	stdout, stderr, status := runCollectord(t, args...)
 	if status != 0 || stderr != "" {
@@ -73,26 +73,26 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 				t.Errorf("a second ship exits with %d: %s", status, out)
 			}
 
-			out = must0(t, "audit", "--config", config, "--deep", "--from-start")
+			out = mustRun(t, "audit", "--config", config, "--deep", "--from-start")
 			if !strings.HasPrefix(out, "RIGHT: ") || !strings.Contains(out, "edge-1") || !strings.Contains(out, " 300 ") {
 				t.Errorf("audit: %s", out)
 			}
-			if lines := must0(t, "cat", "--config", config); strings.Count(lines, "\n") != 300 {
+			if lines := mustRun(t, "cat", "--config", config); strings.Count(lines, "\n") != 300 {
 				t.Errorf("cat prints %d lines", strings.Count(lines, "\n"))
 			}
 			var id string
 			for _, id = range acks.ids {
 				break
 			}
-			if line := must0(t, "cat", "--config", config, "--id", id); strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, `{"id":"`+id+`"`) {
+			if line := mustRun(t, "cat", "--config", config, "--id", id); strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, `{"id":"`+id+`"`) {
 				t.Errorf("cat of one id: %s", line)
 			}
-			usages := must0(t, "cat", "--config", config, "--usages", "--dedupe", "--from", "1h", "--node", "edge-1")
+			usages := mustRun(t, "cat", "--config", config, "--usages", "--dedupe", "--from", "1h", "--node", "edge-1")
 			if strings.Count(usages, "\n") != 300 || !strings.HasPrefix(usages, `{"`) || strings.Contains(usages, "received_at") {
 				t.Errorf("cat of usages: %.200s", usages)
 			}
 			for _, args := range [][]string{{"--to", "1h"}, {"--node", "edge-2"}, {"--from", "2020-01-01", "--to", "2020-01-03T00:00:00Z"}} {
-				if out := must0(t, append([]string{"cat", "--config", config}, args...)...); out != "" {
+				if out := mustRun(t, append([]string{"cat", "--config", config}, args...)...); out != "" {
 					t.Errorf("cat %v: %.200s", args, out)
 				}
 			}
@@ -126,7 +126,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
 	config, d := shipFourObjects(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed_below rises at once
-	must0(t, "audit", "--config", config, "--deep")
+	mustRun(t, "audit", "--config", config, "--deep")
 	d.stop()
 	for key := range f.Objects() {
 		if strings.Contains(key, "-00000000000000000011-") {
@@ -155,10 +155,10 @@ func TestAuditOfAFolderReportsWhatItCannotKnow(t *testing.T) {
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := must0(t, "audit", "--config", config, "--deep"); !strings.Contains(out, "NOT KNOWN  the SHA-256 of the lines of 4 objects") {
+	if out := mustRun(t, "audit", "--config", config, "--deep"); !strings.Contains(out, "NOT KNOWN  the SHA-256 of the lines of 4 objects") {
 		t.Errorf("a deep audit prints: %s", out)
 	}
-	must0(t, "cat", "--config", config)
+	mustRun(t, "cat", "--config", config)
 	if _, err := os.Stat(unfinished); err != nil {
 		t.Error(err)
 	}

@@ -117,7 +117,7 @@ func serveAttackSite(t *testing.T, address string, collector int) *attackSite {
 // wherever the page is and however it names the collector. Requests from the collector's
 // own pages are stored.
 func TestChromiumStoresNothingForOtherPages(t *testing.T) {
-	goWithout(t, notInstalled("chromium", "nginx"))
+	skipMissing(t, notInstalled("chromium", "nginx"))
 	const rules = "MAP evil.test 127.0.0.2, MAP usages.test 127.0.0.1"
 	typeless := []string{"JSON", "beacon", "blob", "blob with CORS", "credentials", "keepalive", "no referrer"}
 	for name, c := range map[string]struct {

@@ -16,7 +16,7 @@ import (
 
 // Common HTTP clients post as their manuals say, and all usages are stored.
 func TestStandardClientsAreServed(t *testing.T) {
-	goWithout(t, notInstalled("curl", "ab", "wrk", "python3"))
+	skipMissing(t, notInstalled("curl", "ab", "wrk", "python3"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -77,7 +77,7 @@ assert r.status == 201
 
 // The same over TLS, with a token and a certificate.
 func TestStandardClientsAreServedOverTLS(t *testing.T) {
-	goWithout(t, notInstalled("curl", "python3", "openssl"))
+	skipMissing(t, notInstalled("curl", "python3", "openssl"))
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	later := time.Now().Add(1000 * time.Hour)
@@ -171,7 +171,7 @@ func shellBlocks(text []byte, port int) (blocks []string) {
 // TestDocumentedRequestsAreStored runs the commands of the README, and those of
 // docs/http-api.md that need no token.
 func TestDocumentedRequestsAreStored(t *testing.T) {
-	goWithout(t, notInstalled("bash", "curl", "gzip"))
+	skipMissing(t, notInstalled("bash", "curl", "gzip"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	makeCheckout(t, dir, config)
@@ -206,7 +206,7 @@ func TestDocumentedRequestsAreStored(t *testing.T) {
 // TestAuthenticationIsSetUpAsDocumented runs the commands of docs/http-api.md,
 // Authentication, as they are except for the port.
 func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
-	goWithout(t, notInstalled("bash", "openssl", "curl"))
+	skipMissing(t, notInstalled("bash", "openssl", "curl"))
 	page, err := os.ReadFile("../docs/http-api.md")
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func compactPython(t *testing.T) string {
 	t.Helper()
 	python := filepath.Join(storages.Tools(), "compact", "bin", "python")
 	if _, err := os.Stat(python); err != nil {
-		goWithout(t, "the compaction (make compaction installs what it needs)")
+		skipMissing(t, "the compaction (make compaction installs what it needs)")
 	}
 	return python
 }
@@ -400,7 +400,7 @@ func TestCompactionKeepsWhatRealHostsSent(t *testing.T) {
 			got = append(got, fmt.Sprintf(`{"id":"%s","received_at":"%s","via":"%s","client":%s,"usage":%s}`, r.ID, r.Received, r.Via, client, r.Usage))
 		}
 		var want []string
-		for line := range strings.Lines(must0(t, "cat", "--config", p.config)) {
+		for line := range strings.Lines(mustRun(t, "cat", "--config", p.config)) {
 			want = append(want, strings.TrimSuffix(line, "\n"))
 		}
 		slices.Sort(got)

@@ -156,21 +156,21 @@ func TestCompactionExpiresTheOldestFirst(t *testing.T) {
 		}
 		a.beat(4, 0, a.next)
 		b.beat(4, 0, b.next)
-		before := must0(t, "audit", "--config", p.config)
+		before := mustRun(t, "audit", "--config", p.config)
 		if out := p.compact(0, "--expire"); !strings.Contains(out, " 0 expired") {
 			t.Errorf("young objects: %s", out)
 		}
 		if out := p.later("--expire"); !strings.Contains(out, " 18 expired") {
 			t.Errorf("old objects: %s", out)
 		}
-		after := must0(t, "audit", "--config", p.config)
+		after := mustRun(t, "audit", "--config", p.config)
 		if strings.Contains(before, "earlier records") || !strings.Contains(after, "earlier records") || !strings.Contains(after, "90") {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
 		t.Logf("after --expire, audit says:\n%s", after)
 		a.put(0, compactIDs(7, 5000, 10)) // late
 		p.later("--expire")
-		must0(t, "audit", "--config", p.config)
+		mustRun(t, "audit", "--config", p.config)
 		if n := len(p.rows()); n != 210 {
 			t.Errorf("%d rows", n)
 		}

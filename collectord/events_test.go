@@ -149,7 +149,7 @@ func notification(bucket, key string) []byte {
 func (r *receiver) handled(config, what string) {
 	r.t.Helper()
 	sent := map[string]string{}
-	for line := range strings.Lines(must0(r.t, "cat", "--config", config)) {
+	for line := range strings.Lines(mustRun(r.t, "cat", "--config", config)) {
 		var record struct {
 			ID    string
 			Usage json.RawMessage
@@ -181,7 +181,7 @@ func newReceiver(t *testing.T, keepsThem bool) (r *receiver, d *daemon, config s
 	r = &receiver{t: t, python: filepath.Join(storages.Tools(), "readers", "bin", "python"), port: fmt.Sprint(freePorts(t, 1)[0])}
 	for _, tool := range []string{r.python, filepath.Join(storages.Tools(), "mc")} {
 		if _, err := os.Stat(tool); err != nil {
-			goWithout(t, tool+" (make readers installs it)")
+			skipMissing(t, tool+" (make readers installs it)")
 		}
 	}
 	dir := t.TempDir()

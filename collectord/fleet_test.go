@@ -239,7 +239,7 @@ func TestFleetOfARealHost(t *testing.T) {
 	if lines, _, status := runFleet(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {
 		t.Errorf("%d: %q", status, lines)
 	}
-	must0(t, "ship", "--config", config)
+	mustRun(t, "ship", "--config", config)
 	lines, _, status = runFleet(t, config)
 	if status != 0 || !strings.Contains(strings.Join(lines, "\n"), "not listed: 1 retired (--all lists them)") {
 		t.Errorf("%d: %q", status, lines)

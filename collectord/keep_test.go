@@ -59,7 +59,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 				}
 				return there == c.there
 			})
-			if out := must0(t, "wal", "ls", "--config", configFile); strings.Contains(out, "sealed  0") {
+			if out := mustRun(t, "wal", "ls", "--config", configFile); strings.Contains(out, "sealed  0") {
 				t.Errorf("segments are left: %s", out)
 			}
 		})
@@ -104,7 +104,7 @@ func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 		if err := os.WriteFile(config, []byte("data_dir: "+filepath.Join(dir, "data")+"\nshipper: "+shipper+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, finding) != want || !strings.Contains(out, "sealed") {
+		if out := mustRun(t, "wal", "ls", "--config", config); strings.Contains(out, finding) != want || !strings.Contains(out, "sealed") {
 			t.Errorf("%s: %s", shipper, out)
 		}
 	}

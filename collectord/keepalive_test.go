@@ -18,7 +18,7 @@ import (
 // longer than header_timeout, with the defaults and a real disk. Each post is answered and
 // stored once.
 func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
-	needs(t, "strace")
+	requirePrograms(t, "strace")
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	defer d.stop()

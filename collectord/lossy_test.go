@@ -29,7 +29,7 @@ type network struct {
 func newNetwork(t *testing.T, name string) network {
 	t.Helper()
 	n := network{t, fmt.Sprintf("cd-%s-%d", name, os.Getpid())}
-	must(t, "ip", "netns", "add", n.name)
+	mustExec(t, "ip", "netns", "add", n.name)
 	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", n.name).Run() })
 	return n
 }
@@ -37,7 +37,7 @@ func newNetwork(t *testing.T, name string) network {
 // run runs a command in the namespace.
 func (n network) run(name string, args ...string) {
 	n.t.Helper()
-	must(n.t, "ip", append([]string{"netns", "exec", n.name, name}, args...)...)
+	mustExec(n.t, "ip", append([]string{"netns", "exec", n.name, name}, args...)...)
 }
 
 // inside calls f on a thread in the namespace. Sockets made there stay in the namespace.
@@ -75,10 +75,10 @@ func (n network) dial(addr string) (conn net.Conn) {
 // datagram. These count neither as drops of the socket nor of the log, and every other
 // datagram is in the ledger.
 func TestALossyNetworkIsNotMistakenForLostUsages(t *testing.T) {
-	needs(t, "ip", "iptables")
+	requirePrograms(t, "ip", "iptables")
 	dir := t.TempDir()
 	ours, theirs := newNetwork(t, "ours"), newNetwork(t, "theirs")
-	must(t, "ip", "link", "add", "cd0", "netns", ours.name, "type", "veth", "peer", "name", "cd0", "netns", theirs.name)
+	mustExec(t, "ip", "link", "add", "cd0", "netns", ours.name, "type", "veth", "peer", "name", "cd0", "netns", theirs.name)
 	for i, n := range []network{ours, theirs} {
 		n.run("ip", "addr", "add", fmt.Sprintf("10.99.99.%d/24", i+1), "dev", "cd0")
 		n.run("ip", "addr", "add", fmt.Sprintf("fd99::%d/64", i+1), "dev", "cd0", "nodad")

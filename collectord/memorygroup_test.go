@@ -24,7 +24,7 @@ func memoryGroup(t *testing.T, limit int) string {
 	}
 	dir := fmt.Sprintf("%s/collectord-test-%d", root, os.Getpid())
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		goWithout(t, "memory cgroup: "+err.Error())
+		skipMissing(t, "memory cgroup: "+err.Error())
 	}
 	t.Cleanup(func() {
 		for range 100 { // until the kernel has removed the last process
@@ -35,11 +35,11 @@ func memoryGroup(t *testing.T, limit int) string {
 		}
 	})
 	if err := os.WriteFile(filepath.Join(dir, bound), []byte(strconv.Itoa(limit)), 0o600); err != nil {
-		goWithout(t, "memory controller of cgroups: "+err.Error())
+		skipMissing(t, "memory controller of cgroups: "+err.Error())
 	}
 	if root != "/sys/fs/cgroup" { // version 1 counts memory of sockets separately, and only with a limit
 		if err := os.WriteFile(filepath.Join(dir, "memory.kmem.tcp.limit_in_bytes"), []byte(strconv.Itoa(1<<40)), 0o600); err != nil {
-			goWithout(t, "memory of sockets in cgroups: "+err.Error())
+			skipMissing(t, "memory of sockets in cgroups: "+err.Error())
 		}
 	}
 	// No additional swap, where swap is counted.

@@ -96,7 +96,7 @@ func (d *daemon) postAll(usages []string) {
 // TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx with its default
 // settings. It accepts bodies of at most 1 MiB, and closes the connection after its page.
 func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
 	through, _ := startNginxWithLocation(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")

@@ -12,7 +12,7 @@ import (
 // TestDefaultConfigurationStartsWithOneFamily runs the daemon and the client on a host
 // without IPv6, and on one without IPv4.
 func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
-	needs(t, "ip", "sysctl")
+	requirePrograms(t, "ip", "sysctl")
 	without := map[string]struct {
 		command, there, missing string
 		starts                  bool

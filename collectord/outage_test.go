@@ -102,7 +102,7 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 		metrics[`collectord_trouble{name="shipping"}`] != 1 || metrics[`collectord_trouble{name="full"}`] != 0 {
 		t.Errorf("failing since %v", metrics["collectord_shipper_failing_since_timestamp_seconds"])
 	}
-	out := must0(t, "status", "--config", config)
+	out := mustRun(t, "status", "--config", config)
 	for _, part := range []string{"WARNING: can't ship to s3://bucket/prod/ at", "\nfailing since  20", "\nerror          network: ", "\nwhat to do     nothing listens at " + address, "\nbacklog        100 usages, "} {
 		if !strings.Contains(out, part) {
 			t.Errorf("status lacks %q:\n%s", part, out)
@@ -143,7 +143,7 @@ func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	if status != exitNotRight || !strings.HasPrefix(out, "FAILING: can't ship to s3://bucket/prod/ at ") || stderr != "" {
 		t.Errorf("status --check exits with %d: %s%s", status, out, stderr)
 	}
-	if out := must0(t, "status", "--config", config); !strings.Contains(out, "  what to do: create the bucket bucket, or correct shipper.destination\n") {
+	if out := mustRun(t, "status", "--config", config); !strings.Contains(out, "  what to do: create the bucket bucket, or correct shipper.destination\n") {
 		t.Errorf("status: %s", out)
 	}
 	until(t, "the service manager has the new status", func() bool {

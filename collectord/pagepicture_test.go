@@ -35,7 +35,7 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 		}
 		return
 	}
-	goWithout(t, notInstalled("chromium"))
+	skipMissing(t, notInstalled("chromium"))
 	dir := t.TempDir()
 	settings, storage := startMinIOToKill(t, dir)
 	config, port, admin := configure(t, dir, "wal: {max_bytes: 128MiB, segment_size: 2MiB, seal_after: 50s, seal_small_after: 50s}\nshipper:\n  stall_timeout: 10s\n  "+

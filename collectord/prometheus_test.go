@@ -42,7 +42,7 @@ func scaleMinutes(rules string) string {
 func startPrometheus(t *testing.T, admin int) *prometheus {
 	t.Helper()
 	program := filepath.Join(storages.Tools(), "prometheus")
-	goWithout(t, notInstalled(program))
+	skipMissing(t, notInstalled(program))
 	dir, addr := t.TempDir(), fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
 	config := fmt.Sprintf("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\nrule_files: [rules.yml]\n"+
 		"scrape_configs: [{job_name: collectord, static_configs: [{targets: ['127.0.0.1:%d']}]}]\n", admin)
@@ -242,7 +242,7 @@ func newClockProxy(t *testing.T, to string) *clockProxy {
 // through the incidents of a host. It compares the firing alerts with the expected ones,
 // and runs every query of the rules and the dashboard.
 func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
-	needs(t, "mount", "umount")
+	requirePrograms(t, "mount", "umount")
 	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=64m", "none")
 	storage := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())
 	way := newClockProxy(t, storage.Endpoint())

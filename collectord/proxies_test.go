@@ -27,7 +27,7 @@ func proxies() map[string]startProxy {
 
 func startNginxWithKeepAlive(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	if longKeepAlive {
 		return startNginx(t, "120s", collectors...)
 	}
@@ -36,7 +36,7 @@ func startNginxWithKeepAlive(t *testing.T, longKeepAlive bool, collectors ...*da
 
 func startHAProxy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy {
 	t.Helper()
-	goWithout(t, notInstalled("haproxy"))
+	skipMissing(t, notInstalled("haproxy"))
 	p := &proxy{t: t, port: freePorts(t, 1)[0]}
 	changes := map[string]string{
 		"bind :80":           fmt.Sprintf("bind 127.0.0.1:%d", p.port),

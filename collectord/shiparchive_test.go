@@ -83,7 +83,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(archive, "dt=*")); len(left) > 0 {
 		t.Errorf("left in the folder: %q", left)
 	}
-	if out := must0(t, "ship", "--config", config, "--archive", archive); !strings.Contains(out, "brought 0 records") {
+	if out := mustRun(t, "ship", "--config", config, "--archive", archive); !strings.Contains(out, "brought 0 records") {
 		t.Errorf("ship once more: %s", out)
 	}
 }

@@ -57,10 +57,10 @@ func newLakehouse(t *testing.T) (l *lakehouse, settings string) {
 	t.Helper()
 	l = &lakehouse{t: t, dir: t.TempDir(), tools: filepath.Join(storages.Tools(), "spark")}
 	if _, err := os.Stat(filepath.Join(l.tools, "jars", "stamp")); err != nil {
-		goWithout(t, "Spark (make compaction-spark installs it)")
+		skipMissing(t, "Spark (make compaction-spark installs it)")
 	}
 	if missing := notInstalled("java", "bash"); missing != "" {
-		goWithout(t, missing)
+		skipMissing(t, missing)
 	}
 	settings = startMinIO(t, l.dir)
 	l.endpoint = regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)

@@ -18,7 +18,7 @@ import (
 // TestTheDaemonServesWhileTheDiskOfItsStartHangs delays the first call on a directory by
 // half a minute on each thread. wal.commit_timeout is a second.
 func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
-	needs(t, "strace")
+	requirePrograms(t, "strace")
 	const hang = 30 * time.Second
 	for _, c := range []struct {
 		name, path string

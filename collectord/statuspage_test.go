@@ -45,7 +45,7 @@ var viewports = []struct {
 // shows what is wrong, fits a phone, is readable without colours and with a screen reader,
 // loads nothing from elsewhere, and has no error.
 func TestChromiumShowsTheStatusPage(t *testing.T) {
-	goWithout(t, notInstalled("chromium"))
+	skipMissing(t, notInstalled("chromium"))
 	b := startBrowser(t)
 	for _, s := range []scene{
 		{"fine", "Fine", []string{"Last success", "Confirmed 1 object,", "shipped confirmed by the storage 300", "rejected: invalid_json 1 0"}, startFine},
@@ -55,7 +55,7 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			if s.name == "starting" {
-				needs(t, "strace")
+				requirePrograms(t, "strace")
 			}
 			b.t = t
 			url := s.start(t)
@@ -179,7 +179,7 @@ func startStarting(t *testing.T) (url string) {
 // TestChromiumRefreshesTheStatusPage waits until the page reloads itself, which a paused
 // page does not.
 func TestChromiumRefreshesTheStatusPage(t *testing.T) {
-	goWithout(t, notInstalled("chromium"))
+	skipMissing(t, notInstalled("chromium"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	start(t, config, port, admin)
 	b := startBrowser(t)

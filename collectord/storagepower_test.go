@@ -58,7 +58,7 @@ func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 // replaces a damaged object has no usage twice.
 func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replaces bool) (cut storages.Cut) {
 	t.Helper()
-	needs(t, "mkfs.ext4", "mount", "umount", "losetup")
+	requirePrograms(t, "mkfs.ext4", "mount", "umount", "losetup")
 	busySlots <- struct{}{}
 	disk := newExt4(t)
 	data := filepath.Join(disk.path, "storage")
@@ -67,7 +67,7 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	}
 	s := startStorage(t, k, data)
 	defer s.Kill()
-	must(t, "sync", "-f", disk.path) // not the disks of parallel tests, whose power is cut meanwhile
+	mustExec(t, "sync", "-f", disk.path) // not the disks of parallel tests, whose power is cut meanwhile
 
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipperSettings(t, dir, s)))
@@ -138,7 +138,7 @@ func newExt4(t *testing.T) *disk {
 	if err := os.Truncate(image, 4<<30); err != nil {
 		t.Fatal(err)
 	}
-	must(t, "mkfs.ext4", "-q", image)
+	mustExec(t, "mkfs.ext4", "-q", image)
 	return newDisk(t, "-o", "loop", image)
 }
 

@@ -37,7 +37,7 @@ func TestStorages(t *testing.T) {
 		for i, k := range all {
 			t.Run(k.Name, func(t *testing.T) {
 				t.Parallel()
-				goWithout(t, k.Missing())
+				skipMissing(t, k.Missing())
 				row := &rows[i]
 				busySlots <- struct{}{}
 				*row = probeStorage(t, k)
@@ -159,7 +159,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	untilShipped(t, d)
 	d.stop()
 	verifyAcknowledged(t, acks, catRecords(t, config))
-	if out := must0(t, "audit", "--deep", "--from-start", "--config", config); !strings.HasPrefix(out, "RIGHT") {
+	if out := mustRun(t, "audit", "--deep", "--from-start", "--config", config); !strings.HasPrefix(out, "RIGHT") {
 		t.Errorf("audit: %s", out)
 	}
 	t.Logf("%s: %d kills, %d acknowledged", k.Name, *storageKills, acks.count())
@@ -194,7 +194,7 @@ func untilShipped(t *testing.T, d *daemon) {
 // catRecords returns the records that collectord cat prints.
 func catRecords(t *testing.T, config string) (records []storedRecord) {
 	t.Helper()
-	for line := range strings.Lines(must0(t, "cat", "--config", config)) {
+	for line := range strings.Lines(mustRun(t, "cat", "--config", config)) {
 		var r storedRecord
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatal(err)

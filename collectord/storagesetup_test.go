@@ -44,7 +44,7 @@ func storageNamed(t *testing.T, name string) storages.Storage {
 	t.Helper()
 	all := storages.All()
 	i := slices.IndexFunc(all, func(k storages.Storage) bool { return k.Name == name })
-	goWithout(t, all[i].Missing())
+	skipMissing(t, all[i].Missing())
 	return all[i]
 }
 
@@ -165,7 +165,7 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 			untilShipped(t, h.daemon)
 			h.kill()
 			verifyAcknowledged(t, acks, catRecords(t, h.config))
-			must0(t, "audit", "--deep", "--from-start", "--config", h.config)
+			mustRun(t, "audit", "--deep", "--from-start", "--config", h.config)
 
 			keys, err := h.client.Keys("usages", "edge-1/dt=")
 			if err != nil || len(keys) == 0 {
@@ -267,7 +267,7 @@ func nginxLocation(t *testing.T, s *storages.Server) string {
 // TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO through
 // the documented nginx, and through one without each of its lines.
 func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+	skipMissing(t, notInstalled("nginx"))
 	s := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())
 	for _, c := range []struct {
 		without, failure string

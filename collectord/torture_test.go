@@ -31,8 +31,8 @@ import (
 
 var powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
 
-// needs checks that the test runs as root and that the programs are installed.
-func needs(t *testing.T, programs ...string) {
+// requirePrograms checks that the test runs as root and that the programs are installed.
+func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	missing := ""
 	if os.Geteuid() != 0 {
@@ -49,7 +49,7 @@ func needs(t *testing.T, programs ...string) {
 			missing = "loop device"
 		}
 	}
-	goWithout(t, missing)
+	skipMissing(t, missing)
 }
 
 // notInstalled returns the first program that is not installed, or "".
@@ -62,9 +62,9 @@ func notInstalled(programs ...string) string {
 	return ""
 }
 
-// goWithout skips the test if a requirement is missing and ALLOW_MISSING=1 is set. Otherwise
+// skipMissing skips the test if a requirement is missing and ALLOW_MISSING=1 is set. Otherwise
 // a missing requirement fails it.
-func goWithout(t *testing.T, missing string) {
+func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	switch {
 	case missing == "":
@@ -75,7 +75,7 @@ func goWithout(t *testing.T, missing string) {
 	}
 }
 
-func must(t *testing.T, name string, args ...string) {
+func mustExec(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
@@ -94,7 +94,7 @@ type disk struct {
 
 func (d *disk) attach() {
 	d.t.Helper()
-	must(d.t, "mount", append(d.mount, d.path)...)
+	mustExec(d.t, "mount", append(d.mount, d.path)...)
 	if info, err := os.Stat(d.unsynced()); err == nil && info.Size() > 0 && !d.unjournaled {
 		d.t.Fatal("unsynced data survived the power cut: the test proves nothing")
 	}
@@ -179,7 +179,7 @@ func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 		"xfs":                    {create: []string{"mkfs.xfs", "-q"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			needs(t, fs.create[0], "mount", "umount")
+			requirePrograms(t, fs.create[0], "mount", "umount")
 			losePowerOften(t, fs.create, fs.repair, fs.interval)
 		})
 	}
@@ -193,7 +193,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 	if err := os.Truncate(image, 512<<20); err != nil {
 		t.Fatal(err)
 	}
-	must(t, create[0], append(create[1:], image)...)
+	mustExec(t, create[0], append(create[1:], image)...)
 	disk, dir := newDataDisk(t, "-o", "loop", image)
 	disk.unjournaled = repair != nil
 	sync := "seal_after: 100ms"
@@ -283,7 +283,7 @@ func (d *disk) free() {
 }
 
 func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
-	needs(t, "mount", "umount")
+	requirePrograms(t, "mount", "umount")
 	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	d := start(t, config, port, admin)
@@ -353,7 +353,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 // TestFullDiskEvictsTheOldest fills the disk to the last byte while the storage is
 // unreachable. With wal.when_full: drop_oldest the daemon must continue.
 func TestFullDiskEvictsTheOldest(t *testing.T) {
-	needs(t, "mount", "umount")
+	requirePrograms(t, "mount", "umount")
 	disk, dir := newDataDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
 	const common = "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0, when_full: drop_oldest}\n"
 	closedPort := freePorts(t, 1)[0]
@@ -422,7 +422,7 @@ func seqRanges(t *testing.T, glob string) (all [][2]uint64) {
 
 // TestFailingCallsLoseNothing makes the n-th system call of each kind fail, once.
 func TestFailingCallsLoseNothing(t *testing.T) {
-	needs(t, "strace")
+	requirePrograms(t, "strace")
 	const n = 300
 	for _, fault := range []string{
 		"fdatasync:error=EIO", "fsync:error=EIO", "mkdirat:error=EIO", "mkdirat:error=ENOSPC", "renameat:error=EIO",

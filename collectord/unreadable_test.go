@@ -50,7 +50,7 @@ func startStraced(t *testing.T, dir, config string, port, admin int, files ...st
 // TestUnreadableFilesAreReadAgainAfterARestart makes each file of the log unreadable for one
 // run of the daemon, and for two.
 func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
-	needs(t, "strace")
+	requirePrograms(t, "strace")
 	const n, file = 300, "00000000000000000001"
 	active := fmt.Sprintf("%020d", 1)
 	sealed := fmt.Sprintf("%020d-%020d", 1, n)

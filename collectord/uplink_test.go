@@ -29,7 +29,7 @@ var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute 
 func slowLine(t *testing.T, name string, rate int) (ours, theirs network) {
 	t.Helper()
 	ours, theirs = newNetwork(t, name+"-edge"), newNetwork(t, name+"-storage")
-	must(t, "ip", "link", "add", "cd1", "netns", ours.name, "type", "veth", "peer", "name", "cd1", "netns", theirs.name)
+	mustExec(t, "ip", "link", "add", "cd1", "netns", ours.name, "type", "veth", "peer", "name", "cd1", "netns", theirs.name)
 	for i, n := range []network{ours, theirs} {
 		n.run("ip", "addr", "add", fmt.Sprintf("10.99.98.%d/24", i+1), "dev", "cd1")
 		n.run("ip", "link", "set", "cd1", "up")
@@ -72,7 +72,7 @@ func appendNoise(t *testing.T, log *wal.Log, size int) (records int) {
 // both directions, with the default timeouts if -uplinkscale is 1.
 func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
 	t.Parallel() // the test mostly waits
-	needs(t, "ip", "tc")
+	requirePrograms(t, "ip", "tc")
 	const rate = 16_000
 	size := 10_000_000 / *uplinkScale
 	dir := t.TempDir()
@@ -119,7 +119,7 @@ func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
 // TestASlowUplinkIsNoTrickle reads objects through a link of 16 KB/s, several at a time.
 func TestASlowUplinkIsNoTrickle(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	needs(t, "ip", "tc")
+	requirePrograms(t, "ip", "tc")
 	const rate, objects, size = 16_000, 6, 200_000
 	dir := t.TempDir()
 	ours, theirs := slowLine(t, "read", rate)

@@ -49,7 +49,7 @@ func versionBefore(t *testing.T) (path, name string) {
 // TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt undoes an upgrade: the version before
 // runs on the data_dir of this version, and then this version again.
 func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
-	needs(t, "git", "tar")
+	requirePrograms(t, "git", "tar")
 	before, name := versionBefore(t)
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0, grace: 0}\nshipper: {destination: 'file:///dev/null/away'}\n")
@@ -85,7 +85,7 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	}
 	until(t, "all is shipped", func() bool { return countObjects(t, dir) >= 3 })
 	d.stop()
-	if n := strings.Count(must0(t, "cat", "--config", config), "\n"); n != 201 {
+	if n := strings.Count(mustRun(t, "cat", "--config", config), "\n"); n != 201 {
 		t.Errorf("%d usages are in the archive, want 201", n)
 	}
 }

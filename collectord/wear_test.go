@@ -21,10 +21,10 @@ const maxSegmentWear = 200 << 10
 func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 	for name, options := range map[string][]string{"ext4": nil, "ext4 without a journal": {"-O", "^has_journal"}} {
 		t.Run(name, func(t *testing.T) {
-			needs(t, "mkfs.ext4", "mount", "umount")
+			requirePrograms(t, "mkfs.ext4", "mount", "umount")
 			image := filepath.Join(t.TempDir(), "image")
-			must(t, "truncate", "-s", "1G", image)
-			must(t, "mkfs.ext4", append(options, "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)...)
+			mustExec(t, "truncate", "-s", "1G", image)
+			mustExec(t, "mkfs.ext4", append(options, "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)...)
 			disk, dir := newDataDisk(t, "-o", "loop", image)
 			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 'file://"+disk.path+"/archive'}\n")
 			d := start(t, config, port, admin)
@@ -48,7 +48,7 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 			before, device := d.written(), disk.written(t)
 			segments(n)
 			wear := (d.written() - before) / n
-			must(t, "sync")
+			mustExec(t, "sync")
 			t.Logf("a segment of one usage: %d KiB written by the daemon, %d KiB by the device, all of the file system's included", wear>>10, (disk.written(t)-device)/n>>10)
 			if wear == 0 || wear > maxSegmentWear {
 				t.Errorf("a segment of one usage has %d bytes written, want at most %d", wear, maxSegmentWear)
