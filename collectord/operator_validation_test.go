@@ -62,6 +62,7 @@ var misconfigured = []situation{
 	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", wantOutput: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
 	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: withFile("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), wantOutput: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
 	{name: "a node that is called ..", config: "data_dir: DIR/data\nnode: ..\n", wantOutput: `node (DIR/collectord.yaml line 2): ".." is not a name: it stands for a directory`},
+	{name: "a node whose objects Spark would skip", config: "data_dir: DIR/data\nnode: _edge\n", wantOutput: `node (DIR/collectord.yaml line 2): "_edge" begins with a dot or an underscore: Spark, Hive and other readers skip objects with such names`},
 	{name: "a node that is called .", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_NODE=."}, wantOutput: `node (COLLECTORD_NODE): "." is not a name`},
 	{name: "networks of IPv4 as those of IPv6", config: "data_dir: DIR/data\nudp: {allow: '::ffff:0:0/90'}\n", wantOutput: "udp.allow (DIR/collectord.yaml line 2): \"::ffff:0:0/90\" matches no sender"},
 	{name: "every network that is wrong", config: "data_dir: DIR/data\nudp: {allow: '10.0.0.0, fd00::/8, 10.0.0.0/33'}\n", wantOutput: "the configuration has 2 mistakes"},

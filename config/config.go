@@ -248,8 +248,9 @@ func (c *Config) complete(mistake func(key, reason string), isValid func(keys ..
 
 // nodeOf turns the name of a host into a valid name of a node.
 func nodeOf(host string) string {
-	host = strings.Trim(invalidInNames.ReplaceAllString(host, "-"), "-")
-	if host = host[:min(len(host), 63)]; strings.Trim(host, ".") == "" {
+	host = strings.TrimRight(invalidInNames.ReplaceAllString(host, "-"), "-")
+	host = strings.TrimLeft(host, "-"+skippedFirst)
+	if host = host[:min(len(host), 63)]; host == "" {
 		return "localhost"
 	}
 	return host

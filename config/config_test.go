@@ -389,3 +389,14 @@ func TestNoSegmentSizeIsTooLargeForTheLog(t *testing.T) {
 		mustLoad(t, settings)
 	}
 }
+
+func TestANodeNamedAfterItsHostIsAFileThatReadersRead(t *testing.T) {
+	for host, want := range map[string]string{
+		"edge-1.example": "edge-1.example", "Klinik Süd": "Klinik-S-d", "_hidden": "hidden", "-.-_x-": "x", "...": "localhost", "": "localhost",
+		strings.Repeat("x", 80): strings.Repeat("x", 63),
+	} {
+		if got := nodeOf(host); got != want {
+			t.Errorf("a host named %q: node %q, want %q", host, got, want)
+		}
+	}
+}

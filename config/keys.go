@@ -50,7 +50,7 @@ func findKey(name string) (Key, bool) {
 // because readers rely on them.
 var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
-		"node", "", "This host's name in object keys: [A-Za-z0-9._-], at most 63 characters, other than . and .. alone.\nEmpty: the host's own name.",
+		"node", "", "This host's name in object keys: [A-Za-z0-9._-], at most 63 characters, not beginning with . or _.\nEmpty: the host's own name.",
 		"node", restart, node(func(c *Config) *string { return &c.Node }),
 	},
 	{

@@ -136,6 +136,10 @@ func group(field func(*Config) *int) value {
 	}}
 }
 
+// skippedFirst are the first characters of a file's name with which Spark, Hive, Trino and
+// Hadoop take it for a hidden file. An object's name begins with the node.
+const skippedFirst = "._"
+
 func node(field func(*Config) *string) value {
 	name := regexp.MustCompile(`^[A-Za-z0-9._-]{0,63}$`)
 	return value{kind: "a name", set: func(c *Config, s string) error {
@@ -144,6 +148,9 @@ func node(field func(*Config) *string) value {
 		}
 		if s == "." || s == ".." {
 			return errors.New("is not a name: it stands for a directory")
+		}
+		if s != "" && strings.ContainsRune(skippedFirst, rune(s[0])) {
+			return errors.New("begins with a dot or an underscore: Spark, Hive and other readers skip objects with such names")
 		}
 		*field(c) = s
 		return nil
