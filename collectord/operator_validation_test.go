@@ -40,7 +40,7 @@ var misconfigured = []situation{
 	{name: "no endpoint and no region", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p'}\n", wantOutput: "shipper.s3.endpoint (default): is empty, which means AWS: set shipper.s3.region"},
 	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", wantOutput: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may hold letters`},
 	{name: "a CA file that is missing", config: s3Config("https://h", "ca_file: DIR/ca"), wantOutput: "shipper.s3.ca_file (DIR/ca): no such file"},
-	{name: "a CA file without a certificate", config: s3Config("https://h", "ca_file: DIR/collectord.yaml"), wantOutput: "shipper.s3.ca_file (DIR/collectord.yaml): holds no PEM certificate"},
+	{name: "a CA file without a certificate", config: s3Config("https://h", "ca_file: DIR/collectord.yaml"), wantOutput: "shipper.s3.ca_file (DIR/collectord.yaml): contains no PEM certificate"},
 	{name: "a credentials file that is missing", config: s3Config("https://h", "credentials_file: DIR/keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): no such file"},
 	{name: "a credentials file without the profile", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[prod]\n"), wantOutput: `shipper.s3.credentials_file (DIR/keys): it has no profile "default"`},
 	{name: "a credentials file without a secret", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[default]\naws_access_key_id = AKIA\n"), wantOutput: "a key and its secret are needed", unwantedOutput: "AKIA"},

@@ -118,7 +118,7 @@ func probeStorage(t *testing.T, k storages.Storage) storages.Row {
 	t.Helper()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
-	row, err := s.TestFeatures("usages")
+	row, err := s.ProbeFeatures("usages")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 				if err := s.Client().MakeBucket("usages"); err != nil {
 					t.Fatal(err)
 				}
-				row, err := s.TestFeatures("usages")
+				row, err := s.ProbeFeatures("usages")
 				if err != nil {
 					t.Fatal(err)
 				}

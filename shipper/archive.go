@@ -26,7 +26,7 @@ type Archive struct {
 	store bucket.Store // the new destination
 }
 
-// OpenArchive opens the folder dir, whose objects go to store. The caller calls Close.
+// OpenArchive opens the folder dir. Copy copies its objects to store. The caller calls Close.
 func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -38,8 +38,8 @@ func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 // Close closes the folder.
 func (a *Archive) Close() error { return a.root.Close() }
 
-// IsCopyable reports whether an object with this key is copied: usages and loss notes are.
-// Heartbeats are not, since they describe the present state of a host.
+// IsCopyable reports whether key belongs to an object of usages or to a loss note. Heartbeats are
+// not copied, since they describe the present state of a host.
 func IsCopyable(key string) bool {
 	_, isObject := bucket.ParseKey(key)
 	_, isNote := bucket.ParseLossKey(key)
@@ -70,7 +70,7 @@ func CopyableKeys(ctx context.Context, dir string) iter.Seq2[string, error] {
 // destination, or an error of the folder.
 func (a *Archive) Copy(ctx context.Context, key string) (*bucket.Object, error) {
 	if info, err := a.root.Lstat(key); err == nil && !info.Mode().IsRegular() { // opening a pipe would block
-		return nil, &bucket.Damage{Err: errors.New("no regular file")}
+		return nil, &bucket.Damage{Err: errors.New("not a regular file")}
 	}
 	file, err := a.root.Open(key)
 	if err != nil {
@@ -84,7 +84,7 @@ func (a *Archive) Copy(ctx context.Context, key string) (*bucket.Object, error) 
 	if err != nil {
 		return nil, err
 	}
-	for range 2 { // another process may store it between the look and the put
+	for range 2 { // another process may store the object between the look and the put
 		var stored *bucket.Object
 		if stored, err = a.copyObject(ctx, o); !errors.Is(err, bucket.ErrExists) {
 			return stored, err
@@ -207,7 +207,7 @@ func readObject(file *os.File, key string) (*bucket.Object, error) {
 		o.RawBytes += int64(len(block))
 	}
 	if uint64(records) != o.Records {
-		return nil, &bucket.Damage{Records: uint64(records), Err: fmt.Errorf("its name says that it has %d", o.Records)}
+		return nil, &bucket.Damage{Records: uint64(records), Err: fmt.Errorf("its name promises %d", o.Records)}
 	}
 	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
 	return o, nil

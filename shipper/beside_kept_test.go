@@ -19,8 +19,7 @@ func TestKeptObjectBesideAnotherIsFoundAfterARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 2 {
-			_ = i
+		for range 2 {
 			if err := l.Append(t.Context(), wal.Record{Usage: largeUsage()}); err != nil {
 				t.Fatal(err)
 			}

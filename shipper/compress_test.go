@@ -122,8 +122,7 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 	}
 }
 
-// TestEveryLineHasEveryColumn, in the documented order, so that all objects have one
-// schema.
+// TestEveryLineHasEveryColumn checks also the documented order: all objects have one schema.
 func TestEveryLineHasEveryColumn(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	for _, r := range []wal.Record{

@@ -1,9 +1,9 @@
 // Package shipper turns sealed segments into objects in a bucket or folder.
 //
 //	wal.Segment -> lines -> zstd -> spool file -> bucket.Store.Put -> confirmed -> Segment.Keep
-//	kept segment -> (later) is the object still there? -> Segment.Remove, or Relist, and all again
-//	wal.LossNote -> what the storage does not have -> bucket.NewLossNote -> Put -> Log.LossStored
-//	wal.Log.Progress, what fails -> bucket.NewHeartbeat -> Put
+//	kept segment -> (later) is the object still there? -> Segment.Remove, or Relist and another upload
+//	wal.LossNote -> the records that the storage lacks -> bucket.NewLossNote -> Put -> Log.LossStored
+//	wal.Log.Progress, troubles -> bucket.NewHeartbeat -> Put
 //
 // It owns the order of uploads and the reaction to failures (queue), the compression, the
 // spool directory, the handling of a key that is taken, and the later look at confirmed
@@ -17,7 +17,8 @@
 //     same object, or an earlier heartbeat. So the same segment gives the same object
 //     after any crash, never a second one.
 //   - A segment is removed only after the storage has proven that it has its object, or
-//     an equal one. With Limits.Keep, and while the log has room, it is proven twice.
+//     an equal one. With Limits.Keep, the storage has to prove it again later, unless
+//     the log needs the room.
 //   - Memory does not grow with the backlog or the size of a segment.
 //   - No failure of the storage drops or deletes anything: each upload is repeated until
 //     it succeeds.

@@ -43,8 +43,8 @@ func TestOtherContentUnderTheKeyStaysAndOursIsStoredBeside(t *testing.T) {
 	}
 }
 
-// The key of an object beside another identifies its lines, so a damaged object under it is
-// replaced.
+// An object beside another has a key that identifies its lines. So a damaged object under this
+// key is replaced.
 func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 3, 3)

@@ -96,9 +96,8 @@ func (h *heartbeatWriter) addSample(last uint64) (usages uint64, span time.Durat
 	return last - min(last, h.samples[0].last), now.Sub(h.samples[0].at)
 }
 
-// nextInterval returns the time after which the next heartbeat is due, which the heartbeat
-// announces. Only an idle heartbeat announces the long interval, so that an audit soon
-// reports a host as missing that stopped while it was busy.
+// nextInterval returns the time until the next heartbeat. The heartbeat announces it. Only an
+// idle host announces the long interval, so that an audit soon reports a busy host that stopped.
 func (h *heartbeatWriter) nextInterval(idle bool) time.Duration {
 	every := h.shipper.currentLimits().Heartbeat
 	if idle && every > 0 {
@@ -107,8 +106,8 @@ func (h *heartbeatWriter) nextInterval(idle bool) time.Duration {
 	return every
 }
 
-// write writes a heartbeat. It skips one that equals the last if that one announced
-// unchangedInterval.
+// write writes a heartbeat. It skips a heartbeat that equals the last one, if the last one
+// announced unchangedInterval.
 func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
@@ -122,7 +121,7 @@ func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 	if idle && h.longInterval && time.Since(h.writtenAt) < unchangedInterval {
 		return
 	}
-	if !retired { // the last heartbeat has no successor, and must not wait for a read
+	if !retired { // a retired heartbeat is the last one, and must not wait for a read
 		now.NextSeconds = int64(math.Ceil(h.nextInterval(idle).Seconds()))
 		now.Cloned = h.isCloned(ctx, key)
 	}
@@ -151,7 +150,7 @@ func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 			return
 		}
 		h.failureKind = kind
-		s.opts.Logger.Warn("no heartbeat was written: that does not hold up shipping, but an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
+		s.opts.Logger.Warn("no heartbeat was written: shipping continues, but an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
 			"trouble", "heartbeat", "destination", s.store.String(), "key", key.HeartbeatKey(), "error", err)
 	}
 }
@@ -160,9 +159,9 @@ func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 // found: the other host may write only one an hour.
 const clonedFor = 3 * unchangedInterval
 
-// isCloned reads the heartbeat that is about to be replaced and reports whether another
-// host writes this log, because data_dir was copied. A heartbeat of another run means
-// that, unless it existed before this run: a cache may return that one.
+// isCloned reads the heartbeat that is about to be replaced. It reports whether another host
+// writes this log, because data_dir was copied. The sign is a heartbeat of another run that did
+// not exist before this run: a cache may return an old one.
 func (h *heartbeatWriter) isCloned(ctx context.Context, key bucket.Key) bool {
 	s := h.shipper
 	if h.readForbidden {
@@ -170,13 +169,13 @@ func (h *heartbeatWriter) isCloned(ctx context.Context, key bucket.Key) bool {
 	}
 	current, err := bucket.ReadHeartbeat(s.callOptions(ctx), s.store, key)
 	switch {
-	case err != nil: // the heartbeat is written all the same
+	case err != nil: // a failed read does not prevent the write
 		h.readForbidden = isForbidden(err)
 	case h.writtenAt.IsZero():
-		h.previousRun = current // it may be that of the previous run
+		h.previousRun = current // the first heartbeat read may be that of the previous run
 	case current.Run != bucket.HexID(key.Run) && (current.Run != h.previousRun.Run || !current.At.Equal(h.previousRun.At)):
 		h.clonedAt = time.Now()
-		s.opts.Logger.Warn("another host writes this log, too: data_dir was copied (run collectord ship on one of them, and start it with a new data_dir)",
+		s.opts.Logger.Warn("another host writes this log, too: data_dir was copied (run collectord ship on one of the two hosts, and start it with a new data_dir)",
 			"trouble", "clone", "key", key.HeartbeatKey(), "run", current.Run)
 	case !h.clonedAt.IsZero() && time.Since(h.clonedAt) > clonedFor:
 		h.clonedAt = time.Time{}

@@ -63,12 +63,12 @@ const (
 	// storage may have a rule that deletes older objects. Time in which all looks failed
 	// does not count, since a loss could not be seen earlier.
 	reshipLimit = 24 * time.Hour
-	// watchInterval is how often watch asks the storage. No machine restarts faster after
-	// a power failure.
+	// watchInterval is how often watch asks the storage. No machine restarts within this time
+	// after a power failure.
 	watchInterval = 10 * time.Second
 	// maxReshipsDamaged is how often a segment with a damaged object is shipped again.
-	// Some storages, such as Garage, skip a put of bytes that they believe to have, until
-	// they notice the damage.
+	// Some storages, such as Garage, skip a put of bytes that they seem to have, until they
+	// notice the damage.
 	maxReshipsDamaged = 3
 )
 
@@ -160,15 +160,15 @@ func (k *keeper) mayHaveLostLocked(kept *keptObject) bool {
 	return !kept.object.Sent || !k.lastOutage.Before(kept.confirmed)
 }
 
-// readsMetadataOnlyLocked reports whether the look at an object will read only its metadata,
-// unless the storage fails before. The caller holds the mutex.
+// readsMetadataOnlyLocked reports whether the next look at an object will read only its metadata,
+// if the storage does not fail until then. The caller holds the mutex.
 func (k *keeper) readsMetadataOnlyLocked(kept *keptObject) bool {
 	return kept.object.Size > smallObject && !k.mayHaveLostLocked(kept)
 }
 
-// watch asks for one object that a look would not read, to notice a power failure while
-// nothing is shipped: after it, a storage may have an object's metadata but not its
-// bytes.
+// watch asks for the metadata of one object, to notice a power failure of the storage while
+// nothing is shipped. A look would read only the metadata of this object. After a power failure,
+// the storage may have the metadata but not the bytes.
 func (k *keeper) watch(ctx context.Context) {
 	now := time.Now()
 	k.mu.Lock()

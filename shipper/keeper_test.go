@@ -135,7 +135,8 @@ func (k *keeperTest) smallUsages(n int) (usages [][]byte) {
 	return usages
 }
 
-// largeUsage returns a usage whose object is too large for looks to read without a reason.
+// largeUsage returns a usage whose object is so large that a look reads only its metadata, unless
+// the storage failed.
 func largeUsage() []byte {
 	noise := make([]byte, 2*smallObject)
 	rand.NewChaCha8([32]byte{}).Read(noise)
@@ -195,7 +196,7 @@ func runKeeperTest(t *testing.T, test func(t *testing.T, k *keeperTest)) {
 	runKeeperTestOn(t, s3test.Behaviour{}, test)
 }
 
-// runKeeperTestOn runs a test in a bubble, with a storage of this behaviour.
+// runKeeperTestOn runs a test in a bubble, with a storage that has this behaviour.
 func runKeeperTestOn(t *testing.T, b s3test.Behaviour, test func(t *testing.T, k *keeperTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -303,7 +304,7 @@ func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 	})
 }
 
-// TestObjectsLostInAnOutageAreShippedAgain after an outage of any length.
+// TestObjectsLostInAnOutageAreShippedAgain has outages of several lengths.
 func TestObjectsLostInAnOutageAreShippedAgain(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		for outage := range uint64(2) {
@@ -339,8 +340,8 @@ func TestWithoutReadPermissionSegmentsAreRemovedUnchecked(t *testing.T) {
 	})
 }
 
-// TestAFailedHeartbeatCountsAsAnOutage: it is often the only request between a confirmation
-// and the look.
+// TestAFailedHeartbeatCountsAsAnOutage: a heartbeat is often the only request between a
+// confirmation and the look.
 func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.shipper.SetLimits(Limits{Keep: testKeep, Heartbeat: time.Minute})
@@ -359,8 +360,7 @@ func TestAFailedHeartbeatCountsAsAnOutage(t *testing.T) {
 	})
 }
 
-// TestLooksResumeWhenReadPermissionIsGranted, although no segment is kept while it is
-// missing.
+// TestLooksResumeWhenReadPermissionIsGranted: no segment is kept while the permission is missing.
 func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		k.shipEach(k.smallUsages(1)...)
@@ -383,7 +383,7 @@ func TestLooksResumeWhenReadPermissionIsGranted(t *testing.T) {
 }
 
 // TestAnObjectWithoutAnAnswerIsReadByTheLook: the storage loses power after the last byte
-// of a large object, before it answers. Afterwards it has other bytes than it returned
+// of a large object, before it answers. Afterwards the storage has other bytes than it returned
 // before.
 func TestAnObjectWithoutAnAnswerIsReadByTheLook(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
@@ -527,7 +527,7 @@ func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 				time.Sleep(testKeep)
 				synctest.Wait()
 				k.checkCounts(0, 1, 1, 0)
-				k.checkLogged("stored beside it (look at it, and delete it)", 1)
+				k.checkLogged("stored beside it (look at the copy, and delete it)", 1)
 				st := k.shipper.Stats()
 				if st.Conflicts != 0 || st.Failures[kindDamaged] != 1 {
 					t.Errorf("stats %+v", st)
@@ -538,7 +538,7 @@ func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 				objects := k.fake.Objects()
 				beside := slices.DeleteFunc(slices.Collect(maps.Keys(objects)), func(key string) bool { return !strings.Contains(key, "~") })
 				if len(beside) != 1 || !bytes.Equal(objects[beside[0]].Body, body) || len(objects[keys[0]].Body) != len(body)/2 {
-					t.Errorf("beside are %v", beside)
+					t.Errorf("stored beside the damaged object are %v, want one intact object", beside)
 				}
 			})
 		})

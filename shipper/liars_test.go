@@ -53,7 +53,7 @@ func (l *liar) countLie(name string) {
 	l.lies[name]++
 }
 
-// delayBeforeLook returns a random time before the look at an object that is put now.
+// delayBeforeLook returns a random time that ends before the look at an object that is put now.
 func (l *liar) delayBeforeLook() time.Duration {
 	return time.Second + time.Duration(l.draw(int(testKeep/2)))
 }

@@ -46,7 +46,7 @@ func (k *keeper) look(ctx context.Context, kept *keptObject) error {
 
 // handleLook decides what happens to a kept segment after a look.
 func (k *keeper) handleLook(kept *keptObject) {
-	if kept.err == nil && !kept.intact && kept.problem == "" { // look asked nothing, since the log needed the room
+	if kept.err == nil && !kept.intact && kept.problem == "" { // the look asked nothing, since the log needed the room
 		return
 	}
 	forbiddenUntil := time.Time{}
@@ -95,12 +95,12 @@ func (k *keeper) reship(kept *keptObject) {
 	k.Shipper.mu.Lock()
 	k.stats.Vanished++
 	k.Shipper.mu.Unlock()
-	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (objects younger than shipper.keep must not be deleted, moved or changed)",
+	k.warn(troubleVanished, "an object that the storage had confirmed has vanished, and is not shipped again (objects younger than shipper.keep must not be deleted, moved or changed)",
 		"key", kept.object.Key, "records", kept.object.Records, "found", kept.problem, "reason", reason)
 	_ = kept.segment.Remove() // logged
 }
 
-// enqueue queues an object for a look, after the objects with as many tries.
+// enqueue queues an object for a look, behind the objects that have had as many tries.
 func (k *keeper) enqueue(kept *keptObject) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

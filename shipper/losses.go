@@ -30,7 +30,7 @@ func (s *Shipper) shipLosses(ctx context.Context) error {
 	}
 }
 
-// shipLoss stores a note, except for the records that the storage has.
+// shipLoss stores a note of the records that the storage does not have.
 func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	objects, checked, err := s.findStored(ctx, n)
 	if err != nil {
@@ -50,7 +50,7 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 		}
 	}
 	if foundRecords > 0 {
-		s.opts.Logger.Info("the storage has records that were to be noted as lost: their upload was never confirmed",
+		s.opts.Logger.Info("the storage has records that the log was about to note as lost: their upload was never confirmed",
 			"reason", n.Reason, "first_seq", n.FirstSeq, "last_seq", n.LastSeq, "records", foundRecords)
 	}
 	if next > n.LastSeq {
@@ -146,7 +146,7 @@ func (s *Shipper) confirmLoss(ctx context.Context, k bucket.Key) error {
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
 		return &bucket.Error{
 			Op: "put", Key: k.LossKey(), Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
-			Hint: "another object has the name of a loss note: look at it, and move it away",
+			Hint: "an object that is not this loss note has its name: look at it, and move it away",
 		}
 	}
 	return contradiction(k.LossKey(), err)

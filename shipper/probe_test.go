@@ -84,7 +84,7 @@ func TestNoUsageIsSentBeforeEncryptionIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestEachCallOfTheProbeMayFail once, while segments are shipped.
+// TestEachCallOfTheProbeMayFail lets each call fail once, while segments are shipped.
 func TestEachCallOfTheProbeMayFail(t *testing.T) {
 	t.Parallel()
 	for n := int64(1); n <= 8; n++ {

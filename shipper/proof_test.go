@@ -18,8 +18,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestNoFalseSuccessCountsAsStored ships to each liar, from the start or after the true
-// storage has worked. No segment is removed, and the log line has the hint. Once the
+// TestNoFalseSuccessCountsAsStored ships to each liar. The storage lies from the start, or after
+// it has worked truthfully. No segment is removed, and the log line has the hint. Once the
 // storage tells the truth, each segment is shipped once.
 func TestNoFalseSuccessCountsAsStored(t *testing.T) {
 	var all sync.WaitGroup // all at once, since they mostly wait; t.Parallel runs only a few
@@ -130,7 +130,7 @@ func TestLossNotesAreProvenToo(t *testing.T) {
 	if got := string(f.Objects()[key].Body); !strings.Contains(got, `"reason":"damaged"`) {
 		t.Errorf("the stored note is %s", got)
 	}
-	// The same note is already stored, as after a crash.
+	// After a crash, the same note may already be stored.
 	if err := s.shipLoss(t.Context(), notes[0]); err != nil || f.Puts()[key] != 1 {
 		t.Errorf("the note was not accepted again: %v", err)
 	}
@@ -144,7 +144,7 @@ func (w withoutLength) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// TestAProxyThatHidesTheSizeIsAccepted: the object is read instead.
+// TestAProxyThatHidesTheSizeIsAccepted: without a size, the object is read back.
 func TestAProxyThatHidesTheSizeIsAccepted(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"metadata":    {Lie: s3test.AnyETag, NoCRC32C: true},
@@ -163,7 +163,7 @@ func TestAProxyThatHidesTheSizeIsAccepted(t *testing.T) {
 			store := testS3(t, proxy.URL, s3test.Bucket+"/data")
 			l := openLog(t, t.TempDir())
 			fill(t, l, 40, 20)
-			if exists { // as before a crash
+			if exists { // an earlier attempt stored it before a crash
 				segments, _ := l.Sealed()
 				c, err := newCompressor(zstd.SpeedDefault)
 				if err != nil {

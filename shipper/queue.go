@@ -19,7 +19,7 @@ type queue struct {
 	foreign        map[*wal.Segment]bool // segments of a later version
 	failedAttempts map[*wal.Segment]int  // failed attempts since the storage last accepted something
 	ownBackoff     map[*wal.Segment]*backoff
-	suspects       map[*wal.Segment]int // how often each failed first and another segment then succeeded
+	suspects       map[*wal.Segment]int // how often the segment began an outage that another segment's success ended
 
 	// storageBackoff is the backoff of all uploads. While the storage fails, only one attempt at
 	// a time runs, so that concurrency does not multiply the failures.
@@ -62,8 +62,8 @@ func (q *queue) retryNow() {
 }
 
 // start begins as many attempts as the limits allow: Limits.Concurrency uploads, and up
-// to one compression for each core ahead of them. It returns when the next attempt is due
-// if nothing else happens; zero: none is. While the storage fails, the segments take
+// to one compression for each core ahead of them. It returns the time of the next attempt if
+// nothing happens before; zero: no attempt is planned. While the storage fails, the segments take
 // turns, so that a refused segment does not block the others.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper

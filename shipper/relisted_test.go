@@ -1,21 +1,18 @@
 package shipper
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
 
-// TestARelistedSegmentThatIsTooLargeIsSplit, and each record is stored once.
+// TestARelistedSegmentThatIsTooLargeIsSplit checks also that each record is stored once.
 func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
-		for i := range 2 {
-			_ = i
+		for range 2 {
 			k.appendLarge(t)
 		}
 		if err := k.log.Seal(t.Context()); err != nil {
@@ -36,10 +33,6 @@ func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 		if n := len(storedLines(t, k.store)); n != 2 {
 			t.Errorf("got %d records, want 2", n)
 		}
-		_ = context.Background
-		_ = bucket.MetadataOnly
-		l := k.log.Ledger()
-		t.Logf("%+v", l)
 	})
 }
 

@@ -27,12 +27,12 @@ type Options struct {
 	// AddHostState adds to a heartbeat the host's state outside the log: its troubles and
 	// clients; default: nothing. Only one goroutine at a time calls it.
 	AddHostState func(h *bucket.Heartbeat)
-	// OnCompress is called before the compression of a segment, which occupies a core, and
-	// the returned function after it; default: nothing.
+	// OnCompress is called before the compression of a segment, which occupies a core. The
+	// function that it returns is called after the compression; default: nothing.
 	OnCompress func() (done func())
-	// Logger receives each trouble and its end; default: none. A record of a trouble that
-	// can repeat has the attribute "trouble" with the trouble's name. So has the Info
-	// record at its end, so that a handler can aggregate them.
+	// Logger receives each trouble and its end; default: none. The records of a trouble that can
+	// repeat, and the Info record at its end, have the attribute "trouble" with the trouble's
+	// name, so that a handler can aggregate them.
 	Logger *slog.Logger
 }
 
@@ -44,7 +44,8 @@ type Limits struct {
 	// heartbeats are skipped while they equal the last two.
 	Heartbeat time.Duration
 	// Keep is how long a segment stays in the log after the storage confirmed its object.
-	// Then a look checks that the storage still has the object. 0: it is removed at once.
+	// Then a look checks that the storage still has the object. 0: the segment is removed at
+	// once.
 	Keep time.Duration
 	// StallTimeout is how long the storage may neither acknowledge nor answer anything
 	// before an upload is aborted; default 1 min. The total duration of an upload has no
@@ -218,7 +219,7 @@ func (s *Shipper) Run(ctx context.Context) {
 		s.lastTurn.Store(&now)
 		segments, more := s.log.Sealed()
 		stopped := ctx.Done()
-		if ctx.Err() == nil { // read once a turn, since it can end at any time
+		if ctx.Err() == nil { // ctx can end at any time, so it is read once a turn
 			if due := q.start(ctx, now, segments); !due.IsZero() {
 				retry.Reset(time.Until(due))
 			}

@@ -23,8 +23,8 @@ type sizeLimit struct {
 // refusalValidFor is how long a refusal is valid: the limit may be raised without notice.
 const refusalValidFor = 3 * time.Hour
 
-// record records the result of a put. The refusal of a larger object does not extend an
-// earlier one, since it proves nothing about smaller sizes.
+// record records the result of a put. The refusal of a larger object does not extend an earlier
+// refusal, since it proves nothing about smaller sizes.
 func (l *sizeLimit) record(size int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *sizeLimit) record(size int64, err error) {
 	}
 }
 
-// refusalOf returns the refusal of an object of at most this size, or nil.
+// refusalOf returns the refusal that an object of this size would meet, or nil.
 func (l *sizeLimit) refusalOf(size int64) *bucket.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

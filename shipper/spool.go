@@ -60,12 +60,12 @@ func openSpool(dir string, reserveSizes func() (largest, sealedAt int64), logger
 	}
 	for _, name := range others {
 		if name != reserveName {
-			logger.Warn("left alone what is not an object on its way: the spool is for collectord alone", "path", filepath.Join(dir, name))
+			logger.Warn("left alone a file that is not an object waiting for upload: the spool is for collectord alone", "path", filepath.Join(dir, name))
 		}
 	}
 	s := &spool{dir: dir, reserveSizes: reserveSizes, reserveBusy: make(chan struct{}, 1), logger: logger}
 	if err := s.allocateReserve(); err != nil {
-		logger.Warn("no room for a reserve: should the disk fill up, shipping may have to wait", "error", err)
+		logger.Warn("no room for a reserve: if the disk fills up, shipping may have to wait", "error", err)
 	}
 	return s
 }
@@ -121,14 +121,14 @@ func (s *spool) allocateReserve() error {
 	case s.reserveBusy <- struct{}{}:
 		defer func() { <-s.reserveBusy }()
 	default:
-		return nil // in use: the next segment calls stock again
+		return nil // in use: the next segment calls allocateReserve again
 	}
 	file, err := s.openReserve(os.O_CREATE | os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if want < have || have == 0 { // an earlier process with larger segments may have left it
+	if want < have || have == 0 { // the file may be larger: an earlier process may have had larger segments
 		if err := file.Truncate(want); err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (s *spool) compress(ctx context.Context, c *compressor, seg *wal.Segment) (
 		done = func() {
 			file.Close()
 			if err := root.Remove(name); err != nil {
-				s.logger.Debug("a file of the spool could not be removed: the next start will", "error", err)
+				s.logger.Debug("a file of the spool could not be removed: the next start tries again", "error", err)
 			}
 			_ = root.Close()
 		}

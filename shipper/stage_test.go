@@ -22,8 +22,8 @@ func (h *maxConcurrent) begin() (end func()) {
 	return func() { h.current.Add(-1) }
 }
 
-// TestASegmentIsCompressedWhileAnotherIsUploaded, since an upload mostly waits for the
-// network. Compressions and uploads each obey the limit of concurrency.
+// TestASegmentIsCompressedWhileAnotherIsUploaded: an upload mostly waits for the network. The
+// limit of concurrency applies to compressions and to uploads separately.
 func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	t.Parallel()
 	const segments = 8

@@ -18,14 +18,14 @@ import (
 
 var stormSegments = flag.Int("segments", 120, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
 
-// forEachCondition runs a test for each way in which a storage may handle the condition of
-// a put, all at once, since they mostly wait. Each gets its share of the segments. What a
-// storage then guarantees:
+// forEachCondition runs a test for each way in which a storage may handle the condition of a put.
+// The tests run at once, since they mostly wait, and share the segments. The guarantees differ,
+// if the condition is
 //
 //   - honoured: only the damaged version of an object is replaced.
-//   - ignored (200, and replaced): the shipper sends a HEAD before each put. A put that was
-//     aborted, and carried out later, replaces the next one with the same content. A damaged
-//     copy is replaced, whichever version it is by then.
+//   - ignored (200, and replaced): the shipper sends a HEAD before each put. If an aborted put
+//     is carried out later, it replaces the object of the next put with the same content. A
+//     damaged copy is replaced, even if another version is there by then.
 //   - refused (501 or 400): the same, but a damaged copy can't be replaced, so the segment is
 //     stored beside it. An intact object that is corrupted in transit twice in a row thus gets
 //     a second copy, which is reported.

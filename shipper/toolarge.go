@@ -16,10 +16,10 @@ const usuallyAcceptedBytes = 64 << 10
 
 // Hints for an object that is too large and can't be shipped in pieces.
 const (
-	oneFrameHint        = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
-	smallHint           = "even the smallest objects are refused: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
+	oneFrameHint        = "its segment is a single commit (of a large request, for example), and a commit is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out such requests"
+	smallHint           = "even the smallest objects are refused: check which server answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
 	readDeniedHint      = "it can be shipped in pieces once collectord may check whether the storage has it: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
-	damagedTooLargeHint = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
+	damagedTooLargeHint = "the storage has a damaged copy of it and accepts no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
 
 // shipInPieces splits a segment whose object the storage refuses as too large. It returns

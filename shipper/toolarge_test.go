@@ -85,7 +85,7 @@ func checkAudit(t *testing.T, store bucket.Store) {
 	}
 }
 
-// A frame is one request, which is stored in one object.
+// // A frame is a single request, and its records are stored in a single object.
 func TestAFrameThatIsTooLargeDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
@@ -105,7 +105,7 @@ func TestAFrameThatIsTooLargeDoesNotDelayOthers(t *testing.T) {
 		}
 	}
 	until(t, "the other records are shipped", func() bool { return l.Ledger().Pending == 1 })
-	if text := logged.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
+	if text := logged.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "its segment is a single commit") || strings.Contains(text, "trouble=too_large") {
 		t.Errorf("the log:\n%s", text)
 	}
 	limit.Store(1 << 20)

@@ -201,7 +201,8 @@ func TestASegmentWithAConflictDoesNotDelayOthers(t *testing.T) {
 	until(t, "the conflict is counted", func() bool { return s.Stats().Failures["conflict"] > 0 })
 }
 
-// The error does not name the object as its cause. The success of the other segments does.
+// The error does not show that the object is its cause. The success of the other segments shows
+// it.
 func TestAKeyThatIsAlwaysDeniedDoesNotDelayOthers(t *testing.T) {
 	f, store := newFake(t)
 	l := openLog(t, t.TempDir())

@@ -8,8 +8,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestAnUnencryptedObjectIsNotShippedAfterARestart: the storage stops encrypting after the
-// probe, and the next process finds the object that it stored then.
+// TestAnUnencryptedObjectIsNotShippedAfterARestart: the storage stops encrypting after the probe.
+// The next process finds the unencrypted object.
 func TestAnUnencryptedObjectIsNotShippedAfterARestart(t *testing.T) {
 	logged := &logBuffer{}
 	f, store := newEncryptingFake(t, logged)

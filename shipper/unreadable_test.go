@@ -13,8 +13,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreadableUntil makes reads of data objects fail that were put before, and answers all
-// other requests. With a ReadLie, the body is damaged instead.
+// unreadableUntil makes reads of already existing data objects fail, and answers all other requests. With
+// a ReadLie, the body is damaged instead.
 func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
 	var mu sync.Mutex // guards put
 	var put []string
@@ -122,8 +122,8 @@ func TestBrieflyUnreadableObjectsAreNotShippedAgain(t *testing.T) {
 	})
 }
 
-// TestADamagedObjectIsShippedAgainUntilItIsIntact: after a power failure, Garage skips a
-// put of bytes that it believes to have.
+// TestADamagedObjectIsShippedAgainUntilItIsIntact: after a power failure, Garage skips a put of
+// bytes that it seems to have.
 func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 	for name, c := range map[string]struct {
 		damages             int
@@ -153,8 +153,8 @@ func TestADamagedObjectIsShippedAgainUntilItIsIntact(t *testing.T) {
 }
 
 // TestAPowerFailureIsDetectedWhileNothingIsShipped makes the storage unavailable for as
-// long as a machine takes to restart. Afterwards a large object has size and metadata, but
-// not its bytes.
+// long as a machine takes to restart. Afterwards the storage has the size and metadata of a large
+// object, but not its bytes.
 func TestAPowerFailureIsDetectedWhileNothingIsShipped(t *testing.T) {
 	for name, away := range map[string]s3test.Behaviour{
 		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},

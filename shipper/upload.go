@@ -103,7 +103,7 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 			return o, err
 		}
 		stored, err := s.resolveExisting(ctx, seg, o)
-		if errors.Is(err, bucket.ErrNotFound) { // the object that had its key may be gone, and ours stored beside it
+		if errors.Is(err, bucket.ErrNotFound) { // the object that had this key may be gone, while ours is stored beside it
 			found, _, besideErr := s.compareExisting(ctx, seg, o.Beside())
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
@@ -131,11 +131,11 @@ func (s *Shipper) keepsSegments() bool {
 	return s.currentLimits().Keep > 0 && !s.keeper.looksForbidden()
 }
 
-// compareExisting compares an object with the one that the storage has under its key. The put of
-// that one was not answered, so the storage may have its name, size and metadata but not
-// its bytes: existing reads them. It does not read objects of an earlier process if a
-// look will read them later, since there may be many and other segments wait. If reading
-// is forbidden, as in an archive class, matching size and metadata are accepted.
+// compareExisting compares an object with the one that the storage has under the same key. The
+// put of the stored one was not answered: the storage may have its name, size and metadata but
+// not its bytes. So compareExisting reads the bytes. It does not read an object of an earlier
+// process if a look will read it later, since there may be many and other segments wait. If
+// reading is forbidden, as in an archive class, matching size and metadata are accepted.
 func (s *Shipper) compareExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
 	read := lost || !s.keepsSegments() || !seg.FoundAtStart()
@@ -157,8 +157,8 @@ func isForbidden(err error) bool {
 	return errors.As(err, &refused) && refused.Forbidden
 }
 
-// salvageIfDamaged salvages a segment if err means that it is damaged or missing. It
-// returns errSalvaged if that changed something, otherwise err.
+// salvageIfDamaged salvages a segment if err means that it is damaged or missing. It returns
+// errSalvaged if the salvage changed something, otherwise err.
 func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 	var damage *wal.DamageError
 	if errors.Is(err, wal.ErrVersion) || !errors.As(err, &damage) && !errors.Is(err, fs.ErrNotExist) {
@@ -194,14 +194,14 @@ func (s *Shipper) resolveExisting(ctx context.Context, seg *wal.Segment, o *buck
 		return o, err
 	}
 	if damaged {
-		s.opts.Logger.Error("the storage holds a damaged copy of a segment, and does not replace it: stored beside it (look at it, and delete it)",
+		s.opts.Logger.Error("the storage holds a damaged copy of a segment, and does not replace it: the segment was stored beside it (look at the copy, and delete it)",
 			"trouble", kindDamaged, "taken", o.Key, "stored", beside.Key)
 		return beside, nil
 	}
 	s.mu.Lock()
 	s.stats.Conflicts++
 	s.mu.Unlock()
-	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
+	s.opts.Logger.Error("the storage holds other content under this segment's name: the segment was stored beside it",
 		"trouble", "conflict", "taken", o.Key, "stored", beside.Key)
 	return beside, nil
 }
@@ -233,7 +233,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 func conflict(beside *bucket.Object) error {
 	return &bucket.Error{
 		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, ThisObjectOnly: true, Err: bucket.ErrExists,
-		Hint: "both this name and the plain one hold other content: look at them, and move one away",
+		Hint: "both names of this segment belong to objects with other content: look at the two objects, and move one away",
 	}
 }
 
@@ -258,5 +258,5 @@ func contradiction(key string, err error) error {
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
+	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage reported first that it has the object, and then that it does not")}
 }

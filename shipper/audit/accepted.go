@@ -67,7 +67,7 @@ func ReadAccepted(in io.Reader, name string) (*Accepted, error) {
 
 func parseAcceptance(text string) (a Acceptance, err error) {
 	if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r != '\t' && !unicode.IsPrint(r) }) {
-		return a, errors.New("it holds what can't be printed")
+		return a, errors.New("it contains characters that can't be printed")
 	}
 	words := append(strings.Fields(text), "", "", "")
 	log, seqs := words[0], words[1]

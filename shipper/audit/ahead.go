@@ -32,7 +32,7 @@ type prefetchedObject struct {
 	cancel      context.CancelFunc
 	pieces      chan piece
 	current     piece  // the piece that is being consumed
-	unread      []byte // unread bytes of now
+	unread      []byte // unread bytes of current
 	freeBuffers buffers
 }
 

@@ -48,8 +48,8 @@ func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
 	})
 }
 
-// TestAuditReportsEachKindOfFinding, also without metadata: then confirmed seqs are
-// unknown, and a renamed copy has no records.
+// TestAuditReportsEachKindOfFinding runs also without metadata: then confirmed seqs are unknown,
+// and a renamed copy has no records.
 func TestAuditReportsEachKindOfFinding(t *testing.T) {
 	t.Parallel()
 	onEveryStore(t, func(t *testing.T, b testBucket) {
@@ -289,7 +289,8 @@ func TestAuditRetriesAndNamesUnreadableObjects(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatIsNoListingIsAnError, since an audit accepts an empty bucket.
+// TestAnAnswerThatIsNoListingIsAnError: an audit would otherwise take the answer for an empty
+// bucket.
 func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	f, b := newFake(t)

@@ -21,8 +21,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// brokenResponses returns broken responses for one object. Each writes to the connection.
-// The response ends when the function returns.
+// brokenResponses returns broken responses for one object. Each function writes to the
+// connection. The response ends when the function returns.
 func brokenResponses() map[string]func(c net.Conn, object []byte) {
 	const (
 		ok   = "HTTP/1.1 200 OK\r\nX-Amz-Request-Id: 1\r\nETag: \"1\"\r\nLast-Modified: Mon, 23 Nov 2026 08:00:00 GMT\r\n"
@@ -96,8 +96,8 @@ func brokenBodies() map[string]func(c net.Conn, object []byte) {
 	}
 }
 
-// brokenBucket is a storage in a synctest bubble. Node n has a log that precedes the one of
-// node m, of which an object was deleted. There are also a renamed copy, a loss note and a
+// brokenBucket is a storage in a synctest bubble. Node n has a log that precedes the log of node
+// m. An object of the log of m was deleted. There are also a renamed copy, a loss note and a
 // heartbeat.
 type brokenBucket struct {
 	testBucket
@@ -227,7 +227,7 @@ func TestOneBrokenAnswerDoesNotEndAnAudit(t *testing.T) {
 	}
 }
 
-// TestOneBrokenAnswerDoesNotEndReading, neither in a deep audit nor in Records.
+// TestOneBrokenAnswerDoesNotEndReading checks a deep audit and Records.
 func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	all := brokenBodies()
 	for name, respond := range brokenResponses() {
@@ -256,7 +256,7 @@ func TestOneBrokenAnswerDoesNotEndReading(t *testing.T) {
 	}
 }
 
-// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata, whatever its name.
+// TestAnUnreadableCopyBelongsToTheNodeInItsMetadata: its name does not matter.
 func TestAnUnreadableCopyBelongsToTheNodeInItsMetadata(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBrokenBucket(t)

@@ -8,7 +8,7 @@ import (
 )
 
 // unconfirmed is the reason of a gap in a log whose confirmed seq is unknown.
-const unconfirmed = "neither metadata nor a heartbeat tells what the host had confirmed: whether these were deleted or never came is not known"
+const unconfirmed = "which records the host had confirmed is unknown, without metadata and a heartbeat: these may have been deleted, or may never have come"
 
 // confirmed is the seq below which every record is in the bucket or recorded as lost. It
 // is cached: asked is false until it has been looked up.
@@ -22,7 +22,7 @@ type confirmed struct {
 const maxNewestChecked = 16
 
 // confirmedBelow returns the highest confirmed-below seq of the log, from its heartbeat or
-// from metadata, or 0 if neither has one. Each forked run has its own.
+// from metadata, or 0 if neither has one. Each forked run has its own confirmed seq.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
 	if run != nil && run.forked {
@@ -42,8 +42,8 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	return below, err
 }
 
-// readConfirmed reads the metadata of the newest objects and stops where no object can
-// confirm more than below.
+// readConfirmed reads the metadata of the newest objects and stops when no further object can
+// confirm more than the value of below.
 func (a *audit) readConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	checked := 0
 	for _, r := range slices.Backward(runs) {

@@ -123,18 +123,18 @@ func (a *audit) checkContents(x, before *reading) (ok bool) {
 	f := x.log.newFinding(Damaged, x.run, x.object.first, x.object.last())
 	f.Keys = []string{x.key}
 	if x.objectErr == nil {
-		f.Reason = c.Problem(keyOf(x.log, x.run, x.object))
+		f.Reason = c.Problem(standardKey(x.log, x.run, x.object))
 	}
 	switch {
 	case errors.Is(x.objectErr, bucket.ErrNotFound):
-		f.Kind, f.Reason = Deleted, "while it was audited"
+		f.Kind, f.Reason = Deleted, "it was deleted during the audit"
 	case x.objectErr != nil:
 		f.Kind, f.Reason = Unreadable, errorText(x.objectErr)
 		a.calls.unreadable.forget(x.key)
 	case c.Truncated:
 		f.Kind = Truncated
 	case f.Reason != "":
-	case before != nil && x.object.first > before.object.last() && c.NotAfter(&before.contents):
+	case before != nil && x.object.first > before.object.last() && c.OverlapsIDs(&before.contents):
 		f.Reason = "its first id is not above the last one of the object before"
 		f.Keys = append(f.Keys, before.key)
 		a.add(f)

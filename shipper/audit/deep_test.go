@@ -26,13 +26,13 @@ func TestDeepAuditFindsObjectsThatContradictTheirMetadata(t *testing.T) {
 		1:  {func([]byte, *bucket.Metadata) []byte { return nil }, Truncated, "empty"},
 		11: {func(o []byte, _ *bucket.Metadata) []byte { return o[:len(o)-1] }, Truncated, "ends within its frame"},
 		21: {func([]byte, *bucket.Metadata) []byte { return otherObject }, Damaged, "not those of its metadata"},
-		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "does not check out"},
-		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "does not check out"},
+		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "its content is damaged after"},
+		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "its content is damaged after"},
 		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = otherMetadata; return otherObject }, Damaged, "another object"},
 		61: {func(o []byte, _ *bucket.Metadata) []byte { return append(bytes.Clone(o), o...) }, Damaged, "the id of line 11"},
 		71: {func(o []byte, m *bucket.Metadata) []byte { m.Records = 11; return o }, Damaged, "not those of its metadata: 10 records"},
 		81: {func(o []byte, m *bucket.Metadata) []byte { m.SHA256 = strings.Repeat("0", 64); return o }, Damaged, "SHA-256"},
-		91: {func(o []byte, m *bucket.Metadata) []byte { *m = bucket.Metadata{}; return withoutLastLine(t, o) }, Damaged, "it holds 9 records, and its name says 10"},
+		91: {func(o []byte, m *bucket.Metadata) []byte { *m = bucket.Metadata{}; return withoutLastLine(t, o) }, Damaged, "it has 9 records, but its name promises 10"},
 	} {
 		key := b.keyOfSeq(seq)
 		good, m := b.get(key)

@@ -107,9 +107,9 @@ func (f *fleet) findSilentDevices() {
 	}
 }
 
-// isMoreRecent reports whether d counts instead of other, which has the same name. The one
-// that was seen last counts or, if neither was seen, the one on the host that has waited
-// longest.
+// isMoreRecent reports whether d counts instead of other, which has the same name. The device
+// that was seen last counts. If neither was seen, the one on the host that has waited longest
+// counts.
 func (f *fleet) isMoreRecent(d, other device) bool {
 	seen, otherSeen := f.lastSeen(d) != neverSeen, f.lastSeen(other) != neverSeen
 	if seen != otherSeen {

@@ -11,8 +11,8 @@ import (
 )
 
 // TestAHostIsSilentOnceItsNextHeartbeatIsOverdue: an idle host writes hourly and is not
-// silent in between. A busy host announces its next heartbeat early, so that it is missed
-// early.
+// silent in between. A busy host announces an earlier heartbeat, so that its silence is noticed
+// earlier.
 func TestAHostIsSilentOnceItsNextHeartbeatIsOverdue(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
@@ -92,7 +92,7 @@ func TestADeviceIsSilentIfNoHostReceivedFromIt(t *testing.T) {
 	checkFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "retired"}, false, "retired retired 6")
 }
 
-// TestClientsBeyondTheMemoryLimitAreNotJudged, and are counted.
+// TestClientsBeyondTheMemoryLimitAreNotJudged checks also that their hosts are counted.
 func TestClientsBeyondTheMemoryLimitAreNotJudged(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)

@@ -18,7 +18,7 @@
 //   - Memory stays within the limits that Run documents, for any number of objects.
 //   - Facts that can't be known are reported as unknown. A gap is called Missing only if
 //     metadata or a heartbeat proves it; objects in a folder have no metadata.
-//   - An object that the storage lists and does not return, or returns in a broken
-//     response, is reported, and all others are read. The same holds for one of several
-//     destinations that can't be read.
+//   - If the storage lists an object but does not return it, or returns a broken response,
+//     the object is reported, and all others are read. Of several destinations, one that
+//     can't be read is reported, and all others are read.
 package audit

@@ -14,7 +14,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestADestinationThatFailsDoesNotHideTheOthers, and makes the result wrong.
+// TestADestinationThatFailsDoesNotHideTheOthers checks also that the failure makes the result
+// wrong.
 func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	one, other := newFolder(t), newFolder(t)
@@ -63,7 +64,7 @@ func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
 	if r.Expect([]string{"x"}, time.Hour, noon); r.Tallies[Absent].Findings != 1 || !strings.Contains(r.Findings[3].Reason, "that can be read") {
 		t.Errorf("%+v", r.Findings)
 	}
-	// The failure of the only destination is an error, and so is the end of the context.
+	// The failure of the only destination is an error. The end of the context is one, too.
 	for _, stores := range [][]bucket.Store{{listed.store}, stores[3:4]} {
 		if _, err := RunFleet(t.Context(), stores, FleetOptions{}); err == nil {
 			t.Error("the failure of the only destination is no error")

@@ -67,8 +67,8 @@ func (f *Fleet) Nodes() int {
 }
 
 // RunFleet reports the state of each host from the heartbeats in the destinations. With
-// AuditObjects it also audits the objects as Run does. If there are several destinations, one
-// that can't be read is part of the report; a single one that can't be read is an error.
+// AuditObjects it also audits the objects as Run does. A destination that can't be read is part
+// of the report if there are several destinations, and an error if it is the only one.
 //
 // RunFleet takes about 1 KiB of memory per host, plus the memory of Run, plus at most 20
 // MiB for all devices.
@@ -155,7 +155,7 @@ func (f *fleet) addDestination(ctx context.Context, store bucket.Store, heartbea
 		return err
 	}
 	if filled {
-		f.add(&Host{Reason: "objects, and no heartbeat: which hosts wrote them, an audit says"})
+		f.add(&Host{Reason: "objects, but no heartbeat: an audit shows which hosts wrote them"})
 	} else {
 		f.add(&Host{Wrong: []Kind{Nothing}, Reason: "neither heartbeats nor objects under " + store.String()})
 	}

@@ -15,8 +15,8 @@ import (
 	"collectord/wal"
 )
 
-// hostLines returns a line for each host of a fleet: everything that is wrong, or its
-// state; node and log.
+// hostLines returns a line for each host of a fleet. It consists of everything that is wrong, or
+// otherwise the state, then node and log.
 func hostLines(f *Fleet) (lines []string) {
 	for _, h := range f.Hosts {
 		state := string(h.State)
@@ -74,9 +74,9 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 			b.putHeartbeat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
 			b.putHeartbeat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
 			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // from before data_dir was made again
-			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // from when its clock was ahead
+			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // written while its clock was ahead
 			b.putHeartbeat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
-			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to the next one
+			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // renamed to the next host
 			b.putHeartbeat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			b.putHeartbeat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 			b.putHeartbeat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})

@@ -81,9 +81,9 @@ func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// isCloserToNow reports whether a heartbeat at time at counts instead of other: the one closer
-// to now does. A heartbeat that was written while the clock was far ahead must not count,
-// since it is never replaced once the host is renamed or has a new log.
+// isCloserToNow reports whether a heartbeat of the time at counts instead of other, because its
+// time is closer to now. A heartbeat that was written while the clock was far ahead must not
+// count, since it is never replaced once the host is renamed or has a new log.
 func isCloserToNow(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
 
 // addHeartbeats adds the heartbeats to their logs. If a host was renamed, the latest
@@ -178,11 +178,11 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 				f.Reason += onlyReadableNote
 			}
 		case age > maxAge && h.Retired:
-			f.Reason = "it was retired: all was shipped, to take the host out of service"
+			f.Reason = "it was retired: everything was shipped, to take the host out of service"
 		case age > maxAge:
 			f.Reason = "the host is away, or in trouble, or its clock is behind"
 		case age < -maxAge:
-			f.Reason = "its clock is ahead, so that nothing says when it was last heard of"
+			f.Reason = "its clock is ahead, so the time of its last heartbeat is unknown"
 		default:
 			continue
 		}

@@ -40,7 +40,7 @@ func (b testBucket) putHeartbeatOf(k bucket.Key, h bucket.Heartbeat) {
 	}
 }
 
-// TestHeartbeatsRevealRecordsThatNeverArrived, also in a folder, where objects have no
+// TestHeartbeatsRevealRecordsThatNeverArrived runs also in a folder, whose objects have no
 // confirmed seq.
 func TestHeartbeatsRevealRecordsThatNeverArrived(t *testing.T) {
 	t.Parallel()

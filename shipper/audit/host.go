@@ -127,7 +127,7 @@ func (f *fleet) setStates() {
 		known[node] = true
 		reason := "no heartbeat, and no objects"
 		if !f.AuditObjects {
-			reason = "no heartbeat; whether there are objects was not looked for"
+			reason = "no heartbeat; objects were not looked for"
 		}
 		if slices.ContainsFunc(f.hosts, func(h *Host) bool { return slices.Contains(h.Wrong, Failed) }) {
 			reason += onlyReadableNote
@@ -166,9 +166,9 @@ func (f *fleet) oldestAge(b *bucket.Heartbeat) time.Duration {
 	return f.Now.Sub(receivedAt(b)) + b.At.Sub(b.OldestAt())
 }
 
-// setState sets a host's state by its heartbeat. latest means that it is the latest
-// heartbeat of its node; expected means that its node is expected and that it is the
-// latest in any destination.
+// setState sets a host's state by its heartbeat. latest means that the heartbeat is the latest of
+// its node. expected means that the node is expected, and that the heartbeat is its latest in any
+// destination.
 func (f *fleet) setState(h *Host, latest, expected bool) {
 	b := h.Heartbeat
 	age := f.Now.Sub(receivedAt(b))
@@ -176,7 +176,7 @@ func (f *fleet) setState(h *Host, latest, expected bool) {
 	switch {
 	case h.silent && !latest && !b.Retired && age <= awayAfter:
 		h.State = Replaced
-		h.addReason("its node was heard of since, by the heartbeat of another log")
+		h.addReason("its node has written a later heartbeat, of another log")
 	case b.Retired && (!expected || !h.silent):
 		h.State = Retired
 	case age > awayAfter && !expected:
@@ -188,9 +188,9 @@ func (f *fleet) setState(h *Host, latest, expected bool) {
 		h.Wrong = append(h.Wrong, Silent)
 		switch {
 		case receivedAt(b).After(f.Now):
-			h.addReason("its clock is ahead, so that nothing says when it was last heard of")
+			h.addReason("its clock is ahead, so the time of its last heartbeat is unknown")
 		case b.Retired:
-			h.addReason("it was retired: all was shipped, to take the host out of service")
+			h.addReason("it was retired: everything was shipped, to take the host out of service")
 		case b.Stored.IsZero():
 			h.addReason("the host is away, or its clock is behind")
 		}

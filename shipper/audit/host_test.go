@@ -8,8 +8,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestHostsWithTheSameNameInTwoDestinationsAreTwo, since names are unique only within a
-// destination. An expected name needs only one of them.
+// TestHostsWithTheSameNameInTwoDestinationsAreTwo: names are unique only within a destination.
+// The fleet counts an expected name as present if one of these hosts has it.
 func TestHostsWithTheSameNameInTwoDestinationsAreTwo(t *testing.T) {
 	t.Parallel()
 	ward, other := newFolder(t), newFolder(t)
@@ -26,8 +26,8 @@ func TestHostsWithTheSameNameInTwoDestinationsAreTwo(t *testing.T) {
 	checkFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Node: "pump"}, false, "fine pump 2", "fine pump 5", "replaced pump 1")
 }
 
-// TestTwoHostsThatShareALogAreBothReported, as after the copy of a disk. A renamed host, or
-// one whose heartbeats were copied, is one host.
+// TestTwoHostsThatShareALogAreBothReported: a disk may have been copied. A renamed host, or a
+// host whose heartbeats were copied, is a single host.
 func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	t.Parallel()
 	b, other := newFolder(t), newFolder(t)
@@ -72,7 +72,7 @@ func TestTwoHostsThatShareALogAreBothReported(t *testing.T) {
 	}
 }
 
-// TestAWrongClockIsNotSilence, since the storage has its own time for each heartbeat.
+// TestAWrongClockIsNotSilence: the storage records its own time for each heartbeat.
 func TestAWrongClockIsNotSilence(t *testing.T) {
 	t.Parallel()
 	_, b := newFake(t)

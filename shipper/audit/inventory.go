@@ -70,7 +70,8 @@ type unidentifiedObject struct {
 	impossible bool   // collectord never writes such a key
 }
 
-// maxOthers limits how many such objects have their metadata read and their keys reported.
+// maxOthers limits for how many unidentified objects the metadata is read and the key is
+// reported.
 const maxOthers = 10_000
 
 // lossNote is a loss note in the bucket.
@@ -117,7 +118,7 @@ func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(
 		k, ok := bucket.ParseKey(key)
 		switch {
 		case ok && !hasCountableRecords(k) && len(v.others) < maxOthers:
-			v.others = append(v.others, unidentifiedObject{key, "its name says that it has more records than an object can have: look at it, and move it away", true})
+			v.others = append(v.others, unidentifiedObject{key, "its name stands for more records than an object can have: look at it, and move it away", true})
 		case ok && hasCountableRecords(k):
 			kind := int32(plain)
 			if k.Beside {
@@ -264,7 +265,7 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// read reads why the records are lost. The key alone proves that they are.
+// read reads the reason of the loss. The key alone proves the loss.
 func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	var note bucket.LossNote
 	objectErr, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
@@ -284,16 +285,16 @@ func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// key returns the key of an object of the log.
+// key returns the key under which an object of the log was listed.
 func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
 	if o.kind >= 0 {
 		return v.others[o.kind].key
 	}
-	return keyOf(l, r, o).String()
+	return standardKey(l, r, o).String()
 }
 
-// keyOf returns the standard key of an object.
-func keyOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
+// standardKey returns the key that collectord gives to an object.
+func standardKey(l *logObjects, r *runObjects, o objectRef) bucket.Key {
 	return bucket.Key{
 		Node: r.node, LogID: l.id, Run: r.run, FirstSeq: o.first, LastSeq: o.last(),
 		Hour: int64(o.hour), Beside: o.kind == beside, SHA8: o.sha8,

@@ -9,8 +9,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// TestARepeatedListingIsNoDoubledRecord: it is an error, since it proves nothing about the
-// bucket.
+// TestARepeatedListingIsNoDoubledRecord: a listing that names a key twice is an error, since it
+// proves nothing about the bucket.
 func TestARepeatedListingIsNoDoubledRecord(t *testing.T) {
 	k := bucket.Key{Node: "n", LogID: 7, Run: 1, FirstSeq: 1, LastSeq: 10, Hour: bucket.HourOf(noon)}
 	other := k

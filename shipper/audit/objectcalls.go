@@ -85,7 +85,7 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 	}
 	objectFailure := *failure
 	if !objectFailure.ThisObjectOnly { // the existing hint is about the storage
-		objectFailure.ThisObjectOnly, objectFailure.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
+		objectFailure.ThisObjectOnly, objectFailure.Hint = true, "the storage lists this object, but fails when it is read: look at the object, and move it away"
 	}
 	if c.unreadable != nil {
 		c.unreadable.add(key, &objectFailure)

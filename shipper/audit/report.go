@@ -56,9 +56,10 @@ type Finding struct {
 	Reason   string     `json:"reason,omitempty"` // for people
 	Since    *time.Time `json:"since,omitempty"`  // gap: a later record was received no later than this; lost: time of the note
 	// Heartbeat is the time of the heartbeat that proves the finding. For a gap after all
-	// objects, Since is when the oldest record that waited then was received.
+	// objects, Since is the receipt time of the oldest record that waited at the time of the
+	// heartbeat.
 	Heartbeat   *time.Time  `json:"heartbeat_at,omitempty"`
-	Accepted    *Acceptance `json:"accepted,omitempty"`    // set if it is known, and so no longer wrong
+	Accepted    *Acceptance `json:"accepted,omitempty"`    // set if the finding was accepted, so that it is no longer wrong
 	Destination string      `json:"destination,omitempty"` // set if several were audited
 }
 
@@ -82,7 +83,7 @@ type LogReport struct {
 	// ConfirmedBelow is the seq below which the host had confirmed all records; 0:
 	// unknown, or not looked up because there was no gap.
 	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
-	From           time.Time `json:"from,omitzero"` // hour of the first object; zero: unknown, as outside all partitions
+	From           time.Time `json:"from,omitzero"` // hour of the first object; zero: unknown, for example outside all partitions
 	To             time.Time `json:"to,omitzero"`   // hour of the last object; zero: unknown
 
 	// Found tallies the unaccepted findings about its records, without those of a deep

@@ -146,9 +146,9 @@ func (s Selection) mayContain(key string, from, to int64, fromKnown bool) bool {
 	return (!fromKnown || k.Hour >= from) && (k.Hour <= to || k.Hour == noPartition) && (s.Node == "" || s.Node == k.Node)
 }
 
-// Records calls each with the selected lines. The lines are complete, arrive in batches,
-// and are valid until each returns. Lines keep their order within an object; objects come
-// by hour, node and seq.
+// Records calls each with the selected lines. The lines are complete, arrive in batches, and are
+// valid only during the call. Lines keep their order within an object; objects come by hour, node
+// and seq.
 //
 // Records stops early once it has found all ids, if all are UUIDv7s, which occur only
 // once. It returns ErrNoSuchID if some were not found. It skips damaged objects and
@@ -211,7 +211,7 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 	return damaged, err
 }
 
-// objects calls each for each object that may contain selected records.
+// objects calls the function each once for every object that may contain selected records.
 func (s Selection) objects(ctx context.Context, store bucket.Store, pace *bucket.Pace, sequential bool, each func(*prefetchedObject) error) error {
 	keys := func(ctx context.Context) iter.Seq2[string, error] { return s.keys(ctx, store, time.Now()) }
 	if sequential {
@@ -234,9 +234,9 @@ func (s Selection) searchedRange() string {
 	from, to, known, toKnown := s.hours(time.Now())
 	switch {
 	case !known:
-		return "all there is"
+		return "all hours"
 	case s.From.IsZero() && s.To.IsZero() && toKnown:
-		return fmt.Sprintf("the hours around the id's time, %s to %s; where a clock was set back it can lie elsewhere: give times", bucket.Partition(from), bucket.Partition(to))
+		return fmt.Sprintf("the hours around the id's time, %s to %s; if a clock was set back, the record can be in another hour: select times, too", bucket.Partition(from), bucket.Partition(to))
 	}
 	return fmt.Sprintf("%s to %s", bucket.Partition(from), bucket.Partition(to))
 }
@@ -249,7 +249,7 @@ func formatTime(t time.Time) string {
 	return bucket.FormatTime(t)
 }
 
-var errAllFound = errors.New("all is found")
+var errAllFound = errors.New("all ids are found")
 
 // lineFilter filters lines.
 type lineFilter struct {

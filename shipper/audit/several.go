@@ -46,8 +46,8 @@ func (r *failedInRow) try(call func() error) error {
 }
 
 // RunAll audits several destinations one after another, and merges their reports. If there
-// are several destinations, findings and logs name theirs, and a destination that can't be
-// read becomes a finding.
+// are several destinations, findings and logs name their destination, and a destination that
+// can't be read becomes a finding.
 func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, error) {
 	if len(stores) == 1 {
 		return Run(ctx, stores[0], o)
@@ -120,7 +120,7 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 	var damaged error
 	done, found := 0, map[bucket.ID]bool{}
 	for _, store := range stores {
-		// A UUIDv7 occurs only once, so that a found one is not searched again.
+		// A UUIDv7 occurs only once, so an id that was found is not searched again.
 		s.IDs = slices.DeleteFunc(slices.Clone(s.IDs), func(id bucket.ID) bool { return found[id] && id[6]>>4 == 7 })
 		if len(found) > 0 && len(s.IDs) == 0 {
 			break

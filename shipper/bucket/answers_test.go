@@ -31,7 +31,7 @@ func TestHintsForRecordedAnswers(t *testing.T) {
 		noBucket     = "create the bucket bucket, or correct shipper.destination"
 		wrongKeys    = "the access key or its secret is wrong"
 		noClass      = "the storage does not know this shipper.s3.storage_class"
-		noEncryption = "the storage can't encrypt as shipper.s3.sse says: it has no encryption"
+		noEncryption = "the storage can't encrypt as shipper.s3.sse requests: it has no encryption"
 	)
 	cases := map[string]struct {
 		change     func(*S3Options)

@@ -18,8 +18,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// mountBare mounts a real file system that supports neither link nor a rename that replaces
-// nothing.
+// mountBare mounts a real file system that supports neither hard links nor RENAME_NOREPLACE.
 func mountBare(t *testing.T) (mountpoint string) {
 	t.Helper()
 	program := s3test.Tool(t, "TEST_BAREFS", "barefs")

@@ -10,7 +10,7 @@ const (
 	checksumCRC32C checksum = iota
 	checksumMD5
 	// checksumSHA256 is the SHA-256 of the payload, which the signature covers. The body
-	// is then one signed chunk, since some storages accept no other over http.
+	// is then one signed chunk, since some storages accept no other form over http.
 	checksumSHA256
 	checksumOff
 )
@@ -40,10 +40,10 @@ func isChecksumMismatch(r minio.ErrorResponse) bool {
 
 // capabilities are the features of the storage that the probe found.
 type capabilities struct {
-	conditional  bool // If-None-Match: * prevents a put from replacing
+	conditional  bool // If-None-Match: * prevents a put from replacing an object
 	checksum     checksum
 	unverified   bool   // the storage accepts no other checksum and does not verify this one
-	encryption   string // that its answers confirm; empty: none
+	encryption   string // that the storage's answers confirm; empty: none
 	classTrouble string
 	trusted      bool // a status of 200 counts as proof
 }

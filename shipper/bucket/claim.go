@@ -113,7 +113,7 @@ func (s *folder) checkNames() error {
 	named := filepath.Join(s.tempDir(), filepath.Base(temp)+"0")
 	defer os.Remove(named)
 	if err := s.nameNew(temp, named, ""); err != nil {
-		return fmt.Errorf("its file system can give no file a name without replacing another: use another one: %w", err)
+		return fmt.Errorf("a file here can't be named without replacing an existing one: use another file system: %w", err)
 	}
 	return nil
 }

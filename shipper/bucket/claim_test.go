@@ -14,8 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bareCalls are the calls of a file system that supports neither link nor a rename that
-// replaces nothing.
+// bareCalls are the calls of a file system that supports neither hard links nor RENAME_NOREPLACE.
 func bareCalls() nameCalls {
 	return nameCalls{
 		renameNew: func(from, to string) error {
@@ -193,7 +192,7 @@ func TestAFolderWhereNoNameCanBeGivenIsRefusedAtStart(t *testing.T) {
 		}
 		return os.Rename(from, to)
 	}
-	if err := s.prepare(); err == nil || !strings.Contains(err.Error(), "can give no file a name without replacing another") {
+	if err := s.prepare(); err == nil || !strings.Contains(err.Error(), "a file here can't be named without replacing") {
 		t.Errorf("prepare returned %v, want an error", err)
 	}
 }

@@ -15,9 +15,9 @@ type Comparison int
 // Results of Compare.
 const (
 	OtherLines  Comparison = iota
-	SameLines              // as those of the object
-	DamagedCopy            // its metadata or key claims the same lines, but it has others
-	Undecodable            // it can't be read, and neither metadata nor key describes its lines
+	SameLines              // the storage has the object's lines
+	DamagedCopy            // by its metadata or key, the stored object has the same lines, but it has others
+	Undecodable            // the stored object can't be read, and neither metadata nor key describes its lines
 )
 
 // Modes of Compare.
@@ -66,7 +66,7 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: stored.Size}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
-	case in.storageErr != nil: // an interrupted read is not other content
+	case in.storageErr != nil: // an interrupted read does not mean other content
 		return 0, "", unreadable(ctx, store, o, in.storageErr)
 	case err != nil:
 		return 0, "", err

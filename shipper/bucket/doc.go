@@ -11,7 +11,7 @@
 // Invariants:
 //
 //   - An object with lines is exactly one zstd frame with its content checksum, and
-//     nothing after it: many readers stop at anything else. Metadata is beside it.
+//     nothing after it: many readers stop at other content. The storage keeps metadata separately.
 //   - A put replaces nothing, unless the object requests it, and returns nil only after
 //     the storage has proven that it has the object. A status of success proves nothing.
 //   - No usage is sent before the storage has confirmed the requested encryption. A

@@ -24,7 +24,8 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 			for _, unconfirmed := range []string{"reject", "accept"} {
 				t.Run(name+" "+sse+" "+unconfirmed, func(t *testing.T) {
 					f, s := newFake(t, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = sse, unconfirmed })
-					// The object of the probe exists, encrypted or not, which proves nothing.
+					// The object of the probe already exists. This proves nothing about
+					// encryption.
 					f.Put("data/"+probeKey, []byte("x"))
 					f.Behave(s3test.Behaviour{Encryption: storage.encryption})
 					var e *Error
@@ -49,7 +50,7 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 	}
 }
 
-// TestAStorageThatStopsEncryptingIsDetected by the first answer without a confirmation.
+// TestAStorageThatStopsEncryptingIsDetected: the first answer without a confirmation reveals it.
 func TestAStorageThatStopsEncryptingIsDetected(t *testing.T) {
 	var text bytes.Buffer
 	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logTo(&text))
@@ -85,7 +86,7 @@ func TestAnUnexpectedStorageClassIsAWarning(t *testing.T) {
 		"none":           {"", s3test.Behaviour{Class: s3test.Disregard}, ""},
 		"echoed":         {"STANDARD_IA", s3test.Behaviour{}, ""},
 		"the default":    {"STANDARD", s3test.Behaviour{}, ""},
-		"not echoed":     {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts shipper.s3.storage_class and says that the object has"},
+		"not echoed":     {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts shipper.s3.storage_class, but reports that the object has"},
 		"an archive":     {"GLACIER", s3test.Behaviour{Class: s3test.Archive}, "can't be read back before they are restored"},
 		"reading denied": {"STANDARD_IA", s3test.Behaviour{Fault: forbidden}, "grant s3:GetObject"},
 		"no conditions":  {"REDUCED_REDUNDANCY", s3test.Behaviour{Class: s3test.Disregard, Conditions: s3test.Refuse}, "the storage accepts shipper.s3.storage_class"},

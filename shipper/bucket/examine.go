@@ -99,11 +99,11 @@ func (x *examination) probe(ctx context.Context) bool {
 	x.addPassedBefore(stepCondition)
 	condition := "a put replaces nothing (If-None-Match)"
 	if !found.conditional {
-		condition = "the storage has no conditional put, and is asked for the key before each put"
+		condition = "the storage has no conditional put: each put is preceded by a request that looks for the key"
 	}
 	x.add(stepCondition, Passed, condition, "")
 	if found.checksumName() == checksumOff.String() {
-		x.add(stepChecksum, Doubtful, "the storage verifies no checksum: a damaged upload shows only when the stored object is checked later", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
+		x.add(stepChecksum, Doubtful, "the storage verifies no checksum: a damaged upload is noticed only when the stored object is checked later", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
 	} else {
 		x.add(stepChecksum, Passed, "the storage refuses a wrong "+found.checksumName(), "")
 	}
@@ -113,7 +113,7 @@ func (x *examination) probe(ctx context.Context) bool {
 	case s.sse == nil:
 		x.add(stepEncryption, Passed, "not requested (shipper.s3.sse is empty)", "")
 	default:
-		x.add(stepEncryption, Doubtful, "the storage does not confirm it, and is used all the same (shipper.s3.sse_unconfirmed: accept)", "see that the storage encrypts")
+		x.add(stepEncryption, Doubtful, "the storage does not confirm that it encrypts, and is used nevertheless (shipper.s3.sse_unconfirmed: accept)", "make sure that the storage encrypts")
 	}
 	switch {
 	case found.classTrouble != "":
@@ -132,9 +132,9 @@ func (x *examination) passedText(name string) string {
 	case stepAnswer:
 		return "S3 answers at " + x.store.client.EndpointURL().String()
 	case stepKeys:
-		return "those from " + x.store.keysSource + " are accepted"
+		return "the keys from " + x.store.keysSource + " are accepted"
 	case stepBucket:
-		return x.store.bucket + " is there"
+		return x.store.bucket + " exists"
 	case stepPut:
 		return "a put of " + x.store.prefix + probeKey + " is accepted"
 	}
@@ -164,7 +164,7 @@ func (x *examination) addFailed(name string, e *Error) bool {
 	x.addPassedBefore(name)
 	found := e.Err.Error()
 	if found == context.DeadlineExceeded.Error() {
-		found = "the storage has not answered in the time of this check"
+		found = "the storage has not answered within the time of this check"
 	}
 	return x.add(name, Failed, found, cmp.Or(e.Hint, defaultAdvice(name)))
 }
@@ -183,11 +183,11 @@ func acceptedKeys(e *Error) bool {
 func defaultAdvice(name string) string {
 	switch name {
 	case stepConnection:
-		return "see to the storage, and to what is between this host and it"
+		return "check the storage, and the network between this host and the storage"
 	case stepAnswer:
-		return "see what answers at shipper.s3.endpoint, and whether it hangs"
+		return "check which server answers at shipper.s3.endpoint, and whether it hangs"
 	}
-	return "see to the storage: its own log, or its provider, says more"
+	return "check the storage: its log, or its provider, can explain the error"
 }
 
 // stepOf returns the step at which a probe failed.
@@ -227,16 +227,16 @@ func (x *examination) read(ctx context.Context) bool {
 		err = s.readBack(ctx, ProbeObject())
 	}
 	if err != nil {
-		failure := &Error{Err: errors.New("the storage does not have what was put"), Hint: "the storage, or what answers in its place, keeps nothing, or something deletes what is there"}
+		failure := &Error{Err: errors.New("the storage does not have the object that was put"), Hint: "the storage, or a server that answers in its place, keeps nothing, or a program deletes objects"}
 		if errors.As(s.fail("open", probeKey, t, err), &failure); failure.Forbidden || minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions")
+			x.add(stepRead, Doubtful, "the access key may not read: a segment whose name is taken waits, and confirmed objects are not checked again", "grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions")
 			return x.add(stepMetadata, NotChecked, stepRead+" comes first", "")
 		}
 		return x.addFailed(stepRead, failure)
 	}
-	x.add(stepRead, Passed, "what was put was read back", "")
+	x.add(stepRead, Passed, "the object that was put was read back", "")
 	if info.UserMetadata[formatHeader] == "" {
-		return x.add(stepMetadata, Doubtful, "the storage forgets user metadata: an audit knows of each object only what its name says", "see whether a gateway or proxy removes x-amz-meta-*")
+		return x.add(stepMetadata, Doubtful, "the storage forgets user metadata: an audit knows only the names of the objects", "see whether a gateway or proxy removes x-amz-meta-*")
 	}
 	return x.add(stepMetadata, Passed, "user metadata is kept", "")
 }
@@ -248,7 +248,7 @@ func (x *examination) list(ctx context.Context) {
 		var failure *Error
 		switch {
 		case errors.As(err, &failure) && failure.Forbidden:
-			x.add(stepList, Doubtful, "the key may not list: collectord cat, audit and fleet can't read with it", failure.Hint)
+			x.add(stepList, Doubtful, "the access key may not list: collectord cat, audit and fleet can't use it", failure.Hint)
 			return
 		case err != nil:
 			x.add(stepList, Doubtful, err.Error(), "")
@@ -258,8 +258,8 @@ func (x *examination) list(ctx context.Context) {
 		break
 	}
 	if found == 0 {
-		x.add(stepList, Doubtful, "the listing lacks what was put", "collectord cat, audit and fleet miss objects: update the storage, or see whether a proxy caches")
+		x.add(stepList, Doubtful, "the listing lacks the object that was put", "collectord cat, audit and fleet miss objects: update the storage, or see whether a proxy caches")
 		return
 	}
-	x.add(stepList, Passed, "it lists what was put", "")
+	x.add(stepList, Passed, "the listing has the object that was put", "")
 }

@@ -56,8 +56,8 @@ func notPassed(t *testing.T, steps []Step) (first string, others map[string]Step
 	return first, others
 }
 
-// checkStep checks that only one step did not pass, and its outcome; with Passed, that all
-// did.
+// checkStep checks that only one step did not pass, and the outcome of that step. With Passed, it
+// checks that all steps passed.
 func checkStep(t *testing.T, first string, others map[string]Step, step string, outcome Outcome, advice string) {
 	t.Helper()
 	if step != stepTLS { // not checked over http
@@ -98,18 +98,18 @@ func TestExamineNamesTheFailedStep(t *testing.T) {
 		"an unknown key":         {alwaysError(403, "InvalidAccessKeyId"), nil, stepKeys, Failed, "the access key or its secret is wrong"},
 		"an expired token":       {alwaysError(400, "ExpiredToken"), nil, stepKeys, Failed, "have expired"},
 		"a wrong clock":          {alwaysError(403, "RequestTimeTooSkewed"), nil, stepKeys, Failed, "NTP"},
-		"a closed account":       {alwaysError(403, "AccountProblem"), nil, stepKeys, Failed, "see to it with the provider"},
+		"a closed account":       {alwaysError(403, "AccountProblem"), nil, stepKeys, Failed, "ask the provider"},
 		"no keys":                {s3test.Behaviour{}, func(o *S3Options) { o.CredentialsFile = "/nowhere" }, stepKeys, Failed, "shipper.s3.credentials_file"},
 		"no bucket":              {alwaysError(404, "NoSuchBucket"), nil, stepBucket, Failed, "create the bucket bucket"},
 		"another region":         {alwaysError(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
 		"no permission":          {errorFor(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
 		"full":                   {errorFor(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
-		"busy":                   {alwaysError(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
+		"busy":                   {alwaysError(503, "SlowDown"), nil, stepPut, Failed, "check the storage"},
 		"keeps nothing":          {s3test.Behaviour{Lie: s3test.KeepsNothing}, nil, stepPut, Failed, "keeps nothing"},
 		"an unverified checksum": {s3test.Behaviour{BlindCRC32C: true}, func(o *S3Options) { o.Checksum = "crc32c" }, stepChecksum, Failed, "shipper.s3.checksum: auto"},
 		"no checksum":            {s3test.Behaviour{NoCRC32C: true, NoMD5: true, BlindSHA256: true}, nil, stepChecksum, Doubtful, "verifies checksums"},
 		"no encryption":          {s3test.Behaviour{Encryption: s3test.Disregard}, sse, stepEncryption, Failed, "nothing is sent"},
-		"unconfirmed encryption": {s3test.Behaviour{Encryption: s3test.ObeySilently}, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = "s3", "accept" }, stepEncryption, Doubtful, "see that the storage encrypts"},
+		"unconfirmed encryption": {s3test.Behaviour{Encryption: s3test.ObeySilently}, func(o *S3Options) { o.SSE, o.SSEUnconfirmed = "s3", "accept" }, stepEncryption, Doubtful, "make sure that the storage encrypts"},
 		"another class":          {s3test.Behaviour{Class: s3test.Disregard}, func(o *S3Options) { o.StorageClass = "STANDARD_IA" }, stepClass, Doubtful, ""},
 		"reading forbidden":      {errorFor(http.MethodHead, 403, "AccessDenied"), nil, stepRead, Doubtful, "grant s3:GetObject"},
 		"reading fails":          {errorFor(http.MethodHead, 500, "InternalError"), nil, stepRead, Failed, ""},
@@ -157,12 +157,12 @@ func TestExamineDoesNotJudgeKeysThatWereNotChecked(t *testing.T) {
 	}
 }
 
-// TestExamineReportsAStorageThatHangs with advice.
+// TestExamineReportsAStorageThatHangs checks that the report contains advice.
 func TestExamineReportsAStorageThatHangs(t *testing.T) {
 	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
 	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
 	x.addFailed(stepOf(late), late)
-	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered in the time of this check" || last.Advice == "" {
+	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered within the time of this check" || last.Advice == "" {
 		t.Errorf("%+v", last)
 	}
 }
@@ -203,8 +203,8 @@ func TestExamineChecksNameConnectionAndTLS(t *testing.T) {
 	}
 }
 
-// TestExamineNamesUnreachableAddresses, except those of an address family that the host
-// does not have.
+// TestExamineNamesUnreachableAddresses: addresses of a family that the host does not have are not
+// named.
 func TestExamineNamesUnreachableAddresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		errs    map[string]error // by address
@@ -213,8 +213,8 @@ func TestExamineNamesUnreachableAddresses(t *testing.T) {
 	}{
 		"all reachable":     {nil, Passed, "connected to 192.0.2.1, 2001:db8::1"},
 		"no IPv6":           {map[string]error{"[2001:db8::1]:9000": syscall.ENETUNREACH}, Passed, "connected to 192.0.2.1"},
-		"one refuses":       {map[string]error{"[2001:db8::1]:9000": syscall.ECONNREFUSED}, Doubtful, "not to others: dial: connection refused"},
-		"the first refuses": {map[string]error{"192.0.2.1:9000": syscall.ECONNREFUSED}, Doubtful, "connected to 2001:db8::1, not"},
+		"one refuses":       {map[string]error{"[2001:db8::1]:9000": syscall.ECONNREFUSED}, Doubtful, "but not to all: dial: connection refused"},
+		"the first refuses": {map[string]error{"192.0.2.1:9000": syscall.ECONNREFUSED}, Doubtful, "connected to 2001:db8::1, but not"},
 		"none reachable":    {map[string]error{"192.0.2.1:9000": syscall.ETIMEDOUT, "[2001:db8::1]:9000": syscall.ENETUNREACH}, Failed, "timed out"},
 	} {
 		x := examination{}
@@ -268,7 +268,8 @@ func secureServer(t *testing.T, name string, until time.Time) (url, caFile strin
 	return "https://" + ln.Addr().String(), caFile
 }
 
-// TestClocksAreCompared by the Date of answers, unless they are from a cache.
+// TestClocksAreCompared checks that the Date of an answer is compared, unless the answer is from
+// a cache.
 func TestClocksAreCompared(t *testing.T) {
 	for name, c := range map[string]struct {
 		header http.Header

@@ -118,13 +118,13 @@ func (x *examination) connect(ctx context.Context, base *http.Transport, addrs [
 		failed = errs
 		fallthrough
 	case first == nil:
-		advice := "see routes and firewalls between this host and " + targetName
+		advice := "check routes and firewalls between this host and " + targetName
 		if errors.Is(failed[0], syscall.ECONNREFUSED) {
 			advice = "start the storage, or correct " + targetName + ": nothing listens there"
 		}
 		return nil, x.add(stepConnection, Failed, oneLine(errors.Join(failed...)), advice)
 	case len(failed) > 0:
-		return first, x.add(stepConnection, Doubtful, "connected to "+joinTexts(reached)+", not to others: "+oneLine(errors.Join(failed...)), "mend that address, or remove it from the name: some attempts wait for it")
+		return first, x.add(stepConnection, Doubtful, "connected to "+joinTexts(reached)+", but not to all: "+oneLine(errors.Join(failed...)), "repair that address, or remove it from the DNS name: some attempts wait for it")
 	}
 	return first, x.add(stepConnection, Passed, "connected to "+joinTexts(reached), "")
 }
@@ -155,7 +155,7 @@ func (x *examination) handshake(ctx context.Context, base *http.Transport, conn 
 	return x.add(stepTLS, Passed, found, "")
 }
 
-// firstExpiry returns when the chain that is valid longest expires.
+// firstExpiry returns the expiry of the chain that stays valid longest.
 func firstExpiry(chains [][]*x509.Certificate) (until time.Time) {
 	for _, chain := range chains {
 		end := chain[0].NotAfter
@@ -195,11 +195,11 @@ func tlsAdvice(err error) string {
 	case errors.As(err, &name):
 		return "write one of the certificate's names in shipper.s3.endpoint: " + strings.Join(names(name.Certificate), ", ")
 	case errors.As(err, &unknown):
-		return "name the file of the authority that signed it in shipper.s3.ca_file"
+		return "set shipper.s3.ca_file to the certificate file of the authority that signed it"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return "renew the storage's certificate, or correct the clock of this host, which says " + time.Now().UTC().Format(time.DateTime)
+		return "renew the storage's certificate, or correct the clock of this host, which shows " + time.Now().UTC().Format(time.DateTime)
 	case errors.As(err, &record):
 		return "the storage does not speak TLS: write http:// in shipper.s3.endpoint"
 	}
-	return "see what answers at shipper.s3.endpoint"
+	return "check which server answers at shipper.s3.endpoint"
 }

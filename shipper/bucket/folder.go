@@ -23,11 +23,11 @@ type folder struct {
 	calls nameCalls
 
 	opened     chan struct{} // closed after prepare has returned
-	prepareMu  sync.Mutex    // guards failed after opened is closed
+	prepareMu  sync.Mutex    // guards prepareErr after opened is closed
 	prepareErr error         // result of prepare, valid after opened is closed
 
 	mu      sync.Mutex      // guards the fields below
-	durable map[string]bool // directories that are durable in their parents
+	durable map[string]bool // directories whose entries in their parents are synced
 }
 
 // openTimeout is how long newFolder waits for a disk to open a folder. After that, Put
@@ -120,7 +120,7 @@ func (s *folder) fail(op, key string, err error) error {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		e.Permanent, e.Hint = true, "the daemon's user must be able to write to "+s.root
 		if op != "put" {
-			e.Hint = "the user who reads must be able to read what is in " + s.root
+			e.Hint = "the user who reads must be able to read the files in " + s.root
 		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Hint = "make room on the disk of " + s.root
@@ -130,9 +130,9 @@ func (s *folder) fail(op, key string, err error) error {
 	return e
 }
 
-// Put copies the object to a temporary file, syncs it, and names it without replacing
-// another, unless the object requests that. If the key is taken, Put syncs the directory,
-// too: its own attempt before a crash may have ended after the rename.
+// Put copies the object to a temporary file, syncs the file, and renames it to its key. It
+// replaces an existing file only if the object requests it. If the key is taken, Put syncs the
+// directory, too: an attempt of this collector may have ended in a crash right after the rename.
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
 	if err == nil {
@@ -170,7 +170,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	}
 	switch err := rename(temp, path); {
 	case errors.Is(err, errClaimed):
-		return &Error{Op: "put", Key: o.Key, Kind: "claimed", ThisObjectOnly: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
+		return &Error{Op: "put", Key: o.Key, Kind: "claimed", ThisObjectOnly: true, Hint: "if this lasts, delete the empty file of this name", Err: err}
 	case errors.Is(err, fs.ErrExist):
 		return keyTaken()
 	case err != nil:
@@ -180,14 +180,14 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 		return s.fail("put", o.Key, err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Size() != o.Size {
-		err = errors.Join(errors.New("the folder does not have what was put"), err)
+		err = errors.Join(errors.New("the folder does not have the object that was put"), err)
 		return &Error{Op: "put", Key: o.Key, Kind: Unproven, Err: err}
 	}
 	return nil
 }
 
-// makeDurable makes a directory below the root. It syncs the parent of each directory on
-// the way, also of those that an earlier process made.
+// makeDurable makes a directory below the root. It syncs the parent of each directory of the
+// path, even if an earlier process made the directory.
 func (s *folder) makeDurable(dir string) error {
 	s.mu.Lock()
 	known := s.durable[dir]

@@ -46,8 +46,8 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	}
 }
 
-// TestDeletedDirectoriesOfAFolderAreMadeAgain while the daemon runs. The root is not made
-// again, since its disk may not be mounted.
+// TestDeletedDirectoriesOfAFolderAreMadeAgain deletes them while the daemon runs. The root is not
+// made again, since its disk may not be mounted.
 func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "archive")
 	s, err := newFolder(root, "0123456789abcdef")

@@ -102,7 +102,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 }
 
-// TestAFailedReadInAFolderNamesTheObject, so that readers can continue with the next.
+// TestAFailedReadInAFolderNamesTheObject: readers can then continue with the next object.
 func TestAFailedReadInAFolderNamesTheObject(t *testing.T) {
 	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {

@@ -24,8 +24,8 @@ func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
 	return stored, err
 }
 
-// open opens a regular file. It rejects links, pipes and devices, since they may lead
-// anywhere and never end. An empty file is a claim and counts as missing.
+// open opens a regular file. It rejects links, pipes and devices, since a link may lead anywhere,
+// and reading a pipe or device may never end. An empty file is a claim and counts as missing.
 func (s *folder) open(op, key string) (*os.File, Stored, error) {
 	path, err := s.path(key)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *folder) open(op, key string) (*os.File, Stored, error) {
 	case f == nil, !info.Mode().IsRegular():
 		err = &Error{
 			Op: op, Key: key, Kind: "not_a_file", Permanent: true, ThisObjectOnly: true,
-			Err: fmt.Errorf("it is no regular file: %s", info.Mode()), Hint: "a link, a pipe or a device has the name of an object: move it away",
+			Err: fmt.Errorf("it is not a regular file: %s", info.Mode()), Hint: "a link, a pipe or a device has the name of an object: move it away",
 		}
 	default:
 		return f, Stored{Metadata: metadataFromKey(key), Size: info.Size(), Doubtful: true}, nil

@@ -196,20 +196,20 @@ func (h *Heartbeat) parse(k Key, text []byte) error {
 	if len(text) > maxHeartbeatBytes {
 		return errors.New("it is too long for a heartbeat")
 	}
-	if json.Unmarshal(text, h) != nil { // its error would repeat a part of the content
+	if json.Unmarshal(text, h) != nil { // the error of Unmarshal would repeat a part of the content
 		return errors.New("not the JSON of a heartbeat")
 	}
 	h.At = h.At.UTC()
 	switch {
 	case h.Format != Format:
-		return errors.New("a heartbeat of another format: a later version reads it")
+		return errors.New("a heartbeat of another format: only a later version of collectord can read it")
 	case h.Node != k.Node, h.LogID != HexID(k.LogID):
-		return errors.New("not the heartbeat of its name")
+		return errors.New("its node or log id differs from its name")
 	case h.LastSeq > maxSeq, h.ConfirmedBelow < 1, h.ConfirmedBelow > h.LastSeq+1, h.At.Year() < 1970, h.At.Year() > 9999,
 		len(h.Run) != len(HexID(0)), len(h.Version) > maxTextBytes, len(h.Trouble) > maxTroubles, h.ClientsKnown < len(h.Clients), h.DaySeconds < 0,
 		slices.ContainsFunc(h.Trouble, func(t Trouble) bool { return len(t.Name) > maxNameBytes || len(t.Message) > maxTextBytes }),
 		slices.ContainsFunc(h.Clients, func(c Client) bool { return len(c.Name) > maxNameBytes }):
-		return errors.New("a heartbeat that no host writes")
+		return errors.New("a heartbeat with a value that no host writes")
 	}
 	return nil
 }

@@ -139,7 +139,8 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	}
 }
 
-// TestARejectedHeartbeatKeepsTheCapabilities, and does not make the metadata doubtful.
+// TestARejectedHeartbeatKeepsTheCapabilities checks also that the metadata does not become
+// doubtful.
 func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -183,7 +184,7 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 	}
 }
 
-// TestAHeartbeatListsAsManyClientsAsFit into the size that readers accept.
+// TestAHeartbeatListsAsManyClientsAsFit: readers accept only a limited size.
 func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 	store, err := newFolder(t.TempDir(), "")
 	if err != nil {

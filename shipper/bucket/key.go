@@ -14,7 +14,7 @@ import (
 //	_collectord/lost/<node>-<log id>-<first seq>-<last seq>-<run>.json                      a loss note
 //	_collectord/nodes/<node>-<log id>.json                                                  a heartbeat
 //	_collectord/conditional-put.json                                                        the probe
-//	_collectord/wrong-<checksum>.json                                                       left where a storage does not verify it
+//	_collectord/wrong-<checksum>.json                                                       left in a storage that does not verify this checksum
 //	_collectord/tmp/                                                                        files in the making, of a folder
 const (
 	// DataPrefix begins, and Suffix ends, the key of every object with lines.

@@ -23,8 +23,8 @@ func TestATokenIsNamedByItsVariable(t *testing.T) {
 	}
 }
 
-// TestKeysWithALineBreakAreCredentials errors, whatever the source of the keys. The error
-// does not contain them.
+// TestKeysWithALineBreakAreCredentials checks that such keys are an error of the kind
+// "credentials", whatever their source. The error does not contain the keys.
 func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	f, _ := newFake(t)
@@ -48,7 +48,7 @@ func TestKeysWithALineBreakAreCredentials(t *testing.T) {
 	}
 }
 
-// TestACredentialsFileIsNotRepeated in an error, whatever its content.
+// TestACredentialsFileIsNotRepeated checks that no error repeats the content of the file.
 func TestACredentialsFileIsNotRepeated(t *testing.T) {
 	t.Setenv("AWS_PROFILE", "")
 	f, _ := newFake(t)

@@ -47,10 +47,10 @@ func (id ID) String() string { return string(id.AppendTo(make([]byte, 0, 36))) }
 func ParseID(text string) (id ID, err error) {
 	plain := strings.ReplaceAll(text, "-", "")
 	if len(text) != 36 || len(plain) != 32 {
-		return id, fmt.Errorf("%q is no UUID", text)
+		return id, fmt.Errorf("%q is not a UUID", text)
 	}
 	if _, err := hex.Decode(id[:], []byte(plain)); err != nil || id.String() != strings.ToLower(text) {
-		return id, fmt.Errorf("%q is no UUID", text)
+		return id, fmt.Errorf("%q is not a UUID", text)
 	}
 	return id, nil
 }

@@ -14,17 +14,17 @@ import (
 // Errors in a listing of a storage that the library does not detect: the listing never
 // ends, or contains entries that are not objects.
 var (
-	errRepeats  = errors.New("the listing does not go on: it repeats what it listed before")
-	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not requested")
+	errRepeats  = errors.New("the listing makes no progress: it repeats earlier entries")
+	errPrefixes = errors.New("the listing has entries without a date: these are common prefixes, which were not requested")
 	errUnlisted = errors.New("the listing names keys that were not requested")
 )
 
 // listingHint is the hint for these errors.
-const listingHint = "this storage, or a proxy in front of it, does not list as S3 does, so that nothing read from it can be complete: update it, list another way (shipper.s3.endpoint), or copy the bucket to a folder and read that"
+const listingHint = "this storage, or a proxy in front of it, does not list as S3 does, so no result from it can be complete: update it, list another way (shipper.s3.endpoint), or copy the bucket to a folder and read that"
 
 // repeatDetector detects that a sequence repeats itself, with memory for one value (Brent's
-// algorithm): it compares each value with a kept one, and keeps each twice as long as the
-// one before. The order does not matter, since not every storage sorts.
+// algorithm): it compares each value with a remembered one. It remembers each new one for twice
+// as many values as the one before. The order does not matter, since not every storage sorts.
 type repeatDetector struct {
 	reference     string
 	count, period int

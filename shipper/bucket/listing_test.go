@@ -46,7 +46,8 @@ func entries(keys ...string) (all []entry) {
 	return all
 }
 
-// TestABrokenListingIsAnErrorWithAHint, since an audit would miss objects, or never end.
+// TestABrokenListingIsAnErrorWithAHint: without the error, an audit would miss objects, or never
+// end.
 func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 	t.Parallel()
 	thousand := make([]string, 1000)
@@ -98,7 +99,7 @@ func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 	}
 }
 
-// TestAListingNeedNotBeSorted, since some storages sort by folder or by time.
+// TestAListingNeedNotBeSorted: some storages sort by folder or by time.
 func TestAListingNeedNotBeSorted(t *testing.T) {
 	f, s := newFake(t)
 	var keys []string

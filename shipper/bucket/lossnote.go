@@ -77,7 +77,7 @@ func DecodeLossNote(in io.Reader, k Key) (n LossNote, text []byte, err error) {
 	case len(text) > maxLossNoteBytes:
 		err = errors.New("longer than any loss note")
 	case err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReasonBytes):
-		err = errors.New("not the note that its name says")
+		err = errors.New("its log id, run or range differs from its name, or its reason is empty or too long")
 	}
 	if err != nil {
 		return n, nil, &Damage{Err: err}

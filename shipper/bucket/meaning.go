@@ -18,7 +18,7 @@ const (
 	notAStoreHint = "no S3 storage answers at shipper.s3.endpoint: a login or block page of this network, a proxy, the console or filer port of a storage, or another server"
 	consoleHint   = "this is the console of MinIO: its S3 API has another port"
 	filerHint     = "this is the filer, master or volume server of SeaweedFS: its S3 API has another port"
-	noRegionHint  = "the storage was asked for the region of the bucket, and did not return it: set shipper.s3.region (us-east-1 where the storage has none)"
+	noRegionHint  = "the storage was asked for the region of the bucket, and did not return it: set shipper.s3.region (us-east-1 if the storage has no regions)"
 )
 
 // Settings that a storage may not support.
@@ -44,7 +44,7 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
 		return false, false, "the keys from " + s.keysSource + " have expired: they are read again"
 	case "RequestTimeTooSkewed", "RequestExpired":
-		return true, false, "the clocks of this host and the storage differ too much: set this one by NTP"
+		return true, false, "the clocks of this host and the storage differ too much: synchronize this host's clock by NTP"
 	case "InvalidStorageClass":
 		return true, false, "the storage does not know this shipper.s3.storage_class"
 	case codeArchived:
@@ -64,7 +64,7 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 		}
 		return true, false, hint
 	case isAccountTrouble(resp.Code):
-		return true, false, "the account of this key is not signed up for the storage, or is suspended: see to it with the provider"
+		return true, false, "the account of this key is not signed up for the storage, or is suspended: ask the provider"
 	case isAboutEncryption(resp):
 		return true, false, s.settingHint(&settingError{setting: settingSSE}, resp)
 	case resp.StatusCode == http.StatusForbidden && op == "put":
@@ -72,17 +72,17 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 	case resp.StatusCode == http.StatusForbidden && op == "list":
 		return true, false, "the key needs s3:ListBucket on this bucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden && s.statsBeforePut():
-		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; docs/storages.md, Permissions"
+		return true, false, "this storage has no conditional put, so a request precedes each upload: the key needs s3:GetObject, and s3:ListBucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden:
 		// Only an object that exists already is affected; the others go on.
-		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; docs/storages.md, Permissions"
+		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at the existing object; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusUnauthorized:
 		return true, false, "the storage wants other credentials than those from " + s.keysSource
 	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,
 		resp.StatusCode == http.StatusTooEarly, resp.StatusCode == http.StatusTooManyRequests:
 		return false, false, ""
 	case resp.StatusCode >= 300 && resp.StatusCode < 500:
-		return true, false, "the storage will not have the request: is shipper.s3.endpoint an S3 API?"
+		return true, false, "the storage refuses the request: is shipper.s3.endpoint an S3 API?"
 	}
 	return false, false, ""
 }
@@ -120,7 +120,7 @@ func isAboutEncryption(r minio.ErrorResponse) bool {
 
 // settingHint returns why a storage does not do what a setting requests.
 func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
-	const can = "the storage can't encrypt as shipper.s3.sse says: "
+	const can = "the storage can't encrypt as shipper.s3.sse requests: "
 	switch {
 	case e.setting == settingClass:
 		return "the storage does not know this shipper.s3.storage_class"

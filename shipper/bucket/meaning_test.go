@@ -26,7 +26,7 @@ func errorXML(code, message string) string {
 }
 
 // TestHintsNameTheCause: each answer was recorded, or is from the storage's documentation.
-// Those of S3Mock, s3proxy and Swift are in testdata/answers.
+// The answers of S3Mock, s3proxy and Swift are in testdata/answers.
 func TestHintsNameTheCause(t *testing.T) {
 	t.Parallel()
 	const (
@@ -34,7 +34,7 @@ func TestHintsNameTheCause(t *testing.T) {
 		unknownSSE  = "A header you provided implies functionality that is not implemented"
 		signature   = "The request signature we calculated does not match the signature you provided. Check your key and signing method."
 		weed        = "SeaweedFS 8000GB 4.48"
-		cantEncrypt = "the storage can't encrypt as shipper.s3.sse says: "
+		cantEncrypt = "the storage can't encrypt as shipper.s3.sse requests: "
 	)
 	for name, c := range map[string]recorded{
 		"a wrong secret, or a proxy that changes Host": {
@@ -177,7 +177,7 @@ func TestHintsForRealStorages(t *testing.T) {
 	}
 }
 
-// TestAnUnknownRegionIsNotAMissingObject, since the object would be sent again.
+// TestAnUnknownRegionIsNotAMissingObject: a missing object would be sent again.
 func TestAnUnknownRegionIsNotAMissingObject(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
@@ -189,7 +189,8 @@ func TestAnUnknownRegionIsNotAMissingObject(t *testing.T) {
 	}
 }
 
-// TestATemporaryFailureIsNotBlamedOnASetting, although a put without the setting succeeds.
+// TestATemporaryFailureIsNotBlamedOnASetting has a storage in which a put without the setting
+// happens to succeed.
 func TestATemporaryFailureIsNotBlamedOnASetting(t *testing.T) {
 	for _, status := range []int{400, 403, 500, 501, 503} {
 		f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = "s3", "STANDARD_IA" })

@@ -103,7 +103,7 @@ func (o *Object) check(n int64, crc uint32) error {
 	if n == o.Size && crc == o.CRC32C {
 		return nil
 	}
-	return fmt.Errorf("%d bytes were read back from the spool, of %d, or they have changed", n, o.Size)
+	return fmt.Errorf("the spool returned %d of %d bytes, or changed bytes", n, o.Size)
 }
 
 func (o *Object) reader() *io.SectionReader { return io.NewSectionReader(o.Body, 0, o.Size) }

@@ -18,8 +18,8 @@ import (
 var ErrNoMatch = errors.New("no destination matches")
 
 // Expand returns the destinations that a URL stands for, sorted. A "*" in the path
-// matches any characters but "/"; a URL without one stands for itself. The partitions of
-// a destination and its _collectord folder never match.
+// matches any characters but "/"; a URL without a "*" stands for itself. The partitions of a
+// destination and its _collectord folder never match.
 func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	u, err := url.Parse(d.URL)
 	if err != nil || !strings.Contains(u.Host+u.Path, "*") {

@@ -92,7 +92,7 @@ func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 	}
 }
 
-// TestAPatternIsListedByPrefix on real storages, which return common prefixes.
+// TestAPatternIsListedByPrefix uses real storages, which return common prefixes.
 func TestAPatternIsListedByPrefix(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func (s *s3Store) probeOnce(ctx context.Context) (found *capabilities, changed b
 	return found, before == nil || *before != *found, nil
 }
 
-// forget makes the next put probe again, after an answer that contradicts can.
+// forget makes the next put probe again, after an answer that contradicts the capabilities.
 func (s *s3Store) forget(contradicted *capabilities) { s.current.CompareAndSwap(contradicted, nil) }
 
 // ProbeObject returns the object of the probe, the only one that the probe replaces. Its
@@ -136,13 +136,13 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 }
 
 // maxUnspecificErrors is how many probes may end with a temporary error for a wrong checksum.
-// After that the storage counts as not verifying it, since a proxy may answer 502 to
-// each.
+// After that the storage counts as not verifying it, since a proxy may answer 502 to each wrong
+// checksum.
 const maxUnspecificErrors = 8
 
 // verifiesChecksum reports whether the storage refuses an object whose checksum is wrong. A
-// temporary error but a 500 ends the probe without a result, up to maxUnspecificErrors times.
-// A storage that answers a wrong checksum only with such errors, and accepts a correct one
+// temporary error other than a 500 ends the probe without a result, up to maxUnspecificErrors
+// times. A storage that answers a wrong checksum only with such errors, and accepts a correct one
 // each time, counts as not verifying it.
 func (s *s3Store) verifiesChecksum(ctx context.Context, c checksum, conditional bool) (bool, error) {
 	for range 4 { // an unspecific error may have another cause
@@ -166,8 +166,8 @@ func (s *s3Store) verifiesChecksum(ctx context.Context, c checksum, conditional 
 	return false, nil
 }
 
-// putWrongChecksum puts an object with a wrong checksum in the same way as a usage's: with a
-// condition, under a free key.
+// putWrongChecksum puts an object with a wrong checksum in the way in which usages are put: with
+// a condition, under a free key.
 func (s *s3Store) putWrongChecksum(ctx context.Context, c checksum, conditional bool) error {
 	how := putOptions{checksum: c, wrong: true, conditional: conditional}
 	if conditional {
@@ -218,7 +218,7 @@ func (s *s3Store) confirmedEncryption(response putResponse) (by string, err erro
 	}
 	return "", &proofError{
 		kind: NotEncrypted, permanent: true,
-		hint: "nothing is sent: correct the storage, or empty shipper.s3.sse and encrypt below it; for a gateway that encrypts and does not say so, set shipper.s3.sse_unconfirmed: accept",
+		hint: "nothing is sent: correct the storage, or empty shipper.s3.sse and encrypt below it; for a gateway that encrypts and does not confirm it, set shipper.s3.sse_unconfirmed: accept",
 		err:  fmt.Errorf("the storage accepts shipper.s3.sse and does not confirm that it encrypts: x-amz-server-side-encryption is %.40q in its answer, not %q", response.encryption, want),
 	}
 }
@@ -227,14 +227,14 @@ func (s *s3Store) confirmedEncryption(response putResponse) (by string, err erro
 func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) {
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
 	if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-		return "can't see what became of shipper.s3.storage_class: the key may not look at objects (grant s3:GetObject on this bucket and prefix)", nil
+		return "can't check the storage class of the object: the access key may not look at objects (grant s3:GetObject on this bucket and prefix)", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("look at the storage class: %w", err)
 	}
 	// S3 does not return the default class.
 	if class := info.Metadata.Get("X-Amz-Storage-Class"); class != s.storageClass && (class != "" || s.storageClass != "STANDARD") {
-		return fmt.Sprintf("the storage accepts shipper.s3.storage_class and says that the object has %.40q (leave the key empty, or use a class that the storage knows)", class), nil
+		return fmt.Sprintf("the storage accepts shipper.s3.storage_class, but reports that the object has the class %.40q (leave shipper.s3.storage_class empty, or use a class that the storage knows)", class), nil
 	}
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
 	if minio.ToErrorResponse(err).Code == codeArchived {

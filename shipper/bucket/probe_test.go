@@ -168,8 +168,8 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	}
 }
 
-// TestTheProbeNoticesThatAnUpgradedStorageVerifies, although a wrong object is stored from
-// before.
+// TestTheProbeNoticesThatAnUpgradedStorageVerifies has a storage in which an earlier probe left a
+// wrong object.
 func TestTheProbeNoticesThatAnUpgradedStorageVerifies(t *testing.T) {
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{BlindCRC32C: true})
@@ -208,8 +208,8 @@ func TestAConfiguredChecksumMustBeVerified(t *testing.T) {
 	}
 }
 
-// TestTheProbeSurvivesEachCallThatFails, on new and on warm connections. No usage is sent
-// before encryption is confirmed.
+// TestTheProbeSurvivesEachCallThatFails uses new and warm connections. No usage is sent before
+// encryption is confirmed.
 func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func(w http.ResponseWriter, r *http.Request) bool{
@@ -317,7 +317,7 @@ func TestCapabilitiesOfRealStorages(t *testing.T) {
 	var text bytes.Buffer
 	versity = newBucket(t, s3test.Versity(t), false, logTo(&text), func(o *S3Options) { o.SSE, o.SSEUnconfirmed, o.StorageClass = "kms", "accept", "GLACIER" })
 	if err := versity.Put(t.Context(), testObject("a", "x")); err != nil || versity.Capabilities() != (Capabilities{"yes", "crc32c", "none"}) ||
-		!strings.Contains(text.String(), `says that the object has \"STANDARD\"`) {
+		!strings.Contains(text.String(), `reports that the object has the class \"STANDARD\"`) {
 		t.Errorf("versitygw: %+v, %v, %s", versity.Capabilities(), err, text.String())
 	}
 	for name, s := range map[string]*s3Store{"MinIO": minio, "versitygw": versity} { // only the probe and the usage remain

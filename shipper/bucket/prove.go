@@ -51,11 +51,11 @@ func (s *s3Store) prove(ctx context.Context, o *Object, response putResponse, ca
 	switch resp := minio.ToErrorResponse(err); {
 	case err == nil:
 	case resp.StatusCode == http.StatusForbidden:
-		return &proofError{kind: Unproven, hint: proofHint, permanent: true, err: fmt.Errorf("look at what was put: %w", err)}
+		return &proofError{kind: Unproven, hint: proofHint, permanent: true, err: fmt.Errorf("check the object that was put: %w", err)}
 	case resp.StatusCode == http.StatusNotFound:
-		return unprovenf("the storage, or what answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
+		return unprovenf("the storage, or a server that answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
 	default:
-		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that it changes no capability
+		return fmt.Errorf("check the object that was put: %w", err) // wrapped, so that it changes no capability
 	}
 	switch {
 	case stored.Size >= 0 && stored.Size != o.Size:
@@ -98,7 +98,7 @@ func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 		return fmt.Errorf("read back %s: %w", o.Key, err)
 	}
 	if n != o.Size || sum.Sum32() != o.CRC32C {
-		return unprovenf("another storage, or something else, answers at shipper.s3.endpoint", "read back %s: it is not what was put", o.Key)
+		return unprovenf("another storage, or something else, answers at shipper.s3.endpoint", "read back %s: it differs from the object that was put", o.Key)
 	}
 	return nil
 }

@@ -63,8 +63,8 @@ func TestAPageInPlaceOfARegionIsNotCached(t *testing.T) {
 	}
 }
 
-// TestBytesChangedInTheSpoolAreDetected: a checksum of the changed bytes would match them,
-// and so would the storage's answer.
+// TestBytesChangedInTheSpoolAreDetected: a checksum of the changed bytes would match the bytes
+// and the storage's answer.
 func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	for _, checksum := range []string{"auto", "crc32c", "md5", "sha256", "off"} {
 		t.Run(checksum, func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestBytesChangedInTheSpoolAreDetected(t *testing.T) {
 	}
 }
 
-// TestFolderRejectsChangedOrShortObjects, whose bytes the spool's disk has lost.
+// TestFolderRejectsChangedOrShortObjects: the spool's disk may change or lose bytes.
 func TestFolderRejectsChangedOrShortObjects(t *testing.T) {
 	dir := t.TempDir()
 	s, err := newFolder(dir, testOwner)
@@ -123,7 +123,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 	return server.URL, count
 }
 
-// TestProofCostsNoRequest if the answer to the put is a proof.
+// TestProofCostsNoRequest has storages whose answer to the put is a proof.
 func TestProofCostsNoRequest(t *testing.T) {
 	t.Parallel()
 	for name, endpoint := range map[string]func(*testing.T) *s3Store{
@@ -153,7 +153,7 @@ func TestProofCostsNoRequest(t *testing.T) {
 	}
 }
 
-// TestProofOffNeedsOneReadOfTheProbe before it trusts a bare 200.
+// TestProofOffNeedsOneReadOfTheProbe: only after this read is a bare 200 trusted.
 func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	noHead := func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method == http.MethodHead && s3test.Error(w, http.StatusForbidden, "AccessDenied")
@@ -182,7 +182,8 @@ func TestProofOffNeedsOneReadOfTheProbe(t *testing.T) {
 	}
 }
 
-// TestAnAnswerThatIsNoListingIsAnError, since an audit accepts an empty bucket.
+// TestAnAnswerThatIsNoListingIsAnError: an audit would otherwise take the answer for an empty
+// bucket.
 func TestAnAnswerThatIsNoListingIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){

@@ -17,7 +17,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestHintNamesAProxyThatChangesHost in front of real storages, whose signatures cover it.
+// TestHintNamesAProxyThatChangesHost has a proxy in front of real storages. The signature covers
+// the header Host.
 func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
@@ -35,8 +36,8 @@ func TestHintNamesAProxyThatChangesHost(t *testing.T) {
 	}
 }
 
-// TestHintNamesTheProxyInUse runs itself with the proxy's variables, which a process reads
-// once.
+// TestHintNamesTheProxyInUse runs itself in a child process with the proxy's variables: a process
+// reads them only once.
 func TestHintNamesTheProxyInUse(t *testing.T) {
 	const variable = "COLLECTORD_TEST_PROXIED"
 	if endpoint := os.Getenv(variable); endpoint != "" {

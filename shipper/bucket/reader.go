@@ -31,7 +31,7 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.in.Read(p)
 	s.bytesRead += int64(n)
 	if err == io.EOF && s.bytesRead < s.size {
-		err = &Error{Op: "open", Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", s.bytesRead, s.size, io.ErrUnexpectedEOF)}
+		err = &Error{Op: "open", Kind: "network", Err: fmt.Errorf("%d of %d bytes arrived: %w", s.bytesRead, s.size, io.ErrUnexpectedEOF)}
 	}
 	if err != nil && err != io.EOF {
 		s.storageErr = err
@@ -142,7 +142,7 @@ func (r *Reader) countLines(lines []byte) ([]byte, error) {
 }
 
 func tooManyLines(maxRecords uint64) error {
-	return fmt.Errorf("it holds more than the %d records of its name", maxRecords)
+	return fmt.Errorf("it has more than the %d records that its name promises", maxRecords)
 }
 
 func tooLong() error { return fmt.Errorf("a line is longer than %d bytes", MaxLine) }

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// fragileBody is a body that does not allow two concurrent closes, like that of the
-// library.
+// fragileBody is a body that does not allow two concurrent closes, as the library's body does
+// not.
 type fragileBody struct {
 	io.Reader
 	closing, overlaps atomic.Int32

@@ -83,7 +83,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return foreign
 	}
 	switch {
-	case isTemporary(resp.StatusCode): // a load balancer may send a page for the storage
+	case isTemporary(resp.StatusCode): // a load balancer may send a page in place of the storage
 		stripHTML(resp, start)
 		return nil
 	case echoesRequest(req, resp):

@@ -180,7 +180,7 @@ type putOptions struct {
 	checksum    checksum
 	wrong       bool // the checksum is deliberately wrong
 	conditional bool // nothing may be replaced
-	// Omits a setting, to see whether it causes a failure.
+	// These omit a setting, to see whether the setting causes a failure.
 	withoutEncryption, withoutClass bool
 }
 

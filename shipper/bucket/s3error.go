@@ -54,8 +54,8 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = "listing", listingHint, true, false
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = proof.kind, proof.hint, proof.permanent, false
-		// The storage allows reading but does not have what was put, so its metadata is
-		// not trusted any more. Heartbeats do not count: some storages return the old
+		// The storage allows reading but does not have the object that was put, so the storage's
+		// metadata is not trusted any more. Heartbeats do not count: some storages return the old
 		// version after a replacement.
 		if !proof.permanent && !strings.HasPrefix(key, HeartbeatPrefix) {
 			s.proofFailed.Store(true)
@@ -75,7 +75,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Permanent, e.Hint = true, "the storage knows no session tokens: remove "+s.tokenSource()
 	case respErr != nil: // an error of S3
 	case isProxyError(err):
-		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"
+		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": check the proxy, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.hadKeys
 		e.Hint = "see shipper.s3.credentials_file; docs/storages.md, Credentials"

@@ -32,8 +32,8 @@ type trickleError struct {
 	within   time.Duration
 }
 
-// minPace is how many bytes a second must arrive of all answers that are waited for: half
-// of what the slowest line carries that is supported.
+// minPace is the minimum rate, in bytes a second, at which answers must arrive while a caller
+// waits for them. All these answers share it. It is half the rate of the slowest supported line.
 const minPace = 8 << 10
 
 // Pace is the minimum rate of answers that share a line: minPace, divided by the number of
@@ -41,7 +41,7 @@ const minPace = 8 << 10
 type Pace struct{ waiting atomic.Int32 }
 
 func (e *trickleError) Error() string {
-	return fmt.Sprintf("less than %d bytes came in %v", e.minBytes, e.within)
+	return fmt.Sprintf("less than %d bytes arrived in %v", e.minBytes, e.within)
 }
 func (e *trickleError) Timeout() bool   { return true }
 func (e *trickleError) Temporary() bool { return true }
@@ -96,7 +96,7 @@ func (w *watch) interval() time.Duration { return max(w.stall/10, time.Milliseco
 // setConn sets the connection that carries the request.
 func (w *watch) setConn(c net.Conn) {
 	for {
-		secure, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn, perhaps twice where there is a proxy
+		secure, ok := c.(interface{ NetConn() net.Conn }) // a tls.Conn; with a proxy there may be two, one inside the other
 		if !ok {
 			break
 		}

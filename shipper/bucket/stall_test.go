@@ -114,8 +114,8 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 	}
 }
 
-// TestAStalledPeerIsAbortedInTime at several points of the body, also while the bandwidth
-// limit delays bytes that the kernel could buffer.
+// TestAStalledPeerIsAbortedInTime has peers that stall at several points of the body, also while
+// the bandwidth limit delays bytes that the kernel could buffer.
 func TestAStalledPeerIsAbortedInTime(t *testing.T) {
 	const stall = 300 * time.Millisecond
 	for name, c := range map[string]struct {

@@ -16,9 +16,9 @@ import (
 // Store is a destination of objects. Keys are relative to it and use slashes on every
 // storage.
 type Store interface {
-	// Put stores the object and returns after the storage has proven that it has it. It
-	// replaces nothing, unless the object requests it. ErrExists means that the key is
-	// taken, ErrNotReplaced that a requested replacement failed.
+	// Put stores the object and returns after the storage has proven that the object is stored.
+	// It replaces nothing, unless the object requests a replacement. ErrExists means that the key
+	// is taken, ErrNotReplaced that a requested replacement failed.
 	Put(ctx context.Context, o *Object) error
 	// Stat returns the properties of an object without reading its lines; ErrNotFound
 	// means that there is none.
@@ -44,8 +44,8 @@ type Stored struct {
 	CRC32C string // of its bytes, as base64; empty: not known
 	ETag   string // identifies this version of it; empty: not known
 	// Modified is when the storage accepted the object, by the storage's clock; zero: not
-	// known. It is zero in a folder, whose times may be by the host's own clock, or of a
-	// copy.
+	// known. It is zero in a folder: the time of a file may be by the host's own clock, or that
+	// of a copy.
 	Modified time.Time
 	// Doubtful means that the bytes may not match the metadata, or that there is no
 	// metadata.

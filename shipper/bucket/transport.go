@@ -24,8 +24,8 @@ type CallOptions struct {
 	Bandwidth    *Bandwidth    // of sent bytes, and of bytes that Compare reads; nil: no limit
 	StallTimeout time.Duration // max time without progress of the peer; 0: DefaultStall
 	// Pace is the minimum rate of an answer, measured over each StallTimeout in which the
-	// caller waits for it. Its header must arrive within the first. nil: any number of
-	// bytes is progress.
+	// caller waits for it. The header must arrive within the first StallTimeout. nil: any number
+	// of bytes is progress.
 	Pace *Pace
 	// OnFailure is called if the storage can't be reached, breaks off or answers 5xx: it
 	// may have restarted, and lost what it had confirmed; nil: no call.
@@ -254,7 +254,7 @@ func loadCAs(caFile string) (*x509.CertPool, error) {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, errors.New("holds no PEM certificate")
+		return nil, errors.New("contains no PEM certificate")
 	}
 	return pool, nil
 }

@@ -20,7 +20,7 @@ import (
 
 var _ net.Error = (*stallError)(nil)
 
-// cutConn is a connection to a host that lost power, which only a write reveals.
+// cutConn is a connection to a host that lost power. Only a write reveals the loss.
 type cutConn struct {
 	net.Conn
 	cut *atomic.Bool
@@ -33,7 +33,7 @@ func (c cutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestAResetConnectionCountsAsAnOutage, although net/http repeats the request.
+// TestAResetConnectionCountsAsAnOutage, even if net/http repeats the request.
 func TestAResetConnectionCountsAsAnOutage(t *testing.T) {
 	t.Parallel()
 	cut := new(atomic.Bool)

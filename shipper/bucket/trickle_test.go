@@ -12,14 +12,15 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// TestATricklingDownloadIsAborted, but not one that is slow, even if its reader pauses.
+// TestATricklingDownloadIsAborted checks also that a slow download is not aborted, even if its
+// reader pauses.
 func TestATricklingDownloadIsAborted(t *testing.T) {
 	const stall, minBytes, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
 	for name, c := range map[string]struct {
 		rate  int   // bytes a second
-		share int32 // of as many answers that are waited for
+		share int32 // number of answers that the callers wait for at the same time
 		pause time.Duration
-		took  time.Duration // until it is aborted; 0: it is not
+		took  time.Duration // time until the download is aborted; 0: it is not aborted
 	}{
 		"slow":                      {rate: minBytes},
 		"slow, and read in pauses":  {rate: minBytes, pause: time.Hour},

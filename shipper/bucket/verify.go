@@ -98,7 +98,7 @@ func (v *Verifier) read(body io.Reader, size int64, maxRecords uint64) (c Conten
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		c.Truncated, c.problem = true, fmt.Sprintf("it ends within its frame, after %d records", c.records)
 	case !errors.Is(err, io.EOF):
-		c.problem = fmt.Sprintf("it does not check out after %d records: %v", c.records, err)
+		c.problem = fmt.Sprintf("its content is damaged after %d records: %v", c.records, err)
 	case lines.inLine:
 		c.Truncated, c.problem = true, fmt.Sprintf("its last line is cut off after %d records", c.records)
 	}
@@ -121,7 +121,7 @@ func (c *Contents) Problem(want Key) string {
 	case c.HasMetadata() && (!known || actual != want):
 		return fmt.Sprintf("it is another object under this name: log %s, run %s, seq %d to %d", m.LogID, m.Run, m.FirstSeq, m.LastSeq)
 	case c.records != count:
-		return fmt.Sprintf("it holds %d records, and its name says %d", c.records, count)
+		return fmt.Sprintf("it has %d records, but its name promises %d", c.records, count)
 	case c.HasMetadata() && (c.records != m.Records || c.RawBytes != m.RawBytes):
 		return fmt.Sprintf("its lines are not those of its metadata: %d records of %d bytes, not %d of %d", c.records, c.RawBytes, m.Records, m.RawBytes)
 	case c.HasMetadata() && c.sha256 != m.SHA256:
@@ -130,9 +130,9 @@ func (c *Contents) Problem(want Key) string {
 	return ""
 }
 
-// NotAfter reports whether the first id of the object is not above the last id of the
-// object before.
-func (c *Contents) NotAfter(before *Contents) bool {
+// OverlapsIDs reports whether the first id of the object is not above the last id of the object
+// before.
+func (c *Contents) OverlapsIDs(before *Contents) bool {
 	return c.firstID != textID{} && before.lastID != textID{} && bytes.Compare(before.lastID[:], c.firstID[:]) >= 0
 }
 
@@ -177,7 +177,7 @@ func (l *lineScanner) checkLine(head []byte) {
 	l.records++
 	if len(head) <= idEnd || string(head[:idStart]) != `{"id":"` || head[idEnd] != '"' {
 		if l.problem == "" {
-			l.problem = fmt.Sprintf("line %d is no record", l.records)
+			l.problem = fmt.Sprintf("line %d is not a record", l.records)
 		}
 		return
 	}

@@ -22,8 +22,8 @@ func TestLineScannerCountsLinesInChunksOfAnySize(t *testing.T) {
 	for text, problem := range map[string]string{
 		id(2) + "\n" + id(1) + "\n": "line 2 is not above",
 		id(2) + "\n" + id(2) + "\n": "line 2 is not above",
-		id(2) + "\n{}\n":            "line 2 is no record",
-		"\n":                        "line 1 is no record",
+		id(2) + "\n{}\n":            "line 2 is not a record",
+		"\n":                        "line 1 is not a record",
 	} {
 		var l lineScanner
 		if l.scan([]byte(text)); !strings.Contains(l.problem, problem) {

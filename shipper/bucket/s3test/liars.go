@@ -75,7 +75,7 @@ func Liars() map[string]Liar {
 		"a storage that keeps nothing":  {Behaviour{Lie: KeepsNothing}, []string{"unproven"}, "keeps nothing"},
 		"a wrong checksum":              {Behaviour{Lie: WrongChecksum}, []string{"BadDigest", "damaged"}, "bytes changed on their way"},
 		"a wrong checksum, once":        {Behaviour{Lie: WrongChecksum, Fault: noChecksumOfHead}, []string{"BadDigest", "damaged"}, "bytes changed on their way"},
-		"a byte changed, no metadata":   {Behaviour{Lie: GarblesBare, NoMetadata: true, Fault: noChecksumOfHead}, []string{"unproven", "damaged"}, "it is not what was put"},
+		"a byte changed, no metadata":   {Behaviour{Lie: GarblesBare, NoMetadata: true, Fault: noChecksumOfHead}, []string{"unproven", "damaged"}, "it differs from the object that was put"},
 		"half of it, and no header":     {Behaviour{Lie: TruncatesBare}, []string{"unproven", "damaged"}, "does not keep objects whole"},
 		"half of it, and it says so":    {Behaviour{Lie: TruncatesHonestly}, []string{"BadDigest", "damaged"}, "bytes changed on their way"},
 		"half of it, by its ETag alone": {Behaviour{Lie: TruncatesHonestly, NoCRC32C: true}, []string{"unproven", "damaged"}, "does not keep objects whole"},

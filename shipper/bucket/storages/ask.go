@@ -35,9 +35,9 @@ type featureTester struct {
 	err    error // the first error other than a response
 }
 
-// TestFeatures tests all features of a running storage, except those that need a kill or a power
+// ProbeFeatures tests all features of a running storage, except those that need a kill or a power
 // cut.
-func (s *Server) TestFeatures(bucket string) (Row, error) {
+func (s *Server) ProbeFeatures(bucket string) (Row, error) {
 	a := &featureTester{Client: s.Client(), bucket: "/" + bucket + "/ask/"}
 	r := Row{
 		Name:         s.Name,
@@ -91,7 +91,8 @@ func (a *featureTester) verifiesChecksum(header string, sum func([]byte) string)
 	return a.verdict(wrong, right, header+"-wrong")
 }
 
-// verifiesSignature does the same as checks for the header that the signature covers.
+// verifiesSignature puts an object with a wrong x-amz-content-sha256, which the signature covers,
+// and one with a right one.
 func (a *featureTester) verifiesSignature() string {
 	const header = "x-amz-content-sha256"
 	wrong := a.put("sha256-wrong", []byte("some bytes"), header, strings.Repeat("0123456789abcdef", 4))

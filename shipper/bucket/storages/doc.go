@@ -1,5 +1,5 @@
-// Package storages runs common S3 storages for tests, and tests which features each really
-// implements beyond answering 200.
+// Package storages runs common S3 storages for tests, and tests which features each storage
+// really implements: an answer of 200 does not prove it.
 //
 // The package owns how each storage is started, killed and restarted on the loopback
 // interface, a client that sends and signs any header, and the tests whose results are a

@@ -13,12 +13,12 @@ type Row struct {
 	IfNoneMatch, IfMatch               string
 	Metadata, Encryption, StorageClass string
 	Lists                              string
-	After2s, After35s, After2sWithHost Cut // of the power
+	After2s, After35s, After2sWithHost Cut // power cut, so long after the last upload
 }
 
 // Cut is the loss in a power cut.
 type Cut struct {
-	Gone    string // immediately after it
+	Gone    string // immediately after the power cut
 	Missing string // after the host has rechecked all records it still keeps
 }
 

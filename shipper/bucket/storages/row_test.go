@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestDocumentedTablesMatch compares docs/storages.md with Tables. No record may be missing
-// in the end after a power cut.
+// TestDocumentedTablesMatch compares docs/storages.md with Tables. After a power cut, no record
+// may be missing in the end.
 func TestDocumentedTablesMatch(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/storages.md")
 	if err != nil {

@@ -24,7 +24,7 @@ func (s *Server) AddUser(name, secret, policy string) error {
 	case "Garage":
 		return s.addGarageUser(name, secret)
 	}
-	return fmt.Errorf("%s has no users with policies, or nobody tried", s.Name)
+	return fmt.Errorf("users with policies are not implemented for %s", s.Name)
 }
 
 // MinIOUser returns the commands that create a MinIO user with a policy from a file.
