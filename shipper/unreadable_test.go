@@ -13,8 +13,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// unreadableUntil makes reads of already existing data objects fail, and answers all other requests. With
-// a ReadLie, the body is damaged instead.
+// unreadableUntil makes reads of already existing data objects fail, and answers all other
+// requests. With a ReadLie, the body is damaged instead.
 func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
 	var mu sync.Mutex // guards put
 	var put []string

@@ -49,8 +49,8 @@ func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 }
 
 // TestANameAfterASealedSegmentIsDurableBeforeItsRecords tests the segment that follows
-// a failure. Without its name, nothing shows which records a crash took from its
-// beginning.
+// a failure. If a crash takes records from the beginning of this segment, only its name shows
+// which ones.
 func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves only durable data
@@ -63,7 +63,7 @@ func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 					f.Err = syscall.EIO
 				}
 			case c.Op == simdisk.Mkdir && syncs.Load() > 1 && filepath.Base(c.Path) == nextName:
-				if prepared.Add(1) == 2 { // it would also make the name durable
+				if prepared.Add(1) == 2 { // this mkdir is followed by a sync, which would also make the name durable
 					<-stop
 				}
 			}

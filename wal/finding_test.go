@@ -133,7 +133,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 		{"an active segment of zeros", func(t *testing.T, dir string) {
 			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { clear(b); return b })
 		}, []int{0, 1, 2}, nil, FoundNoRecords},
-		// Their records show which segments they are, so they are not confused.
+		// 		// The records show to which segment each file belongs.
 		{"the files of two segments swapped", func(t *testing.T, dir string) {
 			a, b := filepath.Join(dir, sealed, segment.FileName), filepath.Join(dir, active, segment.FileName)
 			check(t, os.Rename(a, a+".x"))

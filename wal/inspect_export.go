@@ -8,9 +8,9 @@ import (
 	"collectord/wal/segment"
 )
 
-// Export is Examine with exactly one call of each for every record that checks out. If
-// the disk returns other bytes than a moment before, Export reads the segment again, a
-// few times, and records may come out of order. The report lists what was not exported.
+// Export is Examine, but calls each exactly once for every valid record. If two reads return
+// different bytes, Export reads the segment again, a few times. The records may then come out of
+// order. The report lists the records that were not exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {
 	var exported []segment.Piece
 	for attempt := range readAttempts {

@@ -67,7 +67,7 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// Each line about a trouble is followed by one about its end.
+// Each line about a trouble is followed by a line about its end.
 func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 	troubles := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}
@@ -90,7 +90,7 @@ func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 	l.SetLimits(Limits{})
 	for name, level := range troubles.last() {
 		if level != slog.LevelInfo {
-			t.Errorf("the last line about %s is not the Info line that it ended", name)
+			t.Errorf("the last line about the trouble %s is not an Info line that reports its end", name)
 		}
 	}
 	if troubles := troubles.last(); len(troubles) < 2 {

@@ -10,8 +10,8 @@ import (
 	"collectord/wal"
 )
 
-// TestALockOfAnotherUser starts a process of another user on a lock file that it can't
-// open, first while the lock is held, then after its release.
+// TestALockOfAnotherUser starts a process of another user, which can't open the lock file: first
+// while the lock is held, then after its release.
 func TestALockOfAnotherUser(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		held := os.Getenv("COLLECTORD_TEST_HELD") != ""

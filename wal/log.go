@@ -71,11 +71,11 @@ func (l *Log) Identity() (logID, run uint64) {
 // Node returns the host's own name (Options.Node).
 func (l *Log) Node() string { return l.opts.Node }
 
-// Append stores all of the records or none, as one frame, and sets ReceivedAt and,
-// unless it is set, ID of each. It returns nil once they are durable (with
-// SyncInterval: written). An error wraps ErrFull, ErrUnavailable, ErrCommitFailed or
-// ErrClosed, or names the limit of Record.Check that a record exceeds. Append checks
-// ctx only before it queues the records, since queued records may be stored.
+// Append stores all of the records or none, as one frame. It sets ReceivedAt of each record, and
+// also ID if that is zero. It returns nil once they are durable (with SyncInterval: written). An
+// error wraps ErrFull, ErrUnavailable, ErrCommitFailed or ErrClosed, or names the limit of
+// Record.Check that a record exceeds. Append checks ctx only before it queues the records, since
+// queued records may be stored.
 func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	return l.AppendSeq(ctx, func(yield func(*Record) bool) {
 		for i := range recs {

@@ -18,7 +18,7 @@ const (
 	// segment, so seqs were skipped for records that might be there, and no record had
 	// these seqs.
 	LossSkipped = "skipped"
-	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that confirmed a flush it did not do
+	LossMissing = "missing" // acknowledged, but not in the segment's file, for example because the disk confirmed a flush that it did not carry out
 )
 
 // LossNote means that the records FirstSeq to LastSeq will never be shipped. It

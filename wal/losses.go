@@ -15,8 +15,8 @@ import (
 // lostName is the directory of the loss notes that wait for upload.
 const lostName = "lost"
 
-// losses keeps the loss notes. Its mutex guards the directory lost/ and is held while
-// that is read or written.
+// losses keeps the loss notes. Its mutex guards the directory lost/ and is held while the
+// directory is read or written.
 type losses struct {
 	*base
 	waiting atomic.Int64 // number of notes to upload; at least 1 if the directory could not be read

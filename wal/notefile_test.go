@@ -21,7 +21,7 @@ func noteOf(first, last uint64) LossNote {
 	return LossNote{Node: "edge-1", LogID: 7, FirstSeq: first, LastSeq: last, Reason: LossEvicted, At: time.UnixMicro(1e15).UTC()}
 }
 
-// TestOnlyIntactNotesAreUploaded also checks what happens to the others.
+// TestOnlyIntactNotesAreUploaded also checks what happens to damaged notes.
 func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	good := noteOf(1, 2)
 	flipped := slices.Clone(noteOf(3, 4).encode())
@@ -33,7 +33,7 @@ func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	lost := filepath.Join(data, "wal", lostName)
 	for name, content := range map[string][]byte{
 		good.fileName(): good.encode(), noteOf(3, 4).fileName(): flipped, noteOf(5, 6).fileName(): later,
-		noteOf(1, 1).fileName(): good.encode(), // another has its name
+		noteOf(1, 1).fileName(): good.encode(), // this name belongs to another note
 	} {
 		if err := os.WriteFile(filepath.Join(lost, name), content, 0o640); err != nil {
 			t.Fatal(err)

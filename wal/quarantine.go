@@ -13,8 +13,8 @@ import (
 )
 
 // quarantineTail copies the end of a file to the quarantine, without trailing zeros,
-// and returns how many bytes it copied. It copies nothing if the end is only zeros, as
-// after a power loss or where nothing was written.
+// and returns how many bytes it copied. It copies nothing if the end is only zeros, for example
+// after a power loss.
 func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept int64, err error) {
 	in, err := b.disk.OpenRegular(path)
 	if err != nil {

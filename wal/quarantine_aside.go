@@ -10,8 +10,8 @@ import (
 	"sync"
 )
 
-// Aside is an entry that was put aside: moved to the quarantine, or left in its place
-// where that failed.
+// Aside is an entry that was put aside: moved to the quarantine, or left in its place if the move
+// failed.
 type Aside struct {
 	Path string // relative to the data directory
 	Why  string // the reason; empty for an entry of the quarantine, which may have a report

@@ -161,8 +161,8 @@ func (s *shelf) countLost(d *removal, wasEvicted bool) {
 	s.announceLocked() // the uploader finds the new note
 }
 
-// markGone renames the segment to .gone, or moves one that was given up to the
-// quarantine.
+// markGone renames the segment to .gone. If the segment was given up, markGone moves it to the
+// quarantine instead.
 func (s *shelf) markGone(d *removal) error {
 	if d.report != "" {
 		return s.quarantineUnread(d)

@@ -49,7 +49,7 @@ func (b *base) deleteDir(dir string) error {
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
 		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		b.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the directory of a removed segment",
+		b.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that is not part of a log: it was in the directory of a removed segment",
 			"path", dir)
 		return b.putAside(dir, err)
 	}
@@ -57,8 +57,8 @@ func (b *base) deleteDir(dir string) error {
 }
 
 // markDirGone renames a directory to .gone, durably, and replaces an earlier one of
-// that name. The directory must have no records that are not also elsewhere.
-// markDirGone may be repeated after an error.
+// that name. All records of the directory must also be elsewhere. markDirGone may be repeated
+// after an error.
 func (b *base) markDirGone(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	err := b.disk.Rename(dir, gone)

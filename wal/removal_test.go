@@ -18,10 +18,9 @@ import (
 
 // TestEveryRecordIsStoredOrNotedWhateverCallFails ships, evicts, salvages and starts
 // while one call that changes the log directory fails: once, or with all later calls of
-// its kind, or with all later calls, as in a crash. After each of these, and after
-// another start, each record is either in the bucket or in a loss note. No object
-// claims that more is confirmed than the bucket has, and the counters agree with the
-// bucket.
+// its kind, or with all later calls, as in a crash. After each of these faults, and after another
+// start, each record is either in the bucket or in a loss note. No object claims that more is
+// confirmed than the bucket has, and the counters agree with the bucket.
 func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 	t.Parallel()
 	for _, s := range []scenario{
@@ -29,7 +28,7 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 		{name: "evict", records: 8, run: func(tr *trial) { tr.evict(3); tr.ship() }, reason: wal.LossEvicted, mayLose: []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
 		{name: "salvage", records: 6, run: func(tr *trial) { tr.damage(2); tr.ship() }, reason: wal.LossDamaged, lost: []uint64{3}},
 		{name: "split", records: 6, prepare: makeOneSegmentLog, skipStart: true, run: func(tr *trial) { tr.split(); tr.ship() }},
-		{name: "salvage of a segment that lost all", records: 6, run: func(tr *trial) { tr.empty(2); tr.ship() }, reason: wal.LossDamaged, lost: []uint64{3, 4}},
+		{name: "salvage of a segment that lost all", records: 6, run: func(tr *trial) { tr.truncateInHeader(2); tr.ship() }, reason: wal.LossDamaged, lost: []uint64{3, 4}},
 		{name: "start", records: 7, prepare: makeOpenLog, run: func(tr *trial) { tr.ship() }},
 		{name: "start after the end of a segment was lost", records: 7, prepare: makeShortenedLog, run: func(tr *trial) { tr.ship() }, reason: wal.LossMissing, lost: []uint64{3, 4}},
 		{name: "start after an interrupted eviction", records: 6, prepare: makeEvictingLog, run: func(tr *trial) { tr.ship() }, reason: wal.LossEvicted, lost: []uint64{1, 2}},
@@ -164,7 +163,7 @@ func (s scenario) runWith(t *testing.T, f fault) (first, calls int) {
 	return first, calls
 }
 
-// appendPairs appends records, and seals after every second.
+// appendPairs appends records, and seals after every second record.
 func appendPairs(t *testing.T, l *wal.Log, n int) {
 	t.Helper()
 	for i := range n {

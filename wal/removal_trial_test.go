@@ -166,8 +166,8 @@ func (tr *trial) split() {
 	})
 }
 
-// empty truncates the file of a segment within its header.
-func (tr *trial) empty(n int) {
+// truncateInHeader truncates the file of a segment within its header.
+func (tr *trial) truncateInHeader(n int) {
 	if err := os.Truncate(tr.file(n), 10); err != nil {
 		tr.t.Fatal(err)
 	}

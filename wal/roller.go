@@ -37,11 +37,11 @@ func newRolls() *rolls {
 }
 
 // roller is the goroutine that seals segments and prepares the next one, so that no
-// append waits for either. The committer passes each segment to the roller after its
-// last write. After each, the roller prepares one segment, or sends the reason why it
-// can't. It seals segments oldest first, and the shelf lists a segment only once its
-// name is durable. The roller retries what fails, with growing delays. It answers a
-// request to seal after one attempt to seal all earlier segments.
+// append waits for either. The committer passes each segment to the roller after its last write.
+// For each segment that it receives, the roller prepares another one, or sends the reason why it
+// can't. It seals segments oldest first, and the shelf lists a segment only once its name is
+// durable. The roller retries what fails, with growing delays. It answers a request to seal after
+// one attempt to seal all earlier segments.
 type roller struct {
 	*base
 	shelf *shelf

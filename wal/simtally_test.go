@@ -70,8 +70,8 @@ func (c *tally) isNew(key [16]byte) bool {
 	return true
 }
 
-// fail counts a call that failed or hung.
-func (c *tally) fail(op simdisk.Op, errno syscall.Errno, hang time.Duration) (call string) {
+// countFailedCall counts a call that failed or hung.
+func (c *tally) countFailedCall(op simdisk.Op, errno syscall.Errno, hang time.Duration) (call string) {
 	call = fmt.Sprintf("%s %s", op, unix.ErrnoName(errno))
 	if hang > 0 {
 		call = strings.TrimSpace(call) + " hang"

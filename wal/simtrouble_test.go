@@ -47,7 +47,7 @@ func (d *faultPlan) intercept(c simdisk.Call) simdisk.Fault {
 		var errno syscall.Errno // 0 if it only hangs
 		errors.As(fault.Err, &errno)
 		d.syncFailed = d.syncFailed || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
-		d.lastFailed = d.tally.fail(c.Op, errno, d.hang)
+		d.lastFailed = d.tally.countFailedCall(c.Op, errno, d.hang)
 	}
 	d.mu.Unlock()
 	if !hit {
@@ -57,8 +57,7 @@ func (d *faultPlan) intercept(c simdisk.Call) simdisk.Fault {
 	return fault
 }
 
-// refuse is intercept after the end of a life: only the calls that always fail still
-// do.
+// refuse is intercept after the end of a life: only the calls that always fail continue to fail.
 func (d *faultPlan) refuse(c simdisk.Call) simdisk.Fault {
 	if d.always(c) {
 		return d.fault

@@ -23,7 +23,7 @@ var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
 	simulateEvery     = flag.Int("simulate-every", 40, "one in so many failed calls is simulated; 1 for all")
-	simulateRecorded  = flag.Int("simulate-recorded", 1, "recorded lives of each kind of which calls fail")
+	simulateRecorded  = flag.Int("simulate-recorded", 1, "recorded lives of each kind in which calls then fail")
 	simulateFor       = flag.Duration("simulate-for", time.Hour, "CPU time after which no other life begins")
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")
 )
@@ -81,7 +81,7 @@ func randomLife(t *testing.T, seed uint64, c *tally) {
 	c.add("kinds of lives: "+k.String(), 1)
 	for left := runs; ; left-- {
 		if !s.run(15+r.IntN(25)) && !t.Failed() {
-			c.add("starts refused: "+d.lastFailed, 1) // as only a failed call may cause
+			c.add("starts refused: "+d.lastFailed, 1) // only a failed call may cause a refusal
 			continue
 		}
 		if left <= 1 || t.Failed() {

@@ -220,6 +220,6 @@ func (l *Log) clearPlace(dir string) error {
 	if err != nil || info.IsDir() || vfs.IsLink(info) {
 		return nil //nolint:nilerr // the next use of dir reports the error
 	}
-	l.reportFinding(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
+	l.reportFinding(FoundStray, slog.LevelWarn, "renamed an entry that is not part of a log: it was in the place of a directory", "path", dir)
 	return l.disk.RenameDurably(dir, l.asidePath(dir))
 }

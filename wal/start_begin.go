@@ -67,7 +67,7 @@ func (l *Log) clearAndRename(place, from string) error {
 			return err
 		}
 	} else if _, err := l.disk.Stat(place); err == nil {
-		l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of the active segment", "path", place)
+		l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that is not part of a log: it was in the place of the active segment", "path", place)
 		if err := l.putAside(place, errInTheWay); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (l *Log) deleteLeftovers() error {
 			continue
 		}
 		if err == nil && !info.IsDir() {
-			l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a removed segment", "path", dir)
+			l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine an entry that is not part of a log: it has the name of a removed segment", "path", dir)
 			if err := l.putAside(dir, errInTheWay); err != nil {
 				return err
 			}

@@ -110,8 +110,8 @@ func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir stri
 			return 0, dir, err
 		}
 		if s.overwritten {
-			l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
-			return 0, dir, l.putAside(dir, errors.New("it holds another segment's records"))
+			l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote the content of another segment over its records", "segment", s.name)
+			return 0, dir, l.putAside(dir, errors.New("it contains another segment's records"))
 		}
 		l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))

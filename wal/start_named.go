@@ -19,8 +19,8 @@ type foundDir struct {
 	firstFrameSeq uint64 // seq of the first frame, or first if the frame can't be read
 	sealed        bool
 	validName     bool          // the name is well formed
-	overwritten   bool          // other bytes overwrote it: they belong to a segment that is not there
-	nameFitsFrame bool          // the name is a sealed one, and the first frame has the seq first
+	overwritten   bool          // the disk wrote records of another segment over the file, so the seqs of the name stay valid
+	nameFitsFrame bool          // the segment is sealed, and its first frame begins at the first seq of the name
 	isLink        bool          // a symbolic link, which is not followed
 	isFile        bool          // a file instead of a directory
 	noFirstFrame  bool          // the first frame is damaged, or the disk can't read it

@@ -51,7 +51,7 @@ func (l *Log) readNames() (found foundDirs, err error) {
 			gone = append(gone, first)
 			l.goneNames = append(l.goneNames, name)
 		case !e.IsDir() && (name == nextName || name == salvageName), !e.Type().IsRegular() && (name == identityName || name == identityName+".tmp"):
-			l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of a file or directory", "path", filepath.Join(l.dir, name))
+			l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that is not part of a log: it was in the place of a file or directory", "path", filepath.Join(l.dir, name))
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}
@@ -113,7 +113,7 @@ func (l *Log) putStrayFilesAside(found *foundDirs) error {
 		if !s.isFile || sealed {
 			continue
 		}
-		l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
+		l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine an entry that is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
 		if err := l.putAside(filepath.Join(l.dir, s.name), errInTheWay); err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func (l *Log) resolveOverlap(found *foundDirs, all []*foundDir) ([]*foundDir, er
 	for _, side := range []struct{ has, lacks *foundDir }{{a, b}, {b, a}} {
 		empty := side.lacks.isFile || errors.Is(side.lacks.fileError, fs.ErrNotExist)
 		if w := l.read(side.has); empty && w != nil && w.IsWhole(side.lacks.first, side.lacks.last) {
-			l.reportFinding(FoundStray, slog.LevelWarn, "put aside what has the name of a segment and no records: another segment has them",
+			l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry with the name of a segment and without records: another segment has the records",
 				"path", filepath.Join(l.dir, side.lacks.name), "segment", side.has.name)
 			return withoutEntry(all, side.lacks), l.putAside(filepath.Join(l.dir, side.lacks.name), errInTheWay)
 		}

@@ -91,7 +91,7 @@ func (l *Log) clearPlaces() error {
 	ensureReserve(l.disk, reserve)
 	spool := filepath.Join(l.dataDir, spoolName)
 	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
-		l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not the spool: it was in its place", "path", spool)
+		l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool and is not a directory", "path", spool)
 		if err := l.putAside(spool, errInTheWay); err != nil {
 			return err
 		}
@@ -167,9 +167,9 @@ func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 // nextAttempts is how often a start reads next/ before it treats it as unreadable.
 const nextAttempts = 3
 
-// recoverNext returns the first seq of next/ if that contains whole frames. It does so
-// only if a power loss undid the rename that made it active. Otherwise recoverNext
-// deletes the directory, or puts it aside, and returns 0.
+// recoverNext returns the first seq of next/ if next/ contains whole frames. Such frames mean
+// that a power loss undid the rename that had made the segment active. Without whole frames,
+// recoverNext deletes next/ or puts it aside, and returns 0.
 func (l *Log) recoverNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)

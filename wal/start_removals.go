@@ -132,7 +132,7 @@ func (l *Log) noteMissing(r SeqRange, reason string) error {
 // bytes were written behind its header.
 func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.DataEnd > cmp.Or(w.HeaderEnd, segment.MaxHeader) {
-		l.reportFinding(FoundTornTail, slog.LevelWarn, "put aside a prepared segment: it has other bytes than a header and no whole frame, as after a crash during its first commit", "segment", nextName)
+		l.reportFinding(FoundTornTail, slog.LevelWarn, "put aside a prepared segment: it has more than a header, but no whole frame, for example after a crash during its first commit", "segment", nextName)
 		return l.putAside(dir, errors.New("bytes of no whole frame"))
 	}
 	return l.deleteDir(dir)

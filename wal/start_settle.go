@@ -66,7 +66,7 @@ func (l *Log) settle(found *foundDirs, goneStarts []uint64) error {
 			}
 			return 1
 		}
-		// Of two with the same first seq the larger comes first.
+		// Of two segments with the same first seq, the larger one comes first.
 		return cmp.Or(cmp.Compare(a.firstFrameSeq, b.firstFrameSeq), cmp.Compare(misfit(a), misfit(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
 	})
 	for len(all) > 0 {
@@ -235,5 +235,5 @@ func (l *Log) keepSeqsBelow(first uint64) error {
 
 func (b *base) leaveStray(name string) {
 	b.listLeft(filepath.Join(b.dir, name), errNotPart)
-	b.reportFinding(FoundStray, slog.LevelWarn, "left in its place what is not part of a log", "path", filepath.Join(b.dir, name))
+	b.reportFinding(FoundStray, slog.LevelWarn, "left an entry in its place: it is not part of a log", "path", filepath.Join(b.dir, name))
 }

@@ -15,7 +15,7 @@ func (l *Log) putStrayDirsAside(all []*foundDir) ([]*foundDir, error) {
 		if !s.validName || !s.noFirstFrame || s.run != 0 || !l.isStray(s, all) {
 			continue
 		}
-		l.reportFinding(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
+		l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
 		if err := l.putAside(filepath.Join(l.dir, s.name), errInTheWay); err != nil {
 			return nil, err
 		}
@@ -32,7 +32,7 @@ func (l *Log) isStray(s *foundDir, all []*foundDir) bool {
 		if o == s || o.sealed && s.sealed || o.firstFrameSeq >= s.first {
 			return false
 		}
-		if o.sealed { // of two without a file the sealed name is the better evidence
+		if o.sealed { // of two names without a file, the sealed one is the better evidence
 			return o.last >= s.first && (o.isTrustedSealed() || o.validName && errors.Is(o.fileError, fs.ErrNotExist) && errors.Is(s.fileError, fs.ErrNotExist))
 		}
 		if w := l.read(o); w != nil && w.Unread == nil {

@@ -13,9 +13,8 @@ import (
 // the sizes of recent segments, and a segment that outgrows its zeros gets more.
 const (
 	minFill = 16 << 10 // minimum of zeros, in bytes
-	// maxFillStep is the maximum in bytes that a segment gets at a time when it
-	// outgrows its zeros. maxLead is the maximum of zeros in bytes that are left when
-	// that begins.
+	// 	// A segment that outgrows its zeros gets at most maxFillStep more bytes of zeros at a
+	// time. They are requested when at most maxLead bytes of its zeros are left.
 	maxFillStep = 8 << 20
 	maxLead     = 1 << 20
 	// reservedSpace is the space in bytes that fallocate(2) reserves without a write.

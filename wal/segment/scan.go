@@ -23,7 +23,7 @@ func All(logID uint64) Wanted { return Wanted{LogID: logID, First: 1, Last: MaxS
 
 // Scan describes the content of a segment's file, damaged or not.
 type Scan struct {
-	Header       Header           // zero if invalid or another segment's, except LogID and Run, which are then the frames'
+	Header       Header           // zero if invalid or another segment's; LogID and Run are then those of the frames
 	Size         int64            // in bytes
 	HeaderEnd    int64            // end of the header; 0 if the header is invalid or another segment's
 	FramesEnd    int64            // end of the last wanted frame, or Begin

@@ -97,8 +97,8 @@ func (z *zeros) filledTo() int64 {
 }
 
 // failure returns the error of an earlier sync or write of zeros; a write to a full disk
-// does not count. failure waits for a sync in progress: that can lose entries if it
-// fails, and a sync of the entries may not report this.
+// does not count. failure waits for a sync in progress: a failed sync of zeros can lose entries,
+// and a later sync of the entries may not report the loss.
 func (z *zeros) failure() error {
 	z.mu.Lock()
 	defer z.mu.Unlock()

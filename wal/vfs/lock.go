@@ -102,7 +102,7 @@ func moveAside(path string, dir *os.File, why, errShared error) error {
 		return errors.Join(why, fmt.Errorf("the user who runs this must be able to write to %s", filepath.Dir(path)))
 	}
 	if errShared != nil && info.Mode().IsRegular() {
-		return fmt.Errorf("%w; another process may have locked it, and that can't be found out: delete it while no other runs (%w)", why, errShared)
+		return fmt.Errorf("%w; whether another process has locked it can't be determined: delete it while no other collectord runs (%w)", why, errShared)
 	}
 	if err := heldByOthers(path, dir); err != nil && errShared == nil {
 		return errors.Join(err, why)
