@@ -304,7 +304,8 @@ func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 	})
 }
 
-// TestObjectsLostInAnOutageAreShippedAgain has outages of several lengths.
+// TestObjectsLostInAnOutageAreShippedAgain: the time of an outage does not count towards
+// reshipLimit.
 func TestObjectsLostInAnOutageAreShippedAgain(t *testing.T) {
 	runKeeperTest(t, func(_ *testing.T, k *keeperTest) {
 		for outage := range uint64(2) {

@@ -85,7 +85,7 @@ func checkAudit(t *testing.T, store bucket.Store) {
 	}
 }
 
-// // A frame is a single request, and its records are stored in a single object.
+// A frame is a single request, and its records are stored in a single object.
 func TestAFrameThatIsTooLargeDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)

@@ -34,7 +34,7 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 
 // run audits the bucket. An object that was uploaded during the listing can confirm
 // records that the listing missed. If records seem to be missing, run therefore lists the bucket
-// again and passes the confirmed seqs of the first pass as before.
+// again and passes the confirmed seqs of the first pass in the parameter before.
 func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]confirmed) (*Report, error) {
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour

@@ -8,7 +8,7 @@ import (
 )
 
 // unconfirmed is the reason of a gap in a log whose confirmed seq is unknown.
-const unconfirmed = "which records the host had confirmed is unknown, without metadata and a heartbeat: these may have been deleted, or may never have come"
+const unconfirmed = "there is no metadata and no heartbeat, so it is unknown which records the host had confirmed: the missing ones may have been deleted, or may never have arrived"
 
 // confirmed is the seq below which every record is in the bucket or recorded as lost. It
 // is cached: asked is false until it has been looked up.

@@ -73,10 +73,10 @@ func TestHeartbeatsDetermineTheStatesOfAFleet(t *testing.T) {
 			b.putHeartbeat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: logFull, At: ago(40 * days)})
 			b.putHeartbeat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
 			b.putHeartbeat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
-			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // from before data_dir was made again
+			b.putHeartbeat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // written before data_dir was made again
 			b.putHeartbeat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // written while its clock was ahead
 			b.putHeartbeat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
-			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // renamed to the next host
+			b.putHeartbeat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // the host before it was renamed to "another"
 			b.putHeartbeat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			b.putHeartbeat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 			b.putHeartbeat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})

@@ -81,8 +81,8 @@ func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// isCloserToNow reports whether a heartbeat of the time at counts instead of other, because its
-// time is closer to now. A heartbeat that was written while the clock was far ahead must not
+// isCloserToNow reports whether at is closer to now than other. Of two heartbeats at these times,
+// the closer one counts. A heartbeat that was written while the clock was far ahead must not
 // count, since it is never replaced once the host is renamed or has a new log.
 func isCloserToNow(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
 

@@ -236,7 +236,7 @@ func (s Selection) searchedRange() string {
 	case !known:
 		return "all hours"
 	case s.From.IsZero() && s.To.IsZero() && toKnown:
-		return fmt.Sprintf("the hours around the id's time, %s to %s; if a clock was set back, the record can be in another hour: select times, too", bucket.Partition(from), bucket.Partition(to))
+		return fmt.Sprintf("the hours around the id's time, %s to %s; if a clock was set back, the record can be in another hour: give --from and --to, too", bucket.Partition(from), bucket.Partition(to))
 	}
 	return fmt.Sprintf("%s to %s", bucket.Partition(from), bucket.Partition(to))
 }

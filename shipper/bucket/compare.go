@@ -16,7 +16,7 @@ type Comparison int
 const (
 	OtherLines  Comparison = iota
 	SameLines              // the storage has the object's lines
-	DamagedCopy            // by its metadata or key, the stored object has the same lines, but it has others
+	DamagedCopy            // the stored object has other lines, although its metadata or key claims the same lines
 	Undecodable            // the stored object can't be read, and neither metadata nor key describes its lines
 )
 

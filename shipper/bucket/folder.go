@@ -132,7 +132,8 @@ func (s *folder) fail(op, key string, err error) error {
 
 // Put copies the object to a temporary file, syncs the file, and renames it to its key. It
 // replaces an existing file only if the object requests it. If the key is taken, Put syncs the
-// directory, too: an attempt of this collector may have ended in a crash right after the rename.
+// directory, too: an earlier attempt of this collector may have ended in a crash right after the
+// rename.
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
 	if err == nil {

@@ -51,11 +51,11 @@ func (s *s3Store) prove(ctx context.Context, o *Object, response putResponse, ca
 	switch resp := minio.ToErrorResponse(err); {
 	case err == nil:
 	case resp.StatusCode == http.StatusForbidden:
-		return &proofError{kind: Unproven, hint: proofHint, permanent: true, err: fmt.Errorf("check the object that was put: %w", err)}
+		return &proofError{kind: Unproven, hint: proofHint, permanent: true, err: fmt.Errorf("look up the object that was put: %w", err)}
 	case resp.StatusCode == http.StatusNotFound:
 		return unprovenf("the storage, or a server that answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
 	default:
-		return fmt.Errorf("check the object that was put: %w", err) // wrapped, so that it changes no capability
+		return fmt.Errorf("look up the object that was put: %w", err) // wrapped, so that it changes no capability
 	}
 	switch {
 	case stored.Size >= 0 && stored.Size != o.Size:

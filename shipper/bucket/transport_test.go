@@ -33,7 +33,7 @@ func (c cutConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestAResetConnectionCountsAsAnOutage, even if net/http repeats the request.
+// TestAResetConnectionCountsAsAnOutage: this applies even if net/http repeats the request.
 func TestAResetConnectionCountsAsAnOutage(t *testing.T) {
 	t.Parallel()
 	cut := new(atomic.Bool)

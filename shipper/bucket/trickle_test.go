@@ -22,12 +22,12 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 		pause time.Duration
 		took  time.Duration // time until the download is aborted; 0: it is not aborted
 	}{
-		"slow":                      {rate: minBytes},
-		"slow, and read in pauses":  {rate: minBytes, pause: time.Hour},
-		"slow, with others":         {rate: minBytes / 16, share: 16},
-		"a trickle":                 {rate: minBytes / 2, took: stall},
-		"a trickle, and pauses":     {rate: minBytes / 2, pause: time.Hour, took: stall + 4*time.Hour},
-		"a trickle, and others too": {rate: minBytes / 32, share: 16, took: stall},
+		"slow":                                 {rate: minBytes},
+		"slow, with pauses of the reader":      {rate: minBytes, pause: time.Hour},
+		"slow, and one of 16 answers":          {rate: minBytes / 16, share: 16},
+		"a trickle":                            {rate: minBytes / 2, took: stall},
+		"a trickle, with pauses of the reader": {rate: minBytes / 2, pause: time.Hour, took: stall + 4*time.Hour},
+		"a trickle, and one of 16 answers":     {rate: minBytes / 32, share: 16, took: stall},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
