@@ -233,7 +233,7 @@ func TestFleetOfARealHost(t *testing.T) {
 	config, d := shipFourObjects(t, dir, "")
 	d.stop()
 	lines, _, status := runFleet(t, config)
-	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - - - objects, and no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
+	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - - - objects, but no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
 		t.Errorf("%d: %q", status, lines)
 	}
 	if lines, _, status := runFleet(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {

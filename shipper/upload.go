@@ -135,7 +135,7 @@ func (s *Shipper) keepsSegments() bool {
 // put of the stored one was not answered: the storage may have its name, size and metadata but
 // not its bytes. So compareExisting reads the bytes. It does not read an object of an earlier
 // process if a look will read it later, since there may be many and other segments wait. If
-// reading is forbidden, as in an archive class, matching size and metadata are accepted.
+// reading is forbidden, for example in an archive class, matching size and metadata are accepted.
 func (s *Shipper) compareExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
 	read := lost || !s.keepsSegments() || !seg.FoundAtStart()

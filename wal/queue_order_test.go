@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestIDsAndTimesRiseWithSeq appends HTTP batches, several of which wait for a commit
-// at a time, and UDP records that fill the space they leave.
+// TestIDsAndTimesRiseWithSeq appends HTTP batches and UDP records. Several HTTP batches wait for
+// a commit at a time. UDP records fill the space that these batches leave.
 func TestIDsAndTimesRiseWithSeq(t *testing.T) {
 	const clients, batches, each = 6, 8, 1500 // a batch fills two thirds of a frame, so two never share one
 	l := openLog(t, t.TempDir(), Options{SegmentSize: 4 << 20})

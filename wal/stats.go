@@ -38,8 +38,8 @@ type Stats struct {
 	// if there is none. A jump of the wall clock does not change it. Right after a removal
 	// it may be too low by up to SealSmallAfter.
 	OldestUnshipped time.Duration
-	// SecondsUntilFull is the time until a bound is reached if log and disk fill as in the
-	// last minutes; +Inf if they do not fill.
+	// SecondsUntilFull is the time until a bound is reached if log and disk continue to fill as
+	// fast as in the last minutes; +Inf if they do not fill.
 	SecondsUntilFull float64
 }
 

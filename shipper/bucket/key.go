@@ -15,7 +15,7 @@ import (
 //	_collectord/nodes/<node>-<log id>.json                                                  a heartbeat
 //	_collectord/conditional-put.json                                                        the probe
 //	_collectord/wrong-<checksum>.json                                                       left in a storage that does not verify this checksum
-//	_collectord/tmp/                                                                        files in the making, of a folder
+//	_collectord/tmp/                                                                        temporary files of a folder
 const (
 	// DataPrefix begins, and Suffix ends, the key of every object with lines.
 	DataPrefix = "dt="

@@ -71,7 +71,7 @@ func Columns() []string { return []string{"id", "received_at", "via", "client", 
 // timeLayout is the time format of lines, which sorts as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// FormatTime formats a time as in lines.
+// FormatTime formats a time in the format of lines.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // LineEncoder encodes lines. It caches the bytes between id and usage, which are the same

@@ -36,8 +36,8 @@ type Object struct {
 	// is AnyVersion.
 	Replace  bool
 	Replaces string
-	// Latest marks an object of which only the latest version counts. Put replaces any
-	// object under its key, and uses the bucket's default storage class.
+	// Latest marks an object that counts only in its latest version. Put replaces any object
+	// under its key, and uses the bucket's default storage class.
 	Latest bool
 	Sent   bool // this process sent it, and the storage confirmed it; otherwise it may be older
 	Metadata
