@@ -69,7 +69,8 @@ func (c *Conn) AppendResponse(dst []byte, a *Response) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// HeaderOnly reports whether the response to the current request has no body, as for HEAD.
+// HeaderOnly reports whether the response to the current request has no body, because the
+// method is HEAD.
 func (c *Conn) HeaderOnly() bool { return c.request.head }
 
 var statusLines = func() (t [600]string) { //nolint:gochecknoglobals // a constant table

@@ -292,8 +292,8 @@ func (s *syncBuffer) String() string {
 	return s.text.String()
 }
 
-// The permissions of a unix socket decide which clients may connect. They need a token if
-// tokens are configured, but neither TLS nor a certificate.
+// The permissions of a unix socket decide which clients may connect. These clients need a
+// token if tokens are configured, but neither TLS nor a certificate.
 func TestUnixSocketsNeedTokensButNoTLS(t *testing.T) {
 	tokens, headers := newTokens(t, "a")
 	ca := authtest.NewAuthority(t)

@@ -173,8 +173,7 @@ func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-// A connection that is cut off is neither authenticated nor stores anything afterwards, as
-// its 503 says.
+// After a connection was cut off with 503, its request is neither authenticated nor stored.
 func TestACutOffConnectionIsNotAuthenticated(t *testing.T) {
 	tokens, headers := newTokens(t, "ada")
 	log := newMemoryLog()

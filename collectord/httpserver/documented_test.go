@@ -42,7 +42,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	for code, status := range rows {
 		provoke, ok := cases[code]
 		if !ok {
-			t.Errorf("nothing provokes %s", code)
+			t.Errorf("no request of this test provokes %s", code)
 			continue
 		}
 		t.Run(code, func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestTheStatesOfAConnectionAreDocumented(t *testing.T) {
 			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
-			t.Errorf("docs/http-api.md has the row %q, and conn.go does not", row)
+			t.Errorf("docs/http-api.md has the row %q, but conn.go does not", row)
 		}
 	}
 	if listed := len(documentedStates(t, "conn.go")); rows != listed+1 || listed != states+2 {

@@ -99,7 +99,7 @@ func (l *loop) reclaimBuffers(c *conn) {
 	c.shareBytes = share
 }
 
-// ownCopy returns the needed part of b in memory that is not the loop's.
+// ownCopy returns the needed part of b in memory that the connection owns.
 func (l *loop) ownCopy(b, needed, loops []byte) []byte {
 	switch {
 	case len(needed) == 0:
@@ -112,8 +112,8 @@ func (l *loop) ownCopy(b, needed, loops []byte) []byte {
 	return b
 }
 
-// resumeMemoryWaiters continues connections that wait for memory, in the order of their
-// arrival. If the first one can't continue, strangers make room.
+// resumeMemoryWaiters continues connections that wait for memory, in the order in which
+// they began to wait. If the first one can't continue, strangers make room.
 func (l *loop) resumeMemoryWaiters() {
 	for len(l.memoryWaiters) > 0 {
 		c := l.memoryWaiters[0]

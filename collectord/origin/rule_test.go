@@ -35,8 +35,8 @@ const (
 	sameSite = site + "same-site"
 )
 
-// The result for a request with these headers on a loopback listener without tokens, and
-// the result on all other listeners.
+// Each row has the expected result on a loopback listener without tokens, and the one on all
+// other listeners.
 func TestOnlySameHostPagesAndNonBrowsersMaySend(t *testing.T) {
 	rows := []struct {
 		host                string

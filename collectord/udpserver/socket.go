@@ -39,7 +39,7 @@ func Listen(addr netip.AddrPort, o Options) (conns []*net.UDPConn, err error) {
 			}
 			return nil, fmt.Errorf("udp listener: %w", err)
 		}
-		c := pc.(*net.UDPConn) //nolint:forcetypeassert // what ListenPacket returns for udp
+		c := pc.(*net.UDPConn) //nolint:forcetypeassert // ListenPacket returns this type for udp
 		addr = c.LocalAddr().(*net.UDPAddr).AddrPort()
 		conns = append(conns, c)
 	}

@@ -74,7 +74,7 @@ func runChild(text string) error {
 	}
 	job, ok := childJobs[o.Job]
 	if !ok {
-		return fmt.Errorf("no job %q", o.Job)
+		return fmt.Errorf("there is no job %q", o.Job)
 	}
 	r, err := job(o)
 	if err != nil {

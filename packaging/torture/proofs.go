@@ -4,25 +4,25 @@ package main
 // more than one object.
 type proof struct {
 	fault, dir, test string
-	lost, doubled    string // what the guarantees allow; empty: none
+	lost, doubled    string // usages that the guarantees allow to be lost or doubled; empty: none
 }
 
 var proofs = []proof{
 	{"the daemon is killed (`kill -9`) under load", "collectord", "TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing", "", ""},
-	{"it is killed around an upload: before and after storing, answering, removing", "collectord", "TestKilledAroundAnUploadStoresEverySegmentOnce", "", ""},
-	{"it is killed while clients repeat requests with their keys", "collectord", "TestUsagesRepeatedUntilAnsweredHaveOneID", "", "under one id"},
+	{"the daemon is killed around an upload: before and after storing, answering, removing", "collectord", "TestKilledAroundAnUploadStoresEverySegmentOnce", "", ""},
+	{"the daemon is killed while clients repeat requests with their keys", "collectord", "TestUsagesRepeatedUntilAnsweredHaveOneID", "", "under one id"},
 	{"the host loses power: ext4, ext4 without a journal, xfs, on a device that forgets what was not flushed", "collectord", "TestPowerLossLosesNothingAcknowledged", "", ""},
 	{"the disk is filled and freed", "collectord", "TestFullDiskIsSurvivedByTheSameProcess", "", ""},
-	{"the disk is full, and the oldest may be evicted", "collectord", "TestFullDiskEvictsTheOldest", "only evicted ones, noted", ""},
+	{"the disk is full, and the oldest usages may be evicted", "collectord", "TestFullDiskEvictsTheOldest", "only evicted usages, noted", ""},
 	{"the n-th system call of each kind fails", "collectord", "TestFailingCallsLoseNothing", "", ""},
 	{"every call of the log's disk fails with every error, and the host crashes: a simulated disk", "wal", "TestNoFailedCallLosesWhatWasAcknowledged", "", ""},
 	{"crashes of a simulated disk that forgets, reorders, tears, rots, lies, hangs", "wal", "TestNoCrashLosesWhatWasAcknowledged", "", ""},
 	{"random operations against a model of the log", "wal", "TestAgainstAModel", "", ""},
 	{"a storage that stalls, resets, refuses, loses answers", "shipper", "TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce", "", ""},
-	{"a storage that lies: 200 without storing, forgetting, truncated listings and bodies", "shipper", "TestALiarLosesNothingUnseen", "only vanished ones, reported", ""},
+	{"a storage that lies: 200 without storing, forgetting, truncated listings and bodies", "shipper", "TestALiarLosesNothingUnseen", "only vanished usages, reported", ""},
 	{"the storage is away while a backlog grows and drains", "collectord", "TestABacklogIsDrainedInLittleMemory", "", ""},
 	{"a slow uplink", "collectord", "TestASlowUplinkShipsAtTheFirstAttempt", "", ""},
-	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotMistakenForLostUsages", "none that was read", "–"},
+	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotMistakenForLostUsages", "no datagram that was read", "–"},
 	{"collectors behind a proxy are killed, restarted and hang", "collectord", "TestProxiesBeforeCollectorsHideKills", "", "under one id"},
 	{"10,000 plain and 1,024 TLS connections at once, in a small cgroup", "collectord", "TestTenThousandConnectionsFitIntoASmallCgroup", "", ""},
 	{"strangers hold every connection", "collectord", "TestClientsAreServedWhileStrangersHoldEverySlot", "", ""},

@@ -91,7 +91,7 @@ def main(engine, *more):
     if engine == "zstandard":
         return zstandard(*more)
     asked = json.load(sys.stdin)
-    out, sys.stdout = sys.stdout, sys.stderr  # what statements print is not the answer
+    out, sys.stdout = sys.stdout, sys.stderr  # the answer on stdout contains nothing that statements print
     version, counted, usages = globals()[engine](asked["statement"], asked["values"], *more)
     print(json.dumps(version), json.dumps([[*row] for row in counted], default=str), sep="\n", file=out)
     for usage in usages:
