@@ -40,7 +40,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		}
 	}
 	for range rounds {
-		if err := d.lossCurveRow("full blast", 0, seconds); err != nil {
+		if err := d.lossCurveRow("full speed", 0, seconds); err != nil {
 			return err
 		}
 	}
@@ -57,7 +57,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 			if err != nil {
 				return err
 			}
-			name := "full blast"
+			name := "full speed"
 			if rate > 0 {
 				name = strconv.Itoa(rate)
 			}

@@ -55,7 +55,7 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	write("# Changelog\n\n## 1.2.3\n\n- Changed since.\n")
 	checkRefused("1.2.3", "the tree differs")
 	gitIn("commit", "-qam", "y")
-	checkRefused("1.2.3", "another commit")
+	checkRefused("1.2.3", "is not on the commit that is checked out")
 }
 
 // TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile: linkedModules also fails for an

@@ -22,8 +22,8 @@ import java.util.Map;
  *
  * <pre>java Read FORMAT COLUMN,COLUMN... FILE...</pre>
  *
- * Every column is a varchar. Prints a line for each line of the files. It contains the columns:
- * = and the value in base64, or nothing for null. If the line can't be read, it contains ! and why.
+ * Every column is a varchar. Prints a line for each line of the files: the columns, each in base64
+ * with = before it, or empty if null; or ! and why the line can't be read.
  */
 class Read {
     public static void main(String[] args) throws IOException {
