@@ -99,7 +99,7 @@ const (
 )
 
 // New returns a Conn for a new connection. maxHeader limits the bytes of a request's
-// header, and separately those of its trailer.
+// header, and separately the bytes of its trailer.
 func New(maxHeader int) Conn { return Conn{maxHeader: maxHeader, state: Start} }
 
 // State returns the part of a request that Next reads.

@@ -89,7 +89,7 @@ func TestValidRequests(t *testing.T) {
 	}
 }
 
-// A request that asks for the end of the connection is the last one that is read.
+// After a request that asks for the end of the connection, no further request is read.
 func TestRequestsThatEndTheConnection(t *testing.T) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + hostAndEnd,

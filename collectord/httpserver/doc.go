@@ -9,8 +9,9 @@
 //   - loop (loop.go, loopconn.go, loopmemory.go) drives connections of TCP and unix sockets,
 //     thousands on one goroutine. It never blocks on one of them, and the log wakes it once
 //     for each commit. Slow work goes to workers (workers.go).
-//   - conn.serve (drive.go) is a goroutine that reads, writes and waits for one connection.
-//     Each TLS connection has one, since package crypto/tls reads and writes by itself.
+//   - conn.serve (drive.go) runs on a goroutine that reads, writes and waits for one
+//     connection. Each TLS connection has such a goroutine, since package crypto/tls reads
+//     and writes by itself.
 //
 // The loop does not use a library such as gnet, since it is only a few hundred lines
 // around package epoll, and the rest is specific to this server: inherited listeners,
@@ -106,8 +107,8 @@ type Log interface {
 	// ReceivedAt, and the caller may reuse its usage's memory. AppendSeq uses nothing of
 	// recs after it returns.
 	//
-	// The log counts all errors except those of ctx. An immediate retry clears none of
-	// them:
+	// The log counts all errors except those of ctx. An immediate retry does not help after
+	// any of them:
 	//
 	//	wal.ErrFull, ErrUnavailable  nothing was stored; a retry may succeed in some seconds
 	//	wal.ErrClosed                nothing was stored: the log is shutting down for good

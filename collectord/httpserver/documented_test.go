@@ -84,7 +84,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	}
 }
 
-// provocation is a request that causes a problem, and what it needs.
+// provocation is a request that causes a problem, and the policy, limits and log error for it.
 type provocation struct {
 	request   string
 	appendErr error // of the log

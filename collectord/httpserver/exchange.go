@@ -48,7 +48,7 @@ func (c *conn) next() step {
 }
 
 // awaitBytes begins the state in which more bytes are expected. Bytes of a request's body are
-// read directly into the body where possible, others into memory of the driver.
+// read directly into the body if possible, all others into memory of the driver.
 func (c *conn) awaitBytes() *problem {
 	if c.consumed == len(c.in) {
 		c.in, c.consumed = c.in[:0], 0

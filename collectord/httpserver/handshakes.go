@@ -87,7 +87,7 @@ func (c *conn) answerPlainHTTP(err error) {
 // handshakes counts failed handshakes by reason.
 type handshakes [len(handshakeFailures)]atomic.Uint64
 
-// Reasons of failed handshakes, as in logs and metrics.
+// Reasons of failed handshakes; handshakeFailures has their names in logs and metrics.
 const (
 	handshakeTimeout     = iota
 	handshakeClosed      // closed by the client

@@ -73,7 +73,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		}
 		return n == 3
 	})
-	held[0].send("POST /api/usages HTTP/1.1\r\n") // this one is busy, the other two are idle
+	held[0].send("POST /api/usages HTTP/1.1\r\n") // this connection is busy, the other two are idle
 	// setIdleSince waits until n connections are idle, and sets the time at which they became
 	// idle.
 	setIdleSince := func(n int, since time.Time) {
@@ -113,7 +113,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	}
 	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
 	if status, body := held[0].readResponse(); status != http.StatusCreated {
-		t.Errorf("the busy one: %d %s", status, body)
+		t.Errorf("the busy connection: %d %s", status, body)
 	}
 	waitFor(t, func() bool { return h.Connections() <= 3 }) // ending connections count until they are closed
 }

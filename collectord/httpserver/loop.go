@@ -13,8 +13,8 @@ import (
 	"collectord/wal"
 )
 
-// loop is a goroutine that drives many connections of plain TCP and unix sockets. It
-// blocks on none of them. It continues a connection once its socket is ready, its commit
+// loop is a goroutine that drives many connections of plain TCP and unix sockets, and never
+// blocks on one of them. It continues a connection once its socket is ready, its commit
 // has ended, a worker has finished its step, or its deadline has passed.
 //
 //	sockets ready -> handleEvent     -> drive: read, next, write, AppendTo
@@ -244,8 +244,8 @@ func (l *loop) post(c *conn, why postReason) {
 	}
 }
 
-// resumePosted looks at up to maxTurnResponses posted connections, and at those that wait for
-// memory. It returns the number of posted ones.
+// resumePosted looks at up to maxTurnResponses posted connections, and at connections that
+// wait for memory. It returns how many posted connections it looked at.
 func (l *loop) resumePosted() (n int) {
 	l.mu.Lock()
 	if l.resumed == len(l.resuming) {

@@ -77,7 +77,7 @@ func (l *memoryLog) waitStored(t *testing.T, n int) {
 	waitFor(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.usages) == n })
 }
 
-// Each request gets the outcome of its own commit, in whichever order commits end.
+// Each request gets the outcome of its own commit, whatever the order in which commits end.
 func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	log := newCommitLog()
 	_, addr := startServer(t, log, Options{})
@@ -153,7 +153,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 			t.Fatal(status)
 		}
 	}
-	for i := range 200 { // also with requests pipelined after the one that waits
+	for i := range 200 { // other requests are pipelined after the waiting one
 		stuck.send(post(fmt.Sprintf(`{"n":%d}`, i)))
 	}
 	for i := range 201 {

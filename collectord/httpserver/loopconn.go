@@ -14,7 +14,7 @@ import (
 
 // loopState is a loop's state of a connection that it drives.
 type loopState struct {
-	loop   *loop // nil if a goroutine of its own drives the connection
+	loop   *loop // nil if conn.serve drives the connection
 	socket *socket
 	fd     int
 

@@ -93,7 +93,7 @@ func (l *loop) reclaimBuffers(c *conn) {
 	c.out = l.ownCopy(c.out, c.out, l.writeBuf)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShareBytes + min(cap(c.request.rawBody), firstBufferBytes) // larger bodies have a budget of their own
+		share += requestShareBytes + min(cap(c.request.rawBody), firstBufferBytes) // larger bodies take from other budgets
 	}
 	l.leftBytes.Add(int64(c.shareBytes - share))
 	c.shareBytes = share

@@ -41,8 +41,8 @@ func (r *roomCounters) snapshot() (n roomCounts) {
 	return n
 }
 
-// ClosedForRoom returns how many connections were closed to make room for others, by what they
-// were doing.
+// ClosedForRoom returns how many connections were closed to make room for others, by the
+// names in closedForRoomNames.
 func (h *Server) ClosedForRoom() map[string]uint64 {
 	m := make(map[string]uint64, states)
 	for s, name := range closedForRoomNames {

@@ -104,7 +104,7 @@ func TestClientCertificates(t *testing.T) {
 				c.policy.TLS = ca.Server(t, ca)
 				h, addr := startServer(t, log, Options{Policy: c.policy})
 				config := ca.Config(nil)
-				if c.certificate != nil { // also one that the server does not accept
+				if c.certificate != nil { // present the certificate even if the server does not accept it
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
 				}
 				config.MinVersion, config.MaxVersion = version, version

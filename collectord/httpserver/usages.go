@@ -15,7 +15,7 @@ import (
 // others of their request are invalid and it has Prefer: handling=strict.
 const ReasonStrict = "strict"
 
-// makeRecords makes records of the body, or returns why none of it is stored. It reports all
+// makeRecords makes records of the body, or returns why nothing is stored. It reports all
 // rejected usages to the ledger. A repeated request with a known Idempotency-Key stores
 // nothing.
 func (h *Server) makeRecords(c *conn, r *request) *problem {

@@ -237,7 +237,7 @@ func hostOf(t *testing.T, authority string) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
-// FuzzRule compares what is allowed with another parser, and checks that simple requests
+// FuzzRule checks each decision with another parser of authorities, and that simple requests
 // are allowed.
 func FuzzRule(f *testing.F) {
 	for _, row := range [][3]string{

@@ -26,7 +26,7 @@ type scanner struct {
 type state struct {
 	b          []byte
 	start      int
-	i          int   // just past the value; after a fault: where the scan stopped
+	i          int   // offset after the value; after a fault: offset at which the scan stopped
 	lenient    bool  // check only the grammar, not depth, names, number range or UTF-8
 	breakBytes int   // line breaks between its tokens, in bytes
 	fault      Error // its code is empty if there is no fault

@@ -19,8 +19,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// childFlag makes this program run one of childJobs in its own process, so that the peak
-// memory is that of the job alone.
+// childFlag makes this program run one of childJobs in its own process, so that only the
+// job counts in the peak memory.
 const childFlag = "child"
 
 // jobOptions are the options of a job, passed as JSON.

@@ -74,7 +74,7 @@ func benchShip(rounds int, dir string) error {
 // memoryLimit is the daemon's memory limit with the default configuration, in bytes.
 const memoryLimit = 64 << 20
 
-// realUsage returns a usage whose fields vary as those of real devices do.
+// realUsage returns a usage whose fields vary like those of real devices.
 func realUsage(i int) []byte {
 	return fmt.Appendf(nil, `{"patientId":"%d","timestamp":"2026-11-23T08:%02d:%02dZ","medication":%q,"device":"in-%05d","flow":%.2f}`,
 		rand.IntN(10_000), i/60%60, i%60, []string{"Salbutamol", "Budesonide", "Formoterol"}[rand.IntN(3)], rand.IntN(10_000), rand.Float64()*90)

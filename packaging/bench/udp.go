@@ -18,9 +18,9 @@ import (
 // perDatagram is how many usages fit into a datagram of one Ethernet frame.
 const perDatagram = 14
 
-// benchUDP measures at which rate and where datagrams are lost, how many usages per second
-// arrive with several usages per datagram, and the CPU time of a datagram compared with a
-// loop that only receives.
+// benchUDP measures at which rate and where datagrams are lost. It measures how many usages
+// per second arrive with several usages per datagram, and compares the CPU time of a
+// datagram with a loop that only receives.
 func benchUDP(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "udp")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

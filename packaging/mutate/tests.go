@@ -21,8 +21,8 @@ type test struct {
 	killed       int           // number of mutants it detected; guarded by binaries.mu
 }
 
-// rank orders tests: a lower rank, for a short test or one that detected many mutants,
-// runs earlier.
+// rank orders tests: those with a lower rank run earlier. Short tests have a low rank, and
+// so do tests that detected many mutants.
 func (t *test) rank() float64 { return t.takes.Seconds() / float64(1+t.killed) }
 
 // measure runs each test without a mutant, and every test must pass. It records the

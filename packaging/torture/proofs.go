@@ -33,20 +33,20 @@ const intro = `# Torture
 
 <!-- Made by make torture. -->
 
-This page shows the last run of ` + "`make torture`" + `: what was done to collectord, and what became of acknowledged usages. Each
-test counts every usage that was answered 201 and looks for it in the storage. *Lost* and *doubled* are asserted: a test
-with another number fails.
+This page shows the last run of ` + "`make torture`" + `: the faults to which collectord was exposed, and what happened to acknowledged
+usages. Each test looks in the storage for every usage that was answered 201. It fails if the numbers of lost and doubled
+usages differ from those in the table.
 
 `
 
 const outro = `
 To repeat it: ` + "`make torture`" + ` as root, or one test with ` + "`go test -tags torture -v ./DIRECTORY -run TEST`" + `. The simulated disk prints
 the seed of a failure; ` + "`go test ./wal -run NoCrashLoses -simulate-seed N -simulate-states 1 -simulate-every 1 -v`" + ` repeats it.
-The Makefile has the numbers of rounds, and they can be raised: ` + "`make torture KILLS=1000`" + `.
+The Makefile sets the numbers of rounds. Raise them with, for example, ` + "`make torture KILLS=1000`" + `.
 
 ## What is not tested
 
-- Hardware: disks that acknowledge a flush and do not keep it, controllers with a failing battery, memory that flips bits.
+- Hardware: disks that acknowledge a flush but lose the data, controllers with a failing battery, memory that flips bits.
 - File systems other than ext4 and xfs under power cuts, among them btrfs, f2fs and ZFS.
 - Storages over a real wide-area network for days; storages of cloud providers.
 - Clocks that are set while a request is under way, except on the simulated disk.
