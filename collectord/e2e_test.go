@@ -66,8 +66,8 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// MinIO reports that it is ready slightly before it serves every call. A daemon whose call
-	// fails then would wait for long.
+	// MinIO reports that it is ready slightly before it serves every call. If a daemon's first
+	// call failed, the daemon would wait for long.
 	store, err := bucket.Open(bucket.Destination{URL: "s3://usages/ready", S3: bucket.S3Options{Endpoint: "http://" + addr, Region: "us-east-1", CredentialsFile: credentials}})
 	if err != nil {
 		t.Fatal(err)

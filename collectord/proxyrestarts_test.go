@@ -28,7 +28,7 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			end := sync.OnceFunc(func() { close(stop); running.Wait() })
 			t.Cleanup(end)
 			for i, s := range makeSenders(t, p, acks, 0, clients) {
-				// A restarted collector does not know keys from before.
+				// A restarted collector does not know the keys of earlier requests.
 				s.keyed = false
 				running.Go(func() {
 					for {

@@ -27,7 +27,7 @@ type repeater struct {
 	over    bool
 }
 
-// batch returns the k-th request: its usages, and the form in which they are sent.
+// batch returns the usages of the k-th batch, and a function that makes a request of them.
 func (r *repeater) batch(k int) (usages []string, req func() *http.Request) {
 	rng := rand.New(rand.NewPCG(uint64(k), 7))
 	n := 1

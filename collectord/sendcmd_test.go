@@ -223,7 +223,7 @@ func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 }
 
 func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // it never answers
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // a server that never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,11 +252,11 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 		}
 	})
 	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
-		t.Errorf("it ended with %v", c.ProcessState)
+		t.Errorf("send ended with %v", c.ProcessState)
 	}
 }
 
-// A pseudoterminal (pts(4)).
+// openTerminal opens a pseudoterminal (pts(4)).
 func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -76,7 +76,7 @@ func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int
 	}
 }
 
-// exitTimeout is ten times the time for the end of a daemon that waits only for its log.
+// exitTimeout is ten times as long as a daemon takes to end if it waits only for its log.
 const exitTimeout = 10 * logFlushTimeout
 
 // waitExit waits until the daemon has ended, and returns its exit status.
@@ -340,8 +340,8 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	}
 }
 
-// The exit status has to be right even if the text can't be written, since the service
-// manager decides by it whether to restart.
+// The exit status has to be right even if the text can't be written: the service manager
+// restarts the daemon or not, depending on that status.
 func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
@@ -362,8 +362,8 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	}
 }
 
-// holdLease makes processes wait that open a file, with a lease (fcntl(2)). opened reports
-// whether a process waits.
+// holdLease takes a lease on a file (fcntl(2)), so that every process that opens the file
+// waits. opened reports whether a process waits.
 func holdLease(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -403,7 +403,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
 	d.startProcess(func() {})
-	until(t, "it listens", func() bool {
+	until(t, "the daemon listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			conn.Close()

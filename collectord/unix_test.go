@@ -132,7 +132,7 @@ func TestABusySocketIsInUse(t *testing.T) {
 	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("unix", path) // it fills the listen queue and is never accepted
+	c, err := net.Dial("unix", path) // this connection fills the listen queue and is never accepted
 	if err != nil {
 		t.Fatal(err)
 	}
