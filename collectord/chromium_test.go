@@ -20,7 +20,7 @@ import (
 )
 
 // attemptsPage is a page that posts to an address in every way that a page can. Each usage
-// names its way. At the end the page posts a report.
+// contains the name of the way in which it is posted. At the end the page posts a report.
 const attemptsPage = `<!doctype html><meta charset="utf-8"><title>attempts</title><body><script>
 const query = new URLSearchParams(location.search), to = query.get("to"), report = query.get("report")
 const blob = how => new Blob([JSON.stringify({via: how})])

@@ -88,7 +88,7 @@ func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 }
 
 // TestDoctorFlagsAreDistinguished separates the doctor's own flags from flags of the
-// configuration, which replace the daemon's.
+// configuration. The latter replace the daemon's flags.
 func TestDoctorFlagsAreDistinguished(t *testing.T) {
 	c, _, err := rootCommand(nil).Find([]string{"doctor"})
 	if err == nil {

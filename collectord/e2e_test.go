@@ -219,7 +219,7 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 				killAt := acks.count() + rand.IntN(n*2/3)
 				posted := make(chan struct{})
 				go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 64, true) }()
-				until(t, "enough are acknowledged", func() bool { return acks.count() >= killAt })
+				until(t, "enough usages are acknowledged", func() bool { return acks.count() >= killAt })
 				d.kill()
 				<-posted
 			}

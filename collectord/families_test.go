@@ -265,7 +265,7 @@ func TestPort0IsOnePortForBothFamilies(t *testing.T) {
 	}
 }
 
-// bindExcept binds all addresses except those in lacking, which get the error there.
+// bindExcept binds all addresses except those in lacking, and returns their error there.
 func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListener, error) {
 	return func(a config.Address) ([]*net.TCPListener, error) {
 		if err := lacking[a.IP.Addr().String()]; err != nil {

@@ -23,9 +23,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxMemory bounds the daemon's memory with every limit reached at once. With TLS it is
-// more, since the library keeps 24 KiB for each connection. The measured memory must stay
-// below the bound by a margin, since runs differ.
+// maxMemory bounds the daemon's memory with every limit reached at once. With TLS the bound
+// is higher, since the library keeps 24 KiB for each connection. The measured memory must
+// stay below the bound by a margin, since runs differ.
 const (
 	maxMemory    = 128 << 20
 	extraForTLS  = maxCrowd * 24 << 10

@@ -169,7 +169,7 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 			t.Errorf("%s: livez %s", when, got)
 		}
 	}
-	until(t, "it is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
+	until(t, "the daemon is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
 	expect("at start", "200 ok", "200 ok")
 	storage := folderOutage{t, dir + "/archive"}
 	storage.begin()

@@ -343,7 +343,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca.issue("collector", dir+"/other", dir+"/key", second) // of another certificate
+	ca.issue("collector", dir+"/other", dir+"/key", second) // the key of another certificate
 	reload(false, "http.tls.key ("+dir+"/key)")
 	expect("after another key", 201, 401, first)
 

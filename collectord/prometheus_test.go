@@ -146,7 +146,7 @@ func (p *prometheus) waitAlerts(when string, names ...string) {
 			p.t.Fatalf("%s: %v fire after %v, not %v; seen %v", when, got, testTimeout, want, seen)
 		}
 	}
-	p.t.Logf("%s: %v fire; every alert seen meanwhile, and after how long (a second stands for a minute of the rules): %v", when, want, seen)
+	p.t.Logf("%s: %v fire; alerts seen meanwhile, and their delays (a second stands for a minute of the rules): %v", when, want, seen)
 }
 
 // checkRules asserts that Prometheus can evaluate all rules.

@@ -334,7 +334,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	until(t, "all collectors are full", func() bool { return health() == http.StatusServiceUnavailable })
 	for range 50 {
 		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != httpserver.CodeLogFull || after == "" {
-			t.Errorf("all are full: %d %s, Retry-After %q", status, code, after)
+			t.Errorf("all collectors are full: %d %s, Retry-After %q", status, code, after)
 		}
 	}
 	for _, path := range []string{"/", "/metrics", "/readyz"} {
@@ -346,7 +346,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	until(t, "one collector is no longer full", func() bool { return health() == http.StatusOK })
 	for range 50 {
 		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
-			t.Errorf("one is not full: %d %s", status, code)
+			t.Errorf("one collector is not full: %d %s", status, code)
 		}
 	}
 }
@@ -413,7 +413,7 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 		if len(all) != 1 || all[0] < 400 || !closed || m[acceptedHTTP] != before[acceptedHTTP] {
 			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[acceptedHTTP]-before[acceptedHTTP])
 		}
-		// nginx may correct a request before it forwards that. Both servers must count the same
+		// nginx may correct a request before forwarding it. Both servers must count the same
 		// number of requests.
 		lines := len(p.lines())
 		before = d.metrics()

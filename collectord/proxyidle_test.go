@@ -20,11 +20,11 @@ type sender struct {
 	client *http.Client
 	acks   *acknowledged
 	last   int  // the number of its last usage
-	keyed  bool // it sends keys, and each request twice
+	keyed  bool // sends keys, and each request twice
 	size   int  // minimum size of its usages
-	chunks bool // it sends chunked bodies without a length
+	chunks bool // sends chunked bodies without a length
 
-	again bool // its next request repeats the last
+	again bool // the next request repeats the last one
 }
 
 // makeSenders makes n senders of all kinds, whose numbers begin at from.

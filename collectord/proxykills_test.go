@@ -95,7 +95,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 		t.Errorf("audit: %v, %+v", err, sum)
 	}
 	stored := map[int]string{}
-	again := map[bool]int{} // by whether the client had a key
+	again := map[bool]int{} // usages stored again, by whether the client sent keys
 	records := 0
 	for line := range strings.Lines(mustRun(t, "cat", "--config", configs[0])) {
 		var rec storedRecord

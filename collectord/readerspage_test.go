@@ -39,7 +39,7 @@ func TestReadersReturnWhatWasSent(t *testing.T) {
 	minio.endpoint = regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
 
 	documented := documentedRows(t)
-	rows := map[string]string{} // of those engines that ran
+	rows := map[string]string{} // rows of the engines that ran
 	var grid strings.Builder
 	t.Run("each", func(t *testing.T) {
 		for _, e := range engines {

@@ -152,7 +152,7 @@ func TestUsagesRepeatedUntilAnsweredHaveOneID(t *testing.T) {
 	}
 	for range *killRounds {
 		more := r.acks.count() + 500 + rand.IntN(2000)
-		until(t, "enough are acknowledged", func() bool { return r.acks.count() >= more })
+		until(t, "enough usages are acknowledged", func() bool { return r.acks.count() >= more })
 		d.kill()
 		d = start(t, config, port, admin)
 	}

@@ -133,7 +133,7 @@ func (p *dropper) run() {
 			go io.Copy(out, in)
 			b := make([]byte, 4<<10)
 			for {
-				n, err := out.Read(b) // one answer: there is one at a time
+				n, err := out.Read(b) // a whole answer, since only one request is in progress
 				if err != nil || p.answers.Add(1)%5 == 0 {
 					return
 				}
@@ -168,7 +168,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 		done <- result{s, status}
 	}()
 	for _, share := range []int64{3, 6} { // each restart makes the daemon forget the keys
-		until(t, "some are answered", func() bool { return proxy.answers.Load() > n/20*share })
+		until(t, "some requests are answered", func() bool { return proxy.answers.Load() > n/20*share })
 		d.kill()
 		d = start(t, config, port, admin)
 	}
@@ -200,7 +200,7 @@ func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "some are stored", func() bool {
+		until(t, "some usages are stored", func() bool {
 			return d.metrics()[`collectord_usages_appended_total{source="http"}`] > float64(stored+500)
 		})
 		if err := c.Process.Signal(os.Interrupt); err != nil {

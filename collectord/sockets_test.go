@@ -253,12 +253,12 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	running.Go(func() { datagrams = sendUntil(t, port, 1<<30, stop) })
 	for range restarts {
 		more := acks.count() + enough
-		until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+		until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 		d.stop()
 		d = m.run(nil, config, port, admin)
 	}
 	more := acks.count() + enough
-	until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+	until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 	close(stop)
 	running.Wait()
 	last := d.metrics()

@@ -25,13 +25,13 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 		refuses    bool // refuses usages meanwhile
 		stop       bool // the daemon is stopped meanwhile
 	}{
-		{"the log, until it is stopped", "wal", true, true},
+		{"the log, until the daemon is stopped", "wal", true, true},
 		{"the lock", "LOCK", true, false},
 		{"the loss notes", "wal/lost", true, false},
 		{"the spool", "spool", true, false},
-		{"the spool, until it is stopped", "spool", true, true},
+		{"the spool, until the daemon is stopped", "spool", true, true},
 		{"the archive", "archive/_collectord/tmp", false, false},
-		{"the archive, until it is stopped", "archive/_collectord/tmp", false, true},
+		{"the archive, until the daemon is stopped", "archive/_collectord/tmp", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -136,7 +136,7 @@ func countObjects(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// configureDebug configures a daemon that needs a token and logs what it does.
+// configureDebug configures a daemon that requires a token and logs at level debug.
 func configureDebug(t *testing.T, dir, more string) (config string, port, admin int, token string) {
 	t.Helper()
 	token, line := newToken(t, "ward-3")
@@ -261,7 +261,7 @@ func socketPair(t *testing.T) (r, w *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetNonblock(pair[0], true); err != nil { // for the deadline of reads
+	if err := unix.SetNonblock(pair[0], true); err != nil { // so that reads can have a deadline
 		t.Fatal(err)
 	}
 	r, w = os.NewFile(uintptr(pair[0]), "r"), os.NewFile(uintptr(pair[1]), "w")

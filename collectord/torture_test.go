@@ -101,8 +101,8 @@ func (d *disk) attach() {
 }
 
 // detach unmounts the disk and waits until the kernel has dropped the cache of its image.
-// While another mount namespace has a copy of the mount, the kernel would return all data
-// that was ever written.
+// As long as another mount namespace has a copy of the mount, the kernel would return data
+// that was not synced.
 func (d *disk) detach() {
 	d.t.Helper()
 	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
@@ -169,7 +169,7 @@ func (d *disk) losePower() {
 func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 	for name, fs := range map[string]struct {
 		create, repair []string
-		interval       time.Duration // of wal.sync: interval
+		interval       time.Duration // wal.sync_interval; 0: every commit is synced
 	}{
 		"ext4": {create: []string{"mkfs.ext4", "-q"}},
 		// Usages acknowledged more than an interval ago are safe.
@@ -209,7 +209,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		at := acks.count() + rand.IntN(n/2)
 		posted := make(chan struct{})
 		go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 32, true) }()
-		until(t, "enough are acknowledged", func() bool { return acks.count() >= at })
+		until(t, "enough usages are acknowledged", func() bool { return acks.count() >= at })
 		// Answers during the shutdown of the file system prove nothing: without power
 		// no such answer would leave the host.
 		before := acks.snapshot()

@@ -121,7 +121,7 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 	}
 }
 
-// A socket whose owner is too busy to accept is in use.
+// A socket counts as in use even if its owner is too busy to accept connections.
 func TestABusySocketIsInUse(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)

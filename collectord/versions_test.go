@@ -78,7 +78,7 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	}
 	d = start(t, config, port, admin)
 	if got := postAs(t, http.DefaultClient, d.url(), ""); got != http.StatusCreated {
-		t.Errorf("this version answers %d after it", got)
+		t.Errorf("after a run of the previous version, this version answers %d", got)
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)

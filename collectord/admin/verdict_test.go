@@ -20,7 +20,7 @@ import (
 	"collectord/wal"
 )
 
-// fakeDaemon is a daemon whose state tests set, under its mutex if the monitor runs.
+// fakeDaemon is a daemon. Tests set its state, under its mutex if the monitor runs.
 type fakeDaemon struct {
 	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot

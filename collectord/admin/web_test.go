@@ -58,7 +58,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 	nothing := map[string]int{"/metrics": 403, "/livez": 403, "/": 403, "/status": 403, "/debug/pprof/": 403}
 	type row struct {
 		network, address string
-		host             string // of the request; empty: the address
+		host             string // host name in the request; if empty, the address
 		want             map[string]int
 	}
 	rows := []row{

@@ -166,7 +166,7 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
 	if got := m.shell("dpkg-query -W -f '${Conffiles}' collectord"); !strings.HasPrefix(got, " /etc/collectord/collectord.yaml ") {
-		t.Errorf("files whose changes are kept: %s", got)
+		t.Errorf("the package's configuration files: %s", got)
 	}
 	m.configure("# by the operator")
 	id := m.store(`{"patientId":"100"}`)

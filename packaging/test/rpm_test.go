@@ -47,7 +47,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	waitUntil(t, "the daemon is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
 
 	if got := m.shell("rpm -q --qf '[%{filenames} %{fileflags:fflags}\n]' collectord 2>/dev/null | grep ' .'"); !strings.Contains(got, "/etc/collectord/collectord.yaml cn") {
-		t.Errorf("files whose changes are kept: %s", got)
+		t.Errorf("the package's configuration files: %s", got)
 	}
 	m.configure("# by the operator")
 	content, err := os.ReadFile(packageFile(t, later, "rpm", runtime.GOARCH))

@@ -37,7 +37,7 @@ type host struct {
 
 const (
 	shippingTo = "s3://usages"
-	anyExit    = -1 // of the doctor: without the service, it lacks the service's credentials
+	anyExit    = -1 // any exit status of the doctor, which lacks the service's credentials while the service is down
 )
 
 // situation is an incident of a host, with the expected output of each view.
