@@ -74,7 +74,7 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 	}
 }
 
-// configureHTTP is configure with more keys in the section http.
+// configureHTTP does the same as configure, with more keys in the section http.
 func configureHTTP(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
 	path, port, admin = configure(t, dir, "wal: {min_free: 0}\n")

@@ -186,7 +186,7 @@ func (l *compactLog) put(hour int, ids []bucket.ID) bucket.Key {
 	var encoder bucket.LineEncoder
 	for i, id := range ids {
 		usage := fmt.Appendf(nil, `{"log":%d,"n":%d}`, l.id, k.FirstSeq+uint64(i))
-		if id[6]>>4 == 8 { // derived from key and usage: the same usage each time
+		if id[6]>>4 == 8 { // a derived id depends on the usage, which is therefore always the same
 			usage = fmt.Appendf(nil, `{"id":"%v"}`, id)
 		}
 		var err error

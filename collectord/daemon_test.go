@@ -116,8 +116,8 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return exec.Command(path, args...)
 }
 
-// configure writes a configuration file for a daemon in dir, with more settings
-// as YAML.
+// configure writes a configuration file for a daemon in dir. more has additional settings as
+// YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
@@ -147,7 +147,7 @@ func start(t *testing.T, config string, port, admin int) *daemon {
 	return startCommand(t, command(t, "run", "--config", config), port, admin)
 }
 
-// startCommand is start with a command that executes the daemon.
+// startCommand does the same as start, with a command that executes the daemon.
 func startCommand(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: run, port: port, admin: admin, ready: make(chan struct{})}

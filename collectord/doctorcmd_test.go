@@ -64,7 +64,7 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 	d.stop()
 }
 
-// TestTheLogIsChecked checks logs by the names of their files.
+// TestTheLogIsChecked has a row for each state of the daemon and of its log.
 func TestTheLogIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {

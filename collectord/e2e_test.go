@@ -31,7 +31,7 @@ func startMinIO(t *testing.T, dir string) (settings string) {
 	return settings
 }
 
-// startMinIOToKill is startMinIO and also returns the process.
+// startMinIOToKill does the same as startMinIO, and also returns the process.
 func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Process) {
 	t.Helper()
 	path := os.Getenv("TEST_MINIO")

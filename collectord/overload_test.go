@@ -169,7 +169,7 @@ func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowdSize {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	// One line for each kind, and a summary every 30 s.
+	// Expect one line for each kind, and a summary every 30 s.
 	if n, limit := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > limit {
 		t.Errorf("%d lines about handshakes, want at most %d", n, limit)
 	}

@@ -39,7 +39,7 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	return startNginxWith(t, keepalive, nil, collectors...)
 }
 
-// startNginxWith is startNginx with more changes to the configuration.
+// startNginxWith does the same as startNginx, with more changes to the configuration.
 func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
 	t.Helper()
 	dir := t.TempDir()

@@ -258,7 +258,7 @@ func usagesIn(a storages.Response) (numbers []int, err error) {
 	return numbers, nil
 }
 
-// eventually is until for a condition that may stay false.
+// eventually waits like until, but reports whether the condition became true.
 func eventually(is func() bool) bool {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		if is() {
