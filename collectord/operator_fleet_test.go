@@ -39,7 +39,7 @@ func fleetSituations(situations map[string][]situation) {
 		{name: "and is listed", args: "fleet --all", config: config, setUp: writes(31*aDay+hour/2, bucket.Heartbeat{}), wantOutput: "away   edge-1"},
 		{name: "a host that is out of service", args: "fleet", config: config, setUp: writes(5*aDay, bucket.Heartbeat{Retired: true}), wantOutput: "not listed: 1 retired"},
 		{name: "usages of a day", args: "fleet --json", config: config, setUp: writes(0, bucket.Heartbeat{DayUsages: 77, DaySeconds: 86400}), wantOutput: `"day_usages":77,"day_seconds":86400`},
-		{name: "a wrong duration", args: "fleet --silent-for 0s", config: config, setUp: writes(0, bucket.Heartbeat{}), wantExit: 1, wantOutput: "--grace and --silent-for are more than 0"},
+		{name: "a wrong duration", args: "fleet --silent-for 0s", config: config, setUp: writes(0, bucket.Heartbeat{}), wantExit: 1, wantOutput: "--grace and --silent-for must be more than 0"},
 		{name: "a page that can't be written", args: "fleet --html DIR/nothing/fleet.html", config: config, setUp: writes(0, bucket.Heartbeat{}), wantExit: 1, wantOutput: "DIR/nothing/"},
 		{name: "the flag that was renamed", args: "fleet --silent-after 3h", config: config, wantExit: 1, wantOutput: "collectord fleet has no flag --silent-after"},
 	}

@@ -35,7 +35,7 @@ func newLossCounter(log *wal.Log) func() uint64 {
 	}
 }
 
-// stopOrder are the parts to stop, in that order.
+// stopOrder are the parts to stop, in this order.
 type stopOrder struct {
 	web          *httpserver.Server
 	udp          *udpserver.Server

@@ -164,7 +164,7 @@ func parseToken(fields []string) (l tokenLine, err error) {
 		}
 	}
 	if l.name = fields[0]; !ValidClient(l.name) {
-		return l, errors.New("does not begin with a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)")
+		return l, errors.New("does not begin with a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are not allowed)")
 	}
 	if len(fields) < 2 {
 		return l, errors.New("has no sha256: after the name")
