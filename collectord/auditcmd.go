@@ -31,22 +31,23 @@ the loss notes, and the heartbeats of hosts.
 
 ` + destinationsHelp + `
 
-wrong (exit status 2, or 1 with an error):
-  error        one of several destinations can't be read; the others are audited. Without any other, there is no report
+These are wrong (exit status 2; 1 if there is an error):
+  error        one of several destinations can't be read; the others are audited. For a single destination there is no report
   nothing      no records were found at all: the prefix or node is wrong, or everything was deleted
   absent       a node of --expect has neither objects nor a heartbeat
   silent       the heartbeat of a node of --expect is older than --silent-after
   missing      a gap in the range that its host had confirmed as complete: somebody deleted objects
   gone         a whole log: according to its heartbeat its records were here, but none is left
-  overdue      a gap after that range, or records that a host acknowledged; they should be here by now (--grace)
+  overdue      a gap after the confirmed range, or records that a host acknowledged; they should be here by now (--grace)
   doubled      the same records in two objects, such as a copy within the bucket
-  forked       different records under the same numbers: a snapshot of data_dir was restored, or two daemons ran on copies
+  forked       different records under the same numbers: a snapshot of data_dir was restored, or two daemons
+               ran on copies of it
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
   damaged      an object that contradicts its name or metadata (--deep), or whose name is impossible
-  unreadable   an object, loss note or heartbeat that the storage lists but does not return. The others are audited:
+  unreadable   an object, loss note or heartbeat that the storage lists but does not return. The audit goes on:
                each of these delays one of the --at-once readers for less than a minute
-reported separately, and not wrong:
+These are reported separately, and are not wrong:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
   earlier      records before the first one that is left of a log: expired, or lost. With --from-start they are missing
   lost         records that were evicted, or quarantined because they were damaged, according to a loss note
@@ -74,7 +75,7 @@ Memory: 24 bytes for each object, and with --deep 3 MiB for each object that is 
 		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether it is complete")
+	f.BoolVar(&o.Deep, "deep", false, "read every object, and check its count, order of ids, SHA-256, and whether it is complete")
 	f.BoolVar(&o.FromStart, "from-start", false, "count records before a log's first object as missing; leave it out if life-cycle rules expire objects")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may take to reach the bucket")
 	f.IntVar(&o.Workers, "at-once", 0, "objects that --deep reads at once (default: two for each CPU, at least 4)")

@@ -16,7 +16,7 @@ func configCommand() *cobra.Command {
 		printCommand(),
 		&cobra.Command{
 			Use:   "example",
-			Short: "Print a configuration file that explains every key, and sets those given as flags",
+			Short: "Print a configuration file that explains every key, and sets the keys given as flags",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
 				if err != nil {
@@ -44,12 +44,12 @@ func configCheckCommand() *cobra.Command {
 		SuggestFor: []string{"validate", "test"},
 		Short:      "Report every mistake in the configuration, and in the files that it names",
 		Long: `Report every mistake in the configuration, and in the files and directories that it names, as a start of the daemon
-does. It changes nothing, and may be used while the daemon is running.
+does. The command changes nothing, and may be used while the daemon is running.
 
 Run as root, it checks with the rights of the daemon's user: the owner of data_dir, or the user that the packages create.
 It can't check what a systemd unit provides, such as credentials: systemctl reload collectord checks that.
 
-It exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
+The command exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
 		Args: cobra.NoArgs,
 	}
 	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")

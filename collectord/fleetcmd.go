@@ -32,14 +32,14 @@ its version, what it has not shipped, how many usages it takes a day, what fails
 
 ` + destinationsHelp + `
 
-wrong (exit status 2, or 1 with an error):
-  error        one of several destinations can't be read; the others are listed. Without any other, there is no list
+These are wrong (exit status 2; 1 if there is an error):
+  error        one of several destinations can't be read; the others are listed. For a single destination there is no list
   nothing      a destination without anything of collectord: the prefix is wrong, or everything was deleted
   absent       a node of --expect without a heartbeat; with --holes, without a heartbeat and without objects
   silent       the next heartbeat is late by more than --silent-for, or the last one is from the future: the host is
                away, or can't reach the bucket
   cloned       two hosts write one log, perhaps to two destinations: data_dir was copied, such as with a disk image
-  clock        the storage received the heartbeat in time, but its time differs from the storage's by more than
+  clock        the storage received the heartbeat in time, but the time in it differs from the storage's by more than
                --silent-for: the host's clock is wrong, or the object is a copy. Not known for folders
   overdue      records that the host has not shipped for longer than --grace
   trouble      the heartbeat names what fails on the host
@@ -50,7 +50,7 @@ wrong (exit status 2, or 1 with an error):
   unreadable   a heartbeat that the storage lists but does not return
   missing      with --holes; likewise gone, overdue, doubled, forked, conflicting and damaged. These are the findings
                of collectord audit in the objects of the log
-not wrong:
+These are not wrong:
   unheard      there are objects but no heartbeat: it is not known when the host was last heard of
   retired      all was shipped by collectord ship, to take the host out of service
   replaced     silent, but its node was heard of later with another log in the same destination: data_dir was created

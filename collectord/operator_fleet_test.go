@@ -32,7 +32,7 @@ func fleetSituations(situations map[string][]situation) {
 		{name: "a silent device", args: "fleet", config: config, setUp: writes(0, device), wantExit: 2, wantOutput: "NOT RIGHT: 1 host with silent devices"},
 		{name: "which, and for how long", args: "fleet", config: config, setUp: writes(0, device), wantExit: 2, wantOutput: "silent devices: pump-7 (for 3d00h)"},
 		{name: "how many", args: "fleet", config: config, setUp: writes(0, device), wantExit: 2, wantOutput: "1 of 3 silent"},
-		{name: "a device that was never seen", args: "fleet", config: config, setUp: writes(0, spare), wantExit: 2, wantOutput: "silent devices: spare (never seen, for 4d00h)"},
+		{name: "a device that was never seen", args: "fleet", config: config, setUp: writes(0, spare), wantExit: 2, wantOutput: "silent devices: spare (never seen in 4d00h)"},
 		{name: "not yet, after a start", args: "fleet", config: config, setUp: writes(0, young), wantOutput: "RIGHT: "},
 		{name: "devices are not asked for", args: "fleet --device-silent-for 0", config: config, setUp: writes(0, spare), wantOutput: "RIGHT: "},
 		{name: "a host that is away", args: "fleet", config: config, setUp: writes(31*aDay, bucket.Heartbeat{}), wantOutput: "not listed: 1 away (--all lists them"},

@@ -54,7 +54,8 @@ With --rate each request has a due time that does not depend on earlier answers.
 With --retry-for a request is sent again if it got no answer, or 408, 409, 429, 500, 502, 503 or 504. It keeps its
 Idempotency-Key. The wait is random, grows with each attempt, and is not shorter than the Retry-After of the answer.
 
-The first SIGINT or SIGTERM waits for the answers to requests in progress, and prints the summary; the second ends at once.
+After the first SIGINT or SIGTERM the command waits for the answers to requests in progress, and prints the summary. The
+second ends it at once.
 
 A bearer token is read from --token-file or the variable ` + tokenVariable + `. There is no flag for the token itself,
 because every user of a host can read the flags of its programs.
@@ -72,7 +73,7 @@ not, and with 1 if nothing could be sent.
   datagrams            datagrams that the kernel took
   usages_sent          usages that were sent at least once
   usages_acknowledged  usages of which the daemon said that they are stored
-  usages_repeated      acknowledged usages that the daemon had stored before, as it knew by their key
+  usages_repeated      acknowledged usages that the daemon had stored before, recognized by their key
   usages_rejected      usages rejected by an answer that a retry would not change
   usages_failed        usages that were neither acknowledged nor rejected
   usages_unsent        usages for which there was no time

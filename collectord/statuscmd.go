@@ -26,9 +26,9 @@ verdict:
             a usage has waited for more than an hour; in the last minute the host rejected usages that it could not take,
             or a tenth of the usages was not valid; something was put aside; the certificate expires within 14 days; a
             reload failed; the daemon's log has a warning of a trouble that is not over
-  failing   usages are lost or rejected, or will be: the storage has failed for 5 minutes, or refuses what is put; the log
-            is full, or will be within an hour; a usage has waited for a day; usages were dropped; the certificate has
-            expired; the daemon's log has an error of a trouble that is not over
+  failing   usages are lost or rejected, or will be: the storage has failed for 5 minutes, or refuses what is put; the
+            log is full, or will be within an hour; a usage has waited for a day; usages were dropped; the certificate
+            has expired; the daemon's log has an error of a trouble that is not over
 
 --check prints one line, for cron and for monitoring agents that run plugins. It exits with 0 if the daemon is fine. It
 exits with 1 for a warning, while the daemon starts, and if the configuration can't be read or admin.listen is off. It

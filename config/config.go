@@ -261,7 +261,7 @@ func (c *Config) checkExposed(mistake func(key, reason string), isValid func(key
 	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && isValid("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
 		for _, entry := range Entries(c.HTTP.Listen) {
 			if a := entry[0]; !a.local() {
-				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: require authentication with http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
+				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: require authentication with http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is intended", a.entry()))
 			}
 		}
 	}

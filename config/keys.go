@@ -283,7 +283,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{
-		"shipper.heartbeat", "5m", "How often this host's heartbeat is replaced if something has changed; else once an hour.\nIt is a small object under _collectord/nodes/. collectord audit needs it to name records\nthat never arrived. 0: no heartbeat.",
+		"shipper.heartbeat", "5m", "How often this host's heartbeat is replaced if something has changed; else once an hour.\nThe heartbeat is a small object under _collectord/nodes/. collectord audit needs it to name\nrecords that never arrived. 0: no heartbeat.",
 		"", live, duration(0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Heartbeat }),
 	},
 	{
