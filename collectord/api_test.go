@@ -26,9 +26,9 @@ import (
 // These tests check the promises of docs/openapi.yaml and docs/clients.md. Run them with
 // make api-test.
 
-var requestCount = flag.Int("requests", 300, "requests that are made up for each operation of the API")
+var requestCount = flag.Int("requests", 300, "how many requests are generated for each operation of the API")
 
-var apiSeed = flag.Int("api-seed", 1, "which requests are made up")
+var apiSeed = flag.Int("api-seed", 1, "seed of the generated requests")
 
 // TestTheAPIIsAsDocumented runs schemathesis. It generates valid and invalid requests from
 // docs/openapi.yaml, and compares each answer with that file.
@@ -57,13 +57,13 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 				if name == "with a token" {
 					args = append(args, "-H", "Authorization: Bearer "+token)
 				} else {
-					args = append(args, "--exclude-checks", "positive_data_acceptance,unsupported_method") // all are answered 401
+					args = append(args, "--exclude-checks", "positive_data_acceptance,unsupported_method") // every request is answered with 401
 				}
 			}
 			configFile, port, admin := configureHTTP(t, dir, settings)
 			start(t, configFile, port, admin)
 			cmd := exec.CommandContext(t.Context(), schemathesis, append(args, "--url", fmt.Sprintf("http://127.0.0.1:%d", port))...)
-			cmd.Dir = dir // it leaves files here
+			cmd.Dir = dir // schemathesis leaves files in this directory
 			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS="+filepath.Join(root, "packaging/api/hooks.py"), "PYTHONDONTWRITEBYTECODE=1")
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -74,7 +74,7 @@ func TestTheAPIIsAsDocumented(t *testing.T) {
 	}
 }
 
-// configureHTTP is configure with more keys in the section http.
+// configureHTTP does the same as configure, with more keys in the section http.
 func configureHTTP(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
 	path, port, admin = configure(t, dir, "wal: {min_free: 0}\n")

@@ -153,7 +153,7 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 
 func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
 	t.Parallel()
-	root := os.Geteuid() == 0                        // without root a file mode stands in for another owner
+	root := os.Geteuid() == 0                        // without root, a file mode simulates another owner
 	dir, err := os.MkdirTemp("", "collectord-test-") // other users can enter it
 	if err != nil {
 		t.Fatal(err)

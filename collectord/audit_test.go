@@ -43,7 +43,8 @@ func TestAHostTakenOutOfServiceIsReported(t *testing.T) {
 		t.Errorf("audit prints %s", out)
 	}
 
-	// The notes in a folder now contain what was confirmed.
+	// The heartbeat in the folder shows which records were confirmed, so the audit finds a
+	// deleted object.
 	objects := archivedObjects(t, dir)
 	if err := os.Remove(objects[1]); err != nil {
 		t.Fatal(err)
@@ -104,13 +105,13 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		args   []string
-		stdout string // its beginning
+		stdout string // how standard output begins
 		stderr string
 	}{
-		"an empty folder":           {[]string{"file://" + empty}, "NOT RIGHT: nothing found\n\nNOTHING\n  no objects of collectord under file://" + empty, "nothing found"},
-		"a node that does not":      {[]string{"--node", "edge-9"}, "NOT RIGHT: nothing found\n\nNOTHING  edge-9\n  no objects of this node under " + archive, "nothing found"},
-		"a pattern without a match": {[]string{"file://" + dir + "/nobody*/"}, "", "nothing found: no destination matches file://" + dir + "/nobody*/"},
-		"one of several":            {[]string{"file://" + dir + "/data/e*", archive}, "NOT RIGHT: nothing found\n\nNOTHING\n  no objects of collectord under file://" + empty + "\n  in file://" + empty, "nothing found"},
+		"an empty folder":               {[]string{"file://" + empty}, "NOT RIGHT: nothing found\n\nNOTHING\n  no objects of collectord under file://" + empty, "nothing found"},
+		"an unknown node":               {[]string{"--node", "edge-9"}, "NOT RIGHT: nothing found\n\nNOTHING  edge-9\n  no objects of this node under " + archive, "nothing found"},
+		"a pattern without a match":     {[]string{"file://" + dir + "/nobody*/"}, "", "nothing found: no destination matches file://" + dir + "/nobody*/"},
+		"an empty folder among several": {[]string{"file://" + dir + "/data/e*", archive}, "NOT RIGHT: nothing found\n\nNOTHING\n  no objects of collectord under file://" + empty + "\n  in file://" + empty, "nothing found"},
 	} {
 		out, stderr, status := runCollectord(t, append([]string{"audit", "--config", config}, c.args...)...)
 		if status != 2 || !strings.HasPrefix(out, c.stdout) || !strings.Contains(stderr, c.stderr) {
@@ -119,10 +120,10 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 	}
 	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1,edge-2"); status != 1 || out != "" ||
 		!strings.Contains(stderr, "--expect edge-2: with --node only edge-1 is audited: leave out --node") {
-		t.Errorf("a host outside the audited destinations was expected: %d, %s%s", status, out, stderr)
+		t.Errorf("audit of edge-1 that also expects edge-2 exits with %d: %s%s", status, out, stderr)
 	}
 	mustRun(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
-	mustRun(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once
+	mustRun(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // both name the same folder, which is audited once
 	if lines := mustRun(t, "cat", "--config", config, "file://"+empty, "file://"+dir+"/data/*/"); strings.Count(lines, "\n") != 40 {
 		t.Errorf("cat prints %d lines", strings.Count(lines, "\n"))
 	}

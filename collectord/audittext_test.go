@@ -26,7 +26,7 @@ func TestAuditReportsWhatIsUnknown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const hour9999 = 70389527 // the last one with four digits for the year
+	const hour9999 = 70389527 // the last hour whose year has four digits
 	k := bucket.Key{Node: "far", LogID: 1, Run: 1, FirstSeq: 1, LastSeq: 10, Hour: hour9999}
 	if !strings.HasPrefix(k.String(), "dt=9999-12-31/hour=23/") {
 		t.Fatal(k)

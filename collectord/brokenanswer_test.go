@@ -22,7 +22,7 @@ func TestOneObjectThatCannotBeReadEndsNoCommand(t *testing.T) {
 		case strings.Contains(key, "-00000000000000000031-"):
 			broken = strings.TrimPrefix(key, "prod/")
 		case strings.Contains(key, "-00000000000000000011-"):
-			f.Put(key, nil) // so the commands request its metadata
+			f.Put(key, nil) // delete the object, so that the commands request the metadata of those after the gap
 		}
 	}
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {

@@ -116,7 +116,7 @@ func shipFourObjects(t *testing.T, dir, shipper string) (config string, d *daemo
 		if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
+		until(t, "all usages are shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
 	}
 	return config, d
 }
@@ -220,7 +220,7 @@ func TestShipReportsWhatIsLeft(t *testing.T) {
 		t.Errorf("ship without a storage exits with %d: %s%s, %v", status, out, stderr, err)
 	}
 
-	// After a signal it stops and reports what is left. The log stays intact.
+	// After a signal, ship stops and reports the number of records left. The log stays intact.
 	cmd := command(t, "ship", "--config", config, "--patience", "0")
 	r, w := io.Pipe()
 	cmd.Stderr = w
@@ -246,7 +246,7 @@ func TestShipReportsWhatIsLeft(t *testing.T) {
 	err := cmd.Wait()
 	w.Close()
 	if text := <-output; cmd.ProcessState.ExitCode() != 2 || !strings.Contains(text, "50 records") || !strings.Contains(text, "interrupted") {
-		t.Errorf("interrupted, it ends with %v: %s", err, text)
+		t.Errorf("an interrupted ship ends with %v: %s", err, text)
 	}
 	if lines := mustRunWal(t, 0, config, "cat"); len(lines) != 50 {
 		t.Errorf("%d records in the log", len(lines))

@@ -64,8 +64,8 @@ func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
 	t.Logf("cat took %d MiB", lines.peakMiB)
 }
 
-// outputMeter counts the output of a process, and reads its peak memory while it prints.
-// The peak that wait(2) returns includes the parent's.
+// outputMeter counts the lines that a process prints. Meanwhile it reads the peak memory of
+// the process. The peak that wait(2) returns includes the parent's.
 type outputMeter struct {
 	pid            func() int
 	lines, peakMiB int
@@ -79,7 +79,7 @@ func (p *outputMeter) Write(text []byte) (int, error) {
 		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
 		_, after, _ := strings.Cut(string(status), "VmHWM:")
 		kib := 0
-		_, _ = fmt.Sscan(after, &kib) // it stays 0 otherwise
+		_, _ = fmt.Sscan(after, &kib) // kib stays 0 if the process has ended
 		p.peakMiB = max(p.peakMiB, kib/1024)
 	}
 	return len(text), nil

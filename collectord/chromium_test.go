@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// attemptsPage is a page that posts to an address in every way a page can. Each usage has
-// the name of its way. At the end the page reports.
+// attemptsPage is a page that posts to an address in every way that a page can. Each usage
+// contains the name of the way in which it is posted. At the end the page posts a report.
 const attemptsPage = `<!doctype html><meta charset="utf-8"><title>attempts</title><body><script>
 const query = new URLSearchParams(location.search), to = query.get("to"), report = query.get("report")
 const blob = how => new Blob([JSON.stringify({via: how})])
@@ -61,7 +61,7 @@ func browse(t *testing.T, site *attackSite, rules, page string) string {
 		t.Fatal(err)
 	}
 	defer func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the browser and its children
 		_ = cmd.Wait()
 	}()
 	select {
@@ -121,22 +121,22 @@ func TestChromiumStoresNothingForOtherPages(t *testing.T) {
 	const rules = "MAP evil.test 127.0.0.2, MAP usages.test 127.0.0.1"
 	typeless := []string{"JSON", "beacon", "blob", "blob with CORS", "credentials", "keepalive", "no referrer"}
 	for name, c := range map[string]struct {
-		http   string // more of the section
-		page   string // with the ports of the site, the collector, nginx
+		http   string // more keys of the section http
+		page   string // SITE, COLLECTOR and NGINX stand for their ports
 		to     string
 		stored []string
 	}{
-		"a name in plain http":            {"", "http://evil.test:SITE/", "http://usages.test:COLLECTOR", nil},
-		"a name that is configured":       {"hosts: usages.test, ", "http://evil.test:SITE/", "http://usages.test:COLLECTOR", nil},
-		"a loopback name":                 {"", "http://evil.test:SITE/", "http://localhost:COLLECTOR", nil},
-		"from another loopback address":   {"", "http://127.0.0.2:SITE/", "http://localhost:COLLECTOR", nil},
-		"DNS rebinding":                   {"", "http://evil.test:SITE/", "http://evil.test:SITE", nil},
-		"a file":                          {"", "file://FILE", "http://localhost:COLLECTOR", nil},
-		"a file that may":                 {"origins: 'null', ", "file://FILE", "http://localhost:COLLECTOR", slices.DeleteFunc(slices.Clone(typeless), func(how string) bool { return how == "JSON" })},
-		"its own, by nginx":               {"hosts: usages.test, ", "http://usages.test:NGINX/page", "http://usages.test:NGINX", typeless},
-		"its own, by nginx on loopback":   {"", "http://localhost:NGINX/page", "http://localhost:NGINX", typeless},
-		"its own, by nginx, unconfigured": {"", "http://usages.test:NGINX/page", "http://usages.test:NGINX", nil},
-		"another, by nginx":               {"hosts: usages.test, ", "http://evil.test:SITE/", "http://usages.test:NGINX", nil},
+		"a name in plain http":                 {"", "http://evil.test:SITE/", "http://usages.test:COLLECTOR", nil},
+		"a name that is configured":            {"hosts: usages.test, ", "http://evil.test:SITE/", "http://usages.test:COLLECTOR", nil},
+		"a loopback name":                      {"", "http://evil.test:SITE/", "http://localhost:COLLECTOR", nil},
+		"from another loopback address":        {"", "http://127.0.0.2:SITE/", "http://localhost:COLLECTOR", nil},
+		"DNS rebinding":                        {"", "http://evil.test:SITE/", "http://evil.test:SITE", nil},
+		"a file":                               {"", "file://FILE", "http://localhost:COLLECTOR", nil},
+		"a file that may send":                 {"origins: 'null', ", "file://FILE", "http://localhost:COLLECTOR", slices.DeleteFunc(slices.Clone(typeless), func(how string) bool { return how == "JSON" })},
+		"its own page, by nginx":               {"hosts: usages.test, ", "http://usages.test:NGINX/page", "http://usages.test:NGINX", typeless},
+		"its own page, by nginx on loopback":   {"", "http://localhost:NGINX/page", "http://localhost:NGINX", typeless},
+		"its own page, by nginx, unconfigured": {"", "http://usages.test:NGINX/page", "http://usages.test:NGINX", nil},
+		"another site's page, by nginx":        {"hosts: usages.test, ", "http://evil.test:SITE/", "http://usages.test:NGINX", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

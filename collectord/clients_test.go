@@ -45,7 +45,7 @@ assert c.getresponse().status == 201
 r = urllib.request.urlopen(urllib.request.Request(sys.argv[2], b'{"a":1}', {"Content-Type": "application/json"}))
 assert r.status == 201
 `
-	large := `{"a":"` + strings.Repeat("x", 2000) + `"}` // for which curl expects 100 Continue
+	large := `{"a":"` + strings.Repeat("x", 2000) + `"}` // so large that curl sends Expect: 100-continue
 	for name, c := range map[string]struct {
 		command   []string
 		minStored float64 // usages stored
@@ -75,7 +75,7 @@ assert r.status == 201
 	d.stop()
 }
 
-// The same over TLS, with a token and a certificate.
+// Common HTTP clients post over TLS, with a token and a client certificate.
 func TestStandardClientsAreServedOverTLS(t *testing.T) {
 	skipMissing(t, notInstalled("curl", "python3", "openssl"))
 	dir := t.TempDir()
@@ -234,7 +234,7 @@ func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	if strings.Contains(d.log(), "level=WARN") {
-		t.Error("the client warns")
+		t.Errorf("the daemon logged a warning: %s", d.log())
 	}
 	d.stop()
 }

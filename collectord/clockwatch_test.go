@@ -38,21 +38,22 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 			t.Errorf("%s: %q", what, text.String())
 		}
 	}
-	step("nothing is known", func() {}, false, "")
-	step("the storage's clock is another", func() { ahead, compared = time.Hour, true }, true, "level=WARN msg=\"the clock is wrong: the clock is 1h0m0s ahead of the storage's")
-	step("it still is", func() {}, true, "level=WARN")
-	step("usages come in meanwhile", func() { records++ }, true, "level=WARN")
-	step("NTP sets it", func() { compared = false; now = now.Add(-time.Hour) }, true, "but the newest record is of")
-	step("the storage agrees", func() { ahead, compared = 0, true }, false, "level=INFO msg=\"the clock is right again\"")
-	step("usages come in", func() { records++; now = now.Add(time.Hour) }, false, "")
+	step("no other clock is known", func() {}, false, "")
+	step("the clock is ahead of the storage's", func() { ahead, compared = time.Hour, true }, true, "level=WARN msg=\"the clock is wrong: the clock is 1h0m0s ahead of the storage's")
+	step("the clock is still ahead", func() {}, true, "level=WARN")
+	step("usages come in while the clock is ahead", func() { records++ }, true, "level=WARN")
+	step("NTP sets the clock back", func() { compared = false; now = now.Add(-time.Hour) }, true, "but the newest record is of")
+	step("the clock agrees with the storage's", func() { ahead, compared = 0, true }, false, "level=INFO msg=\"the clock is right again\"")
+	step("usages come in while the clock is right", func() { records++; now = now.Add(time.Hour) }, false, "")
 	step("the clock goes back", func() { compared = false; now = now.Add(-10 * time.Minute) }, true, "but the newest record is of")
-	step("and on, without usages", func() { now = now.Add(11 * time.Minute) }, false, "right again")
+	step("the clock passes the newest record", func() { now = now.Add(11 * time.Minute) }, false, "right again")
 	step("the clock starts in 1970", func() { now = now.Add(-50 * 365 * 24 * time.Hour) }, true, "but this program was built on 2026-11-26")
-	step("and is set", func() { now = now.Add(50 * 365 * 24 * time.Hour) }, false, "right again")
-	step("and back as far as there were none", func() { now = now.Add(-time.Minute) }, false, "")
+	step("the clock is set", func() { now = now.Add(50 * 365 * 24 * time.Hour) }, false, "right again")
+	step("the clock goes back, but not before the newest record", func() { now = now.Add(-time.Minute) }, false, "")
 }
 
-// TestTheDaemonComparesItsClock compares it with the storage's clock and with the log.
+// TestTheDaemonComparesItsClock has a storage whose clock is behind, and a log whose newest
+// record is of tomorrow.
 func TestTheDaemonComparesItsClock(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -77,9 +77,9 @@ type rawClient struct {
 	answers *bufio.Reader
 }
 
-// dialIdleClients connects n clients, whose first requests begin at usage from and are
-// answered.
-func dialIdleClients(t *testing.T, d *daemon, acks *acknowledged, from, n int) (all []*rawClient) {
+// dialIdleClients connects n clients. Client i posts the usage first+i and waits for the
+// answer.
+func dialIdleClients(t *testing.T, d *daemon, acks *acknowledged, first, n int) (all []*rawClient) {
 	t.Helper()
 	for range n {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
@@ -92,8 +92,8 @@ func dialIdleClients(t *testing.T, d *daemon, acks *acknowledged, from, n int) (
 	var running sync.WaitGroup
 	for i, c := range all {
 		running.Go(func() {
-			if err := c.post(acks, from+i); err != nil {
-				t.Errorf("usage %d: %v", from+i, err)
+			if err := c.post(acks, first+i); err != nil {
+				t.Errorf("usage %d: %v", first+i, err)
 			}
 		})
 	}

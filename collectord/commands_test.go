@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// visitCommands visits the command tree in the state in which cobra runs a command.
+// visitCommands calls visit with a command and all commands below it.
 func visitCommands(c *cobra.Command, visit func(*cobra.Command)) {
 	visit(c)
 	for _, sub := range c.Commands() {

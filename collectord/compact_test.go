@@ -28,26 +28,26 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// The program of docs/compaction.md, on real objects in a folder and in MinIO. Run it with
-// make compaction.
+// These tests run the program of docs/compaction.md on real objects, in a folder and in
+// MinIO. Run them with make compaction.
 
 var (
-	compactKills = flag.Int("compactkills", 30, "kill the compaction so often, in a folder and in MinIO")
-	compactRaces = flag.Int("compactraces", 10, "run several compactions at once so often, in a folder and in MinIO")
+	compactKills = flag.Int("compactkills", 30, "how often the compaction is killed, in a folder and again in MinIO")
+	compactRaces = flag.Int("compactraces", 10, "how often several compactions run at once, in a folder and again in MinIO")
 	compactBytes = flag.Int64("compactbytes", 2<<30, "bytes of lines in the hour that is larger than memory")
 )
 
-// compactPlace is where objects come from and where Parquet files go.
+// compactPlace has the source of the objects and the destination of the Parquet files.
 type compactPlace struct {
 	t        *testing.T
 	from, to string
 	env      []string
-	config   string // of collectord, for the objects
+	config   string // collectord's configuration file for the objects
 	objects  bucket.Store
-	parquet  bucket.Store // of to
+	parquet  bucket.Store // the storage at to
 }
 
-// python returns the interpreter that has DuckDB and boto3.
+// compactPython returns the interpreter that has DuckDB and boto3.
 func compactPython(t *testing.T) string {
 	t.Helper()
 	python := filepath.Join(storages.Tools(), "compact", "bin", "python")
@@ -94,7 +94,7 @@ func (p *compactPlace) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// compact runs the program, whose exit status must be this one, and returns what it printed.
+// compact runs the program, which must exit with the given status, and returns its output.
 func (p *compactPlace) compact(status int, args ...string) string {
 	p.t.Helper()
 	out, err := p.command(args...).CombinedOutput()
@@ -165,7 +165,7 @@ func (p *compactPlace) rows() (rows []compactRow) {
 	return rows
 }
 
-// compactLog writes the objects of one host's log, at any time.
+// compactLog stores objects of one host's log, for any hour.
 type compactLog struct {
 	p    *compactPlace
 	node string
@@ -175,8 +175,8 @@ type compactLog struct {
 
 var compactNoon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// put stores an object with these records, received in that hour after noon, and returns
-// its key.
+// put stores an object whose records have the given ids. hour is counted from noon. put
+// returns the key.
 func (l *compactLog) put(hour int, ids []bucket.ID) bucket.Key {
 	l.p.t.Helper()
 	at := compactNoon.Add(time.Duration(hour) * time.Hour)
@@ -186,7 +186,7 @@ func (l *compactLog) put(hour int, ids []bucket.ID) bucket.Key {
 	var encoder bucket.LineEncoder
 	for i, id := range ids {
 		usage := fmt.Appendf(nil, `{"log":%d,"n":%d}`, l.id, k.FirstSeq+uint64(i))
-		if id[6]>>4 == 8 { // derived from key and usage: the same usage each time
+		if id[6]>>4 == 8 { // a derived id depends on the usage, which is therefore always the same
 			usage = fmt.Appendf(nil, `{"id":"%v"}`, id)
 		}
 		var err error
@@ -221,8 +221,8 @@ func (p *compactPlace) store(key string, content []byte) {
 	}
 }
 
-// compactIDs makes ids as collectord does: random ones of version 7, or derived ones of
-// version 8, in the order of n.
+// compactIDs returns n ascending ids of a version. As in collectord, ids of version 7 are
+// random, and ids of version 8 are derived.
 func compactIDs(version byte, from, n int) (ids []bucket.ID) {
 	for i := range n {
 		id := bucket.ID{6: version << 4, 8: 0x80}
@@ -234,7 +234,7 @@ func compactIDs(version byte, from, n int) (ids []bucket.ID) {
 	return ids
 }
 
-// compactLedger counts what went in and what is out.
+// compactLedger counts the stored records, and has the ids that the Parquet files must have.
 type compactLedger struct {
 	p       *compactPlace
 	records int
@@ -251,8 +251,8 @@ func newCompactLedger(p *compactPlace) *compactLedger {
 	return l
 }
 
-// add stores an object with n new records in an hour, and some derived ids that are in
-// other objects, too.
+// add stores an object with n new records in an hour. The object also has some derived ids
+// that are in other objects, too.
 func (l *compactLedger) add(hour, n int) {
 	ids := compactIDs(7, l.next, n)
 	ids = append(ids, compactIDs(8, (l.next/n)%7*100, 3)...)
@@ -275,7 +275,7 @@ func (l *compactLedger) check(what string) {
 			doubled++
 		}
 		if !l.want[r.ID] {
-			l.p.t.Errorf("nobody sent %+v", r)
+			l.p.t.Errorf("a row that was never stored: %+v", r)
 		}
 	}
 	for id := range l.want {
@@ -300,7 +300,7 @@ func TestCompactionEndedAtAnyMomentHasEachIDOnce(t *testing.T) {
 		took := time.Since(began) // so that a kill comes at any moment of a run
 		killed, rounds := 0, 0
 		for ; killed < *compactKills; rounds++ {
-			l.add(rand.IntN(3), 50) // also late, for hours that have a file
+			l.add(rand.IntN(3), 50) // also for hours that already have a Parquet file
 			cmd := p.command()
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
@@ -317,7 +317,7 @@ func TestCompactionEndedAtAnyMomentHasEachIDOnce(t *testing.T) {
 		p.compact(0)
 		l.check(fmt.Sprintf("%d kills in %d rounds", killed, rounds))
 		if out := p.compact(0); !strings.Contains(out, " objects, 0 of them new ") {
-			t.Errorf("repeated, it says %s", out)
+			t.Errorf("a repeated run prints %s", out)
 		}
 		l.check("repeated")
 		if left, _ := filepath.Glob(filepath.Join(p.to, "_compact", "tmp", "*")); len(left) > 0 {
@@ -341,7 +341,7 @@ func TestCompactionsAtOnceHaveEachIDOnce(t *testing.T) {
 					}
 				})
 			}
-			l.add(rand.IntN(3), 50) // while they run
+			l.add(rand.IntN(3), 50) // while the compactions run
 			racing.Wait()
 		}
 		p.compact(0)
@@ -349,8 +349,8 @@ func TestCompactionsAtOnceHaveEachIDOnce(t *testing.T) {
 	})
 }
 
-// usagesToKeep are all of oddUsages, and what a program that cuts a usage out of a line as text
-// could mistake for its beginning or end.
+// usagesToKeep returns oddUsages, and usages with text that looks like the beginning or end of
+// a usage in a line. A program must not cut them there.
 func usagesToKeep() []string {
 	some := []string{`{"usage":{"usage":1},"s":",\"usage\":{"}`, `{"quote":"it's"}`, `{"q":"\"\\/"}`}
 	for _, odd := range oddUsages {
@@ -386,7 +386,7 @@ func TestCompactionKeepsWhatRealHostsSent(t *testing.T) {
 			if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
+			until(t, "the usages are shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
 			p.compact(0)
 		}
 		d.stop()

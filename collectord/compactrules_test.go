@@ -16,8 +16,8 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// says fails unless a line of the output of compact.py begins with the hour's partition and
-// contains the text.
+// says checks that compact.py printed a line about the hour's partition that contains the
+// text.
 func (p *compactPlace) says(out string, hour int, text string) {
 	p.t.Helper()
 	partition := strings.TrimSuffix(bucket.Partition(bucket.HourOf(compactNoon)+int64(hour)), "/")
@@ -57,7 +57,7 @@ func TestCompactionCallsNoHourClosedThatMayLackRecords(t *testing.T) {
 		p.says(p.compact(0), 0, "has not been heard of since 2026-11-23T12:10:00Z")
 		b.beat(1, time.Hour, 11)
 		p.says(p.compact(0), 0, "has records from 2026-11-23T12:10:00Z that are not shipped")
-		b.next += 5 // acknowledged, confirmed, and not there
+		b.next += 5 // confirmed records that are not in the bucket
 		b.beat(1, 0, 16)
 		p.says(p.compact(0), 0, "records 11 to 15 are not there")
 		b.next -= 5
@@ -90,7 +90,7 @@ func TestCompactionCallsNoHourClosedThatMayLackRecords(t *testing.T) {
 		key := b.put(3, ids())
 		content, bad := compactFrame(t, []byte("{}\n")), uint64(1)
 		for name, damaged := range map[string][]byte{
-			"one line": content, "cut off": content[:len(content)-3], "followed": append(content[:len(content):len(content)], 0), "no frame": []byte("x"),
+			"one line": content, "cut off": content[:len(content)-3], "a byte more": append(content[:len(content):len(content)], 0), "no frame": []byte("x"),
 			"no records": compactFrame(t, []byte(strings.Repeat("{}\n", 10))), "empty": {},
 		} {
 			k := key
@@ -109,7 +109,7 @@ func TestCompactionCallsNoHourClosedThatMayLackRecords(t *testing.T) {
 	})
 }
 
-// TestCompactionKeepsADerivedIDInItsFirstHour stores the earlier hour later.
+// TestCompactionKeepsADerivedIDInItsFirstHour stores an earlier hour after later ones.
 func TestCompactionKeepsADerivedIDInItsFirstHour(t *testing.T) {
 	compactPlaces(t, func(t *testing.T, p *compactPlace) {
 		log := &compactLog{p: p, node: "edge-1", id: 1, next: 1}
@@ -117,7 +117,7 @@ func TestCompactionKeepsADerivedIDInItsFirstHour(t *testing.T) {
 		p.compact(0)
 		log.put(6, compactIDs(8, 1, 12))
 		p.compact(0)
-		log.put(4, compactIDs(8, 1, 5)) // late, and another host had sent it first
+		log.put(4, compactIDs(8, 1, 5)) // the earliest hour, which arrives late
 		p.compact(0)
 		hours := map[string]int{}
 		for _, r := range p.rows() {
@@ -126,7 +126,7 @@ func TestCompactionKeepsADerivedIDInItsFirstHour(t *testing.T) {
 		if fmt.Sprint(hours) != "map[16:5 17:5 18:2]" {
 			t.Errorf("derived ids by hour: %v", hours)
 		}
-		log.put(30, compactIDs(8, 1, 12)) // 24 hours later: beyond --look-back for all but those of 18:00
+		log.put(30, compactIDs(8, 1, 12)) // 24 hours later, --look-back reaches only the ids of 18:00
 		p.compact(0)
 		if n := len(p.rows()); n != 12+10 {
 			t.Errorf("%d rows", n)
@@ -167,8 +167,8 @@ func TestCompactionExpiresTheOldestFirst(t *testing.T) {
 		if strings.Contains(before, "earlier records") || !strings.Contains(after, "earlier records") || !strings.Contains(after, "90") {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
 		}
-		t.Logf("after --expire, audit says:\n%s", after)
-		a.put(0, compactIDs(7, 5000, 10)) // late
+		t.Logf("after --expire, audit prints:\n%s", after)
+		a.put(0, compactIDs(7, 5000, 10)) // an object that arrives late
 		p.later("--expire")
 		mustRun(t, "audit", "--config", p.config)
 		if n := len(p.rows()); n != 210 {
@@ -193,15 +193,15 @@ func TestCompactionRunsBesideNoOtherWithoutIfMatch(t *testing.T) {
 				t.Fatal(err)
 			}
 			if out := p.compact(1); !strings.Contains(out, "there are no objects below") {
-				t.Errorf("of nothing: %s", out)
+				t.Errorf("without objects: %s", out)
 			}
 			log := &compactLog{p: p, node: "edge-1", id: 1, next: 1}
 			log.put(0, compactIDs(7, 1, 10))
 			if out := p.compact(1); !strings.Contains(out, "ignores If-Match: two programs at once would undo each other's work (make sure that only one runs, and add --alone)") {
-				t.Errorf("it says %s", out)
+				t.Errorf("the program prints %s", out)
 			}
 			if out := p.compact(0, "--alone"); !strings.Contains(out, "10 rows") {
-				t.Errorf("alone: %s", out)
+				t.Errorf("with --alone: %s", out)
 			}
 		})
 	}
@@ -241,7 +241,7 @@ func TestCompactionOfAnHourThatIsLargerThanMemory(t *testing.T) {
 	t.Logf("an hour of %d usages, %d MB of lines, with --memory 200MB: %d MB of memory at most, %v, %v of CPU",
 		records, size/1e6, usage.Maxrss*1024/1e6, time.Since(began).Round(time.Second), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(time.Second))
 	if usage.Maxrss*1024 > 450e6 {
-		t.Errorf("it took %d MB of memory", usage.Maxrss*1024/1e6)
+		t.Errorf("the compaction took %d MB of memory", usage.Maxrss*1024/1e6)
 	}
 	if left, _ := filepath.Glob(filepath.Join(p.to, "_compact", "tmp", "*")); len(left) > 0 {
 		t.Errorf("files with usages are left: %v", left)

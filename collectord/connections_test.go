@@ -24,7 +24,7 @@ const (
 	groupLimitBytes = 192 << 20 // bytes of the memory cgroup
 	plainConns      = 10_000
 	tlsConns        = 1024
-	maxIdleMemory   = 24 << 20 // of the same number of idle connections
+	maxIdleMemory   = 24 << 20 // memory of as many idle connections
 	minAttackTime   = 25 * time.Second
 )
 
@@ -47,7 +47,7 @@ func (p *heldConn) reconnect() (fd int32) {
 	c, err := net.DialTimeout(p.network, p.addr, 2*time.Second)
 	if p.conn = c; err != nil {
 		p.conn = nil
-		return -1 // poll ignores it
+		return -1 // poll ignores a negative descriptor
 	}
 	if tcp, ok := c.(*net.TCPConn); ok && p.neverReads {
 		_ = tcp.SetReadBuffer(4 << 10)
@@ -123,10 +123,10 @@ func makeHeldConns(n int, network, addr string, config *tls.Config) (conns []*he
 	return conns
 }
 
-// TestTenThousandConnectionsFitIntoASmallCgroup runs the daemon in a memory cgroup with
-// strangers on all of its connections: half a header, half a body, or unread answers.
-// Datagrams arrive as fast as possible, and uploads continue. Plain connections use TCP,
-// or a unix socket if TCP has TLS.
+// TestTenThousandConnectionsFitIntoASmallCgroup runs the daemon in a memory cgroup.
+// Strangers hold all of its connections: they send half a header or half a body, or read
+// no answers. Datagrams arrive as fast as possible, and uploads continue. Plain connections
+// use TCP, or a unix socket if TCP has TLS.
 func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < plainConns+tlsConns+500 {
@@ -203,7 +203,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			reached := func() bool {
 				return open >= plainConns*95/100 && (!secure || over >= tlsConns*9/10) && served.Load() >= 10
 			}
-			// It takes longer on a busy machine.
+			// On a busy machine the attack takes longer than minAttackTime.
 			for began := time.Now(); time.Since(began) < minAttackTime || !reached() && time.Since(began) < testTimeout; <-time.After(200 * time.Millisecond) {
 				all, files, ofSockets := groupMemory(t, group)
 				total, anonymous, sockets = max(total, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))

@@ -30,7 +30,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	}
 	path := filepath.Join(dir, "collectord")
 	build := exec.Command("go", "build", "-o", path, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as in the packages
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as packaging builds it
 	out, err := build.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
@@ -116,8 +116,8 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	return exec.Command(path, args...)
 }
 
-// configure writes a configuration file for a daemon in dir, with more settings
-// as YAML.
+// configure writes a configuration file for a daemon in dir. more has additional settings as
+// YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
@@ -132,8 +132,8 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	return path, ports[0], ports[1]
 }
 
-// withLongShutdown sets a long shutdown time where the settings have none. On a busy
-// machine the default is over before all is shipped.
+// withLongShutdown sets a long shutdown time if the settings have none. On a busy machine
+// the default time may end before all usages are shipped.
 func withLongShutdown(settings string) string {
 	if strings.Contains(settings, "shutdown:") {
 		return settings
@@ -147,7 +147,7 @@ func start(t *testing.T, config string, port, admin int) *daemon {
 	return startCommand(t, command(t, "run", "--config", config), port, admin)
 }
 
-// startCommand is start with a command that executes the daemon.
+// startCommand does the same as start, with a command that executes the daemon.
 func startCommand(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{t: t, cmd: run, port: port, admin: admin, ready: make(chan struct{})}
@@ -183,7 +183,7 @@ func startCommand(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	return d
 }
 
-// startProcess starts the process, has follow read its output, and ends it with the test.
+// startProcess starts the process and ends it with the test. follow reads its output.
 // A process that still runs would write into directories while they are deleted.
 func (d *daemon) startProcess(follow func()) {
 	d.t.Helper()
@@ -201,7 +201,7 @@ func (d *daemon) startProcess(follow func()) {
 		_ = d.cmd.Process.Kill()
 		select {
 		case <-d.ended:
-		case <-time.After(testTimeout): // it hangs in the kernel, or another process has its standard error
+		case <-time.After(testTimeout): // the process hangs in the kernel, or another one still has its standard error
 		}
 	})
 }
@@ -286,7 +286,7 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// acknowledged has the id that each usage was acknowledged with, by the usage's number.
+// acknowledged records the id of each acknowledged usage, by the usage's number.
 type acknowledged struct {
 	mu  sync.Mutex
 	ids map[int]string

@@ -82,7 +82,7 @@ func TestASilentDeviceIsSeenInStatusAndHeartbeat(t *testing.T) {
 func heartbeatClients(t *testing.T, dir string) (clients []string) {
 	t.Helper()
 	folder := dir + "/data/archive/" + bucket.HeartbeatPrefix
-	names, _ := os.ReadDir(folder) // it does not exist at first
+	names, _ := os.ReadDir(folder) // the folder does not exist at first
 	store := openURL(t, "file://"+dir+"/data/archive", bucket.S3Options{})
 	for _, n := range names {
 		if k, ok := bucket.ParseHeartbeatKey(bucket.HeartbeatPrefix + n.Name()); ok {

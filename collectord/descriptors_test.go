@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withOpenFileLimit returns a command that runs with a limit of open files, in ulimit's
-// syntax.
+// withOpenFileLimit returns a command that runs with a limit of open files. ulimit has the
+// arguments of the shell's ulimit.
 func withOpenFileLimit(run *exec.Cmd, ulimit string) *exec.Cmd {
 	return exec.Command("sh", append([]string{"-c", "ulimit " + ulimit + " && exec \"$0\" \"$@\""}, run.Args...)...)
 }
@@ -47,13 +47,14 @@ func (d *daemon) openFiles() int {
 	return len(all)
 }
 
-// postSealAndShip posts over a new connection, waits until the segment is sealed, and until
-// it is shipped.
+// postSealAndShip posts over a new connection, has the segment sealed, and waits until the
+// segment is shipped.
 func (d *daemon) postSealAndShip(when string) {
 	d.t.Helper()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testTimeout}
 	before := d.metrics()["collectord_usages_shipped_total"]
-	// The server does not close connections that have been idle for less than a second.
+	// The post may fail at first: the server closes no connection that has been idle for less
+	// than a second.
 	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		d.t.Fatal(err)
@@ -91,7 +92,7 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 }
 
 // An operator may lower the limit while the daemon runs. The daemon then closes idle
-// connections, also without a new one. With no free descriptor the log waits for one.
+// connections, even if no client connects. While no descriptor is free, the log waits.
 func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
 	t.Parallel() // the test mostly waits
 	config, port, admin := configure(t, t.TempDir(), "")
@@ -102,7 +103,7 @@ func TestTheDaemonSurvivesExhaustedDescriptors(t *testing.T) {
 		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
 	}
 	dialIdle(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-	until(t, "all are open", func() bool { return d.connections() == 400 })
+	until(t, "all connections are open", func() bool { return d.connections() == 400 })
 	var was unix.Rlimit
 	limit := func(open int) {
 		t.Helper()

@@ -55,7 +55,7 @@ func startBrowser(t *testing.T) *browser {
 	}
 	cmd := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe", "--user-data-dir="+t.TempDir(), "about:blank")
-	cmd.ExtraFiles = []*os.File{commandsRead, answers} // 3 and 4
+	cmd.ExtraFiles = []*os.File{commandsRead, answers} // descriptors 3 and 4
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func startBrowser(t *testing.T) *browser {
 		b.listen(from)
 	}()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with its children
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // the browser and its children
 		_ = cmd.Wait()
 		commandsWrite.Close()
 		from.Close()
@@ -141,7 +141,7 @@ func (b *browser) call(method string, params, result any) {
 		case !open:
 			err = errors.New("the browser is gone")
 		case m.ID != b.lastID:
-			err = fmt.Errorf("the answer to %d came for %d", m.ID, b.lastID)
+			err = fmt.Errorf("an answer to call %d instead of call %d", m.ID, b.lastID)
 		case m.Error != nil:
 			err = fmt.Errorf("%s", m.Error)
 		case result != nil:

@@ -64,7 +64,7 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 	d.stop()
 }
 
-// TestTheLogIsChecked checks logs by the names of their files.
+// TestTheLogIsChecked has a row for each state of the daemon and of its log.
 func TestTheLogIsChecked(t *testing.T) {
 	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
 	for what, c := range map[string]struct {
@@ -78,7 +78,7 @@ func TestTheLogIsChecked(t *testing.T) {
 		"empty":            {logState{live: true}, "log.oldest", doctor.OK, "no segment"},
 		"new":              {logState{live: true, sealed: 1, oldest: now.Add(-time.Hour)}, "log.oldest", doctor.OK, "1h0m0s old"},
 		"old":              {logState{live: true, sealed: 1, oldest: now.Add(-66 * time.Minute)}, "log.oldest", doctor.Warning, "1h6m0s"},
-		"left":             {logState{sealed: 1, oldest: now.Add(-time.Second)}, "log.oldest", doctor.Warning, "no daemon is running"},
+		"not shipped":      {logState{sealed: 1, oldest: now.Add(-time.Second)}, "log.oldest", doctor.Warning, "no daemon is running"},
 		"can't be read":    {logState{unread: 2}, "log.unread", doctor.Error, "2 parts"},
 		"nothing is aside": {logState{}, "log.put_aside", doctor.OK, "nothing"},
 	} {
@@ -98,13 +98,13 @@ func TestAuthoritiesAreChecked(t *testing.T) {
 		ends []time.Time
 		want doctor.Level
 	}{
-		"one that is good":       {[]time.Time{later}, doctor.OK},
-		"one that ends soon":     {[]time.Time{soon}, doctor.Warning},
-		"one that has ended":     {[]time.Time{past}, doctor.Error},
-		"all have ended":         {[]time.Time{past, past.Add(-time.Hour)}, doctor.Error},
-		"one of two has ended":   {[]time.Time{past, later}, doctor.Warning},
-		"both are good":          {[]time.Time{later, later.Add(time.Hour)}, doctor.OK},
-		"the last one ends soon": {[]time.Time{past, soon}, doctor.Warning},
+		"one is valid":                    {[]time.Time{later}, doctor.OK},
+		"one expires soon":                {[]time.Time{soon}, doctor.Warning},
+		"one has expired":                 {[]time.Time{past}, doctor.Error},
+		"all have expired":                {[]time.Time{past, past.Add(-time.Hour)}, doctor.Error},
+		"one of two has expired":          {[]time.Time{past, later}, doctor.Warning},
+		"both are valid":                  {[]time.Time{later, later.Add(time.Hour)}, doctor.OK},
+		"the only valid one expires soon": {[]time.Time{past, soon}, doctor.Warning},
 	} {
 		if got := authoritiesCheck("files.x", "/x", c.ends, now); got.Level != c.want {
 			t.Errorf("%s: %+v", what, got)

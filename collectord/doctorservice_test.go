@@ -21,7 +21,7 @@ func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		settings, others []string
-		groups           string // of the status
+		groups           string // the groups in the process status
 		wantGroups       string
 		want             string // flags
 	}{
@@ -55,8 +55,8 @@ func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	}
 }
 
-// TestTheDoctorChecksNoCredentialsOfAStoppedService applies because only a running service
-// can read its credentials.
+// TestTheDoctorChecksNoCredentialsOfAStoppedService: only a running service can read its
+// credentials. Other files and keys are checked.
 func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 	for _, name := range []string{"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID"} {
 		t.Setenv(name, "")
@@ -88,7 +88,7 @@ func TestTheDoctorChecksNoCredentialsOfAStoppedService(t *testing.T) {
 }
 
 // TestDoctorFlagsAreDistinguished separates the doctor's own flags from flags of the
-// configuration, which replace the daemon's.
+// configuration. The latter replace the daemon's flags.
 func TestDoctorFlagsAreDistinguished(t *testing.T) {
 	c, _, err := rootCommand(nil).Find([]string{"doctor"})
 	if err == nil {

@@ -31,7 +31,7 @@ func startMinIO(t *testing.T, dir string) (settings string) {
 	return settings
 }
 
-// startMinIOToKill is startMinIO and also returns the process.
+// startMinIOToKill does the same as startMinIO, and also returns the process.
 func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Process) {
 	t.Helper()
 	path := os.Getenv("TEST_MINIO")
@@ -66,8 +66,8 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// MinIO reports that it is ready slightly before it serves every call. A daemon whose call
-	// fails then would wait for long.
+	// MinIO reports that it is ready slightly before it serves every call. If a daemon's first
+	// call failed, the daemon would wait for long.
 	store, err := bucket.Open(bucket.Destination{URL: "s3://usages/ready", S3: bucket.S3Options{Endpoint: "http://" + addr, Region: "us-east-1", CredentialsFile: credentials}})
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +219,7 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 				killAt := acks.count() + rand.IntN(n*2/3)
 				posted := make(chan struct{})
 				go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 64, true) }()
-				until(t, "enough are acknowledged", func() bool { return acks.count() >= killAt })
+				until(t, "enough usages are acknowledged", func() bool { return acks.count() >= killAt })
 				d.kill()
 				<-posted
 			}

@@ -28,8 +28,8 @@ import (
 
 const eventsToken = "a-token-of-the-test"
 
-// eventsBlock is the only code block of shell in docs/compaction.md that holds a word,
-// changed as a user would.
+// eventsBlock returns the only block of shell commands in docs/compaction.md that contains
+// a word, with a user's changes.
 func eventsBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
 	page, err := os.ReadFile("../docs/compaction.md")
@@ -48,15 +48,16 @@ func eventsBlock(t *testing.T, word string, change ...string) string {
 	return strings.NewReplacer(change...).Replace(found[0])
 }
 
-// receiver is packaging/events/events.py, as docs/compaction.md starts it.
+// receiver runs packaging/events/events.py with the command of docs/compaction.md.
 type receiver struct {
 	t                        *testing.T
 	python, state, log, port string
-	endpoint, docs           string // of MinIO, and the command
+	endpoint                 string // of MinIO
+	docs                     string // the command in docs/compaction.md
 	cmd                      *exec.Cmd
 }
 
-// run is the command of docs/compaction.md with more arguments.
+// run returns the command of docs/compaction.md with more arguments.
 func (r *receiver) run(args ...string) *exec.Cmd {
 	cmd := exec.Command("bash", "-ec", r.docs+strings.Join(args, " "))
 	cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
@@ -64,7 +65,7 @@ func (r *receiver) run(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start returns once it takes notifications.
+// start starts the receiver and waits until it accepts notifications.
 func (r *receiver) start(args ...string) {
 	r.t.Helper()
 	out, err := os.Create(r.log)
@@ -77,7 +78,7 @@ func (r *receiver) start(args ...string) {
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}
-	until(r.t, "it listens", func() bool { text, _ := os.ReadFile(r.log); return bytes.Contains(text, []byte("listening on")) })
+	until(r.t, "the receiver listens", func() bool { text, _ := os.ReadFile(r.log); return bytes.Contains(text, []byte("listening on")) })
 }
 
 func (r *receiver) kill() {
@@ -88,7 +89,7 @@ func (r *receiver) kill() {
 	}
 }
 
-// written is how many bytes it has written.
+// written returns how many bytes the receiver has written.
 func (r *receiver) written() (n int) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", r.cmd.Process.Pid))
 	if err == nil {
@@ -100,7 +101,7 @@ func (r *receiver) written() (n int) {
 	return n
 }
 
-// rows are those of a query to its database.
+// rows returns the result of a query to the receiver's database.
 func (r *receiver) rows(query string) (rows [][]any) {
 	r.t.Helper()
 	const program = `import json, sqlite3, sys; print(json.dumps(sqlite3.connect(sys.argv[1], timeout=60).execute(sys.argv[2]).fetchall()))`
@@ -114,12 +115,13 @@ func (r *receiver) rows(query string) (rows [][]any) {
 	return rows
 }
 
-// in is how many objects have a state.
+// in returns the number of objects in a state.
 func (r *receiver) in(state string) int {
 	return int(r.rows("SELECT count(*) FROM objects WHERE state = '" + state + "'")[0][0].(float64))
 }
 
-// post sends it a body, and returns the status of the answer; 0: the connection broke.
+// post sends a body to the receiver. It returns the status of the answer, or 0 if the
+// connection broke.
 func (r *receiver) post(token string, body []byte) int {
 	r.t.Helper()
 	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:"+r.port+"/", bytes.NewReader(body))
@@ -136,7 +138,7 @@ func (r *receiver) post(token string, body []byte) int {
 	return resp.StatusCode
 }
 
-// notification is what MinIO posts for a key.
+// notification returns the body that MinIO posts for a key.
 func notification(bucket, key string) []byte {
 	text, _ := json.Marshal(map[string]any{"EventName": "s3:ObjectCreated:Put", "Key": bucket + "/" + key, "Records": []any{map[string]any{
 		"eventName": "s3:ObjectCreated:Put",
@@ -145,7 +147,8 @@ func notification(bucket, key string) []byte {
 	return text
 }
 
-// handled compares the receiver's records with those that cat prints, byte for byte.
+// handled compares the usages in the receiver's database with those that cat prints, byte
+// for byte.
 func (r *receiver) handled(config, what string) {
 	r.t.Helper()
 	sent := map[string]string{}
@@ -171,12 +174,13 @@ func (r *receiver) handled(config, what string) {
 	}
 	r.t.Logf("%s: records in %d, ids out %d, doubled %v, missing %d", what, len(sent), len(rows), counts[1], missing)
 	if missing != 0 || counts[1] != 0.0 || counts[0] != float64(len(sent)) || len(sent) == 0 {
-		r.t.Errorf("%d sent, %v handled, of which %v were known", len(sent), counts[0], counts[1])
+		r.t.Errorf("%d records sent, %v handled, %v of them known already", len(sent), counts[0], counts[1])
 	}
 }
 
-// newReceiver starts MinIO and a daemon, and sets MinIO up as docs/compaction.md says.
-func newReceiver(t *testing.T, keepsThem bool) (r *receiver, d *daemon, config string) {
+// newReceiver starts a daemon, and a MinIO with the setup of docs/compaction.md. With queues,
+// MinIO keeps notifications that it can't deliver.
+func newReceiver(t *testing.T, queues bool) (r *receiver, d *daemon, config string) {
 	t.Helper()
 	r = &receiver{t: t, python: filepath.Join(storages.Tools(), "readers", "bin", "python"), port: fmt.Sprint(freePorts(t, 1)[0])}
 	for _, tool := range []string{r.python, filepath.Join(storages.Tools(), "mc")} {
@@ -189,7 +193,7 @@ func newReceiver(t *testing.T, keepsThem bool) (r *receiver, d *daemon, config s
 	there := "127.0.0.1:" + r.port
 	for line := range strings.Lines(eventsBlock(t, "MINIO_NOTIFY_WEBHOOK", "processor.example:8085", there, "TOKEN_OF_16_OR_MORE", eventsToken, "/var/lib/minio-events", dir)) {
 		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
-		if name = strings.TrimPrefix(name, "export "); ok && (keepsThem || !strings.Contains(name, "QUEUE_DIR")) {
+		if name = strings.TrimPrefix(name, "export "); ok && (queues || !strings.Contains(name, "QUEUE_DIR")) {
 			t.Setenv(name, value)
 		}
 	}
@@ -211,7 +215,7 @@ func newReceiver(t *testing.T, keepsThem bool) (r *receiver, d *daemon, config s
 	return r, start(t, config, port, admin), config
 }
 
-// object makes the daemon ship one of so many usages.
+// object posts usages, and makes the daemon ship them as one object.
 func object(t *testing.T, d *daemon, usages int) {
 	t.Helper()
 	text := strings.Repeat(`,{"n":-0,"one":1E+2,"text":"\u0000,\"usage\":{}}é"},{}`, usages/2)
@@ -228,19 +232,19 @@ func object(t *testing.T, d *daemon, usages int) {
 	}
 }
 
-// TestANotificationIsHandledOnceHoweverOftenTheReceiverIsKilled loses those that come
-// while the receiver is down.
+// TestANotificationIsHandledOnceHoweverOftenTheReceiverIsKilled has a MinIO that loses
+// notifications while the receiver is down.
 func TestANotificationIsHandledOnceHoweverOftenTheReceiverIsKilled(t *testing.T) {
 	const kills, usages = 20, 20_000
 	r, d, config := newReceiver(t, false)
-	early := 0 // kills before all was done
+	early := 0 // kills before the receiver had handled all objects
 	for kill := range kills {
 		shipped := d.metrics()["collectord_usages_shipped_total"]
 		object(t, d, usages)
-		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == shipped+usages })
+		until(t, "the object is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == shipped+usages })
 		r.start("--reconcile", "1s")
 		all := fmt.Appendf(nil, `"done": %d,`, kill+1)
-		until(t, "it has written so much, or all", func() bool {
+		until(t, "the receiver has written enough, or has handled all objects", func() bool {
 			log, _ := os.ReadFile(r.log)
 			return r.written() > kill*256<<10 || bytes.Contains(log, all)
 		})
@@ -250,19 +254,20 @@ func TestANotificationIsHandledOnceHoweverOftenTheReceiverIsKilled(t *testing.T)
 		}
 	}
 	r.start("--reconcile", "1s")
-	until(t, "all are done", func() bool { return r.in("done") == kills })
-	r.handled(config, fmt.Sprintf("%d kills, %d of them before all was done", kills, early))
+	until(t, "all objects are done", func() bool { return r.in("done") == kills })
+	r.handled(config, fmt.Sprintf("%d kills, %d of them before all objects were done", kills, early))
 	if r.in("queued")+r.in("failed") != 0 {
-		t.Errorf("left: %v", r.rows("SELECT key, reason FROM objects WHERE state <> 'done'"))
+		t.Errorf("not done: %v", r.rows("SELECT key, reason FROM objects WHERE state <> 'done'"))
 	}
 }
 
-// TestANotificationIsNotTrusted, and handled once however often it comes.
+// TestANotificationIsNotTrusted sends repeated and invalid notifications. Each object must be
+// handled once, unless it is damaged.
 func TestANotificationIsNotTrusted(t *testing.T) {
 	const objects = 10
 	hour := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
 	r, d, config := newReceiver(t, true)
-	// MinIO keeps what it announced while nobody was there.
+	// MinIO keeps the first notification until the receiver runs.
 	object(t, d, 100)
 	untilShipped(t, d)
 	r.start("--reconcile", "1h")
@@ -270,7 +275,7 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 		object(t, d, 100)
 		untilShipped(t, d)
 	}
-	until(t, "all are done", func() bool { return r.in("done") == objects })
+	until(t, "all objects are done", func() bool { return r.in("done") == objects })
 	client := &storages.Client{Endpoint: r.endpoint, Region: "us-east-1", Key: testUser, Secret: testSecret}
 	keys, err := client.Keys("usages", "prod/dt=")
 	if err != nil || len(keys) != objects {
@@ -286,22 +291,22 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 	}
 	repeats.Wait()
 
-	// An object under a name of collectord's that is not what the name says.
+	// These objects have valid names, but their content is damaged or does not match the name.
 	good, err := client.Do(http.MethodGet, "/usages/"+keys[0], nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	frame, _ := zstd.NewWriter(nil)
 	bad := map[string][]byte{
-		"a second frame":     append(slices.Clone(good.Body), good.Body...),
-		"a skippable frame":  append(slices.Clone(good.Body), "\x50\x2a\x4d\x18\x00\x00\x00\x00"...),
-		"its end is missing": good.Body[:len(good.Body)-5],
-		"it has no lines":    {},
-		"not zstd":           []byte("not zstd"),
-		"fewer lines":        frame.EncodeAll([]byte(`{"id":"1","received_at":"x","via":"x","client":null,"usage":{}}`+"\n"), nil),
-		"other lines":        frame.EncodeAll(bytes.Repeat([]byte("{}\n"), 100), nil),
-		"no strings":         frame.EncodeAll(bytes.Repeat([]byte(`{"id":null,"received_at":"x","via":"x","client":null,"usage":{}}`+"\n"), 100), nil),
-		"an endless line":    frame.EncodeAll(make([]byte, 1<<30), nil),
+		"a second frame":    append(slices.Clone(good.Body), good.Body...),
+		"a skippable frame": append(slices.Clone(good.Body), "\x50\x2a\x4d\x18\x00\x00\x00\x00"...),
+		"a missing end":     good.Body[:len(good.Body)-5],
+		"an empty object":   {},
+		"not zstd":          []byte("not zstd"),
+		"fewer lines":       frame.EncodeAll([]byte(`{"id":"1","received_at":"x","via":"x","client":null,"usage":{}}`+"\n"), nil),
+		"other lines":       frame.EncodeAll(bytes.Repeat([]byte("{}\n"), 100), nil),
+		"no id":             frame.EncodeAll(bytes.Repeat([]byte(`{"id":null,"received_at":"x","via":"x","client":null,"usage":{}}`+"\n"), 100), nil),
+		"an endless line":   frame.EncodeAll(make([]byte, 1<<30), nil),
 	}
 	seq := uint64(0)
 	names := map[string]string{}
@@ -321,37 +326,38 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 		body   []byte
 		status int
 	}{
-		"no token":         {"", notification("usages", keys[0]), http.StatusUnauthorized},
-		"another token":    {"Bearer " + eventsToken[1:], notification("usages", keys[0]), http.StatusUnauthorized},
-		"too large":        {"Bearer " + eventsToken, make([]byte, 2<<20), http.StatusRequestEntityTooLarge},
-		"not JSON":         {"Bearer " + eventsToken, []byte("x"), http.StatusBadRequest},
-		"another JSON":     {"Bearer " + eventsToken, []byte(`[1]`), http.StatusBadRequest},
-		"deep JSON":        {"Bearer " + eventsToken, bytes.Repeat([]byte("["), 1<<20), http.StatusBadRequest},
-		"no object":        {"Bearer " + eventsToken, []byte(`{"Records":[{"eventName":"s3:ObjectCreated:Put"}]}`), http.StatusBadRequest},
-		"nothing":          {"Bearer " + eventsToken, []byte(`{}`), http.StatusOK},
-		"another bucket":   {"Bearer " + eventsToken, notification("other", keys[0]), http.StatusOK},
-		"another prefix":   {"Bearer " + eventsToken, notification("usages", strings.Replace(keys[0], "prod", "test", 1)), http.StatusOK},
-		"a path upwards":   {"Bearer " + eventsToken, notification("usages", strings.Replace(keys[0], "prod/", "prod/../", 1)), http.StatusOK},
-		"not an object's":  {"Bearer " + eventsToken, notification("usages", "prod/_collectord/nodes/edge-1.json"), http.StatusOK},
-		"a day too many":   {"Bearer " + eventsToken, notification("usages", "prod/"+strings.Replace(absent, hour.Format("2006-01-02"), "2026-02-30", 1)), http.StatusOK},
-		"it is not there":  {"Bearer " + eventsToken, notification("usages", "prod/"+absent), http.StatusOK},
-		"a line's end too": {"Bearer " + eventsToken, notification("usages", keys[0]+"\n"), http.StatusOK},
+		"no token":           {"", notification("usages", keys[0]), http.StatusUnauthorized},
+		"another token":      {"Bearer " + eventsToken[1:], notification("usages", keys[0]), http.StatusUnauthorized},
+		"too large":          {"Bearer " + eventsToken, make([]byte, 2<<20), http.StatusRequestEntityTooLarge},
+		"not JSON":           {"Bearer " + eventsToken, []byte("x"), http.StatusBadRequest},
+		"an array":           {"Bearer " + eventsToken, []byte(`[1]`), http.StatusBadRequest},
+		"deep JSON":          {"Bearer " + eventsToken, bytes.Repeat([]byte("["), 1<<20), http.StatusBadRequest},
+		"no object":          {"Bearer " + eventsToken, []byte(`{"Records":[{"eventName":"s3:ObjectCreated:Put"}]}`), http.StatusBadRequest},
+		"no record":          {"Bearer " + eventsToken, []byte(`{}`), http.StatusOK},
+		"another bucket":     {"Bearer " + eventsToken, notification("other", keys[0]), http.StatusOK},
+		"another prefix":     {"Bearer " + eventsToken, notification("usages", strings.Replace(keys[0], "prod", "test", 1)), http.StatusOK},
+		"a path upwards":     {"Bearer " + eventsToken, notification("usages", strings.Replace(keys[0], "prod/", "prod/../", 1)), http.StatusOK},
+		"a heartbeat's key":  {"Bearer " + eventsToken, notification("usages", "prod/_collectord/nodes/edge-1.json"), http.StatusOK},
+		"an impossible date": {"Bearer " + eventsToken, notification("usages", "prod/"+strings.Replace(absent, hour.Format("2006-01-02"), "2026-02-30", 1)), http.StatusOK},
+		"an absent object":   {"Bearer " + eventsToken, notification("usages", "prod/"+absent), http.StatusOK},
+		"a line feed":        {"Bearer " + eventsToken, notification("usages", keys[0]+"\n"), http.StatusOK},
 	} {
-		// A body that is not read can break the connection before the answer is read.
+		// The receiver does not read a body that is too large. So the connection can break before
+		// the client has read the answer.
 		if status := r.post(c.token, c.body); status != c.status && (status != 0 || c.status != http.StatusRequestEntityTooLarge) {
 			t.Errorf("%s: status %d, not %d", name, status, c.status)
 		}
 	}
-	until(t, "what is damaged, and what is absent, is reported", func() bool { return r.in("failed") == len(names) })
+	until(t, "the damaged and absent objects are reported", func() bool { return r.in("failed") == len(names) })
 	for _, row := range r.rows("SELECT key, state, reason FROM objects WHERE state <> 'done'") {
 		t.Logf("%s: %v", names[row[0].(string)], row[2])
 		if names[row[0].(string)] == "" || row[2] == "" {
-			t.Errorf("left: %v", row)
+			t.Errorf("not done: %v", row)
 		}
 	}
 	r.kill()
 
-	// The expected: the damaged ones are left out.
+	// cat reads all objects, so the damaged ones are deleted first.
 	for key := range names {
 		if key != absent {
 			if a, err := client.Do(http.MethodDelete, "/usages/prod/"+key, nil, nil, nil); err != nil || a.Status/100 != 2 {
@@ -361,9 +367,10 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 	}
 	r.handled(config, "repeated notifications")
 
-	// Nothing is deleted that is younger than asked for, or behind an object that failed.
+	// The receiver deletes no object that is younger than --delete-after. It also deletes none
+	// that follows a failed object in its log.
 	if out, err := r.run("--once", "--keep", "5m", "--delete-after", "1m").CombinedOutput(); err == nil || !strings.Contains(string(out), "--keep") {
-		t.Errorf("it would delete what is younger than keep: %v: %s", err, out)
+		t.Errorf("a --delete-after below --keep is accepted: %v: %s", err, out)
 	}
 	damaged := bucket.Key{Node: "x", LogID: 7, Run: 2, FirstSeq: 1, LastSeq: 100, Hour: bucket.HourOf(hour)}
 	behind := damaged
@@ -377,7 +384,8 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 		after string
 		left  int
 	}{{"1h", objects + 2}, {"0s", 2}} {
-		// The first time the objects are handled after the listing.
+		// A run deletes while it lists, and handles new objects after that. So only the second
+		// run deletes them.
 		for range 2 {
 			out, err := r.run("--once", "--keep", "0s", "--delete-after", c.after).CombinedOutput()
 			if err == nil || err.Error() != "exit status 2" {

@@ -115,7 +115,7 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 			config, port, admin := configureListen(t, "", listen)
 			replaceInFile(t, config, fmt.Sprintf("admin: {listen: '127.0.0.1:%d'", admin), "admin: {listen: '"+strings.ReplaceAll(listen, "PORT", fmt.Sprint(admin))+"'")
-			if want.families == ipv6 { // metrics of the other tests use IPv4
+			if want.families == ipv6 { // the test reads metrics over IPv4
 				replaceInFile(t, config, "admin: {listen: '", fmt.Sprintf("admin: {listen: '127.0.0.1:%d,", admin))
 			}
 			d := m.run(nil, config, port, admin)
@@ -130,8 +130,8 @@ func TestWildcardsAreOfTheFamilyThatTheyName(t *testing.T) {
 				t.Errorf("%d warnings", got)
 			}
 
-			// The next daemon uses all sockets of the one before. A client that connected
-			// between the two is answered.
+			// The next daemon uses all sockets of the previous one. A client that connects
+			// between the two daemons is answered.
 			families := len(strings.Fields(want.families))
 			stored := 3*families + families // UDP has two of each
 			if want.families == ipv6 {
@@ -165,8 +165,8 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 	t.Parallel()
 	type result struct {
 		families string
-		passed   int // are used, of one for HTTP and one for UDP
-		bound    int // and kept in the store: one for HTTP and two for UDP, of each family
+		passed   int // passed sockets that are used: at most one for HTTP and one for UDP
+		bound    int // sockets that the daemon binds and stores: for each family one for HTTP and two for UDP
 	}
 	const unit, stored = "a.socket", "collectord-7"
 	for _, c := range []struct {
@@ -200,7 +200,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 			sockets := map[string]*os.File{c.from: bindSocket(t, false, c.passed, port), c.from + "8": bindSocket(t, true, c.passed, port)}
 			before := 0
 			if c.from == stored {
-				// The daemon before has set SO_REUSEPORT, which lets other sockets bind the address.
+				// The previous daemon has set SO_REUSEPORT, which lets other sockets bind the address.
 				if err := unix.SetsockoptInt(int(sockets[stored+"8"].Fd()), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 					t.Fatal(err)
 				}
@@ -222,7 +222,7 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 			}
 			sendDatagramsOver(t, d, c.want.families)
 			if want := fmt.Sprintf("passed_sockets=%d ", c.want.passed); strings.Contains(strings.ReplaceAll(d.log(), "\n", " "), want) != (c.want.passed > 0) {
-				t.Errorf("the log lacks %s, or has it although it is 0", want)
+				t.Errorf("the log lacks %s, or has it although no passed socket is used", want)
 			}
 			until(t, fmt.Sprintf("%d sockets are stored", before+c.want.bound+1), func() bool { return m.storedCount() == before+c.want.bound+1 }) // and that of admin
 			if c.passed == "dual" && c.from == unit && !strings.HasPrefix(c.listen, ":") && !strings.Contains(c.listen, ",") &&
@@ -256,16 +256,16 @@ func TestPort0IsOnePortForBothFamilies(t *testing.T) {
 	_, text, _ := strings.Cut(d.log(), "http=\"127.0.0.1:")
 	http, text, ok := strings.Cut(text, ", ")
 	if !ok || !strings.HasPrefix(text, "[::1]:"+http+"\"") {
-		t.Errorf("HTTP has other ports: %s", d.log())
+		t.Errorf("the ports of HTTP differ: %s", d.log())
 	}
 	_, text, _ = strings.Cut(text, "udp=\"127.0.0.1:")
 	udp, text, ok := strings.Cut(text, ", ")
 	if !ok || !strings.HasPrefix(text, "[::1]:"+udp+"\"") {
-		t.Errorf("UDP has other ports: %s", d.log())
+		t.Errorf("the ports of UDP differ: %s", d.log())
 	}
 }
 
-// bindExcept binds all addresses except those in lacking, which get the error there.
+// bindExcept binds all addresses except those in lacking, and returns their error there.
 func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListener, error) {
 	return func(a config.Address) ([]*net.TCPListener, error) {
 		if err := lacking[a.IP.Addr().String()]; err != nil {
@@ -280,7 +280,7 @@ func bindExcept(lacking map[string]error) func(config.Address) ([]*net.TCPListen
 }
 
 // TestAMissingFamilyIsLeftOut simulates a host without an address family.
-// TestDefaultConfigurationStartsWithOneFamily uses a real one, in a namespace.
+// TestDefaultConfigurationStartsWithOneFamily runs in a network namespace without one.
 func TestAMissingFamilyIsLeftOut(t *testing.T) {
 	at := func(ip, name string) config.Address {
 		return config.Address{Network: "tcp", IP: netip.AddrPortFrom(netip.MustParseAddr(ip), 1), Name: name}

@@ -19,7 +19,7 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// putHeartbeat stores a host's heartbeat that is as old as h.At.
+// putHeartbeat stores a heartbeat of the given age for a host.
 func putHeartbeat(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 	t.Helper()
 	h.At, h.Version, h.FreeBytes = time.Now().Add(-age), "1.2.3", 3<<30
@@ -164,7 +164,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 }
 
 // TestAFailingDestinationIsAnErrorAndHidesNoOther has fleet and audit report on the other
-// destinations and name the failed one. They exit with 1, which is no verdict.
+// destinations and name the failed one. They exit with 1: there is no verdict.
 func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -287,7 +287,7 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 	lines := outputMeter{pid: func() int { return cmd.Process.Pid }}
 	cmd.Stdout = &lines
 	began := time.Now()
-	_ = cmd.Run() // its status follows
+	_ = cmd.Run() // its exit status is checked below
 	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.peakMiB == 0 || lines.peakMiB > 96 {
 		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.peakMiB)
 	}

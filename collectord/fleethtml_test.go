@@ -142,7 +142,7 @@ func TestTheFleetPageIsReplacedAsAWhole(t *testing.T) {
 	written("ERROR, NO VERDICT: ")
 	if text := make([]byte, 100); true {
 		if n, err := before.Read(text); err != nil || !strings.HasPrefix(string(text[:n]), "<!doctype html>") {
-			t.Errorf("a reader of the page before gets %q, %v", text[:n], err)
+			t.Errorf("a reader of the previous page gets %q, %v", text[:n], err)
 		}
 	}
 	if _, stderr, status := runFleet(t, config, "--html", dir+"/nowhere/fleet.html"); status != 1 || stderr == "" {

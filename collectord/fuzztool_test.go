@@ -20,11 +20,11 @@ func TestFuzzingEndsWithItsTimeWithoutFailing(t *testing.T) {
 		status int
 		fails  bool
 	}{
-		"it passes":                   {"PASS\nok  \tx\t10.0s\n", 0, false},
-		"its time is over":            {"fuzz: elapsed: 10s\n" + over, 1, false},
-		"an input fails":              {"--- FAIL: FuzzKey (3.00s)\n    --- FAIL: FuzzKey (0.00s)\n        x_test.go:1: context deadline exceeded\n    \n    Failing input written to testdata\nFAIL\n", 1, true},
-		"an input fails at that time": {strings.Replace(over, "FAIL\nexit", "    Failing input written to testdata\nFAIL\nexit", 1), 1, true},
-		"it does not build":           {"# x\nx.go:1: syntax error\nFAIL\tx [build failed]\n", 1, true},
+		"no input fails":            {"PASS\nok  \tx\t10.0s\n", 0, false},
+		"the time is over":          {"fuzz: elapsed: 10s\n" + over, 1, false},
+		"an input fails":            {"--- FAIL: FuzzKey (3.00s)\n    --- FAIL: FuzzKey (0.00s)\n        x_test.go:1: context deadline exceeded\n    \n    Failing input written to testdata\nFAIL\n", 1, true},
+		"an input fails at the end": {strings.Replace(over, "FAIL\nexit", "    Failing input written to testdata\nFAIL\nexit", 1), 1, true},
+		"the build fails":           {"# x\nx.go:1: syntax error\nFAIL\tx [build failed]\n", 1, true},
 	} {
 		write(t, dir+"/out", c.prints)
 		script := fmt.Sprintf("#!/bin/sh\n[ \"$*\" = 'test ./x -run xxx -fuzz ^FuzzKey$ -fuzztime 10s' ] || exit 3\ncat %s/out\nexit %d\n", dir, c.status)

@@ -28,8 +28,8 @@ import (
 // hostileUsage is valid JSON that would control a terminal.
 const hostileUsage = "{\"a\":\"\x7f\u009b31m\u202e\u2066\"}"
 
-// makeHostileArchive makes a folder in which every name and value is hostile: objects,
-// loss notes, and files that only look like either.
+// makeHostileArchive makes a folder in which every name and value is hostile. It has objects,
+// loss notes, and files whose names look like those of objects or notes.
 func makeHostileArchive(t *testing.T, root string) {
 	t.Helper()
 	enc, err := zstd.NewWriter(nil)
@@ -233,7 +233,7 @@ func TestHostileTextControlsNoTerminal(t *testing.T) {
 			}
 		}
 	}
-	// The commands did read the hostile texts.
+	// The commands must have read the hostile texts.
 	out, _, status := runCollectord(t, "audit", "--config", config, "--deep")
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: ") || !strings.Contains(out, `\u202e`) || !strings.Contains(out, "FORKED") || !strings.Contains(out, "LOST") || !strings.Contains(out, "FOREIGN") {
 		t.Errorf("audit exits with %d: %s", status, out)

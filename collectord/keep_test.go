@@ -18,16 +18,16 @@ import (
 // that loses objects soon after it has confirmed them.
 func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 	for name, c := range map[string]struct {
-		loses  int64 // so many objects
+		loses  int64 // number of objects that the storage loses
 		args   []string
 		status int
 		out    string
 		there  int
 	}{
-		"it loses one":            {1, nil, 0, "shipped 40 records in 2 objects", 1},
-		"--no-wait":               {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
-		"it loses what it gets":   {9, nil, 2, "vanished: 1 object", 0},
-		"it loses nothing at all": {0, nil, 0, "shipped 20 records in 1 object", 1},
+		"the storage loses one":  {1, nil, 0, "shipped 40 records in 2 objects", 1},
+		"--no-wait":              {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
+		"the storage loses all":  {9, nil, 2, "vanished: 1 object", 0},
+		"the storage loses none": {0, nil, 0, "shipped 20 records in 1 object", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +37,7 @@ func TestShipListsUnconfirmedObjectsOnceMore(t *testing.T) {
 			left.Store(c.loses)
 			f.Behave(s3test.Behaviour{Stored: func(key string) bool {
 				if strings.Contains(key, "/dt=") && left.Add(-1) >= 0 {
-					f.Put(key, nil) // so that it is confirmed
+					f.Put(key, nil) // deletes the object, whose put is confirmed nevertheless
 				}
 				return false
 			}})
@@ -83,8 +83,8 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 	}
 }
 
-// TestWalLsExplainsThatASealedSegmentMayBeShipped if the storage is checked again after
-// shipper.keep.
+// TestWalLsExplainsThatASealedSegmentMayBeShipped covers destinations with and without a
+// check after shipper.keep. Without that check, no sealed segment is shipped.
 func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 	dir := t.TempDir()
 	l, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})

@@ -85,7 +85,7 @@ func (d *daemon) checkLedger(m map[string]float64) {
 type load struct {
 	next       atomic.Int64 // number of the next usage
 	acks       acknowledged
-	notCreated atomic.Int64 // answers but 201
+	notCreated atomic.Int64 // answers other than 201
 }
 
 // run sends until stop is closed or the daemon ends.
@@ -180,8 +180,8 @@ var stoppedWith = regexp.MustCompile(`msg=stopped .* pending=(\d+)`)
 
 // TestTheLedgerBalancesAtEveryScrape runs a daemon under load and scrapes it without a
 // pause. Its storage is unavailable until the log is full, and then available again. The
-// daemon is ended in every possible way and restarted. Each process finds what the one
-// before left, and at the end every acknowledged usage is in the archive, once.
+// daemon is ended in every possible way and restarted. Each process must find all usages
+// that the previous one left. At the end every acknowledged usage is in the archive, once.
 func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -214,14 +214,14 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		return float64(strings.Count(out, "\n"))
 	}
 	const ways = 4
-	var pendingBefore float64 // by the process before
+	var pendingBefore float64 // usages that the previous process left
 	var ends [ways]int
 	scrapes, full := 0, 0.0
 	for began, round := time.Now(), 0; time.Since(began) < *ledgerFor || round < ways; round++ {
 		d := start(t, config, port, admin)
 		until(t, "metrics are served", func() bool { _, ok := d.metrics()["collectord_usages_pending"]; return ok })
 		if found := d.metrics()["collectord_usages_recovered_total"]; found != pendingBefore {
-			t.Errorf("round %d: recovered %v usages, the process before left %v", round, found, pendingBefore)
+			t.Errorf("round %d: recovered %v usages, the previous process left %v", round, found, pendingBefore)
 		}
 		stopLoad, stopWatch, watched, loaded := make(chan struct{}), make(chan struct{}), make(chan int, 1), make(chan struct{})
 		go func() { watched <- d.checkLedgerUntil(stopWatch) }()
@@ -240,7 +240,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		}
 		if way == 0 && round%8 == 0 { // not each time: the shipper retries only after a while
 			before := shipped()
-			until(t, "it ships again", func() bool { return shipped() > before })
+			until(t, "the daemon ships again", func() bool { return shipped() > before })
 		}
 		ends[way]++
 		switch way {
@@ -248,7 +248,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 			d.kill()
 			close(stopLoad)
 			pendingBefore = inLog(true)
-		case 1: // at rest: the last scrape has what is left
+		case 1: // at rest: the last scrape has the number of usages left
 			close(stopLoad)
 			<-loaded
 			received, since := -1.0, time.Now()
@@ -269,7 +269,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 				t.Errorf("round %d: %v usages in the log, the last scrape has %v", round, n, pendingBefore)
 			}
 			storage.end()
-		default: // as it should be, under load or not
+		default: // an orderly stop, under load or at rest
 			if way == 3 {
 				close(stopLoad)
 				<-loaded
@@ -304,6 +304,6 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "data", "wal", "quarantine")); torn == 0 && !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the quarantine is not empty: %v", err)
 	}
-	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d answers else, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
+	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d other answers, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
 		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.notCreated.Load(), full, len(records), udp, objects)
 }

@@ -36,7 +36,7 @@ func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 		t.Errorf("%v shipped, %v pending", m["collectord_usages_shipped_total"], m["collectord_usages_pending"])
 	}
 	if !strings.Contains(d.log(), "no S3 storage answers at shipper.s3.endpoint") || !strings.Contains(d.log(), "trouble=shipping") {
-		t.Errorf("no hint: %s", d.log())
+		t.Errorf("the log lacks the hint: %s", d.log())
 	}
 	d.stop()
 	out, err := command(t, "ship", "--config", config, "--patience", "1ms").CombinedOutput()

@@ -125,6 +125,6 @@ func TestStartupLogFitsAScreen(t *testing.T) {
 		t.Errorf("the start does not log exactly the configured limit:\n%s", start)
 	}
 	if start, _ = run("--log-level", "debug", "--log-format", "text"); !strings.Contains(start, "wal.max_bytes=4GiB") || !strings.Contains(start, "log_id=") {
-		t.Errorf("the rest is not logged at debug:\n%s", start)
+		t.Errorf("the other limits are not logged at level debug:\n%s", start)
 	}
 }

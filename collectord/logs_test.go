@@ -47,8 +47,8 @@ func TestNoPayloadIsLogged(t *testing.T) {
 	checkNotLogged(t, d)
 }
 
-// No token, token hash, or text from a handshake or certificate is logged. That holds for
-// valid and invalid ones, and for those in an invalid file.
+// No token, token hash, or text from a handshake or certificate is logged. The tokens and
+// certificates of this test are valid, invalid, or in an invalid file.
 func TestNoTokenIsLogged(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)

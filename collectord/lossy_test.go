@@ -72,8 +72,8 @@ func (n network) dial(addr string) (conn net.Conn) {
 }
 
 // TestALossyNetworkIsNotMistakenForLostUsages sends over a network that loses every tenth
-// datagram. These count neither as drops of the socket nor of the log, and every other
-// datagram is in the ledger.
+// datagram. A lost datagram counts neither as a drop of the socket nor as one of the log.
+// Every other datagram is in the ledger.
 func TestALossyNetworkIsNotMistakenForLostUsages(t *testing.T) {
 	requirePrograms(t, "ip", "iptables")
 	dir := t.TempDir()

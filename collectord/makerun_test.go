@@ -37,6 +37,6 @@ func TestMakeRunPrintsItsHintsOnceTheDaemonListens(t *testing.T) {
 		t.Errorf("make run prints:\n%s", started)
 	}
 	if failed := run("echo 'address already in use' >&2; exit 1"); strings.Contains(failed, hint) || !strings.Contains(failed, "address already in use") {
-		t.Errorf("make run of a start that fails prints:\n%s", failed)
+		t.Errorf("make run prints after a failed start:\n%s", failed)
 	}
 }

@@ -23,9 +23,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxMemory bounds the daemon's memory with every limit reached at once. With TLS it is
-// more, since the library keeps 24 KiB for each connection. The measured memory must stay
-// below the bound by a margin, since runs differ.
+// maxMemory bounds the daemon's memory with every limit reached at once. With TLS the bound
+// is higher, since the library keeps 24 KiB for each connection. The measured memory must
+// stay below the bound by a margin, since runs differ.
 const (
 	maxMemory    = 128 << 20
 	extraForTLS  = maxCrowd * 24 << 10
@@ -34,7 +34,7 @@ const (
 
 const (
 	attackDuration  = 25 * time.Second
-	slowAttackers   = 1020 // slow ones: with those in a hurry, more than http.max_connections
+	slowAttackers   = 1020 // slow clients: with the fast ones, more than http.max_connections
 	maxKeys         = 1 << 16
 	maxBodyRecords  = 100_000
 	maxDecodedBytes = 16 << 20
@@ -76,7 +76,7 @@ type attack struct {
 	tls    *tls.Config
 	bodies []costlyRequest
 
-	turn    atomic.Int32 // index of the body that is sent; beyond the last one: all are sent
+	turn    atomic.Int32 // index of the body that is sent; beyond the last index, all are sent
 	over    atomic.Bool
 	running sync.WaitGroup
 
@@ -231,7 +231,7 @@ func (s *attack) run() {
 	s.over.Store(true)
 	s.running.Wait()
 	refused, dropped := m[`collectord_usages_rejected_total{reason="overloaded",source="http"}`], m[`collectord_usages_rejected_total{reason="overloaded",source="udp"}`]
-	t.Logf("%v\nRSS second by second: %s\nlargest bodies: %v; %.0f bodies had no room, %.0f datagrams' usages neither; at most %v",
+	t.Logf("%v\nRSS second by second: %s\nlargest bodies: %v; no room for %.0f bodies, and for the usages of %.0f datagrams; at most %v",
 		f, strings.Join(curve, " "), s.answers, refused, dropped, seen)
 	limit := maxMemory - memoryMargin
 	if s.tls != nil {
@@ -247,8 +247,8 @@ func (s *attack) run() {
 	}
 }
 
-// isTurnStored reports whether the body whose turn it is was stored. That takes longer on
-// a busy machine.
+// isTurnStored reports whether the current body was stored. Storing takes longer on a busy
+// machine.
 func (s *attack) isTurnStored() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +256,7 @@ func (s *attack) isTurnStored() bool {
 }
 
 // allAtOnce reports whether all bodies are sent at once. Before that they take turns, since
-// only so the largest get memory.
+// the largest would get no memory otherwise.
 func (s *attack) allAtOnce() bool { return int(s.turn.Load()) >= len(s.bodies) }
 
 // repeatRequest sends one body again and again.

@@ -19,7 +19,7 @@ func memoryGroup(t *testing.T, limit int) string {
 	root, bound, swap := "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
 	if controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); strings.Contains(string(controllers), "memory") {
 		root, bound, swap = "/sys/fs/cgroup", "memory.max", "memory.swap.max"
-		_ = os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600) // fails if it is enabled already
+		_ = os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600) // fails if the controller is already enabled
 		limit = limit / os.Getpagesize() * os.Getpagesize()
 	}
 	dir := fmt.Sprintf("%s/collectord-test-%d", root, os.Getpid())
@@ -42,7 +42,7 @@ func memoryGroup(t *testing.T, limit int) string {
 			skipMissing(t, "memory of sockets in cgroups: "+err.Error())
 		}
 	}
-	// No additional swap, where swap is counted.
+	// The group gets no additional swap, if the kernel counts swap.
 	noSwap := "0"
 	if root != "/sys/fs/cgroup" {
 		noSwap = strconv.Itoa(limit)
@@ -68,8 +68,8 @@ func oomKills(t *testing.T, group string) int {
 	return 0
 }
 
-// groupMemory returns the current memory of the cgroup in bytes, the part in the page cache,
-// which the kernel can reclaim, and the part in sockets.
+// groupMemory returns the current memory of the cgroup in bytes, and its parts in the page
+// cache and in sockets. The kernel can reclaim the page cache.
 func groupMemory(t *testing.T, group string) (all, files, sockets int) {
 	t.Helper()
 	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {

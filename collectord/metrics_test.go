@@ -66,8 +66,8 @@ func exportedMetrics(t *testing.T, d *daemon) (exported map[string]string, text 
 }
 
 // TestMetricsAreWhatIsDocumented compares the documented metrics with those of a daemon,
-// before any event and after traffic through every stage. Neither side lacks one, and no
-// series appears late.
+// before any event and after traffic through every stage. Both must have the same metrics,
+// and every series must be there from the start.
 func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -169,7 +169,7 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 			t.Errorf("%s: livez %s", when, got)
 		}
 	}
-	until(t, "it is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
+	until(t, "the daemon is ready", func() bool { return ask(d.admin, "/readyz") == "200 ok" })
 	expect("at start", "200 ok", "200 ok")
 	storage := folderOutage{t, dir + "/archive"}
 	storage.begin()

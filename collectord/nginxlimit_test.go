@@ -94,7 +94,8 @@ func (d *daemon) postAll(usages []string) {
 }
 
 // TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx with its default
-// settings. It accepts bodies of at most 1 MiB, and closes the connection after its page.
+// settings. nginx accepts bodies of at most 1 MiB. It closes the connection after its error
+// page.
 func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
 	skipMissing(t, notInstalled("nginx"))
 	dir := t.TempDir()
@@ -111,7 +112,7 @@ func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
 		t.Errorf("refused %v times; %s", n, d.log())
 	}
 	if !strings.Contains(d.log(), "client_max_body_size") {
-		t.Errorf("no hint: %s", d.log())
+		t.Errorf("the log lacks the hint: %s", d.log())
 	}
 	d.stop()
 	if out, err := command(t, "audit", "--deep", "--from-start", "--config", config).CombinedOutput(); err != nil {

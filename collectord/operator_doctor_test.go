@@ -24,11 +24,11 @@ func doctorSituations(situations map[string][]situation) {
 	situations["doctor"] = []situation{
 		// The command.
 		{name: "before the first start", args: "doctor", config: listens, wantOutput: "RIGHT: 0 errors, "},
-		{name: "and so for programs", args: "doctor --json", config: listens, wantOutput: `"check": "config.valid",`},
-		{name: "a flag that there is not", args: "doctor --jso", wantExit: 1, wantOutput: "did you mean --json"},
+		{name: "before the first start, as JSON", args: "doctor --json", config: listens, wantOutput: `"check": "config.valid",`},
+		{name: "an unknown flag", args: "doctor --jso", wantExit: 1, wantOutput: "did you mean --json"},
 		{name: "an argument", args: "doctor now", wantExit: 1, wantOutput: "takes flags only"},
-		{name: "another name for it", args: "diagnose", wantExit: 1, wantOutput: "did you mean collectord doctor?"},
-		{name: "what was checked as whom", args: "doctor", config: listens, wantOutput: "checked as "},
+		{name: "another name for the command", args: "diagnose", wantExit: 1, wantOutput: "did you mean collectord doctor?"},
+		{name: "the user as whom files are checked", args: "doctor", config: listens, wantOutput: "checked as "},
 
 		// The configuration.
 		{name: "a wrong value", args: "doctor", config: broken, wantExit: 2, wantOutput: "error      http.rate             DIR/collectord.yaml line 1: "},
@@ -53,7 +53,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "tokens that all can read", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withReadableFile("tokens", oneToken), wantOutput: "-> chmod 640 DIR/tokens"},
 		{name: "tokens that are missing", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "error      http.tokens_file"},
 		{name: "a certificate that expired", args: named, setUp: withCertificate(-time.Hour), wantExit: 2, wantOutput: "error      certificate           http.tls.cert DIR/cert expired on"},
-		{name: "a certificate that will", args: named, setUp: withCertificate(20 * 24 * time.Hour), wantOutput: "in 19 days\n                                   -> replace it, and reload"},
+		{name: "a certificate that expires soon", args: named, setUp: withCertificate(20 * 24 * time.Hour), wantOutput: "in 19 days\n                                   -> replace it, and reload"},
 		{name: "a certificate that is good", args: named, setUp: withCertificate(31 * 24 * time.Hour), wantOutput: "is valid until"},
 		{name: "a key of another certificate", args: named, setUp: setUpBoth(withCertificate(time.Hour), replaceKey), wantExit: 2, wantOutput: "error      http.tls.key"},
 

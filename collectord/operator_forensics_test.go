@@ -27,7 +27,7 @@ const wrongHTTPWarning = "warning: http.max_body (DIR/collectord.yaml line 6): \
 func forensicSituations(situations map[string][]situation) {
 	all := []situation{
 		{name: "wal ls", args: "wal ls", wantOutput: wrongHTTPWarning},
-		{name: "wal ls of a section that is none", args: "wal ls", wantOutput: "warning: udp (DIR/collectord.yaml line 9): is a section: its keys belong below it, indented (not needed here"},
+		{name: "wal ls of a section that has a value", args: "wal ls", wantOutput: "warning: udp (DIR/collectord.yaml line 9): is a section: its keys belong below it, indented (not needed here"},
 		{name: "wal ls of a key without a value", args: "wal ls", wantOutput: "warning: shutdown.grace (DIR/collectord.yaml line 11): has no value"},
 		{name: "wal ls of open listeners", args: "wal ls", wantOutput: "warning: http.listen (DIR/collectord.yaml line 5): 0.0.0.0:3000 can be reached from other hosts"},
 		{name: "wal verify", args: "wal verify", wantOutput: wrongHTTPWarning},

@@ -22,7 +22,7 @@ func operationSituations(situations map[string][]situation) {
 		{name: "print: data_dir from where it is run", args: "config print", wantOutput: "data_dir: DIR/var # default"},
 		{name: "print: a variable", args: "config print", env: []string{"COLLECTORD_HTTP_RATE=7"}, config: "http: {rate: 5}\n", wantOutput: "rate: 7 # COLLECTORD_HTTP_RATE"},
 		{name: "print: a flag", args: "config print --seal-after 3s", env: []string{"COLLECTORD_WAL_SEAL_AFTER=9s"}, wantOutput: "seal_after: 3s # --seal-after"},
-		{name: "print: what follows from it", args: "config print --seal-after 3s", wantOutput: "seal_small_after: 3s # default: from wal.seal_after"},
+		{name: "print: a default that depends on another key", args: "config print --seal-after 3s", wantOutput: "seal_small_after: 3s # default: from wal.seal_after"},
 		{name: "print: for programs", args: "config print --json", config: "node: edge-1\n", wantOutput: "\"node\": {\n    \"value\": \"edge-1\",\n    \"from\": \"DIR/collectord.yaml line 1\""},
 		{name: "print: a mistake", args: "config print", config: "node: 'a b'\n", wantExit: 1, wantOutput: "node (DIR/collectord.yaml line 1)"},
 
@@ -40,7 +40,7 @@ func operationSituations(situations map[string][]situation) {
 		{name: "ship: an empty archive", args: "ship --archive DIR/data/archive", config: bucket, setUp: setUpBoth(writeKeys, makeEmptyArchive), wantOutput: "brought 0 records in 0 objects and 0 loss notes from DIR/data/archive to s3://bucket/p"},
 		{name: "ship: what is not ours stays", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: setUpBoth(makeEmptyArchive, addForeignFile), wantOutput: "brought 0 records"},
 		{name: "ship: an object that is damaged", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeDamagedArchive, wantExit: 2, wantOutput: "not everything is shipped: 1 object left in DIR/data/archive"},
-		{name: "ship: and which", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeDamagedArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records"},
+		{name: "ship: the damaged object is named", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeDamagedArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records"},
 		{name: "ship: an object that a power loss emptied", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeZeroLengthArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records"},
 		{name: "ship: a pipe under the name of an object", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makePipeInArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records: no regular file"},
 		{name: "ship: the storage is down", args: "ship --archive DIR/data/archive --patience 1ms", config: bucket, setUp: setUpBoth(writeKeys, makeArchive), wantExit: 2, wantOutput: "nothing could be brought for 1ms"},

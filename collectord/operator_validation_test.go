@@ -187,7 +187,7 @@ func withLink(name, to string) func(t *testing.T, dir string) {
 	}
 }
 
-// config check and run report all mistakes of a configuration at once, and the same ones.
+// config check and run report the same mistakes of a configuration, and all of them at once.
 func TestCheckAndRunFindTheSameMistakes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -225,7 +225,8 @@ shipper:
 	}
 }
 
-// config check, also as root, and run report each file that the daemon's user can't use.
+// config check and run report each file that the daemon's user can't use. config check also
+// does so as root.
 func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 	t.Parallel()
 	asRoot, daemon := os.Geteuid() == 0, os.Geteuid()
@@ -276,7 +277,7 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, the owner of data_dir") {
 				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // without a mistake it would run
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // without a mistake the daemon would run
 			defer cancel()
 			run := exec.CommandContext(ctx, path, "run", "--config", config)
 			if asRoot {

@@ -58,7 +58,7 @@ func TestObjectsOfBatchesAndDatagramsAreHealthy(t *testing.T) {
 	sending.Wait()
 	client.CloseIdleConnections()
 	if n := d.metrics()[`collectord_usages_appended_total{source="udp"}`]; n == 0 {
-		t.Error("no datagram was stored: this proves nothing")
+		t.Error("no datagram was stored: the test proves nothing")
 	}
 	d.stop()
 	out, stderr, status := runCollectord(t, "audit", "--config", config, "--deep", "--from-start")

@@ -53,7 +53,7 @@ func (d *daemon) status() (s admin.Status) {
 	return s
 }
 
-// TestAKilledStorageIsReportedEverywhere also checks the reports of its return.
+// TestAKilledStorageIsReportedEverywhere also checks the reports once the storage is back.
 func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -109,7 +109,7 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 		}
 	}
 	check("WARNING: can't ship to ", 1)
-	t.Logf("all of them reported it within %v", took.Round(time.Millisecond))
+	t.Logf("the status and the service manager had the outage within %v", took.Round(time.Millisecond))
 
 	serveStorage(t, f, address)
 	until(t, "all is shipped", func() bool { s := d.status(); return s.Backlog.Usages == 0 && s.Verdict == admin.Fine })
@@ -138,7 +138,7 @@ func TestAWrongBucketIsReportedWithNothingToShip(t *testing.T) {
 	socket := "unix:" + filepath.Join(dir, "admin.sock")
 	run.Args = append(run.Args, "--admin-listen", socket+fmt.Sprintf(",127.0.0.1:%d", adminPort))
 	d := startCommand(t, run, port, adminPort)
-	until(t, "the failure is known", func() bool { return d.status().Destination.FailingSince != nil })
+	until(t, "the status reports the failure", func() bool { return d.status().Destination.FailingSince != nil })
 	out, stderr, status := runCollectord(t, "status", "--check", "--config", config, "--admin-listen", socket)
 	if status != exitNotRight || !strings.HasPrefix(out, "FAILING: can't ship to s3://bucket/prod/ at ") || stderr != "" {
 		t.Errorf("status --check exits with %d: %s%s", status, out, stderr)

@@ -39,7 +39,7 @@ type slowKind struct {
 
 // allSlowKinds makes the test try all kinds of slow clients. The default is a few, since
 // each takes seconds.
-var allSlowKinds = flag.Bool("every-slowness", false, "try all ways to be a slow client")
+var allSlowKinds = flag.Bool("every-slowness", false, "try all kinds of slow clients")
 
 func slowKinds() []slowKind {
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -103,7 +103,7 @@ func (d *daemon) serveDespite(kind slowKind, client *http.Client, url string) {
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
-		for held := float64(crowdSize); held > 1; { // the fast client has one
+		for held := float64(crowdSize); held > 1; { // the fast client has one connection
 			m, err := d.scrape()
 			if err != nil {
 				return
@@ -169,7 +169,7 @@ func TestAThousandUnfinishedHandshakesBlockNoClientAndCostLittle(t *testing.T) {
 	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowdSize {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	// One line for each kind, and a summary every 30 s.
+	// Expect one line for each kind, and a summary every 30 s.
 	if n, limit := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > limit {
 		t.Errorf("%d lines about handshakes, want at most %d", n, limit)
 	}
@@ -219,7 +219,7 @@ func (k slowKind) begin(t *testing.T, d *daemon, n int) *slowClients {
 			if time.Since(busy) > testTimeout {
 				t.Fatalf("%s: client %d: %v", k.name, i, err)
 			}
-			i-- // on a busy machine its timeout was over before that
+			i-- // on a busy machine the server's timeout may end before the client sends
 		}
 	}
 	s.connected = len(s.conns)
@@ -295,7 +295,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	d := start(t, config, port, admin)
 	idle := slowKind{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
 	slow := idle.begin(t, d, 2*crowdSize) // the first can be closed after they have been idle for a second
-	// While many clients are refused, the server does not read every request first.
+	// The server may refuse a client before it has read the client's request.
 	for i, c := range slow.conns {
 		_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {

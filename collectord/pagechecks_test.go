@@ -26,8 +26,8 @@ func (b *browser) checkVerdict(verdict string, wants []string) {
 	}
 }
 
-// checkNoErrors asserts that there is no error of any kind, and no request but that for the
-// page.
+// checkNoErrors asserts that no error of any kind occurred, and that nothing but the page was
+// requested.
 func (b *browser) checkNoErrors(url string) {
 	b.t.Helper()
 	for _, kind := range []string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed", "Audits.issueAdded"} {
@@ -38,7 +38,7 @@ func (b *browser) checkNoErrors(url string) {
 	for _, params := range b.eventsOf("Network.requestWillBeSent") {
 		var sent struct{ Request struct{ URL string } }
 		if err := json.Unmarshal(params, &sent); err != nil || sent.Request.URL != url {
-			b.t.Errorf("it asks for %s (%v)", sent.Request.URL, err)
+			b.t.Errorf("the page requests %s (%v)", sent.Request.URL, err)
 		}
 	}
 	if n := len(b.eventsOf("Network.requestWillBeSent")); n == 0 {
@@ -63,8 +63,8 @@ func (b *browser) checkWidth(width int) {
 	}
 }
 
-// contrasts finds texts and lines whose contrast with the background is below that of WCAG
-// 2.2, 1.4.3 and 1.4.11 (AA).
+// contrasts finds texts and lines whose contrast with the background is below the minimum of
+// WCAG 2.2, 1.4.3 and 1.4.11 (AA).
 const contrasts = `(() => {
 	const rgba = text => { const n = text.match(/[\d.]+/g).map(Number); return text.startsWith("color(") ? [n[0]*255, n[1]*255, n[2]*255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1] }
 	const over = (top, below) => top.slice(0, 3).map((c, i) => c * top[3] + below[i] * (1 - top[3])).concat(1)

@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-var updateScreenshot = flag.Duration("update-screenshot", 0, "make docs/status-page.png of a daemon that has run for so long")
+var updateScreenshot = flag.Duration("update-screenshot", 0, "make docs/status-page.png with a daemon that runs this long")
 
 // TestChromiumPicturesTheStatusPage makes the picture of docs/status-page.md with
 // -update-screenshot. A daemon ships usages of clients to a real storage, which hangs once

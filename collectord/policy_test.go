@@ -172,7 +172,7 @@ func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 			t.Errorf("%d, want %d", got, c.want)
 		}
 	}
-	ward4 := 1 // usages of the token with a rate; on a busy machine one may take a second
+	ward4 := 1 // usages of the token with a rate; on a busy machine one request may take a second
 	until(t, "the rate is reached", func() bool {
 		got := postAs(t, http.DefaultClient, d.url(), limited)
 		if got == http.StatusCreated {
@@ -190,7 +190,7 @@ func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
 	if err != nil || bytes.Count(shipped, []byte(`"client":"ward-3"`)) != 2 || bytes.Count(shipped, []byte(`"client":"ward-4"`)) != ward4 || bytes.Count(shipped, []byte(`"client":"ward-5"`)) != 1 {
 		t.Errorf("%v: %s", err, shipped)
 	}
-	if n := strings.Count(d.log(), "trouble=unauthorized"); n != 2 { // the first, and the rest at the end
+	if n := strings.Count(d.log(), "trouble=unauthorized"); n != 2 { // one for the first refusal, and one at the end for the others
 		t.Errorf("%d lines on three refusals: %s", n, d.log())
 	}
 	for _, args := range [][]string{{"token", "new"}, {"token", "new", "a b"}, {"token", "new", "a", "--rate", "-1"}, {"token", "new", "a", "b"}} {
@@ -258,7 +258,7 @@ func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 				if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 					t.Fatal(err)
 				}
-				until(t, "it is reloaded", func() bool { return strings.Count(d.log(), "tokens and certificates were read again") == i+1 })
+				until(t, "the daemon has reloaded", func() bool { return strings.Count(d.log(), "tokens and certificates were read again") == i+1 })
 				if got := d.metrics()["collectord_tls_certificate_expiry_timestamp_seconds"]; secure && got != float64(expires.Unix()) {
 					t.Errorf("the certificate expires at %v, want %v", got, expires.Unix())
 				}
@@ -316,7 +316,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		reloads++
-		until(t, "it is reloaded", func() bool {
+		until(t, "the daemon has reloaded", func() bool {
 			return strings.Count(d.log(), "reloaded the configuration")+strings.Count(d.log(), "nothing was changed") == reloads
 		})
 		if got := d.metrics()["collectord_config_last_reload_successful"] == 1; got != ok {
@@ -343,7 +343,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca.issue("collector", dir+"/other", dir+"/key", second) // of another certificate
+	ca.issue("collector", dir+"/other", dir+"/key", second) // the key of another certificate
 	reload(false, "http.tls.key ("+dir+"/key)")
 	expect("after another key", 201, 401, first)
 
@@ -396,7 +396,8 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	d.stop()
 }
 
-// A server that other hosts can reach accepts authenticated clients.
+// A server that other hosts can reach starts only with access control. It accepts only
+// authenticated clients.
 func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -416,14 +417,14 @@ func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
 		client *http.Client
 		want   int
 	}{
-		"a client of ours": {ca.client("edge-7"), 201}, "one without a certificate": {ca.client(""), 0}, "who does not trust us": {stranger.client("edge-7"), 0},
+		"a client of our authority": {ca.client("edge-7"), 201}, "a client without a certificate": {ca.client(""), 0}, "a client that does not trust our authority": {stranger.client("edge-7"), 0},
 	} {
 		if got := postAs(t, c.client, url, ""); got != c.want {
 			t.Errorf("%s: %d", name, got)
 		}
 	}
 	const uncertified = `collectord_tls_handshake_failures_total{reason="client_certificate"}`
-	until(t, "the client without one is counted", func() bool { return d.metrics()[uncertified] > 0 }) // the client got its error before that
+	until(t, "the client without a certificate is counted", func() bool { return d.metrics()[uncertified] > 0 }) // the client may get its error earlier
 	if m := d.metrics(); m[uncertified] != 1 || m[acceptedHTTP] != 1 {
 		t.Errorf("%v without a certificate, %v accepted", m[uncertified], m[acceptedHTTP])
 	}

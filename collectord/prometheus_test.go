@@ -146,7 +146,7 @@ func (p *prometheus) waitAlerts(when string, names ...string) {
 			p.t.Fatalf("%s: %v fire after %v, not %v; seen %v", when, got, testTimeout, want, seen)
 		}
 	}
-	p.t.Logf("%s: %v fire; on the way there, after a minute for each second: %v", when, want, seen)
+	p.t.Logf("%s: %v fire; alerts seen meanwhile, and their delays (a second stands for a minute of the rules): %v", when, want, seen)
 }
 
 // checkRules asserts that Prometheus can evaluate all rules.
@@ -225,7 +225,7 @@ func newClockProxy(t *testing.T, to string) *clockProxy {
 	server := http.Server{Handler: &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers the host
 		},
 		ModifyResponse: func(r *http.Response) error {
 			r.Header.Set("Date", time.Now().Add(time.Duration(u.ahead.Load())*time.Second).UTC().Format(http.TimeFormat))
@@ -260,7 +260,7 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	defer func() { close(stop); <-sent }()
 	p := startPrometheus(t, admin)
 
-	until(t, "all of it is scraped", func() bool {
+	until(t, "Prometheus has seen a shipped usage", func() bool {
 		var got struct{ Result []json.RawMessage }
 		return p.get("query", url.Values{"query": {`increase(collectord_usages_shipped_total[5s]) > 0`}}, &got) == nil && len(got.Result) == 1
 	})
@@ -309,7 +309,7 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 		d.kill()
 	}
 	d = start(t, config, port, admin)
-	p.waitAlerts("it was started again and again", "Restarting")
+	p.waitAlerts("the daemon was restarted again and again", "Restarting")
 
 	p.checkRules()
 	p.checkDashboard(began)

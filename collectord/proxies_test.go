@@ -20,7 +20,7 @@ import (
 // collectors. With longKeepAlive it keeps idle connections longer than collectors do.
 type startProxy func(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy
 
-// proxies has the proxies for which packaging has a configuration.
+// proxies returns the proxies for which packaging has a configuration.
 func proxies() map[string]startProxy {
 	return map[string]startProxy{"nginx": startNginxWithKeepAlive, "HAProxy": startHAProxy, "Caddy": startCaddy}
 }
@@ -72,8 +72,8 @@ func startCaddy(t *testing.T, longKeepAlive bool, collectors ...*daemon) *proxy 
 	return p
 }
 
-// packagedConfig returns a configuration from packaging with the given collectors in place
-// of its three, each of which occurs twice, and with changes.
+// packagedConfig returns a configuration from packaging, with changes. The file names three
+// collectors, each twice. The given collectors replace these.
 func packagedConfig(t *testing.T, name string, server *regexp.Regexp, collectors []*daemon, changes map[string]string) string {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join("../packaging", name))

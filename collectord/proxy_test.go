@@ -29,17 +29,17 @@ import (
 type proxy struct {
 	t    *testing.T
 	port int
-	log  string // of nginx: a line for each request with the upstreams' statuses and the client's
+	log  string // of nginx: for each request a line with the upstreams' statuses and the one that the client got
 }
 
-// startNginx runs packaging/nginx.conf on a free port with one to three collectors. It
-// keeps idle connections to them for the time keepalive.
+// startNginx runs packaging/nginx.conf on a free port with one to three collectors. nginx
+// keeps idle connections to the collectors for the time keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
 	return startNginxWith(t, keepalive, nil, collectors...)
 }
 
-// startNginxWith is startNginx with more changes to the configuration.
+// startNginxWith does the same as startNginx, with more changes to the configuration.
 func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
 	t.Helper()
 	dir := t.TempDir()
@@ -104,8 +104,9 @@ func (p *proxy) lines() []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// load posts through the proxy until stop is closed, with pauses around pause if it is not
-// 0. It returns the number of stored usages. Any other answer is an error.
+// load posts through the proxy until stop is closed. The clients pause for about the given
+// time between requests. load returns the number of stored usages. Any answer other than 201
+// is an error.
 func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (stored int64) {
 	p.t.Helper()
 	var n atomic.Int64
@@ -170,7 +171,7 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	for _, line := range p.lines() {
 		if line != "201|201" && line != "200|200" {
 			repeated++
-			t.Errorf("not at the first attempt: %s", line)
+			t.Errorf("nginx needed more than one attempt: %s", line)
 		}
 	}
 	if got := int64(d.metrics()[`collectord_usages_accepted_total{source="http"}`]); got != stored {
@@ -241,8 +242,8 @@ func unresponsivePort(t *testing.T) (port int) {
 	}
 }
 
-// An unreachable host delays the first requests, at most those of its share, and after that
-// about one each second.
+// An unreachable host delays at most its share of the first requests. After that it delays
+// about one request each second.
 func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	skipMissing(t, notInstalled("nginx"))
 	collectors := []*daemon{{t: t, port: unresponsivePort(t)}}
@@ -263,8 +264,8 @@ func TestNginxHardlyWaitsForAnUnreachableHost(t *testing.T) {
 	t.Logf("%d of %d requests waited for an unreachable host, all were stored", delayed, stored)
 }
 
-// nginx skips a collector that refuses, as long as there is another. If all refuse, clients
-// get the collectors' answer and not one of nginx.
+// nginx skips a collector that refuses, as long as another one accepts. If all refuse, clients
+// get the answer of a collector and not one of nginx.
 func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	skipMissing(t, notInstalled("nginx"))
 	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
@@ -330,10 +331,10 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		status, _, _ := do("GET", "/healthz", "")
 		return status
 	}
-	until(t, "all are full", func() bool { return health() == http.StatusServiceUnavailable })
+	until(t, "all collectors are full", func() bool { return health() == http.StatusServiceUnavailable })
 	for range 50 {
 		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != httpserver.CodeLogFull || after == "" {
-			t.Errorf("all are full: %d %s, Retry-After %q", status, code, after)
+			t.Errorf("all collectors are full: %d %s, Retry-After %q", status, code, after)
 		}
 	}
 	for _, path := range []string{"/", "/metrics", "/readyz"} {
@@ -342,16 +343,16 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 		}
 	}
 	rewrite(1, full, free, "wal.min_free: 1000000GiB -> 0")
-	until(t, "one is not full any more", func() bool { return health() == http.StatusOK })
+	until(t, "one collector is no longer full", func() bool { return health() == http.StatusOK })
 	for range 50 {
 		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
-			t.Errorf("one is not full: %d %s", status, code)
+			t.Errorf("one collector is not full: %d %s", status, code)
 		}
 	}
 }
 
-// smugglingRequests are requests whose end two servers may see at different places. Each
-// has a hidden request in or behind it.
+// smugglingRequests returns requests whose end two servers may see at different places. Each
+// contains a hidden request, or is followed by one.
 func smugglingRequests() map[string]string {
 	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
 	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -412,7 +413,8 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 		if len(all) != 1 || all[0] < 400 || !closed || m[acceptedHTTP] != before[acceptedHTTP] {
 			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[acceptedHTTP]-before[acceptedHTTP])
 		}
-		// nginx may correct a request before it forwards it, but both count the same requests.
+		// nginx may correct a request before forwarding it. Both servers must count the same
+		// number of requests.
 		lines := len(p.lines())
 		before = d.metrics()
 		all, _ = sendRaw(t, p.port, request)

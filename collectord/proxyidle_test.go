@@ -20,11 +20,11 @@ type sender struct {
 	client *http.Client
 	acks   *acknowledged
 	last   int  // the number of its last usage
-	keyed  bool // it sends keys, and each request twice
+	keyed  bool // sends keys, and each request twice
 	size   int  // minimum size of its usages
-	chunks bool // it sends chunked bodies without a length
+	chunks bool // sends chunked bodies without a length
 
-	again bool // its next request repeats the last
+	again bool // the next request repeats the last one
 }
 
 // makeSenders makes n senders of all kinds, whose numbers begin at from.
@@ -44,7 +44,8 @@ func makeSenders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all [
 	return all
 }
 
-// send posts one usage, or with keyed repeats the last one, and records its id.
+// send posts a usage and records its id. Every second call of a keyed sender repeats the
+// usage of the call before.
 func (s *sender) send() error {
 	if !s.again {
 		s.last++
@@ -175,7 +176,7 @@ func TestProxiesFailNoRequestWhateverTheirPauses(t *testing.T) {
 							}
 						}
 					}
-					t.Logf("%6v: %4d bursts of %d, of whose connections to the collector %.1f were kept over a pause", pause, bursts, clients, float64(kept)/float64(bursts-1))
+					t.Logf("%6v: %4d bursts of %d requests; %.1f connections to the collector were kept during a pause, on average", pause, bursts, clients, float64(kept)/float64(bursts-1))
 					if kept == 0 && pause <= time.Second {
 						t.Errorf("%v: no connection to the collector was used again", pause)
 					}

@@ -71,7 +71,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 			end()
 			waitServing("usages are acknowledged while a collector is down")
 			collectors[i] = start(t, configs[i], d.port, d.admin)
-			until(t, "it gets its share of requests again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
+			until(t, "the collector gets its share of requests again", func() bool { return collectors[i].metrics()[acceptedHTTP] > 300 })
 		}
 		signal := func(s syscall.Signal) {
 			if err := collectors[i].cmd.Process.Signal(s); err != nil {
@@ -95,7 +95,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 		t.Errorf("audit: %v, %+v", err, sum)
 	}
 	stored := map[int]string{}
-	again := map[bool]int{} // by whether the client had a key
+	again := map[bool]int{} // usages stored again, by whether the client sent keys
 	records := 0
 	for line := range strings.Lines(mustRun(t, "cat", "--config", configs[0])) {
 		var rec storedRecord
@@ -123,9 +123,10 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	if len(stored) != acknowledged {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(stored), acknowledged)
 	}
-	// Usages of clients that did not repeat were repeated by the proxy.
+	// Clients without keys repeat nothing. If one of their usages is stored again, the proxy
+	// has repeated the request.
 	if again[false] > repeats || again[true] == 0 || repeats == 0 {
-		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by the proxy", again[false], again[true], repeats)
+		t.Errorf("%d usages of clients without keys and %d of clients with keys are stored again; %d requests repeated by the proxy", again[false], again[true], repeats)
 	}
 	t.Logf("3 kills, 3 restarts, 3 hangs: %d usages acknowledged, no request failed; %d repeated by the proxy; %d records in %d objects, %d again under the same id (%d with a client's key)",
 		acknowledged, repeats, records, sum.Objects, again[false]+again[true], again[true])

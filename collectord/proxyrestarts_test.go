@@ -28,7 +28,7 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			end := sync.OnceFunc(func() { close(stop); running.Wait() })
 			t.Cleanup(end)
 			for i, s := range makeSenders(t, p, acks, 0, clients) {
-				// A restarted collector does not know keys from before.
+				// A restarted collector does not know the keys of earlier requests.
 				s.keyed = false
 				running.Go(func() {
 					for {
@@ -47,12 +47,12 @@ func TestProxiesHideRestartsOfTheirOnlyCollector(t *testing.T) {
 			}
 			for range restarts {
 				more := acks.count() + enough
-				until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+				until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 				d.stop()
 				d = m.run(nil, config, port, admin)
 			}
 			more := acks.count() + enough
-			until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+			until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 			end()
 			stopAndVerifyOnce(t, d, config, acks)
 			t.Logf("%d restarts: %d usages, each stored once; %d requests repeated by the proxy", restarts, len(acks.ids), p.countRepeats())
@@ -76,9 +76,9 @@ func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 			}
 			p := front(t, false, collectors...)
 			acks := &acknowledged{ids: map[int]string{}}
-			all := makeSenders(t, p, acks, 0, 4) // none is too large for a proxy to repeat
+			all := makeSenders(t, p, acks, 0, 4) // no usage is too large for a proxy to repeat
 			for range 20 {
-				sendAll(t, "one is full", all)
+				sendAll(t, "one collector is full", all)
 			}
 			refused := collectors[0].metrics()[`collectord_http_requests_total{status="503"}`]
 			if refused == 0 {
@@ -94,7 +94,7 @@ func TestProxiesPassOverACollectorThatRefuses(t *testing.T) {
 			}
 			resp.Body.Close()
 			if after := resp.Header.Get("Retry-After"); resp.StatusCode != http.StatusServiceUnavailable || after == "" {
-				t.Errorf("both are full: %s, Retry-After %q", resp.Status, after)
+				t.Errorf("both collectors are full: %s, Retry-After %q", resp.Status, after)
 			}
 			collectors[1].rewriteConfig(configs[1], full, free)
 			stopAndVerifyOnce(t, collectors[1], configs[1], acks)

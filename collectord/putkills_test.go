@@ -51,7 +51,7 @@ type killer struct {
 	mu     sync.Mutex // guards what follows
 	daemon *daemon    // nil for none
 	point  int
-	puts   int // to go
+	puts   int // uploads until the kill
 }
 
 func (k *killer) aim(d *daemon, point, puts int) {
@@ -202,6 +202,6 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "data", "wal", "*-*")); len(left) > 0 {
 		t.Errorf("left in the log: %v", left)
 	}
-	t.Logf("%d kills, in %d of them an object was stored and its segment was still there (not so before storing, before answering, after answering: %d); %d acknowledged, %d records in %d objects, every seq from 1 to %d once",
+	t.Logf("%d kills; %d of them left both an object and its segment; the others, before storing, before answering and after answering: %d; %d acknowledged, %d records in %d objects, every seq from 1 to %d once",
 		*putKills, inTheWindow, missed, acks.count(), len(records), objects, next-1)
 }

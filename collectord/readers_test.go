@@ -28,7 +28,7 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What others read the bucket with, as docs/queries.md shows it. Run it with
+// These tests read the bucket with other programs, as docs/queries.md shows. Run them with
 // make readers.
 
 func queriesPage(t *testing.T) string {
@@ -36,8 +36,8 @@ func queriesPage(t *testing.T) string {
 	return readFile(t, "../docs/queries.md")
 }
 
-// fromQueries is the only code block of a language in docs/queries.md that holds a
-// word, changed as a user would.
+// fromQueries returns the only code block of a language in docs/queries.md that contains a
+// word, with a user's changes.
 func fromQueries(t *testing.T, language, word string, change ...string) string {
 	t.Helper()
 	var found []string
@@ -59,7 +59,7 @@ func fromQueries(t *testing.T, language, word string, change ...string) string {
 	return text
 }
 
-// sendMedications posts usages, in batches, and makes them be shipped.
+// sendMedications posts batches of usages, and has each batch shipped.
 func sendMedications(t *testing.T, d *daemon, rounds int) (sent map[string]int) {
 	t.Helper()
 	sent = map[string]int{}
@@ -69,7 +69,7 @@ func sendMedications(t *testing.T, d *daemon, rounds int) (sent map[string]int) 
 			medication := []string{"salbutamol", "fluticasone", "budesonide, \"dry\" é"}[(i+j)%3]
 			sent[medication]++
 			text, _ := json.Marshal(medication)
-			// Types differ from usage to usage: what is JSON need not fit a schema.
+			// Types differ from usage to usage, since usages need not follow a schema.
 			usages = append(usages, fmt.Sprintf(`{"medication":%s,"puffs":%s,"more":%s}`, text, []string{"1", `"2"`, "null"}[j%3], []string{"{}", "[1,{}]", "1e300"}[j%3]))
 		}
 		resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
@@ -83,7 +83,7 @@ func sendMedications(t *testing.T, d *daemon, rounds int) (sent map[string]int) 
 		if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
+		until(t, "the batch is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
 	}
 	return sent
 }
@@ -99,7 +99,7 @@ type webhook struct {
 func (h *webhook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 	var event struct{ EventName, Key string }
 	err := json.NewDecoder(req.Body).Decode(&event)
-	if event.Key == "" { // the server asks whether anyone is there
+	if event.Key == "" { // MinIO checks whether the address answers
 		return
 	}
 	h.mu.Lock()
@@ -131,7 +131,7 @@ func (h *webhook) read(key string) error {
 		sum.Write(some)
 	}
 	if !errors.Is(err, io.EOF) || there.SHA256 != hex.EncodeToString(sum.Sum(nil)) {
-		return fmt.Errorf("it is not whole: %w, %+v", err, there)
+		return fmt.Errorf("the object is not whole: %w, %+v", err, there)
 	}
 	return nil
 }
@@ -174,8 +174,8 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 	d := start(t, config, port, admin)
 	const rounds = 20
 	sendMedications(t, d, rounds)
-	until(t, "each object was told of", func() bool { return hook.count() == rounds })
-	// A put that finds the object there, as after a lost answer, fires nothing.
+	until(t, "each object has caused a notification", func() bool { return hook.count() == rounds })
+	// A put after a lost answer finds the object already stored. It causes no notification.
 	again := 0
 	for key := range hook.fired {
 		m, err := hook.store.Stat(t.Context(), key)
@@ -189,15 +189,15 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 		}
 	}
 	sendMedications(t, d, 1)
-	until(t, "the last one was told of", func() bool { return hook.count() == rounds+1 })
+	until(t, "the last object has caused a notification", func() bool { return hook.count() == rounds+1 })
 	hook.mu.Lock()
 	defer hook.mu.Unlock()
 	for key, n := range hook.fired {
 		if n != 1 || !strings.HasPrefix(key, "dt=") {
-			t.Errorf("%s was told of %d times", key, n)
+			t.Errorf("%s caused %d notifications", key, n)
 		}
 	}
 	if err := errors.Join(hook.wrong...); err != nil || again != rounds {
-		t.Errorf("%d of %d puts found their object there; %v", again, rounds, err)
+		t.Errorf("%d of %d puts found their object already stored; %v", again, rounds, err)
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// engine reads what was shipped, in one way or several. ENGINES of make readers are names of
-// these, and packaging/tools/build installs them by name.
+// engine is a program that reads shipped usages in one or more ways. The variable ENGINES of
+// make readers has names of engines, and packaging/tools/build installs an engine by its name.
 type engine struct {
 	name string
 	read func(t *testing.T, folder, minio *shippedUsages) []answer
@@ -142,7 +142,7 @@ func output(t *testing.T, cmd *exec.Cmd) string {
 	return out.String()
 }
 
-// since is a text from a word on.
+// since returns the part of a text that begins with a word.
 func since(t *testing.T, text, word string) string {
 	t.Helper()
 	_, after, ok := strings.Cut(text, word)
@@ -152,7 +152,7 @@ func since(t *testing.T, text, word string) string {
 	return word + after
 }
 
-// fromOf is where a statement selects from.
+// fromOf returns the part of a statement from FROM to GROUP BY.
 func fromOf(t *testing.T, statement string) string {
 	t.Helper()
 	from, _, ok := strings.Cut(since(t, statement, "FROM"), "GROUP BY")
@@ -167,7 +167,7 @@ func duckDB(t *testing.T, tools, row string, s *shippedUsages, before, query str
 	return s.asked(t, tools, "duckdb", row, before+query, selectAsText+fromOf(t, query))
 }
 
-// asked has an engine run a statement of docs/queries.md, with read.py.
+// asked makes read.py run a statement of docs/queries.md in an engine, and returns the answer.
 func (s *shippedUsages) asked(t *testing.T, tools, engine, row, statement, values string, more ...string) answer {
 	t.Helper()
 	question, err := json.Marshal(map[string]string{"statement": statement, "values": values})
@@ -188,7 +188,7 @@ func (s *shippedUsages) asked(t *testing.T, tools, engine, row, statement, value
 	for _, r := range rows {
 		dt, latest := fmt.Sprint(r[0]), fmt.Sprint(r[4])
 		if !strings.HasPrefix(latest, dt) {
-			t.Errorf("%s: the latest of %v is %s", row, r[:3], latest)
+			t.Errorf("%s: the latest usage of %v is of %s", row, r[:3], latest)
 		}
 		medication, _ := r[2].(string)
 		n, err := json.Number(fmt.Sprint(r[3])).Int64()
@@ -214,7 +214,7 @@ func (s *shippedUsages) decodedBy(t *testing.T, row, program string, args ...str
 	return s.decoded(t, row, version, lines)
 }
 
-// trino reads with the columns of the table in docs/queries.md, without a server.
+// trino reads the columns of the table in docs/queries.md. It needs no server.
 func trino(t *testing.T, s *shippedUsages, format string) answer {
 	t.Helper()
 	table := fromQueries(t, "sql", "CREATE TABLE")

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// fidelity is what a reader makes of a usage. A later one is worse.
+// fidelity is how well a reader preserves a usage. Later values are worse.
 type fidelity int
 
 const (
@@ -25,7 +25,8 @@ const (
 	lost                    // no record, or null instead of the usage
 )
 
-// judge compares a usage with what a reader returned for it, nil if nothing.
+// judge compares a usage with the text that a reader returned. got is nil if the reader
+// returned none.
 func judge(sent string, got *string) fidelity {
 	switch {
 	case got == nil:
@@ -78,8 +79,8 @@ func equalValues(a, b any) bool {
 
 var digits = regexp.MustCompile(`[eE].*|\D`)
 
-// equalNumbers compares decimals. A fraction may also become a decimal of the same
-// binary64, unless it has more digits than a binary64 can hold.
+// equalNumbers reports whether two decimals are equal. Fractions are also equal if both mean
+// the same binary64, and the sent one has no more digits than a binary64 can store.
 func equalNumbers(sent, got string) bool {
 	a, _ := new(big.Rat).SetString(sent)
 	b, ok := new(big.Rat).SetString(got)
@@ -113,11 +114,11 @@ func TestFidelity(t *testing.T) {
 		}
 	}
 	if judge("{}", nil) != lost {
-		t.Error("nothing is not lost")
+		t.Error("a usage that was not returned is not judged as lost")
 	}
 }
 
-// codeCell is a text as code in a cell of a table, shortened if it is long.
+// codeCell returns a text as code for a cell of a table. It shortens long texts.
 func codeCell(text string) string {
 	quoted := strconv.Quote(text)
 	quoted = strings.NewReplacer(`\"`, `"`, `\\`, `\`, "|", `\|`).Replace(quoted[1 : len(quoted)-1])

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// shippedUsages is what was sent and shipped, for readers to read.
+// shippedUsages has the usages that were sent and shipped, and the objects for the readers.
 type shippedUsages struct {
 	archive  string // the folder with the objects, "" if they are in a bucket
 	endpoint string // of the bucket
@@ -22,18 +22,18 @@ type shippedUsages struct {
 	usages   map[string]string // by id, as they were sent
 	odd      map[string]int    // the index in oddUsages, by id
 	counted  map[hourOf]int
-	lines    string // of all objects, in their order
+	lines    string // the lines of all objects, in the order of the objects
 }
 
-// hourOf is where a usage is counted.
+// hourOf is the group in which a usage is counted.
 type hourOf struct{ dt, hour, medication string }
 
-// answer is what a reader returned.
+// answer has the results of a reader.
 type answer struct {
-	row     string // of the matrix
+	row     string // name of the row in the matrix
 	version string
 	counted map[hourOf]int
-	usages  map[string]*string // by id; nil if it read null
+	usages  map[string]*string // by id; nil if the reader returned null
 }
 
 // sendOdd posts medications, and odd usages one by one between them.
@@ -62,7 +62,7 @@ func sendOdd(t *testing.T, d *daemon) (sent map[string]int, odd map[string]int) 
 	return sent, odd
 }
 
-// shipOdd sends to a daemon of this configuration, and reads with cat what is there.
+// shipOdd sends odd usages to a daemon, and reads the shipped records with cat.
 func shipOdd(t *testing.T, config string, port, admin int) *shippedUsages {
 	t.Helper()
 	d := start(t, config, port, admin)
@@ -85,7 +85,7 @@ func shipOdd(t *testing.T, config string, port, admin int) *shippedUsages {
 		all[medication]++
 	}
 	if fmt.Sprint(all) != fmt.Sprint(sent) {
-		t.Fatalf("sent %v, and there is %v", sent, all)
+		t.Fatalf("sent %v, but shipped %v", sent, all)
 	}
 	for id, i := range odd {
 		if !slices.Contains(oddUsages[i].sent, s.usages[id]) {
@@ -102,7 +102,8 @@ func medicationOf(usage string) string {
 	return u.Medication
 }
 
-// decoded is the answer of a reader that only decodes, and has to return every line.
+// decoded returns the answer of a reader that only decodes. Such a reader must return every
+// line.
 func (s *shippedUsages) decoded(t *testing.T, row, version, lines string) answer {
 	t.Helper()
 	if lines != s.lines {
@@ -122,10 +123,10 @@ type judgement struct {
 	records, of  int
 	counted      bool
 	worst        []fidelity // of plain usages, then of each of oddUsages
-	became       []string   // what the worst one was read as
+	became       []string   // the text that was returned for the worst usage
 }
 
-// judged compares an answer with what was sent.
+// judged compares an answer with the sent usages.
 func (s *shippedUsages) judged(a answer) judgement {
 	j := judgement{
 		row: a.row, version: a.version, records: len(a.usages), of: len(s.usages), counted: maps.Equal(a.counted, s.counted),
@@ -155,7 +156,7 @@ func oddName(i int) string {
 	return oddUsages[i-1].name
 }
 
-// cells is the row of docs/readers.md.
+// cells returns the row for docs/readers.md.
 func (j judgement) cells() string {
 	var lists [lost + 1][]string
 	for i, f := range j.worst {
@@ -183,7 +184,7 @@ func (j judgement) cells() string {
 	return strings.Join(cells, " | ")
 }
 
-// grid is a row of what make readers prints.
+// grid returns the row that make readers prints.
 func (j judgement) grid() string {
 	var marks strings.Builder
 	for _, f := range j.worst {

@@ -4,7 +4,7 @@ package main
 
 import "strings"
 
-// oddUsage is what readers may change or lose. Each is a valid usage.
+// oddUsage has valid usages that readers may change or lose.
 type oddUsage struct {
 	name string
 	sent []string

@@ -111,7 +111,7 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 		t.Errorf("a usage above the new http.max_record is answered %d", got)
 	}
 	d.rewriteConfig(config, "seal_after: 1h", "seal_after: 100ms")
-	until(t, "the segment is sealed by its new age, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
+	until(t, "the segment is sealed after the shorter wal.seal_after, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
 	d.rewriteConfig(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
 	until(t, "the bound is lowered", func() bool { return d.metrics()["collectord_wal_max_bytes"] == 48<<20 })
 	m := d.metrics()
@@ -178,7 +178,7 @@ func TestTheServiceManagerIsNotified(t *testing.T) {
 		t.Errorf("without a service manager: %v", err)
 	}
 	if err := notifier("/nonexistent/socket").send("READY=1"); err == nil {
-		t.Error("a missing listener of the service manager is no error")
+		t.Error("a service manager that does not listen causes no error")
 	}
 }
 

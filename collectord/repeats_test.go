@@ -27,7 +27,7 @@ type repeater struct {
 	over    bool
 }
 
-// batch returns the k-th request: its usages, and the form in which they are sent.
+// batch returns the usages of the k-th batch, and a function that makes a request of them.
 func (r *repeater) batch(k int) (usages []string, req func() *http.Request) {
 	rng := rand.New(rand.NewPCG(uint64(k), 7))
 	n := 1
@@ -152,7 +152,7 @@ func TestUsagesRepeatedUntilAnsweredHaveOneID(t *testing.T) {
 	}
 	for range *killRounds {
 		more := r.acks.count() + 500 + rand.IntN(2000)
-		until(t, "enough are acknowledged", func() bool { return r.acks.count() >= more })
+		until(t, "enough usages are acknowledged", func() bool { return r.acks.count() >= more })
 		d.kill()
 		d = start(t, config, port, admin)
 	}

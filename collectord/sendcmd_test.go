@@ -133,7 +133,7 @@ func (p *dropper) run() {
 			go io.Copy(out, in)
 			b := make([]byte, 4<<10)
 			for {
-				n, err := out.Read(b) // one answer: there is one at a time
+				n, err := out.Read(b) // a whole answer, since only one request is in progress
 				if err != nil || p.answers.Add(1)%5 == 0 {
 					return
 				}
@@ -168,7 +168,7 @@ func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
 		done <- result{s, status}
 	}()
 	for _, share := range []int64{3, 6} { // each restart makes the daemon forget the keys
-		until(t, "some are answered", func() bool { return proxy.answers.Load() > n/20*share })
+		until(t, "some requests are answered", func() bool { return proxy.answers.Load() > n/20*share })
 		d.kill()
 		d = start(t, config, port, admin)
 	}
@@ -200,7 +200,7 @@ func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		until(t, "some are stored", func() bool {
+		until(t, "some usages are stored", func() bool {
 			return d.metrics()[`collectord_usages_appended_total{source="http"}`] > float64(stored+500)
 		})
 		if err := c.Process.Signal(os.Interrupt); err != nil {
@@ -223,7 +223,7 @@ func TestInterruptedSendReportsWhatIsStored(t *testing.T) {
 }
 
 func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // it never answers
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // a server that never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,11 +252,11 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 		}
 	})
 	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
-		t.Errorf("it ended with %v", c.ProcessState)
+		t.Errorf("send ended with %v", c.ProcessState)
 	}
 }
 
-// A pseudoterminal (pts(4)).
+// openTerminal opens a pseudoterminal (pts(4)).
 func openTerminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

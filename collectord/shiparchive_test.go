@@ -28,7 +28,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	}
 	f, settings := fakeS3(t, dir)
 	replaceInFile(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
-	f.Put(keyOf(want), []byte("something else")) // under the key of an archived object
+	f.Put(lastKey(want), []byte("something else")) // under the key of an archived object
 
 	d = start(t, config, d.port, d.admin)
 	until(t, "the start logs what is left", func() bool {
@@ -40,7 +40,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.HasSuffix(keyOf(want), filepath.Base(damaged)) {
+	if strings.HasSuffix(lastKey(want), filepath.Base(damaged)) {
 		damaged = objects[1]
 		whole, _ = os.ReadFile(damaged)
 	}
@@ -88,8 +88,8 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	}
 }
 
-// keyOf returns one of the keys, always the same.
-func keyOf(all map[string][]byte) (last string) {
+// lastKey returns the last key in sorted order.
+func lastKey(all map[string][]byte) (last string) {
 	for key := range all {
 		last = max(last, key)
 	}

@@ -25,8 +25,8 @@ import (
 )
 
 // FuzzShipped posts bodies in every form through a real server, log and shipper. Each
-// accepted usage must be in an object, on a line that two independent parsers read, and
-// equal the sent one, digits included.
+// accepted usage must be on a line of an object. Two independent parsers must read that line,
+// and find the same usage as was sent, digits included.
 func FuzzShipped(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1.50},{"b":`+"\r\n"+`[1e5,"\u00e9\ud83d\ude00"]},3,{"c":1,"c":1}]`), form)
@@ -136,7 +136,7 @@ func FuzzShipped(f *testing.F) {
 				t.Fatalf("%q became %q", sent, record.Usage)
 			}
 			if !jsontext.Value(line).IsValid() {
-				t.Fatalf("no JSON: %q", line)
+				t.Fatalf("not JSON: %q", line)
 			}
 		}
 		if len(want) > 0 {

@@ -77,8 +77,8 @@ func TestAStopDoesNotWaitForAFolderThatHangs(t *testing.T) {
 	<-shipped
 }
 
-// The disk has failed and was not tried again. All acknowledged usages are in the log
-// nevertheless.
+// The disk has failed, and the daemon has not tried it again. Nevertheless all acknowledged
+// usages are in the log.
 func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -95,7 +95,7 @@ func TestAStopInDiskTroubleThatLosesNothingSucceeds(t *testing.T) {
 	if !strings.Contains(d.log(), "can't seal the active segment") {
 		t.Error("the disk did not fail")
 	}
-	if err := os.RemoveAll(wal); err != nil { // the daemon may have made a new one
+	if err := os.RemoveAll(wal); err != nil { // the daemon may have made a new directory
 		t.Fatal(err)
 	}
 	if err := os.Rename(away, wal); err != nil {

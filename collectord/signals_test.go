@@ -28,11 +28,11 @@ func TestTwoSignals(t *testing.T) {
 		after  time.Duration
 		ends   bool
 	}{
-		"the same at once":          {syscall.SIGTERM, 0, false},
-		"the same within 100 ms":    {syscall.SIGTERM, 99 * time.Millisecond, false},
-		"the same after 100 ms":     {syscall.SIGTERM, 100 * time.Millisecond, true},
-		"another one at once":       {syscall.SIGINT, 0, true},
-		"another one within 100 ms": {syscall.SIGINT, 99 * time.Millisecond, true},
+		"the same signal at once":       {syscall.SIGTERM, 0, false},
+		"the same signal within 100 ms": {syscall.SIGTERM, 99 * time.Millisecond, false},
+		"the same signal after 100 ms":  {syscall.SIGTERM, 100 * time.Millisecond, true},
+		"another signal at once":        {syscall.SIGINT, 0, true},
+		"another signal within 100 ms":  {syscall.SIGINT, 99 * time.Millisecond, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestAStopThatHangsEndsOnceItsTimeIsOver(t *testing.T) {
 			s.stopRequests <- syscall.SIGTERM
 			began := time.Now()
 			if status := <-ended; status != want || time.Since(began) != time.Minute {
-				t.Errorf("lost %t: it ended with %d after %v", lost, status, time.Since(began))
+				t.Errorf("lost %t: the process ended with %d after %v", lost, status, time.Since(began))
 			}
 		})
 	}
@@ -85,12 +85,12 @@ func TestExitWithoutOutputWaitsForNothing(t *testing.T) {
 		s.stopRequests <- syscall.SIGTERM
 		began := time.Now()
 		if status := <-ended; status != exitError || time.Since(began) != lastLogTimeout {
-			t.Errorf("it ended with %d after %v", status, time.Since(began))
+			t.Errorf("the process ended with %d after %v", status, time.Since(began))
 		}
 	})
 }
 
-// A signal that arrived before the command started ends it.
+// A signal that arrived before the command started ends the command.
 func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	ended := make(chan int, 1)
 	s := catchSignals(func(status int) { ended <- status })
@@ -143,11 +143,11 @@ func TestASecondSignalEndsShip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(line, "waiting for shipper.keep") { // it waits for shipper.keep
+		if strings.Contains(line, "waiting for shipper.keep") { // ship waits for shipper.keep
 			break
 		}
 	}
-	until(t, "it ends", func() bool {
+	until(t, "ship ends", func() bool {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case <-ended:

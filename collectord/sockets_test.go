@@ -111,7 +111,7 @@ func (m *manager) receive(lines []string, rights []byte) {
 	}
 }
 
-func (m *manager) lastStatus() (status string, signs int) {
+func (m *manager) lastStatus() (status string, watchdogSignals int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.status, m.watchdogs
@@ -185,8 +185,8 @@ func kernelQueue(t *testing.T, port int) (queued, drops int) {
 	return queued, drops
 }
 
-// sendUntil sends numbered usages as datagrams until stopped, some thousand a second. It
-// returns how many the kernel accepted.
+// sendUntil sends numbered usages as datagrams until stop is closed, some thousand a second.
+// It returns how many the kernel accepted.
 func sendUntil(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -217,16 +217,16 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	const restarts, clients, enough, drain = 8, 8, 400, 300 * time.Millisecond
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0, drain: 300ms}\nshipper: {level: fastest}\n")
-	replaceInFile(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than arrives while no process reads
+	replaceInFile(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // too small for the datagrams of a restart
 	d := m.run(nil, config, port, admin)
 	url := d.url()
 
 	acks := &acknowledged{ids: map[int]string{}}
 	stop, datagrams := make(chan struct{}), 0
 	var running sync.WaitGroup
-	// late counts requests of clients that paused for longer than the daemon drains, so
-	// that their connections were closed. The pause began at the request before at the
-	// latest.
+	// late counts requests that failed after a pause longer than the drain time. The daemon may
+	// have closed the connection of such a client. A pause is measured from the start of the
+	// previous request.
 	var late atomic.Int64
 	for c := range clients {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testTimeout}
@@ -253,12 +253,12 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	running.Go(func() { datagrams = sendUntil(t, port, 1<<30, stop) })
 	for range restarts {
 		more := acks.count() + enough
-		until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+		until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 		d.stop()
 		d = m.run(nil, config, port, admin)
 	}
 	more := acks.count() + enough
-	until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+	until(t, "enough usages are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
 	close(stop)
 	running.Wait()
 	last := d.metrics()
@@ -282,8 +282,8 @@ func TestNothingIsRefusedDuringRestarts(t *testing.T) {
 	}
 }
 
-// A connection that the daemon did not accept yet waits for the next daemon, even if it
-// was unknown whether there would be one.
+// The service manager keeps the sockets of a killed daemon open. Connections and datagrams
+// that arrive meanwhile wait for the next daemon.
 func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
@@ -419,7 +419,8 @@ func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 	m.run(nil, config, port, admin).stop()
 	until(t, "the service manager stores the sockets", func() bool { return m.storedCount() == 2+udpSockets() })
 
-	// One start fails because of its data, another one before that.
+	// The first start fails because its data is locked. The second one fails earlier, because
+	// the port for admin is taken.
 	lock, err := os.Open(dir + "/data/LOCK")
 	if err == nil {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
@@ -434,7 +435,7 @@ func TestAFailedStartKeepsNoClientWaiting(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		until(t, "the sockets for connections are removed", func() bool { return m.storedCount() == udpSockets() })
-		// A socket in a message to the manager still listens.
+		// A socket still listens while it is in a message to the manager.
 		until(t, "no connection waits", func() bool {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {

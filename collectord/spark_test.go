@@ -112,8 +112,8 @@ func (l *lakehouse) env() []string {
 		"AWS_ACCESS_KEY_ID="+testUser, "AWS_SECRET_ACCESS_KEY="+testSecret, "AWS_REGION=us-east-1")
 }
 
-// sparkJob is a running compaction: a process group, since Python starts Java or the other
-// way round.
+// sparkJob is a running compaction. It is a process group, since Python starts Java, or Java
+// starts Python.
 type sparkJob struct {
 	cmd      *exec.Cmd
 	out, err bytes.Buffer
@@ -176,7 +176,7 @@ func (l *lakehouse) written() (files []string) {
 	return files
 }
 
-// icebergRow is a record, as the table has it.
+// icebergRow is a row of the table.
 type icebergRow struct {
 	ID         string  `json:"id"`
 	ReceivedAt string  `json:"received_at"`
@@ -195,7 +195,7 @@ func (r icebergRow) String() string {
 	return fmt.Sprint(r.ReceivedAt, " ", r.Via, " ", client, " ", r.Usage)
 }
 
-// tableCount compares a table with the objects.
+// tableCount is the result of comparing the table with the objects.
 type tableCount struct{ records, ids, doubled, missing, foreign, different int }
 
 func (c tableCount) String() string {
@@ -218,7 +218,7 @@ func (l *lakehouse) compare() (c tableCount) {
 				l.t.Fatal(err)
 			}
 			r.Usage = strings.TrimSuffix(usage, "}\n")
-			if want[r.ID] == "" || r.String() < want[r.ID] { // of two with one id, the first one stays
+			if want[r.ID] == "" || r.String() < want[r.ID] { // of two records with the same id, the first one stays
 				want[r.ID] = r.String()
 			}
 			objects[key] = append(objects[key], r.ID)
@@ -262,7 +262,7 @@ func (l *lakehouse) compare() (c tableCount) {
 				there++
 			}
 		}
-		if there != 0 && there != len(ids) && !strings.Contains(key, "/edge-1-") { // those have ids in common
+		if there != 0 && there != len(ids) && !strings.Contains(key, "/edge-1-") { // objects of edge-1 have ids in common
 			l.t.Errorf("%d of %d records of %s are there", there, len(ids), key)
 		}
 	}
@@ -303,7 +303,7 @@ func (l *lakehouse) lines(key string) (lines []string) {
 	}
 }
 
-// shortOddUsages are all of usagesToKeep but the one of 1 MB.
+// shortOddUsages returns usagesToKeep without the usage of 1 MB.
 func shortOddUsages() []string {
 	return slices.DeleteFunc(usagesToKeep(), func(usage string) bool { return len(usage) > 1000 })
 }
@@ -376,7 +376,7 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	noon := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	days := []time.Time{noon.AddDate(0, 0, -2), noon.AddDate(0, 0, -1), noon}
 	next := 1
-	more := func() { // late ones, too
+	more := func() { // also for earlier hours
 		for _, day := range days {
 			for host := range 3 {
 				l.put(day.Add(time.Duration(next%9)*time.Hour), host, next, 60)
@@ -419,14 +419,14 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	files := len(l.written())
 	something := regexp.MustCompile(`[1-9]\d* new`)
 	if out := l.run(0); something.MatchString(out) || len(l.written()) != files {
-		t.Errorf("there was nothing to do, and there are %d files more: %s", len(l.written())-files, out)
+		t.Errorf("a run without new objects wrote %d files: %s", len(l.written())-files, out)
 	}
 
 	lost := 0
 	for round := range *sparkRaces {
 		more()
 		one := l.start()
-		if round == 0 { // stopped while it writes, so that the other one is quicker
+		if round == 0 { // the first job is stopped while it writes, so that the other one is quicker
 			data := func() (n int) {
 				for _, f := range l.written() {
 					if strings.Contains(f, "/data/") {
@@ -451,14 +451,14 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 		out += l.ends(one, 0)
 		n := strings.Count(out, "starting over")
 		if round == 0 && n == 0 {
-			t.Errorf("nobody started over: %s", out)
+			t.Errorf("no job started over: %s", out)
 		}
 		lost += n
 		l.complete(fmt.Sprintf("two jobs at once, %d times started over", n))
 	}
 	t.Logf("%d races, %d times started over", *sparkRaces, lost)
 
-	// Nothing of the ledger is lost, and what killed jobs have left goes.
+	// Maintenance keeps the ledger, and removes the files that killed jobs have left.
 	settingsOfTheJob, _, _ := strings.Cut(l.script, "--py-files")
 	t.Log(l.ends(l.submit(settingsOfTheJob+"../packaging/tools/spark/maintain.py lake.db.usages"), 0))
 	if out := l.run(0); something.MatchString(out) {
@@ -468,7 +468,7 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 
 	key, content := generatedObject(days[1], 1, next, 60)
 	damaged := bytes.Clone(content)
-	damaged[len(damaged)-1] ^= 1 // of the checksum: every line can be read
+	damaged[len(damaged)-1] ^= 1 // a bit of the checksum, so every line can still be read
 	object := bucket.NewObject(key.String(), damaged)
 	if err := l.store.Put(t.Context(), object); err != nil {
 		t.Fatal(err)

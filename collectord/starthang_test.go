@@ -25,13 +25,13 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 		refuses    bool // refuses usages meanwhile
 		stop       bool // the daemon is stopped meanwhile
 	}{
-		{"the log, until it is stopped", "wal", true, true},
+		{"the log, until the daemon is stopped", "wal", true, true},
 		{"the lock", "LOCK", true, false},
 		{"the loss notes", "wal/lost", true, false},
 		{"the spool", "spool", true, false},
-		{"the spool, until it is stopped", "spool", true, true},
+		{"the spool, until the daemon is stopped", "spool", true, true},
 		{"the archive", "archive/_collectord/tmp", false, false},
-		{"the archive, until it is stopped", "archive/_collectord/tmp", false, true},
+		{"the archive, until the daemon is stopped", "archive/_collectord/tmp", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +54,7 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 			began := time.Now()
 			d = startCommand(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 			if took := time.Since(began); took > hang {
-				t.Fatalf("it serves only after %v: no call hung, or the daemon waited for it", took)
+				t.Fatalf("the daemon serves only after %v: no call hung, or the daemon waited for one", took)
 			}
 			get := func(url string) (status int, body string) {
 				answer, err := http.Get(url)
@@ -80,16 +80,16 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 			ready, why := get(fmt.Sprintf("http://127.0.0.1:%d/readyz?verbose", admin))
 			if c.refuses {
 				if status != http.StatusServiceUnavailable || ready != http.StatusServiceUnavailable || !strings.Contains(why, "has not answered") {
-					t.Errorf("it answers %d, and readyz is %d: %s", status, ready, why)
+					t.Errorf("a post is answered %d, and readyz %d: %s", status, ready, why)
 				}
 				if !strings.Contains(d.log(), filepath.Base(c.path)) || !strings.Contains(d.log(), "trouble=start") {
 					t.Error("the log does not name the path")
 				}
 			} else if status != http.StatusCreated || ready != http.StatusOK {
-				t.Errorf("it answers %d, and readyz is %d: %s", status, ready, why)
+				t.Errorf("a post is answered %d, and readyz %d: %s", status, ready, why)
 			}
 			if !c.stop {
-				until(t, "it accepts usages", func() bool { return post() == http.StatusCreated })
+				until(t, "the daemon accepts usages", func() bool { return post() == http.StatusCreated })
 			}
 			asked := time.Now()
 			children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", d.cmd.Process.Pid, d.cmd.Process.Pid))
@@ -100,14 +100,14 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "it has stopped", func() bool { return strings.Contains(d.log(), "msg=stopped") })
+			until(t, "the daemon has stopped", func() bool { return strings.Contains(d.log(), "msg=stopped") })
 			if took := time.Since(asked); took > hang/2 || c.stop && time.Since(began) > hang {
 				t.Errorf("the stop took %v", took)
 			}
 			<-d.exited // strace waits for the call
 			d = start(t, config, port, admin)
 			if status := post(); status != http.StatusCreated {
-				t.Errorf("it answers %d after a restart", status)
+				t.Errorf("a post is answered %d after a restart", status)
 			}
 			d.stop()
 		})

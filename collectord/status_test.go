@@ -17,7 +17,7 @@ func TestTheDaemonNotifiesTheWatchdog(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "300000")
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := m.run(nil, config, port, admin)
-	until(t, "watchdog messages arrive", func() bool { _, signs := m.lastStatus(); return signs > 3 })
+	until(t, "watchdog messages arrive", func() bool { _, n := m.lastStatus(); return n > 3 })
 	if status, _ := m.lastStatus(); !strings.Contains(status, "usages/s") {
 		t.Errorf("status: %q", status)
 	}
@@ -52,10 +52,10 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 			t.Fatal("the watchdog does not check the loops")
 		}
 	}
-	signs := func() int { _, n := m.lastStatus(); return n }
-	until(t, "watchdog messages arrive", func() bool { return signs() > 3 })
+	watchdogSignals := func() int { _, n := m.lastStatus(); return n }
+	until(t, "watchdog messages arrive", func() bool { return watchdogSignals() > 3 })
 	stuck.Store(true)
-	turn() // a question from before the loop was stuck is answered by the second turn after it
+	turn() // a check that began before the loop was stuck has notified once two more checks have begun
 	for range cap(asked) {
 		select {
 		case <-asked:
@@ -64,15 +64,15 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 	}
 	turn()
 	turn()
-	before := signs()
+	before := watchdogSignals()
 	for range 10 {
 		turn()
 	}
-	if n := signs(); n != before {
+	if n := watchdogSignals(); n != before {
 		t.Errorf("%d watchdog messages while a loop is stuck", n-before)
 	}
 	stuck.Store(false)
-	until(t, "watchdog messages arrive again", func() bool { return signs() > before })
+	until(t, "watchdog messages arrive again", func() bool { return watchdogSignals() > before })
 	close(done)
 	<-ended
 }

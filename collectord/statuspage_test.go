@@ -165,7 +165,7 @@ func startStarting(t *testing.T) (url string) {
 		<-d.ended
 		until(t, "the daemon has ended", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
 	})
-	until(t, "it serves its page", func() bool {
+	until(t, "the daemon serves its page", func() bool {
 		resp, err := http.Get(statusPageURL(admin))
 		if err != nil {
 			return false
@@ -176,8 +176,8 @@ func startStarting(t *testing.T) (url string) {
 	return statusPageURL(admin)
 }
 
-// TestChromiumRefreshesTheStatusPage waits until the page reloads itself, which a paused
-// page does not.
+// TestChromiumRefreshesTheStatusPage waits until the page reloads itself. A paused page must
+// not do so.
 func TestChromiumRefreshesTheStatusPage(t *testing.T) {
 	skipMissing(t, notInstalled("chromium"))
 	config, port, admin := configure(t, t.TempDir(), "")

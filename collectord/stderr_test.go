@@ -76,7 +76,7 @@ func startWithStderr(t *testing.T, r, w *os.File, config string, port, admin int
 	}
 }
 
-// exitTimeout is ten times the time for the end of a daemon that waits only for its log.
+// exitTimeout is ten times as long as a daemon takes to end if it waits only for its log.
 const exitTimeout = 10 * logFlushTimeout
 
 // waitExit waits until the daemon has ended, and returns its exit status.
@@ -136,7 +136,7 @@ func countObjects(t *testing.T, dir string) (n int) {
 	return n
 }
 
-// configureDebug configures a daemon that needs a token and logs what it does.
+// configureDebug configures a daemon that requires a token and logs at level debug.
 func configureDebug(t *testing.T, dir, more string) (config string, port, admin int, token string) {
 	t.Helper()
 	token, line := newToken(t, "ward-3")
@@ -261,7 +261,7 @@ func socketPair(t *testing.T) (r, w *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetNonblock(pair[0], true); err != nil { // for the deadline of reads
+	if err := unix.SetNonblock(pair[0], true); err != nil { // so that reads can have a deadline
 		t.Fatal(err)
 	}
 	r, w = os.NewFile(uintptr(pair[0]), "r"), os.NewFile(uintptr(pair[1]), "w")
@@ -340,8 +340,8 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	}
 }
 
-// The exit status has to be right even if the text can't be written, since the service
-// manager decides by it whether to restart.
+// The exit status has to be right even if the text can't be written: the service manager
+// restarts the daemon or not, depending on that status.
 func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	t.Parallel()
 	config, _ := wrongConfiguration(t)
@@ -362,8 +362,8 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	}
 }
 
-// holdLease makes processes wait that open a file, with a lease (fcntl(2)). opened reports
-// whether a process waits.
+// holdLease takes a lease on a file (fcntl(2)), so that every process that opens the file
+// waits. opened reports whether a process waits.
 func holdLease(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
 	file, err := os.Open(path)
@@ -403,7 +403,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
 	d.startProcess(func() {})
-	until(t, "it listens", func() bool {
+	until(t, "the daemon listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			conn.Close()

@@ -24,16 +24,16 @@ import (
 
 var storageKeep = flag.Duration("storagekeep", 5*time.Minute, "shipper.keep while the power of a storage is cut")
 
-var storageCuts = flag.String("storagecuts", "2s,35s,host", "how long after everything was confirmed the power of a storage is cut, host: that of the host, too; what is not named counts as documented")
+var storageCuts = flag.String("storagecuts", "2s,35s,host", "when the power of a storage is cut: 2s or 35s after everything was confirmed, or host: after 2s, with the host's power; a cut that is left out keeps its documented result")
 
-// Each power cut has this many usages, in objects of this many. Every other object is too
+// Each power cut has usagesPerCut usages in objectsPerCut objects. Every second object is too
 // large to be read back without a reason.
 const usagesPerCut, objectsPerCut = 2_000, 20
 
 // rebootTime is the minimum time for which a storage is down after a power cut.
 const rebootTime = 15 * time.Second
 
-// powerCuts cuts the power of a storage, and of another of its kind for each way.
+// powerCuts cuts the power of a storage in each way. Each way has a storage of its own.
 func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 	t.Helper()
 	for _, c := range []struct {
@@ -53,9 +53,9 @@ func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 	}
 }
 
-// powerCut cuts a storage's power some time after everything was confirmed. It returns what
-// is lost then, and what is missing after the host has checked again. A storage that
-// replaces a damaged object has no usage twice.
+// powerCut cuts a storage's power some time after everything was confirmed. It counts the
+// usages that the storage has lost, and those still missing after the host has checked again.
+// A storage that replaces damaged objects must have no usage twice.
 func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replaces bool) (cut storages.Cut) {
 	t.Helper()
 	requirePrograms(t, "mkfs.ext4", "mount", "umount", "losetup")
@@ -86,7 +86,7 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 	cut.Gone, cut.Missing = restartStorage(t, s)
 	present, damaged := readBucket(t, s)
 	gone := usagesPerCut - len(present)
-	t.Logf("power cut %v after everything was confirmed, of the host, too: %t: %d of %d usages are gone, %d objects damaged", wait, host, gone, usagesPerCut, damaged)
+	t.Logf("power cut %v after everything was confirmed (with the host's power: %t): %d of %d usages are gone, %d objects are damaged", wait, host, gone, usagesPerCut, damaged)
 	if damaged > 0 {
 		cut.Gone = fmt.Sprintf(" (%d objects damaged)", damaged)
 	}
@@ -103,16 +103,16 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 		}
 	}
 	if twice > 0 && replaces {
-		t.Errorf("%d usages are there more than once", twice)
+		t.Errorf("%d usages are stored more than once", twice)
 	}
 	missing := usagesPerCut - len(present)
-	t.Logf("after the host has looked again %d are missing, %d objects damaged; %d twice; %.0f shipped again, %.0f vanished", missing, damaged, twice,
+	t.Logf("after the host has checked again, %d usages are missing, %d objects are damaged, and %d usages are stored twice; %.0f objects were shipped again, %.0f vanished", missing, damaged, twice,
 		d.metrics()["collectord_shipper_reshipped_total"], d.metrics()["collectord_shipper_vanished_total"])
 	if n := d.metrics()["collectord_shipper_vanished_total"]; n > 0 {
 		t.Errorf("%.0f objects vanished", n)
 	}
 	if missing > 0 {
-		t.Errorf("%d of %d usages are missing after the host has looked again", missing, usagesPerCut)
+		t.Errorf("%d of %d usages are missing after the host has checked again", missing, usagesPerCut)
 	}
 	d.kill()
 	if out, _, status := runCollectord(t, "audit", "--deep", "--from-start", "--config", config); status == 2 && damaged+twice == 0 {
@@ -159,12 +159,12 @@ func postObjects(t *testing.T, d *daemon) {
 	}
 }
 
-// restartStorage starts a storage after a power cut, and returns remarks for the table. It
-// replaces a storage that does not start by an empty one, and makes a lost bucket again.
+// restartStorage starts a storage after a power cut, and returns remarks for the table. If
+// the storage does not start, an empty one replaces it. A lost bucket is made again.
 func restartStorage(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
 	t.Helper()
 	if err := s.Start(); err != nil {
-		t.Logf("it does not start after the power cut: %v", err)
+		t.Logf("the storage does not start after the power cut: %v", err)
 		if err := s.StartEmpty(); err != nil {
 			t.Fatal(err)
 		}
@@ -176,8 +176,8 @@ func restartStorage(t *testing.T, s *storages.Server) (about, aboutTheEnd string
 	return about, aboutTheEnd
 }
 
-// waitKeptChecked waits until the host has checked all segments that it keeps, and again
-// those that it shipped again.
+// waitKeptChecked waits until the host has checked all segments that it keeps. Segments that
+// it shipped again are checked again.
 func waitKeptChecked(t *testing.T, d *daemon) {
 	t.Helper()
 	for deadline := time.Now().Add(2**storageKeep + 20*time.Minute); time.Now().Before(deadline); <-time.After(time.Second) {
@@ -258,7 +258,7 @@ func usagesIn(a storages.Response) (numbers []int, err error) {
 	return numbers, nil
 }
 
-// eventually is until for a condition that may stay false.
+// eventually waits like until, but reports whether the condition became true.
 func eventually(is func() bool) bool {
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(10 * time.Millisecond) {
 		if is() {

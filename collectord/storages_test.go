@@ -140,7 +140,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 		var posting sync.WaitGroup
 		before := acks.count()
 		posting.Go(func() { d.post(acks, round*each, (round+1)*each, 8, true) })
-		until(t, "some are acknowledged", func() bool { return acks.count() > before+each/(2+round%5) })
+		until(t, "some usages are acknowledged", func() bool { return acks.count() > before+each/(2+round%5) })
 		if round%3 != 1 {
 			d.kill()
 		}
@@ -236,12 +236,12 @@ func compareWithDocs(t *testing.T, rows []storages.Row) {
 			r.IfNoneMatch = storages.Racy
 		}
 		if *r != documented {
-			t.Errorf("docs/storages.md says\n%s\nand it is\n%s", documented, r)
+			t.Errorf("docs/storages.md has\n%s\nbut the result is\n%s", documented, r)
 		}
 	}
 }
 
-// severity is 0 for nothing, 1 for a part, 2 for everything.
+// severity returns 0 if nothing is lost, 1 for a part, and 2 for everything.
 func severity(cell string) int {
 	first, _, _ := strings.Cut(strings.ReplaceAll(cell, ",", ""), " ")
 	n, _ := strconv.Atoi(strings.Trim(first, "*"))

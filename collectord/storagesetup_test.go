@@ -49,7 +49,7 @@ func storageNamed(t *testing.T, name string) storages.Storage {
 }
 
 // TestWhatIsToBeSetOnAStorageIsNeeded starts storages without the settings in the second
-// table of docs/storages.md, and checks that the features behind them are missing.
+// table of docs/storages.md. It checks that the features that need these settings are missing.
 func TestWhatIsToBeSetOnAStorageIsNeeded(t *testing.T) {
 	document, err := os.ReadFile(docsStorages)
 	if err != nil {
@@ -105,7 +105,7 @@ type host struct {
 func startHost(t *testing.T, s *storages.Server, policy string) host {
 	t.Helper()
 	name, secret := "edge-1", "the-secret-of-edge-1"
-	if s.Name == "Garage" { // it accepts no others
+	if s.Name == "Garage" { // Garage accepts no other keys
 		name, secret = "GK"+strings.Repeat("e1", 12), strings.Repeat("0123", 16)
 	}
 	policy = strings.Replace(policy, "SECRET", secret, 1)
@@ -265,7 +265,7 @@ func nginxLocation(t *testing.T, s *storages.Server) string {
 }
 
 // TestNginxThatIsSetUpAsDocumentedTakesLargeObjects ships an object of 5 MB to MinIO through
-// the documented nginx, and through one without each of its lines.
+// nginx with the documented lines. It repeats that without one line at a time.
 func TestNginxThatIsSetUpAsDocumentedTakesLargeObjects(t *testing.T) {
 	skipMissing(t, notInstalled("nginx"))
 	s := startStorage(t, storageNamed(t, "MinIO"), t.TempDir())

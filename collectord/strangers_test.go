@@ -155,7 +155,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			warm := &http.Client{Transport: steady, Timeout: testTimeout}
 			defer warm.CloseIdleConnections()
 			var last atomic.Int64
-			var idled atomic.Bool // so long that its connection may be closed, on a busy machine
+			var idled atomic.Bool // the steady client was idle for so long that its connection may be closed
 			post := func() {
 				before := last.Swap(time.Now().UnixMilli())
 				got := postAs(t, warm, url, token)
@@ -206,7 +206,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			if dials.Load() != 1 && !idled.Load() {
 				t.Errorf("the client that was connected before connected %d times", dials.Load())
 			}
-			// Connections chosen for closing stay open until the machine gets to close them.
+			// On a busy machine, a connection that was chosen for closing stays open for a while.
 			until(t, "hardly more connections than the limit are open", func() bool { return d.metrics()["collectord_http_connections"] <= maxCrowd+128 })
 			made := 0.0
 			for name, n := range m {
@@ -218,7 +218,8 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				t.Errorf("%v connections were closed for others, with a limit of %v", made, m["collectord_http_connections_max"])
 			}
 			d.untilLogged("http.max_connections is reached")
-			// One line, and a summary every 30 s. On a busy machine the trouble may end in between.
+			// Expect one line, and a summary every 30 s. On a busy machine the trouble may end and begin
+			// again.
 			lines := strings.Count(d.log(), "trouble=connections") - 2*strings.Count(d.log(), "no connection makes room")
 			if n, limit := lines, 1+int(time.Since(began)/(30*time.Second)); n > limit {
 				t.Errorf("%d lines about connections, want at most %d", n, limit)

@@ -20,12 +20,12 @@ const hostileText = "a\x1b[31m\rb\x7f\u009b31m\u202e\u2066\x9b\nRIGHT: forged\n\
 func terminalHazard(text string) error {
 	for _, r := range text {
 		if r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-			return fmt.Errorf("there is %+q", r)
+			return fmt.Errorf("the text contains %+q", r)
 		}
 	}
 	switch {
 	case !utf8.ValidString(text):
-		return errors.New("it is not valid UTF-8")
+		return errors.New("the text is not valid UTF-8")
 	case strings.Contains("\n"+text, "\nRIGHT: forged"):
 		return errors.New("the verdict is forged")
 	}

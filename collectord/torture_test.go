@@ -89,7 +89,7 @@ type disk struct {
 	path  string
 
 	unjournaled bool // unsynced data may survive a power cut
-	cuts        int  // of its power
+	cuts        int  // power cuts so far
 }
 
 func (d *disk) attach() {
@@ -101,8 +101,8 @@ func (d *disk) attach() {
 }
 
 // detach unmounts the disk and waits until the kernel has dropped the cache of its image.
-// While another mount namespace has a copy of the mount, the kernel would return all data
-// that was ever written.
+// As long as another mount namespace has a copy of the mount, the kernel would return data
+// that was not synced.
 func (d *disk) detach() {
 	d.t.Helper()
 	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
@@ -114,8 +114,8 @@ func (d *disk) detach() {
 	}
 }
 
-// unsynced is a file whose byte a power cut loses. Each cut has its own file, because ext4
-// writes replaced content back at once (auto_da_alloc, ext4(5)).
+// unsynced returns the path of a file whose only byte a power cut must lose. Each cut has its
+// own file, because ext4 writes replaced content back at once (auto_da_alloc, ext4(5)).
 func (d *disk) unsynced() string { return filepath.Join(d.path, fmt.Sprint("unsynced-", d.cuts)) }
 
 // newDisk mounts a disk in a new directory.
@@ -169,7 +169,7 @@ func (d *disk) losePower() {
 func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 	for name, fs := range map[string]struct {
 		create, repair []string
-		interval       time.Duration // of wal.sync: interval
+		interval       time.Duration // wal.sync_interval; 0: every commit is synced
 	}{
 		"ext4": {create: []string{"mkfs.ext4", "-q"}},
 		// Usages acknowledged more than an interval ago are safe.
@@ -197,7 +197,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 	disk, dir := newDataDisk(t, "-o", "loop", image)
 	disk.unjournaled = repair != nil
 	sync := "seal_after: 100ms"
-	if interval > 0 { // nothing else may sync before that
+	if interval > 0 { // without seal_after, nothing seals and so syncs before the interval ends
 		sync = "sync: interval, sync_interval: " + interval.String()
 	}
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, "+sync+"}\nshutdown: {grace: 2m}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
@@ -209,7 +209,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		at := acks.count() + rand.IntN(n/2)
 		posted := make(chan struct{})
 		go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 32, true) }()
-		until(t, "enough are acknowledged", func() bool { return acks.count() >= at })
+		until(t, "enough usages are acknowledged", func() bool { return acks.count() >= at })
 		// Answers during the shutdown of the file system prove nothing: without power
 		// no such answer would leave the host.
 		before := acks.snapshot()
@@ -227,7 +227,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 		}
 		d.kill()
 		disk.detach()
-		if repair != nil { // it exits with 1 after a repair
+		if repair != nil { // e2fsck exits with 1 after a repair
 			out, err := exec.Command(repair[0], append(repair[1:], image)...).CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil && (!errors.As(err, &exit) || exit.ExitCode() > 1) {
@@ -326,7 +326,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 				t.Error("the daemon does not log that it started on a full disk")
 			}
 		}
-		// The spool's reserve makes that possible.
+		// Shipping needs space, which the spool's reserve provides.
 		until(t, "the log is shipped although the disk is full", func() bool {
 			return d.metrics()["collectord_wal_sealed_segments"] == 0
 		})
@@ -420,7 +420,8 @@ func seqRanges(t *testing.T, glob string) (all [][2]uint64) {
 	return all
 }
 
-// TestFailingCallsLoseNothing makes the n-th system call of each kind fail, once.
+// TestFailingCallsLoseNothing makes one system call fail in each run: of each kind, first the
+// first call, then the second, and so on.
 func TestFailingCallsLoseNothing(t *testing.T) {
 	requirePrograms(t, "strace")
 	const n = 300
@@ -431,8 +432,8 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 	} {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
-			// Each call of a run fails once. Calls are counted per thread, and the counts differ
-			// between runs: a run without a failure need not be the last.
+			// Calls are counted per thread, and the counts differ between runs. So the test ends
+			// only after several runs without a failure.
 			survived, refused := 0, 0
 			for when, missed := 1, 0; missed < 5; when++ {
 				started, hit := failOnce(t, fmt.Sprintf("%s:when=%d", fault, when), n)
@@ -445,14 +446,14 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 					refused++
 				}
 			}
-			// Optional calls of a kind also fail repeatedly.
+			// Removals also fail repeatedly.
 			if strings.HasPrefix(fault, "unlinkat") {
 				for _, when := range []string{"1+2", "2+2", "1+3", "2+3", "3+3"} {
 					failOnce(t, fault+":when="+when, n)
 				}
 			}
-			t.Logf("%d runs went on, %d refused to start", survived, refused)
-			// Directories are made at the start. Later, no thread may make as many.
+			t.Logf("%d runs continued, %d did not start", survived, refused)
+			// Most directories are made at the start, so every failing mkdirat may prevent the start.
 			if survived == 0 && !strings.HasPrefix(fault, "mkdirat") {
 				t.Error("no run survived its fault")
 			}
@@ -473,7 +474,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 		t.Fatal(err)
 	}
 	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=" + name, "-e", "inject=" + inject}
-	if name == "write" { // only of the first segment, not of sockets
+	if name == "write" { // only writes to the first segment fail, not those to sockets
 		args = append(args, "-P", filepath.Join(dir, "data", "wal", "00000000000000000001", "00000000000000000001"))
 	}
 	cmd := exec.Command("strace", append(args, path, "run", "--config", config)...)
@@ -488,7 +489,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	defer func() {
 		if t.Failed() {
 			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-			t.Logf("%s: it logged\n%s", inject, log.String())
+			t.Logf("%s: the daemon logged\n%s", inject, log.String())
 		}
 	}()
 	d := &daemon{t: t, port: port, admin: admin}

@@ -23,7 +23,7 @@ func newTestLog(level slog.Level) (log *slog.Logger, h *troubleHandler, lines fu
 		},
 	}))
 	return slog.New(h), h, func() []string {
-		synctest.Wait() // for summaries that are due
+		synctest.Wait() // summaries that are due are written now
 		all := strings.Split(strings.TrimSuffix(text.take(), "\n"), "\n")
 		if all[0] == "" {
 			return nil

@@ -77,7 +77,7 @@ func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 }
 
 // TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds also checks that other failures do not
-// wake it.
+// wake the reporter.
 func TestTheTroubleReporterIsWokenWhenOneBeginsOrEnds(t *testing.T) {
 	log, h, _ := newTestLog(slog.LevelError)
 	woken := func() bool {
@@ -127,14 +127,14 @@ func TestAdviceIsWhatAMessageEndsWith(t *testing.T) {
 // would be listed forever. An unlisted one would be missing in the metrics until it occurs.
 func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	begins, ends := loggedTroubles(t)
-	// shiparchive.go is a command's.
+	// The trouble in shiparchive.go is logged by a command, not by the daemon.
 	delete(begins, "archive")
 	for name, kind := range troubleKinds {
 		if begins[name] == 0 {
 			t.Errorf("nothing logs the trouble %q", name)
 		}
 		if ended := ends[name] > 0; ended == kind.isMomentary() {
-			t.Errorf("the trouble %q is ended by a line: %t", name, ended)
+			t.Errorf("a line logs the end of the trouble %q: %t", name, ended)
 		}
 	}
 	for name := range begins {
@@ -144,8 +144,8 @@ func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
 	}
 }
 
-// loggedTroubles counts the calls that log each trouble, and those that log its end. It
-// lists the names that are made at run time.
+// loggedTroubles counts the calls that log each trouble, and those that log its end. Names
+// that are made at run time are counted as if both were logged.
 func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 	t.Helper()
 	begins = map[string]int{"udp_overloaded": 1, "last look": 1, "lost by the storage": 1, "vanished": 1} // udpserver/watch.go, shipper/look.go
@@ -203,7 +203,7 @@ func loggedTroubles(t *testing.T) (begins, ends map[string]int) {
 			}
 		}
 	}
-	if want := 3; madeAtRunTime != want { // those of the first line of this function
+	if want := 3; madeAtRunTime != want { // the first statement of this function lists these names
 		t.Errorf("%d names of troubles are made at run time, not %d", madeAtRunTime, want)
 	}
 	return begins, ends

@@ -121,7 +121,7 @@ func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
 	}
 }
 
-// A socket whose owner is too busy to accept is in use.
+// A socket counts as in use even if its owner is too busy to accept connections.
 func TestABusySocketIsInUse(t *testing.T) {
 	path := t.TempDir() + "/socket"
 	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
@@ -132,7 +132,7 @@ func TestABusySocketIsInUse(t *testing.T) {
 	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
 		t.Fatal(err)
 	}
-	c, err := net.Dial("unix", path) // it fills the listen queue and is never accepted
+	c, err := net.Dial("unix", path) // this connection fills the listen queue and is never accepted
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func startStraced(t *testing.T, dir, config string, port, admin int, files ...st
 }
 
 // TestUnreadableFilesAreReadAgainAfterARestart makes each file of the log unreadable for one
-// run of the daemon, and for two.
+// run of the daemon, and a sealed segment for two.
 func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	requirePrograms(t, "strace")
 	const n, file = 300, "00000000000000000001"
@@ -76,7 +76,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.kill()
 
 			d, end := startStraced(t, dir, config, port, admin, r.file)
-			until(t, "it accepts usages: a failed start is repeated", func() bool {
+			until(t, "the daemon accepts usages: it repeats a failed start", func() bool {
 				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
 				if err == nil {
 					resp.Body.Close()

@@ -22,10 +22,10 @@ import (
 	"collectord/wal"
 )
 
-var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute of stall_timeout of the slow uplink; 1, as in make torture: as they are, 11 minutes")
+var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute of stall_timeout of the slow uplink; make torture sets 1, which takes 11 minutes")
 
-// slowLine connects two namespaces with so many bytes a second in both directions. The
-// second is 10.99.98.2.
+// slowLine connects two namespaces. rate is in bytes a second, in each direction. theirs has
+// the address 10.99.98.2.
 func slowLine(t *testing.T, name string, rate int) (ours, theirs network) {
 	t.Helper()
 	ours, theirs = newNetwork(t, name+"-edge"), newNetwork(t, name+"-storage")
@@ -50,7 +50,8 @@ func startIn(theirs network, storage *httptest.Server) {
 	theirs.t.Cleanup(storage.Close)
 }
 
-// appendNoise fills a log with what becomes so many bytes of objects, and closes it.
+// appendNoise appends usages to a log until their objects will have size bytes, and closes the
+// log.
 func appendNoise(t *testing.T, log *wal.Log, size int) (records int) {
 	t.Helper()
 	noise := rand.NewChaCha8([32]byte{byte(size), byte(size >> 8)})
@@ -118,7 +119,7 @@ func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
 
 // TestASlowUplinkIsNoTrickle reads objects through a link of 16 KB/s, several at a time.
 func TestASlowUplinkIsNoTrickle(t *testing.T) {
-	t.Parallel() // it waits most of the time
+	t.Parallel() // the test mostly waits
 	requirePrograms(t, "ip", "tc")
 	const rate, objects, size = 16_000, 6, 200_000
 	dir := t.TempDir()

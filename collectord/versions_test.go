@@ -28,10 +28,10 @@ func versionBefore(t *testing.T) (path, name string) {
 	name = git("describe", "--tags", "--abbrev=0")
 	if name == "" {
 		name = git("rev-parse", "HEAD^")
-		t.Logf("there is no tag yet: the version before is the commit before, %s", name)
+		t.Logf("there is no tag yet: the previous commit, %s, is the previous version", name)
 	}
 	if name == "" {
-		t.Fatal("this needs the git repository, with the version before in it")
+		t.Fatal("this test needs the git repository with the previous version")
 	}
 	dir := t.TempDir()
 	source := filepath.Join(dir, "source")
@@ -46,8 +46,8 @@ func versionBefore(t *testing.T) (path, name string) {
 	return filepath.Join(dir, "before"), name
 }
 
-// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt undoes an upgrade: the version before
-// runs on the data_dir of this version, and then this version again.
+// TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt undoes an upgrade: the previous version
+// runs on the data_dir of this version, and then this version runs again.
 func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	requirePrograms(t, "git", "tar")
 	before, name := versionBefore(t)
@@ -78,7 +78,7 @@ func TestTheVersionBeforeShipsWhatThisOneLeftOrRefusesIt(t *testing.T) {
 	}
 	d = start(t, config, port, admin)
 	if got := postAs(t, http.DefaultClient, d.url(), ""); got != http.StatusCreated {
-		t.Errorf("this version answers %d after it", got)
+		t.Errorf("after a run of the previous version, this version answers %d", got)
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func runUntil(t *testing.T, cmd *exec.Cmd, is func() bool) (out string, err erro
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	over := false
-	until(t, "it ships, or ends", func() bool {
+	until(t, "the daemon ships, or ends", func() bool {
 		select {
 		case err = <-ended:
 			over = true

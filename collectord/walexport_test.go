@@ -60,7 +60,7 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 		}
 	}
 	export(name(1, 3), "123", 0)
-	export(fmt.Sprintf("%020d", 7), "789", 0) // being written to
+	export(fmt.Sprintf("%020d", 7), "789", 0) // the active segment
 	export("next", "", 0)
 	export(file(name(4, 6)), "456", 0)
 
@@ -74,14 +74,14 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	export(name(4, 6), "46", 2, "not exported: seq 5 to 5\n", "not exported: bytes ", "exported 2 records")
-	// A copy of a segment outside any log.
+	// export also reads a copy of a segment outside any log.
 	other := filepath.Join(t.TempDir(), "from another host")
 	if err := os.WriteFile(other, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	export(other, "46", 2, "not exported: seq 5 to 5\n")
-	// The readable records of a damaged segment are in other segments. Its bytes are in the
-	// quarantine.
+	// Salvage moves the readable records of a damaged segment to other segments, and its bytes to
+	// the quarantine.
 	segments, _ := log.Sealed()
 	if changed, err := log.Salvage(segments[1]); err != nil || !changed {
 		t.Fatal(changed, err)

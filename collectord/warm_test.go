@@ -16,7 +16,7 @@ import (
 func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 	const (
 		connections = 1000
-		posts       = 20 // of each in a round
+		posts       = 20 // requests of each connection in a round
 		rounds      = 6
 		requests    = connections * posts * rounds
 	)

@@ -49,9 +49,9 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 			segments(n)
 			wear := (d.written() - before) / n
 			mustExec(t, "sync")
-			t.Logf("a segment of one usage: %d KiB written by the daemon, %d KiB by the device, all of the file system's included", wear>>10, (disk.written(t)-device)/n>>10)
+			t.Logf("a segment of one usage: %d KiB written by the daemon, %d KiB by the device, which includes the file system's own writes", wear>>10, (disk.written(t)-device)/n>>10)
 			if wear == 0 || wear > maxSegmentWear {
-				t.Errorf("a segment of one usage has %d bytes written, want at most %d", wear, maxSegmentWear)
+				t.Errorf("%d bytes are written for a segment of one usage, want at most %d", wear, maxSegmentWear)
 			}
 			d.stop()
 		})

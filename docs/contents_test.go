@@ -119,7 +119,7 @@ func TestTheKindsOfFailuresAreDocumented(t *testing.T) {
 	}
 }
 
-// TestReadmeFiguresAreThoseOfTheBenchmarks looks for each of them in
+// TestReadmeFiguresAreThoseOfTheBenchmarks looks for each figure of the README in
 // docs/benchmarks.md.
 func TestReadmeFiguresAreThoseOfTheBenchmarks(t *testing.T) {
 	all := documents(t)

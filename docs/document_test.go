@@ -23,7 +23,7 @@ type document struct {
 	usedTags []string        // labels that links refer to
 }
 
-// link is a target as it is written, and the title of a link definition.
+// link is the target of a link as written. A link definition also has a title.
 type link struct{ target, title string }
 
 var (

@@ -11,7 +11,8 @@ import (
 )
 
 // TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries also checks that a client that was
-// never seen has the time 0. An alert must distinguish that from a time long ago.
+// never seen has the time 0. An alert must distinguish such a client from one that was seen
+// long ago.
 func TestClientsHaveTheirOwnSeriesAndTheRestIsOneSeries(t *testing.T) {
 	counts := auth.ClientCounts{Rest: 12, Evicted: 3, Clients: []auth.Client{
 		{Name: "never", OwnSeries: true},

@@ -141,7 +141,7 @@ func TestThePageShowsTheVerdict(t *testing.T) {
 	}
 }
 
-// Names chosen by strangers become no markup and are truncated, everywhere on the page.
+// Names that strangers chose are escaped and truncated everywhere on the page.
 func TestNamesFromStrangersAreEscapedAndTruncated(t *testing.T) {
 	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxTextChars)
 	p := outagePage()

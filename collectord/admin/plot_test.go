@@ -45,7 +45,7 @@ func TestTheScaleHasRoundNumbers(t *testing.T) {
 		0: 1, -3: 1, math.Inf(1): 1, math.NaN(): 1, 1: 1, 1.01: 2, 2: 2, 4.9: 5, 5: 5, 5.1: 10, 99: 100, 0.3: 0.5, 0.001: 0.001, 0.0012: 0.002, 123456: 200000,
 	} {
 		if got := roundedUp(v); math.Abs(got-want) > 1e-9*want {
-			t.Errorf("above %v: %v, want %v", v, got, want)
+			t.Errorf("the scale above %v ends at %v, want %v", v, got, want)
 		}
 	}
 }
@@ -57,7 +57,7 @@ func TestAPlotHasATextSummary(t *testing.T) {
 		t.Errorf("%+v, want %s", p, want)
 	}
 	if p := newPlot("Usages", rateText, points{"", "main", []float64{nan, nan}}); !p.Empty || p.Summary != "nothing known yet. " || p.Lines[0].Path != "" || p.Lines[0].Now != "–" {
-		t.Errorf("of nothing: %+v", p)
+		t.Errorf("a plot without points: %+v", p)
 	}
 }
 

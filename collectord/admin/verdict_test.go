@@ -20,7 +20,7 @@ import (
 	"collectord/wal"
 )
 
-// fakeDaemon is a daemon whose state tests set, under its mutex if the monitor runs.
+// fakeDaemon is a daemon. Tests set its state, under its mutex if the monitor runs.
 type fakeDaemon struct {
 	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot
@@ -70,7 +70,7 @@ func TestTheVerdict(t *testing.T) {
 	}{
 		"nothing":  {func(*fakeDaemon) {}, Fine, "", "0 usages/s come in; all is shipped"},
 		"starting": {func(d *fakeDaemon) { d.starting, d.unready = true, []string{ReadyStarting} }, Starting, "", "the daemon is starting"},
-		"starting, and can't": {func(d *fakeDaemon) {
+		"starting, but in trouble": {func(d *fakeDaemon) {
 			d.starting, d.troubles = true, []Trouble{{Name: "start", Verdict: Failing, Message: "no disk"}}
 		}, Failing, "start", "no disk"},
 		"stopping": {func(d *fakeDaemon) { d.unready = []string{ReadyDraining} }, Warning, "stopping", "stopping"},
@@ -101,10 +101,10 @@ func TestTheVerdict(t *testing.T) {
 			d.snapshot.Log.OldestUnshipped = 11 * time.Minute
 			d.snapshot.Log.SecondsUntilFull = hours(.5)
 		}, Failing, "full_soon", "the log is full in 30 min"},
-		"full in 30 min, all new":  {func(d *fakeDaemon) { d.snapshot.Log.SecondsUntilFull = hours(.5) }, Fine, "", ""},
-		"full in 30 min, and away": {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(.5) }, Failing, "full_soon destination", ""},
-		"full in 5 h":              {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(5) }, Warning, "destination full_soon", ""},
-		"full in 25 h":             {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(25) }, Warning, "destination", ""},
+		"full in 30 min, nothing old": {func(d *fakeDaemon) { d.snapshot.Log.SecondsUntilFull = hours(.5) }, Fine, "", ""},
+		"full in 30 min, and away":    {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(.5) }, Failing, "full_soon destination", ""},
+		"full in 5 h":                 {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(5) }, Warning, "destination full_soon", ""},
+		"full in 25 h":                {func(d *fakeDaemon) { d.setFailing(0, connectionRefused); d.snapshot.Log.SecondsUntilFull = hours(25) }, Warning, "destination", ""},
 		"how much waits": {func(d *fakeDaemon) {
 			d.setFailing(0, connectionRefused)
 			d.snapshot.Ledger.Pending, d.snapshot.Log.OldestUnshipped, d.snapshot.Log.SecondsUntilFull = 60000, 9*time.Minute, hours(3)
@@ -131,10 +131,10 @@ func TestTheVerdict(t *testing.T) {
 			d.putAside = []PutAside{{Path: "wal/x"}}
 			d.snapshot.Ledger.Quarantined = 3
 		}, Warning, "put_aside", "wal/x was put aside; damaged since the start and not shipped: 3 usages"},
-		"no reload":                 {func(d *fakeDaemon) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
-		"the certificate expires":   {func(d *fakeDaemon) { d.setExpiry(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
-		"the certificate is new":    {func(d *fakeDaemon) { d.setExpiry(15 * 24 * time.Hour) }, Fine, "", ""},
-		"the certificate is no use": {func(d *fakeDaemon) { d.setExpiry(-time.Hour) }, Failing, "certificate", "has expired"},
+		"no reload":                   {func(d *fakeDaemon) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
+		"the certificate expires":     {func(d *fakeDaemon) { d.setExpiry(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
+		"the certificate is new":      {func(d *fakeDaemon) { d.setExpiry(15 * 24 * time.Hour) }, Fine, "", ""},
+		"the certificate has expired": {func(d *fakeDaemon) { d.setExpiry(-time.Hour) }, Failing, "certificate", "has expired"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

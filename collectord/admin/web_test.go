@@ -58,7 +58,7 @@ func TestWhatIsServedWhere(t *testing.T) {
 	nothing := map[string]int{"/metrics": 403, "/livez": 403, "/": 403, "/status": 403, "/debug/pprof/": 403}
 	type row struct {
 		network, address string
-		host             string // of the request; empty: the address
+		host             string // host name in the request; if empty, the address
 		want             map[string]int
 	}
 	rows := []row{
@@ -200,24 +200,24 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 		line, headers string
 		want          int
 	}{
-		"a profile":                     {"GET /debug/pprof/profile?seconds=1", page, 403},
-		"a trace":                       {"GET /debug/pprof/trace?seconds=1", "Sec-Fetch-Site: same-site\r\n", 403},
-		"a heap":                        {"GET /debug/pprof/heap?gc=1", page, 403},
-		"the index":                     {"GET /debug/pprof/", page, 403},
-		"with CORS":                     {"GET /debug/pprof/heap", "Origin: http://evil.test\r\n", 403},
-		"of a file":                     {"GET /debug/pprof/heap", "Origin: null\r\n", 403},
-		"two origins":                   {"GET /debug/pprof/heap", "Origin: http://localhost\r\nOrigin: http://evil.test\r\n", 403},
-		"from the status page":          {"GET /debug/pprof/", "Sec-Fetch-Site: same-origin\r\n", 200},
-		"from the address bar":          {"GET /debug/pprof/", "Sec-Fetch-Site: none\r\n", 200},
-		"by go tool pprof":              {"GET /debug/pprof/heap", "", 200},
-		"a link to the status page":     {"GET /", page, 200},
-		"metrics, unread":               {"GET /metrics", "Origin: http://evil.test\r\n" + page, 200},
-		"a form":                        {"POST /", page + "Content-Type: text/plain\r\nContent-Length: 1\r\n", 413},
-		"a form without fields":         {"POST /debug/pprof/symbol", "Content-Type: text/plain\r\nContent-Length: 0\r\n", 404},
-		"what a page asks before":       {"OPTIONS /metrics", "Origin: http://evil.test\r\nAccess-Control-Request-Method: POST\r\n", 405},
-		"HTTP/1.0 without a host":       {"GET /metrics HTTP/1.0", "", 403},
-		"another host in the target":    {"GET http://rebound.example/metrics", "", 403},
-		"a target that is no clean one": {"GET /x/../debug/pprof/heap", page, 307},
+		"a profile":                  {"GET /debug/pprof/profile?seconds=1", page, 403},
+		"a trace":                    {"GET /debug/pprof/trace?seconds=1", "Sec-Fetch-Site: same-site\r\n", 403},
+		"a heap":                     {"GET /debug/pprof/heap?gc=1", page, 403},
+		"the index":                  {"GET /debug/pprof/", page, 403},
+		"with CORS":                  {"GET /debug/pprof/heap", "Origin: http://evil.test\r\n", 403},
+		"from a file":                {"GET /debug/pprof/heap", "Origin: null\r\n", 403},
+		"two origins":                {"GET /debug/pprof/heap", "Origin: http://localhost\r\nOrigin: http://evil.test\r\n", 403},
+		"from the status page":       {"GET /debug/pprof/", "Sec-Fetch-Site: same-origin\r\n", 200},
+		"from the address bar":       {"GET /debug/pprof/", "Sec-Fetch-Site: none\r\n", 200},
+		"by go tool pprof":           {"GET /debug/pprof/heap", "", 200},
+		"a link to the status page":  {"GET /", page, 200},
+		"metrics, unread":            {"GET /metrics", "Origin: http://evil.test\r\n" + page, 200},
+		"a form":                     {"POST /", page + "Content-Type: text/plain\r\nContent-Length: 1\r\n", 413},
+		"a form without fields":      {"POST /debug/pprof/symbol", "Content-Type: text/plain\r\nContent-Length: 0\r\n", 404},
+		"a preflight request":        {"OPTIONS /metrics", "Origin: http://evil.test\r\nAccess-Control-Request-Method: POST\r\n", 405},
+		"HTTP/1.0 without a host":    {"GET /metrics HTTP/1.0", "", 403},
+		"another host in the target": {"GET http://rebound.example/metrics", "", 403},
+		"a target that is not clean": {"GET /x/../debug/pprof/heap", page, 307},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", addr)
@@ -330,7 +330,7 @@ func TestProfilesAreBounded(t *testing.T) {
 	w := httptest.NewRecorder()
 	slow(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
-		t.Errorf("one profile more: %d", w.Code)
+		t.Errorf("an additional profile: %d", w.Code)
 	}
 }
 

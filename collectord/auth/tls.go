@@ -133,7 +133,7 @@ func Expiries(path string) (ends []time.Time, err error) {
 }
 
 // ClientOf returns the client's name in a certificate: the first DNS name, or the
-// common name if there is no DNS name. It returns "" if that is not a ValidClient.
+// common name if there is no DNS name. It returns "" if the name is not a ValidClient.
 func ClientOf(c *x509.Certificate) string {
 	name := c.Subject.CommonName
 	if len(c.DNSNames) > 0 {

@@ -185,7 +185,8 @@ func TestPollReportsAtMostMaxEventsAtATime(t *testing.T) {
 	}
 }
 
-// A closed Poller neither writes to nor closes a file that has got its descriptor number.
+// After Close, another file may get the Poller's descriptor number. The Poller then neither
+// writes to nor closes that file.
 func TestAClosedPollerTouchesNoDescriptor(t *testing.T) {
 	p := newPoller(t, 1)
 	number := p.wakeFD

@@ -17,7 +17,7 @@ type State uint8
 
 // States, as in the table in doc.go.
 const (
-	Broken State = iota // also where the table has no transition
+	Broken State = iota // also the next state if the table has no transition
 	Start
 	Fields
 	Fixed
@@ -89,7 +89,7 @@ type Conn struct {
 	last         bool // the connection ends with this request
 }
 
-// sent is what the client was sent for the current request.
+// sent is how much of the response to the current request was appended.
 type sent uint8
 
 const (
@@ -99,7 +99,7 @@ const (
 )
 
 // New returns a Conn for a new connection. maxHeader limits the bytes of a request's
-// header, and separately those of its trailer.
+// header, and separately the bytes of its trailer.
 func New(maxHeader int) Conn { return Conn{maxHeader: maxHeader, state: Start} }
 
 // State returns the part of a request that Next reads.

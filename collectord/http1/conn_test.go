@@ -89,7 +89,7 @@ func TestValidRequests(t *testing.T) {
 	}
 }
 
-// A request that asks for the end of the connection is the last one that is read.
+// After a request that asks for the end of the connection, no further request is read.
 func TestRequestsThatEndTheConnection(t *testing.T) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + hostAndEnd,
@@ -148,7 +148,7 @@ func TestBadRequestsEndTheConnection(t *testing.T) {
 	}
 }
 
-// The parsed requests are the same wherever the bytes are split into reads.
+// The parsed requests are the same, however the bytes are split into reads.
 func TestTheResultDoesNotDependOnHowBytesAreSplit(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	good := []string{
@@ -176,7 +176,7 @@ func TestTheResultDoesNotDependOnHowBytesAreSplit(t *testing.T) {
 	}
 }
 
-// A header of exactly the maximum size is accepted, and one that is a byte larger is not.
+// A header of exactly the maximum size is accepted. A header of one more byte is rejected.
 func TestTheHeaderLimitIsExact(t *testing.T) {
 	for _, filler := range []int{0, 1, 100} {
 		text := "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", filler) + "\r\n\r\n"

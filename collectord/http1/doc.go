@@ -53,10 +53,10 @@
 //
 // # What is rejected, and why
 //
-// A request is Bad wherever a proxy in front of the server could see it begin or end
-// elsewhere (request smuggling). That is a line that ends with LF alone, a continued
-// line, white space before a colon, a length that is not one number, a length beside
-// chunks, a coding that is not chunked, more than one Host, control characters, a chunk
-// size that is not hexadecimal digits, or a trailer field that decides the framing.
-// Versions other than 1.0 and 1.1 are answered 505.
+// A request is Bad if a proxy in front of the server could see it begin or end elsewhere
+// (request smuggling). The reasons are a line that ends with LF alone, a continued line,
+// white space before a colon, a length that is not one number, both a length and chunks,
+// a coding other than chunked, more than one Host, control characters, a chunk size that
+// is not hexadecimal, and a trailer field that decides the framing. Versions other than
+// 1.0 and 1.1 are answered 505.
 package http1

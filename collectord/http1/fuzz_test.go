@@ -59,7 +59,7 @@ func parseWithNetHTTP(text []byte) (all []parsedRequest) {
 	in := bufio.NewReader(from)
 	unread := func() []byte { return text[len(text)-from.Len()-in.Buffered():] }
 	for {
-		for { // empty lines before a request, as servers do
+		for { // skip empty lines before a request, as servers do
 			line, _, _ := bytes.Cut(unread(), []byte("\n"))
 			if len(bytes.TrimSuffix(line, []byte("\r"))) > 0 {
 				break
@@ -108,9 +108,9 @@ func containsValue(values []string, value string) bool {
 	return false
 }
 
-// FuzzRequests parses a connection's bytes with this package and with net/http. They must
-// agree on all requests that both accept, as must a proxy in front of the server. The
-// result must not depend on how the bytes are split.
+// FuzzRequests parses a connection's bytes with this package and with net/http, which
+// stands for a proxy in front of the server. Both must agree on all requests that both
+// accept. The result must not depend on how the bytes are split.
 func FuzzRequests(f *testing.F) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nHost: a\r\n\r\nPOST /x HTTP/1.1\r\nHost: b\r\nContent-Length: 2\r\n\r\n{}",

@@ -104,7 +104,7 @@ func (c *Conn) parseChunkEnd(b []byte) (element, int) {
 	n := min(len(b), len(crlf))
 	switch {
 	case string(b[:n]) != crlf[:n]:
-		return c.badFraming("a chunk is longer or shorter than its size says"), 0
+		return c.badFraming("a chunk is longer or shorter than its declared size"), 0
 	case n < len(crlf):
 		return nothing, 0
 	}

@@ -182,7 +182,7 @@ func TestFramingFieldsAreRejectedInATrailer(t *testing.T) {
 	}
 }
 
-// The fault for a continued line names that as the reason.
+// The fault for a continued line gives the continuation as its reason.
 func TestAContinuedLineIsNamedAsTheReason(t *testing.T) {
 	for line, want := range map[string]bool{" X: y": true, "\tX: y": true, "X y: z": false, ": x": false} {
 		got := parseAll(t, 8<<10, "GET / HTTP/1.1\r\n"+line+"\r\n").fault

@@ -193,9 +193,9 @@ func (c *Conn) finishHeader(head []byte) element {
 	q := &c.request
 	switch {
 	case q.codingCount > 0 && (q.lengthCount > 0 || q.minor == 0):
-		return c.badFraming("Transfer-Encoding goes with neither Content-Length nor HTTP/1.0")
+		return c.badFraming("Transfer-Encoding must not be used with Content-Length or HTTP/1.0")
 	case q.hostCount > 1 || q.hostCount == 0 && q.minor == 1:
-		return c.badFraming("a request names one Host")
+		return c.badFraming("a request must have one Host")
 	}
 	q.Method, q.Target = head[:q.methodEnd], head[q.methodEnd+1:q.targetEnd]
 	q.Host, q.fields = head[q.hostFrom:q.hostEnd], head[q.fieldsFrom:]

@@ -20,8 +20,8 @@ type Response struct {
 // Value must never come from a client.
 type Field struct{ Name, Value string }
 
-// AppendContinue appends a 100 (Continue), on which the client sends the body that it
-// holds back. Call it once, before waiting for any of the body. It appends nothing on a
+// AppendContinue appends a 100 (Continue). The client waits for it before it sends the
+// body. Call AppendContinue once, before waiting for the body. It appends nothing on a
 // second call or after AppendResponse.
 func (c *Conn) AppendContinue(dst []byte) []byte {
 	if c.sent != sentNothing {
@@ -69,7 +69,8 @@ func (c *Conn) AppendResponse(dst []byte, a *Response) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// HeaderOnly reports whether the response to the current request has no body, as for HEAD.
+// HeaderOnly reports whether the response to the current request has no body, because the
+// method is HEAD.
 func (c *Conn) HeaderOnly() bool { return c.request.head }
 
 var statusLines = func() (t [600]string) { //nolint:gochecknoglobals // a constant table

@@ -17,7 +17,7 @@ func (h *Server) SetPolicy(p auth.Policy) {
 	h.clients.SetTokens(p.Tokens)
 }
 
-// Clients returns what was accepted of each named client.
+// Clients returns the counts of each named client.
 func (h *Server) Clients() auth.ClientCounts { return h.clients.Counts() }
 
 // Policy returns the current policy.
@@ -49,7 +49,8 @@ func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 
 // certified returns the client that the connection's certificate names. The handshake
 // checks the certificate, and certified checks it again after the policy has changed.
-// Unix sockets need none: their file permissions decide which clients may connect.
+// Unix sockets need no certificate: their file permissions decide which clients may
+// connect.
 func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
 	if c.checkedPolicy != policy {
 		c.checkedPolicy, c.certificateReason = policy, auth.Authenticated
@@ -78,7 +79,7 @@ func (h *Server) unauthorized(why auth.Reason) *problem {
 	case auth.NoToken:
 		p.detail = "send the header Authorization: Bearer and a token"
 	case auth.UnknownToken:
-		p.detail = "the token is none of those that may send"
+		p.detail = "the token is not known here"
 		p.extraField.Value += `, error="invalid_token"`
 	case auth.NoCertificate:
 		p.detail = "connect anew, with a client certificate"
@@ -89,23 +90,22 @@ func (h *Server) unauthorized(why auth.Reason) *problem {
 }
 
 // checkPage rejects a request that a page of another site may have sent. A valid token
-// exempts a request, because browsers never add one by themselves, as they do
-// certificates.
+// exempts a request: browsers add certificates by themselves, but never tokens.
 func (h *Server) checkPage(c *conn, r *header) *problem {
 	why := h.policy.Load().Page(r.origins, r.bearer, c.onLoopback())
 	if why == origin.None {
 		return nil
 	}
-	h.opts.Logger.Warn("requests are rejected: web pages of other sites may have sent them (add an origin or a name that may send to http.origins or http.hosts)",
+	h.opts.Logger.Warn("requests are rejected: web pages of other sites may have sent them (to allow a page, add its origin to http.origins; add other names of this host to http.hosts)",
 		"trouble", "cross_site", "reason", string(why))
 	p := &problem{code: CodeCrossSite}
 	switch why {
 	case origin.Repeated:
 		p.detail = "send at most one Origin and one Sec-Fetch-Site"
 	case origin.ForeignHost:
-		p.detail = "Host must be localhost or a loopback address here; other names are added to http.hosts"
+		p.detail = "Host must be localhost or a loopback address here; the operator can add other names to http.hosts"
 	default:
-		p.detail = "a page of another origin may not send usages; origins that may are added to http.origins"
+		p.detail = "a page of another origin may not send usages; the operator can add its origin to http.origins"
 	}
 	return p
 }

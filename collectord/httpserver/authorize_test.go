@@ -175,7 +175,7 @@ func TestAnUnauthenticatedBodyIsNotRead(t *testing.T) {
 			t.Errorf("%s: rejected %v, or bytes are in flight", name, log.rejected)
 		}
 	}
-	// A client that sends the whole body without waiting also receives the response.
+	// If the client sends the whole body without waiting, it also receives the response.
 	_, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	resp, err := http.Post("http://"+addr+"/api/usages", "application/json", strings.NewReader(strings.Repeat(" ", 4<<20)))
 	if err != nil {
@@ -292,8 +292,8 @@ func (s *syncBuffer) String() string {
 	return s.text.String()
 }
 
-// The permissions of a unix socket decide which clients may connect. They need a token if
-// tokens are configured, but neither TLS nor a certificate.
+// The permissions of a unix socket decide which clients may connect. These clients need a
+// token if tokens are configured, but neither TLS nor a certificate.
 func TestUnixSocketsNeedTokensButNoTLS(t *testing.T) {
 	tokens, headers := newTokens(t, "a")
 	ca := authtest.NewAuthority(t)

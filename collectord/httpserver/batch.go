@@ -52,8 +52,8 @@ func (b *batch) reject(v *usage.Value) {
 	b.rejectedCounts.Add(v.Fault.Code)
 }
 
-// split finds and checks the usages in the body. If it returns a problem, none is stored
-// and the request counts as one rejected usage.
+// split finds and checks the usages in the body. If it returns a problem, no usage is
+// stored and the request counts as one rejected usage.
 func (h *Server) split(r *request, ids *idDeriver) *problem {
 	form, p := formOf(r.content, r.body)
 	if p != nil {
@@ -103,12 +103,12 @@ func formOf(c mediaType, body []byte) (usage.Form, *problem) {
 	return form, nil
 }
 
-// nothingStoredProblem returns the problem for a batch of which nothing is stored: all its
-// usages are rejected, or one is and the client asks for all or nothing.
+// nothingStoredProblem returns the problem for a batch that is not stored: all of its
+// usages are rejected, or some are and the client asks for all or nothing.
 func (r *request) nothingStoredProblem() *problem {
 	first := &r.batch.faults[0].fault
 	p := usageProblem(first)
-	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so none was; the first: %s", r.batch.rejectedCounts.Total(), r.batch.valueCount, p.detail)
+	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so nothing was stored; the first fault: %s", r.batch.rejectedCounts.Total(), r.batch.valueCount, p.detail)
 	p.extraMembers = r.appendCounts(nil, 0, r.batch.valueCount)
 	if r.prefer.strict {
 		p.extraField = http1.Field{Name: "Preference-Applied", Value: "handling=strict"}
@@ -125,24 +125,24 @@ func usageProblem(e *usage.Error) *problem {
 // wal.Record.
 type byteRange struct{ from, to uint32 }
 
-// perRecordOverhead is the memory that a stored usage takes beside its bytes: a part, an
-// id, and the header that the log adds to its copy.
+// perRecordOverhead is the memory that a stored usage takes in addition to its bytes: a
+// byteRange, an id, and the header that the log adds to its copy.
 const perRecordOverhead = 8 + 16 + 30
 
-// maxStoringBytes returns the max bytes that are being stored at a time. They suffice for one
-// of the largest requests, or many smaller ones.
+// maxStoringBytes returns the max bytes that are being stored at a time: enough for one
+// of the largest requests, or for many smaller ones.
 func (o *Options) maxStoringBytes() int {
 	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead + bitSetBytes(o.MaxRecords)
 }
 
 // allocateUsages allocates the ranges and ids for n usages of a request. It first waits for
-// memory for the log's copy; the wait depends on no client, since requests that hold this
-// memory have arrived.
+// memory for the log's copy. No client can prolong that wait, since the requests that use
+// this memory have arrived completely.
 func (h *Server) allocateUsages(r *request, n int, derivedIDs bool) {
 	if n > unbudgetedUsages || len(r.body) > unbudgetedBytes {
 		r.storingBytes = len(r.body) + n*(perRecordOverhead+len(r.client))
 		if cap(r.body) <= smallBodyBytes {
-			r.storingBytes += len(r.body) // the log's copy exists beside the body
+			r.storingBytes += len(r.body) // the body and the log's copy exist at the same time
 		}
 		if r.prefer.ids {
 			r.storingBytes += bitSetBytes(h.maxValues(r.body))

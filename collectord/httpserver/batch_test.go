@@ -36,7 +36,7 @@ func TestBatchResponses(t *testing.T) {
 			`{"accepted":2,"rejected":4,"errors":[{"index":1,"code":"not_an_object","detail":"a JSON value that is not an object begins at byte 9"},` +
 				`{"index":2,"code":"duplicate_name","detail":"duplicate member name at byte 18"},` +
 				`{"index":4,"code":"not_an_object","detail":"a JSON value that is not an object begins at byte 33"},` +
-				`{"index":5,"code":"number_range","detail":"number beyond what readers can hold at byte 43"}]}`,
+				`{"index":5,"code":"number_range","detail":"number outside the range that readers support at byte 43"}]}`,
 			"", `{"a":1} {"a":2}`, "map[http duplicate_name:1 http not_an_object:2 http number_range:1]",
 		},
 		"NDJSON, some": {
@@ -46,7 +46,7 @@ func TestBatchResponses(t *testing.T) {
 		},
 		"too large, some":      {post(`[{"a":"` + strings.Repeat("x", 2000) + `"},{}]`), 200, `{"accepted":1,"rejected":1,"errors":[{"index":0,"code":"too_large","detail":"usage larger than http.max_record (1024) at byte 1"}]}`, "", `{}`, "map[http too_large:1]"},
 		"array, syntax error":  {post(`[1,{"a":1}x]`), 400, `"code":"invalid_json","detail":"neither a comma nor the end of the array at byte 10"`, "", "", "map[http invalid_json:1]"},
-		"array, all invalid":   {post(`[1,2]`), 400, `"code":"not_an_object","detail":"2 of 2 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 1","accepted":0,"rejected":2,"errors":[{"index":0,`, "", "", "map[http not_an_object:2]"},
+		"array, all invalid":   {post(`[1,2]`), 400, `"code":"not_an_object","detail":"2 of 2 usages can't be stored, so nothing was stored; the first fault: a JSON value that is not an object begins at byte 1","accepted":0,"rejected":2,"errors":[{"index":0,`, "", "", "map[http not_an_object:2]"},
 		"empty array":          {post(` [ ] `), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
 		"blank NDJSON":         {post("\n\n", ndjsonHeader), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
 		"comma at the end":     {post(`[{},]`), 400, `"code":"invalid_json","detail":"not valid JSON: a comma before the end at byte 4"`, "", "", "map[http invalid_json:1]"},
@@ -59,7 +59,7 @@ func TestBatchResponses(t *testing.T) {
 		"too many lines":       {post(strings.Repeat("{}\n", 3001), ndjsonHeader), 413, `(3000) at byte 9000"`, "", "", "map[http too_large:1]"},
 
 		"strict, all":  {post(`[{"a":1}]`, strictHeader), 201, `{"accepted":1,"rejected":0}`, "handling=strict", `{"a":1}`, "map[]"},
-		"strict, some": {post(`[{"a":1},2,{"a":3}]`, strictHeader), 400, `"code":"not_an_object","detail":"1 of 3 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 9","accepted":0,"rejected":3`, "handling=strict", "", "map[http not_an_object:1 http strict:2]"},
+		"strict, some": {post(`[{"a":1},2,{"a":3}]`, strictHeader), 400, `"code":"not_an_object","detail":"1 of 3 usages can't be stored, so nothing was stored; the first fault: a JSON value that is not an object begins at byte 9","accepted":0,"rejected":3`, "handling=strict", "", "map[http not_an_object:1 http strict:2]"},
 		"lenient":      {post(`[{"a":1},2]`, `Prefer: wait=10, Handling="lenient"; x=y, handling=strict`), 200, `{"accepted":1,"rejected":1,`, "", `{"a":1}`, "map[http not_an_object:1]"},
 		"ids":          {post(`[{"a":1},2,{"a":3}]`, idsHeader, "Prefer: x"), 200, `"ids":["` + nthID(1) + `",null,"` + nthID(2) + `"]}`, "return=representation", `{"a":1} {"a":3}`, "map[http not_an_object:1]"},
 		"ids, lines":   {post("{\"a\":1}\n\n2\n", idsHeader, ndjsonHeader), 200, `"ids":["` + nthID(1) + `",null]}`, "return=representation", `{"a":1}`, "map[http not_an_object:1]"},

@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// manyUsages returns NDJSON of n usages that differ as real ones do.
+// manyUsages returns NDJSON of n usages that differ like usages of real devices.
 func manyUsages(n int) string {
 	var b bytes.Buffer
 	for i := range n {

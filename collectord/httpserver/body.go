@@ -38,7 +38,7 @@ type request struct {
 	rawBody     []byte      // the body as sent
 	body        []byte      // the body as decoded
 	ranges      []byteRange // ranges in body of the valid usages
-	ids         []wal.ID    // ids of the usages in ranges, if derived here or asked for
+	ids         []wal.ID    // ids of the usages in ranges, if derived here or if the client asks for them
 	batch       batch
 	responseBuf []byte
 
@@ -171,8 +171,8 @@ func (h *Server) reserve(r *request, n int) bool {
 	return true
 }
 
-// releaseExcess returns to the budget what n bytes do not need, in multiples of
-// budgetStepBytes.
+// releaseExcess returns the part of a reservation that n bytes do not need, in multiples
+// of budgetStepBytes.
 func (h *Server) releaseExcess(a *reservation, n int) {
 	if excess := (a.allowedBytes() - n) / budgetStepBytes * budgetStepBytes; excess > 0 && a.large > 0 {
 		excess = min(excess, a.large)
@@ -186,7 +186,7 @@ func (a *reservation) allowedBytes() int { return unbudgetedBytes + a.small + a.
 
 var (
 	errTooLong  = errors.New("the limit is reached")
-	errNoMemory = errors.New("no memory is left for it")
+	errNoMemory = errors.New("no memory is left for the body")
 )
 
 // appendFrom appends all of src to dst, up to limit bytes. The returned bytes are valid even
@@ -267,11 +267,11 @@ func (h *Server) bodyProblem(err error) *problem {
 }
 
 func noMemoryProblem() *problem {
-	return unavailable(CodeOverloaded, "too much is arriving at once (http.max_in_flight); nothing was stored")
+	return unavailable(CodeOverloaded, "too many bytes are arriving at once (http.max_in_flight); nothing was stored")
 }
 
-// decode decodes the body. The body has arrived as a whole, so that a slow client
-// occupies no decoder.
+// decode decodes the body. It is called after the whole body has arrived, so that a slow
+// client occupies no decoder.
 func (h *Server) decode(r *request) (p *problem) {
 	switch {
 	case len(r.rawBody) == 0:
@@ -282,8 +282,8 @@ func (h *Server) decode(r *request) (p *problem) {
 	}
 	h.decoders.acquire()
 	defer h.decoders.release()
-	// While it is decoded, a body is in memory in both forms. Only the decoded form
-	// counts as in flight; decoding bounds the form as sent.
+	// While it is decoded, a body is in memory in both forms. The decoded form counts as
+	// in flight; the form as sent takes from the budget decoding.
 	if size := len(r.rawBody); size > smallBodyBytes {
 		h.decoding.reserve(size)
 		defer h.decoding.release(size)
@@ -319,9 +319,9 @@ func (h *Server) decodeGzip(r *request) (n int, err error) {
 	return len(r.body), err
 }
 
-// decodeZstd decodes into the body, whose memory is allocated before. If the frames do
-// not contain the decoded size, it tries a smaller size first, because other requests
-// could use the rest of the max meanwhile.
+// decodeZstd decodes into the body, and allocates its memory first. If the frames do not
+// contain the decoded size, it tries a size below the max first, and leaves the rest to
+// other requests.
 func (h *Server) decodeZstd(r *request) (n int, err error) {
 	bound := zstdSizeBound(r.rawBody)
 	limit := min(bound, h.opts.MaxDecoded+1)

@@ -182,7 +182,7 @@ func TestTruncatedBodiesStoreNothing(t *testing.T) {
 	}
 }
 
-func TestAResponseDuringTheBodyIsRead(t *testing.T) {
+func TestAResponseDuringTheBodyReachesTheClient(t *testing.T) {
 	_, addr := startServer(t, newMemoryLog(), Options{MaxBody: 1 << 20})
 	for range 20 {
 		resp, err := http.Post("http://"+addr+"/api/usages", "", strings.NewReader(strings.Repeat(" ", 8<<20)))
@@ -237,7 +237,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 func TestSmallBodiesShareABudget(t *testing.T) {
 	h, addr := startServer(t, newMemoryLog(), Options{})
 	if !h.small.tryReserve(smallBodiesBytes) || !h.inFlight.tryReserve(h.opts.MaxInFlight) {
-		t.Fatal("an idle server has not all of its budgets free")
+		t.Fatal("an idle server does not have all of its budgets free")
 	}
 	small, unbudgeted := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", unbudgetedBytes-2)+"{}")
 	if a, body := roundTrip(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {

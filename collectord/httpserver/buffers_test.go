@@ -83,7 +83,7 @@ func TestAReleasedRequestReturnsItsBuffers(t *testing.T) {
 		h.release(r)
 		want := map[bool]int{true: 1, false: 2}[coding == identity]
 		if len(h.spareRanges) != 1 || len(h.spareIDs) != 1 || len(h.largeBodies.idle) != want || cap(r.ranges)+cap(r.ids)+cap(r.responseBuf)+cap(r.rawBody) > 0 {
-			t.Fatalf("%d, %d and %d spare buffers; the request keeps %+v", len(h.spareRanges), len(h.spareIDs), len(h.largeBodies.idle), r)
+			t.Fatalf("%d spare ranges, %d spare ids, %d spare mappings; the request keeps %+v", len(h.spareRanges), len(h.spareIDs), len(h.largeBodies.idle), r)
 		}
 		<-h.spareRanges
 		<-h.spareIDs

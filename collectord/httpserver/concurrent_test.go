@@ -44,8 +44,8 @@ func (n *keepAliveClient) readResponse(t *testing.T) string {
 	return fmt.Sprintln(a.Status, a.Header, string(body))
 }
 
-// Two clients send requests at the same time, split at each byte. The responses, and what is
-// stored and counted, are the same as if one had followed the other.
+// Two clients send requests at the same time, split at each byte. The responses, the stored
+// usages and the counts are the same as if the clients had sent one after the other.
 func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 	tokens, headers := newTokens(t, "ada", "bob")
 	log := newMemoryLog()
@@ -173,8 +173,7 @@ func TestPlainHTTPOnATLSListenerIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-// A connection that is cut off is neither authenticated nor stores anything afterwards, as
-// its 503 says.
+// After a connection was cut off with 503, its request is neither authenticated nor stored.
 func TestACutOffConnectionIsNotAuthenticated(t *testing.T) {
 	tokens, headers := newTokens(t, "ada")
 	log := newMemoryLog()

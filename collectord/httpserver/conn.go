@@ -24,18 +24,20 @@ import (
 //	body         a request's header                         http.body_grace, and http.body_rate      408, closed
 //	storing      a request's last byte                      none: nothing is expected of the client
 //	writing      an answer                                  http.answer_timeout                      closed
-//	lingering    an answer to what was not read to its end  1 s                                      closed
+//	lingering    an answer, if the client may send more     1 s                                      closed
 //	cut off      making room for another connection         50 ms                                    closed
-//	turned away  the connection, where none makes room      500 ms                                   closed
+//	turned away  the connection, if no other makes room     500 ms                                   closed
 //
-// The header of a connection's first request has the time that is left of opening, and
-// opening the time that is left of the handshake. While 100 Continue is being written,
-// the state is writing. The close_notify of TLS is sent in lingering.
+// States before the end of a connection's first header share one limit: opening has the
+// time that the handshake left, and header the time that opening left. While
+// 100 Continue is being written, the state is writing. The close_notify of TLS is sent in
+// lingering.
 //
 // The last two rows have no value of this type. A connection that is cut off stays in its
-// state (see conn.cut); its work ends at once with 503, and the limit covers everything
-// until it is closed. A connection that is turned away has no conn (see turnAway); it
-// gets 503 after its first byte, and is then read until it ends or the limit passes.
+// state (see conn.cut). Its work ends at once with 503, and the limit includes everything
+// until the connection is closed. A connection that is turned away has no conn (see
+// turnAway). It gets 503 after its first byte, and is then read until the client closes
+// it or the limit passes.
 type state uint8
 
 const (
@@ -54,7 +56,7 @@ const (
 // conn is a client's connection: its state, its deadline and its bytes in memory. It does
 // no input and output itself: see drive.go.
 //
-// The sweep of all connections enforces its deadline, up to sweepEvery late. Setting each
+// The sweep of all connections enforces the deadline, up to sweepEvery late. Setting each
 // state's deadline in the kernel's poller took a tenth of a request's time.
 type conn struct {
 	net       net.Conn        // carries the plaintext, also with TLS
@@ -71,7 +73,7 @@ type conn struct {
 	deadline  int64      // the state's deadline, by connections.deadline; 0: none
 	expirySet bool       // the passed deadline was set on net
 	last      bool       // the connection ends with the current request
-	cut       bool       // it makes room: states have no time of their own any more
+	cut       bool       // it makes room: its states have no limits of their own any more
 
 	// Only the driver of the connection uses the fields below.
 	state         state
@@ -82,7 +84,7 @@ type conn struct {
 	largeBody     []byte      // bytes to write after out: the body of a large answer
 	largeReserved reservation // budget of largeBody
 	mustClose     bool        // the connection is to be closed
-	unwritable    bool        // the client does not take what is written
+	unwritable    bool        // nothing can be written to the client any more
 	clientMaySend bool        // the client may still be sending
 
 	route         route

@@ -156,7 +156,8 @@ func TestReadErrorsByState(t *testing.T) {
 	}
 }
 
-// Whether a response ends the connection, and whether the client may still be sending.
+// The rows contain which responses end the connection, and after which of them the client
+// may still be sending.
 func TestWhichResponsesEndTheConnection(t *testing.T) {
 	one := post(`{"a":1}`)
 	closing := strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1)
@@ -224,7 +225,7 @@ func TestAFailedWriteEndsTheConnection(t *testing.T) {
 	}
 }
 
-// A passed deadline is set on the socket once, and none is set without a deadline.
+// A passed deadline is set on the socket once. A state without a deadline sets none.
 func TestAPassedDeadlineIsSetOnce(t *testing.T) {
 	m := newManualConn(t, Options{})
 	now := time.Now()
@@ -288,8 +289,8 @@ func TestLingeringNeedsCloseWrite(t *testing.T) {
 	}
 }
 
-// During shutdown an empty line does not keep an idle connection open, and a request that has
-// arrived does.
+// During shutdown an empty line does not keep an idle connection open, but a request that
+// has arrived does.
 func TestIdleConnectionsEndAtShutdown(t *testing.T) {
 	m := newManualConn(t, Options{})
 	m.feed(post("{}"), 1000)

@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // roomState decides when a connection makes room.
 type roomState struct {
-	isClient atomic.Bool  // a request of it was authenticated or stored
+	isClient atomic.Bool  // one of its requests was authenticated or stored
 	hold     atomic.Int32 // holdFree, holdKept or holdTaken
 
 	// Guarded by the mutex of connections.
@@ -15,8 +15,8 @@ type roomState struct {
 	prevInQueue, nextInQueue *conn  // neighbors in queue
 }
 
-// Values of hold. A stranger is cut off only if it changes from holdFree to holdTaken, and
-// a request is stored only if its connection is holdKept. So no connection is cut off
+// Values of hold. A stranger is cut off only if hold changes from holdFree to holdTaken,
+// and a request is stored only while hold is holdKept. So no connection is cut off
 // between storing and its answer.
 const (
 	holdFree = iota
@@ -66,7 +66,7 @@ type connClass struct {
 	open      int
 	ending    int   // open connections that make room
 	strangers queue // open connections without a request that was authenticated or stored
-	clients   queue // the other open connections; neither queue has those that are ending
+	clients   queue // the other open connections; connections that are ending are in neither queue
 }
 
 // occupied returns how many places the class takes.
@@ -79,7 +79,7 @@ func (s *connections) classOf(c *conn) *connClass {
 	return &s.plain
 }
 
-// oldestStranger returns the stranger with the smallest since, or nil.
+// oldestStranger returns the stranger with the smallest queuedSince, or nil.
 func oldestStranger(classes []*connClass) (oldest *conn) {
 	for _, class := range classes {
 		if c := class.strangers.head; c != nil && (oldest == nil || c.queuedSince < oldest.queuedSince) {

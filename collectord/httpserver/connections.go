@@ -18,7 +18,7 @@ type connections struct {
 	server *Server
 
 	shuttingDown atomic.Bool  // connections that become idle are ended
-	turningAway  atomic.Int32 // connections that are turned away and not closed; changed with mu held
+	turningAway  atomic.Int32 // connections that are being turned away, until they are closed; changed with mu held
 	room         roomCounters
 
 	mu               sync.Mutex // guards the fields below
@@ -129,7 +129,7 @@ func (h *Server) MaxTLSConnections() int { return h.limits.Load().maxSecure() }
 
 // awaitDescriptor waits until a listener may accept a connection. It reports false once
 // the listener is closed. Without this wait, strangers could take more than
-// MaxDescriptors, and the log could open no file.
+// MaxDescriptors, and the log could not open files any more.
 //
 // Each listener may exceed MaxDescriptors by one connection, since it accepts after the
 // check. The value of MaxDescriptors must allow for that.

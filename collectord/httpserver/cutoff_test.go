@@ -58,7 +58,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 	for transport, identity := range all {
 		for name, row := range map[string]struct {
 			send         string
-			readsFirst   string // the response to what was sent, which the client reads
+			readsFirst   string // the response to the sent bytes, if the client reads one
 			wantResponse string // the response when the connection is cut off
 		}{
 			"handshake":       {},

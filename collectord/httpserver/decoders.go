@@ -25,9 +25,9 @@ const (
 // decoders decode compressed bodies, a few at once, and are reused. No decoder waits for
 // a client, since a body is decoded after it has arrived.
 //
-// A gzip decoder has a window of 32 KiB. A zstd decoder would have one of 8 MiB, or of
-// the whole body for a frame of a single segment. So zstd decodes into the body itself
-// and uses it as the window.
+// A gzip decoder has a window of 32 KiB. A zstd decoder would have a window of 8 MiB, or
+// of the whole body if the frame is a single segment. So zstd decodes into the body
+// itself and uses the body as the window.
 type decoders struct {
 	slots      chan struct{}
 	gzip       chan *gzip.Reader // idle readers
@@ -50,8 +50,8 @@ func newDecoders(maxDecodedBytes int) *decoders {
 func (d *decoders) acquire() { d.slots <- struct{}{} }
 func (d *decoders) release() { <-d.slots }
 
-// source is the input of a gzip reader. With ReadByte, the reader reads no byte beyond
-// its member.
+// source is the input of a gzip reader. Because it has ReadByte, the gzip reader reads no
+// byte beyond the current member.
 type source interface {
 	io.Reader
 	io.ByteReader
@@ -92,7 +92,7 @@ func (d *decoders) getGzip(from source) (*gzip.Reader, error) {
 	}
 }
 
-// putGzip keeps a reader for reuse. The reader refers to its body until then.
+// putGzip keeps a reader for reuse. The reader refers to its last body until it is reused.
 func (d *decoders) putGzip(r *gzip.Reader) { d.gzip <- r }
 
 // zstdSizeBound returns an upper bound of the decoded size. It is mostly exact, because

@@ -9,17 +9,18 @@
 //   - loop (loop.go, loopconn.go, loopmemory.go) drives connections of TCP and unix sockets,
 //     thousands on one goroutine. It never blocks on one of them, and the log wakes it once
 //     for each commit. Slow work goes to workers (workers.go).
-//   - conn.serve (drive.go) is a goroutine that reads, writes and waits for one connection.
-//     Each TLS connection has one, since package crypto/tls reads and writes by itself.
+//   - conn.serve (drive.go) runs on a goroutine that reads, writes and waits for one
+//     connection. Each TLS connection has such a goroutine, since package crypto/tls reads
+//     and writes by itself.
 //
-// The loop is not a library's (such as gnet), since it is only a few hundred lines around
-// package epoll. All around it is specific to this server: inherited listeners,
+// The loop does not use a library such as gnet, since it is only a few hundred lines
+// around package epoll, and the rest is specific to this server: inherited listeners,
 // connections that make room, memory budgets, and a log that wakes the loop.
 //
 // exchange.go shows the path of a request, from top to bottom. conn.go lists the states
 // of a connection and their deadlines (type state). room.go defines which connection
-// makes room when there are too many. memory.go, loopmemory.go and the table below cover
-// limits of memory.
+// makes room when there are too many. memory.go, loopmemory.go and the table below
+// describe how memory is limited.
 //
 // The package owns connections, TLS handshakes, deadlines, request bodies and their
 // memory, repeated requests (Idempotency-Key), and answers. It does not own the format of
@@ -28,12 +29,12 @@
 //
 // Invariants:
 //
-//   - 2xx is answered only after the log has committed the usages, now or, for a
-//     repeated Idempotency-Key, earlier. A request is one append, so either all of its
-//     valid usages are stored, or none.
+//   - 2xx is answered only after the log has committed the usages. For a repeated
+//     Idempotency-Key, an earlier request has committed them. A request is one append,
+//     so either all of its valid usages are stored, or none.
 //
-//   - A request sees nothing of the previous one. Its state is replaced as a whole
-//     when it begins, and a connection's deadline when a state begins.
+//   - No state of a request reaches the next one: it is replaced as a whole when the next
+//     request begins. A connection's deadline is replaced when a state begins.
 //
 //   - Memory for a request is allocated as its bytes arrive, not as its header announces
 //     them. No bytes of a stranger (a client not authenticated yet, see room.go) are logged.
@@ -42,7 +43,7 @@
 //     new Policy applies to open connections, too.
 //
 //   - When all places are taken, connections that were never authenticated make room
-//     first, in any state. A request whose usages were passed to the log keeps its
+//     first, whatever their state. A request whose usages were passed to the log keeps its
 //     connection until it is answered.
 //
 //   - Every usage that was received is either passed to the log or reported to it as
@@ -51,27 +52,31 @@
 // The memory in use has a bound that no client can exceed:
 //
 //	what                        bound, by default                           MiB
-//	connections                 MaxConnections, 10,000 of them: 1.2 KiB      12
-//	  received, requests,       loopsBudgetBytes for all that loops drive: a
-//	  4 KiB of each body        connection without a share is not read       16
-//	  with TLS                  MaxTLSConnections, 1,024 of them: stack 8 KiB,
-//	                            received, request, a record of 16 KiB, keys 45
-//	bodies below 64 KiB         smallBodiesBytes for all                      2
-//	  beyond                    MaxInFlight for all                          16
-//	  answers beyond 4 KiB      of the same two, beside the body
-//	  as sent, while decoded    MaxBody for all, where both forms are large   4
-//	decoders                    4, with the body itself as their window       2
-//	names of usages             4 times MaxRecord for each processor          8
-//	copies, for the log         budget storing; a large body is freed as it
-//	                            is copied, so that a small one counts twice;
-//	                            a bit a value, where ids are asked for       15
-//	remembered keys             IdempotencyKeys, 65,536 of 110 bytes          7
-//	datagrams being read        package udpserver, a batch for each socket    1
+//	connections                 MaxConnections (10,000) of 1.2 KiB each      12
+//	received bytes, requests,   loopsBudgetBytes for all connections of loops; a
+//	  first 4 KiB of each body  connection without a share is not read       16
+//	TLS connections             MaxTLSConnections (1,024) of 45 KiB each:
+//	                            a stack of 8 KiB, received bytes, a request,
+//	                            a record of 16 KiB, keys                     45
+//	body bytes up to 64 KiB     smallBodiesBytes for all bodies together      2
+//	body bytes beyond 64 KiB    MaxInFlight for all bodies together          16
+//	answers beyond 4 KiB        the same two budgets, in addition to the body
+//	compressed bodies, while    MaxBody for all together; up to 64 KiB they
+//	  they are decoded          do not count                                  4
+//	decoders                    4; the window of zstd is the body itself      2
+//	member names, compared to   4 times MaxRecord for each processor          8
+//	  find duplicates
+//	copies for the log          the budget storing. A large body is freed
+//	                            while it is copied, so that only a smaller
+//	                            one counts twice. If the client asks for
+//	                            ids, each value takes one more bit           15
+//	remembered keys             IdempotencyKeys (65,536) of 110 bytes each    7
+//	datagrams being read        a batch for each socket of package udpserver  1
 //	kept for reuse              buffers, mappings and lists, 16 of each       5
 //
-// The kernel uses 3 KiB more for each connection, and up to 8 KiB of answers that the
-// client has not read (sendBufferBytes). It charges these to the cgroup; with version 2,
-// also received TCP data that the server has not read.
+// For each connection the kernel uses 3 KiB more, and up to 8 KiB for answers that the
+// client has not read (sendBufferBytes). It charges this memory to the cgroup. With
+// cgroup version 2 it also charges received TCP data that the server has not read.
 //
 // In addition, the log has its queue (9 MiB) and buffers of three frames (4 MiB), and the
 // shipper its uploads (10 MiB). The program takes 19 MiB, plus the runtime and garbage
@@ -102,14 +107,14 @@ type Log interface {
 	// ReceivedAt, and the caller may reuse its usage's memory. AppendSeq uses nothing of
 	// recs after it returns.
 	//
-	// The log counts all errors except those of ctx. An immediate retry clears none of
-	// them:
+	// The log counts all errors except those of ctx. An immediate retry does not help after
+	// any of them:
 	//
-	//	wal.ErrFull, ErrUnavailable  nothing was stored; may work in some seconds
-	//	wal.ErrClosed                nothing was stored, nor will be: shutting down
-	//	wal.ErrCommitFailed          may be stored: only repeating with the same ids is safe
-	//	of ctx                       nothing was stored; not counted
-	//	any other                    nothing was stored: a record exceeds wal.Record.Check, a fault of the server
+	//	wal.ErrFull, ErrUnavailable  nothing was stored; a retry may succeed in some seconds
+	//	wal.ErrClosed                nothing was stored: the log is shutting down for good
+	//	wal.ErrCommitFailed          may be stored: only a repetition with the same ids is safe
+	//	the error of ctx             nothing was stored; not counted
+	//	any other                    nothing was stored: a record fails wal.Record.Check, a fault of the server
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 
 	// AppendTo is AppendSeq for an event loop. It copies the records into a commit and

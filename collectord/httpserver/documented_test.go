@@ -42,7 +42,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	for code, status := range rows {
 		provoke, ok := cases[code]
 		if !ok {
-			t.Errorf("nothing provokes %s", code)
+			t.Errorf("no request of this test provokes %s", code)
 			continue
 		}
 		t.Run(code, func(t *testing.T) {
@@ -84,7 +84,7 @@ func TestEveryProblemIsAnswered(t *testing.T) {
 	}
 }
 
-// provocation is a request that causes a problem, and what it needs.
+// provocation is a request that causes a problem, and the policy, limits and log error for it.
 type provocation struct {
 	request   string
 	appendErr error // of the log
@@ -215,7 +215,7 @@ func TestTheStatesOfAConnectionAreDocumented(t *testing.T) {
 			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
-			t.Errorf("docs/http-api.md has the row %q, and conn.go does not", row)
+			t.Errorf("docs/http-api.md has the row %q, but conn.go does not", row)
 		}
 	}
 	if listed := len(documentedStates(t, "conn.go")); rows != listed+1 || listed != states+2 {

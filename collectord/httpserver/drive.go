@@ -36,9 +36,9 @@ func (h *Server) dispatch(c *conn) {
 	}
 }
 
-// serveConns serves connections one after another. A client with a connection for each
-// request reuses the goroutine's grown stack and its buffers; a connection sees only the
-// bytes it has filled itself.
+// serveConns serves connections one after another, so that they share the goroutine's
+// grown stack and its buffers. A connection never sees bytes that an earlier one has put
+// into a buffer.
 func (h *Server) serveConns(c *conn) {
 	for {
 		c.serve()

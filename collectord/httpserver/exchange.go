@@ -48,7 +48,7 @@ func (c *conn) next() step {
 }
 
 // awaitBytes begins the state in which more bytes are expected. Bytes of a request's body are
-// read directly into the body where possible, others into memory of the driver.
+// read directly into the body if possible, all others into memory of the driver.
 func (c *conn) awaitBytes() *problem {
 	if c.consumed == len(c.in) {
 		c.in, c.consumed = c.in[:0], 0
@@ -94,7 +94,7 @@ func (c *conn) makeReadSpace() {
 // firstReadBytes is the size of the first buffer for reads, in bytes.
 const firstReadBytes = 2 << 10
 
-// beginRequest leaves the states without a request.
+// beginRequest enters the state header with the first byte of a request.
 func (c *conn) beginRequest() {
 	switch c.state {
 	case stateIdle:
@@ -194,8 +194,8 @@ func (c *conn) handleEnd() {
 	c.nextStep = stepPrepare
 }
 
-// prepare decodes the body and makes records of it. It may wait for memory, which depends
-// on no client.
+// prepare decodes the body and makes records of it. It may wait for memory, but for no
+// client.
 func (c *conn) prepare() {
 	r, h := c.request, c.server
 	p := h.decode(r)
@@ -226,9 +226,9 @@ func (c *conn) stored(err error) {
 	c.answerStored()
 }
 
-// reduceToID reduces a request to the id for its answer, if that is enough. Other requests
-// wait for the same commit, and larger states would leave the processor's cache
-// meanwhile.
+// reduceToID releases a request and keeps only its id, if the answer needs nothing else.
+// Many requests wait for the same commit, and the processor's cache would not have room
+// for all of them.
 func (c *conn) reduceToID() {
 	if r := c.request; r.batch.single && !r.claimed {
 		c.keptID = r.ids[0]
@@ -323,7 +323,8 @@ func (c *conn) endIfShuttingDown() {
 	}
 }
 
-// releaseRequest frees what the current request holds, in any outcome.
+// releaseRequest ends the claim of the current request and frees its memory. It is called
+// whatever the outcome is.
 func (c *conn) releaseRequest() {
 	if r := c.request; r != nil {
 		r.settle(c.server.window, false)

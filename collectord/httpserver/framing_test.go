@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A proxy in front could see these requests end elsewhere. The request that follows must not
-// be served.
+// A proxy in front of the server could see these requests end elsewhere. The bytes that
+// follow must not be served as a request.
 func TestAmbiguousRequestsAreRejectedAndClosed(t *testing.T) {
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := func(lines ...string) string {

@@ -9,8 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// FuzzBody decodes and splits single usages, arrays and NDJSON in each coding, and compares
-// the records with those of a Splitter.
+// FuzzBody decodes and splits single usages, arrays and NDJSON in each coding. The records
+// must equal the usages that a Splitter finds.
 func FuzzBody(f *testing.F) {
 	for form := range byte(6) {
 		f.Add([]byte(`[{"a":1},{"b":`+"\n"+`2},3,{"c":1,"c":1},{"d":1e999}]`), form)

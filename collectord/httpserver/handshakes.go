@@ -51,8 +51,8 @@ func (c *conn) startTLS(config *tls.Config) {
 	c.net = c.secure
 }
 
-// doHandshake runs the handshake, and logs and counts a failure itself: no request exists
-// that could be answered.
+// doHandshake runs the handshake. It logs and counts a failure itself, because no request
+// exists that could be answered.
 func (c *conn) doHandshake() error {
 	c.enter(stateHandshake)
 	done := make(chan error, 1)
@@ -87,7 +87,7 @@ func (c *conn) answerPlainHTTP(err error) {
 // handshakes counts failed handshakes by reason.
 type handshakes [len(handshakeFailures)]atomic.Uint64
 
-// Reasons of failed handshakes, as in logs and metrics.
+// Reasons of failed handshakes; handshakeFailures has their names in logs and metrics.
 const (
 	handshakeTimeout     = iota
 	handshakeClosed      // closed by the client
@@ -124,13 +124,13 @@ func handshakeFailure(err error) (why int, detail string) {
 	var op *net.OpError
 	switch {
 	case isTimeout(err):
-		return handshakeTimeout, "it must be over within http.header_timeout, or sooner when room is needed"
+		return handshakeTimeout, "the handshake must end within http.header_timeout, or sooner if another connection needs its place"
 	case errors.As(err, &certificate):
 		return handshakeUncertified, certificateFailure(certificate.Err)
 	case strings.Contains(err.Error(), "didn't provide a certificate"): // crypto/tls has no error type for it
-		return handshakeUncertified, "the client showed no certificate"
+		return handshakeUncertified, "the client presented no certificate"
 	case errors.As(err, &record):
-		return handshakeNotTLS, "what came is no TLS"
+		return handshakeNotTLS, "the client does not speak TLS"
 	case errors.Is(err, errLongHandshake):
 		return handshakeProtocol, errLongHandshake.Error()
 	case errors.As(err, &op) && op.Op == "remote error":
@@ -138,7 +138,7 @@ func handshakeFailure(err error) (why int, detail string) {
 	case errors.As(err, &op), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return handshakeClosed, "the client closed the connection"
 	}
-	return handshakeProtocol, "no version, cipher or protocol is in common, or the client made a mistake"
+	return handshakeProtocol, "client and server have no version, cipher or protocol in common, or the client made a mistake"
 }
 
 // certificateFailure returns why a certificate is not trusted, without its content.

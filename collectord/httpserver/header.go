@@ -11,7 +11,7 @@ import (
 )
 
 // header is the part of a request's header that this server uses. Its byte slices share
-// the memory of the header and are valid as long as that.
+// the memory of the received header and are valid as long as that memory.
 type header struct {
 	contentType []byte
 	encoding    []byte // Content-Encoding
@@ -76,9 +76,9 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 	}
 	switch {
 	case keys > 1 || authorizations > 1:
-		return h, badFraming("Authorization and Idempotency-Key are given once")
+		return h, badFraming("send at most one Authorization and one Idempotency-Key")
 	case !same:
-		return h, badFraming("Content-Type and Content-Encoding are one value each")
+		return h, badFraming("Content-Type and Content-Encoding must each have one value")
 	case keys == 1:
 		if h.key = unquote(h.key); !validKey(h.key) {
 			return h, badFraming("an Idempotency-Key has 1 to 255 visible ASCII characters")
@@ -116,7 +116,8 @@ const acceptEncoding = "gzip, zstd"
 
 // checkBeforeBody makes all checks that need no body, and returns the client. The order
 // is: the header itself (bad), the origin, the client, the body's size and type. So a
-// page of another site learns nothing about tokens, and a stranger nothing about limits.
+// page of another site learns nothing about tokens, and a stranger learns nothing about
+// limits.
 func (h *Server) checkBeforeBody(c *conn, q *http1.Request, fields *header, bad *problem) (client string, p *problem) {
 	if bad != nil {
 		return "", bad
@@ -162,7 +163,7 @@ func (r *header) checkType() *problem {
 	case formContent:
 		return unsupportedType("add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)")
 	case otherContent:
-		return unsupportedType("send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8")
+		return unsupportedType("send Content-Type: application/json, or application/x-ndjson with one value per line, in UTF-8")
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (d *idDeriver) id(index int, usage []byte) (id wal.ID) {
 type storedRequest struct {
 	key, body digest
 	at        time.Duration // time of the answer, since the window was made
-	prefer    preferences   // those of the first request, which repeats also get
+	prefer    preferences   // of the first request; its repetitions get the same
 }
 
 // pendingRequest is a request with an Idempotency-Key that has no answer yet.
@@ -119,7 +119,7 @@ const (
 	claimNew        claim = iota // the key is new: the caller must call settle
 	claimRepeated                // the request was answered: answer again and store nothing
 	claimUnderWay                // the first request has no answer yet
-	claimMismatched              // the key came with another body
+	claimMismatched              // the first request with the key had another body
 )
 
 // claim looks up a key and, if it is new, reserves it for the caller. It returns the

@@ -154,17 +154,17 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		t.Errorf("%d keys, want 3", len(w.latest))
 	}
 	if store(4) != claimRepeated || store(0) != claimNew { // the oldest ones are forgotten
-		t.Error("another request than the oldest was forgotten")
+		t.Error("not the oldest request was forgotten, but another one")
 	}
 	now += time.Minute - 3*time.Second
 	if store(0) != claimRepeated || store(4) != claimRepeated {
-		t.Error("a request was forgotten before its age")
+		t.Error("a request was forgotten before it expired")
 	}
 	now += 2 * time.Second
 	if store(4) != claimNew {
-		t.Error("a request was remembered beyond its age")
+		t.Error("a request was remembered after it expired")
 	}
-	// Claims without a stored request use no memory afterwards.
+	// A claim leaves nothing in memory if its request was not stored.
 	for n := range byte(100) {
 		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
 		w.settle(digest{n, 1}, false)

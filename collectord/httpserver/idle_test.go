@@ -73,25 +73,26 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		}
 		return n == 3
 	})
-	held[0].send("POST /api/usages HTTP/1.1\r\n") // this one is busy, the other two are idle
-	// idle sets the time since which idle connections are idle, once there are want of them.
-	idle := func(want int, since time.Time) {
+	held[0].send("POST /api/usages HTTP/1.1\r\n") // this connection is busy, the other two are idle
+	// setIdleSince waits until n connections are idle, and sets the time at which they became
+	// idle.
+	setIdleSince := func(n int, since time.Time) {
 		t.Helper()
 		waitFor(t, func() bool {
 			h.conns.mu.Lock()
 			defer h.conns.mu.Unlock()
-			n := 0
+			idle := 0
 			for c := range h.conns.open {
 				at := h.conns.deadline(since)
 				c.queuedSince = at // also of the busy one, which is the first in the queue
 				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
-					n++
+					idle++
 				}
 			}
-			return n == want
+			return idle == n
 		})
 	}
-	idle(2, time.Now().Add(-clientMinIdle))
+	setIdleSince(2, time.Now().Add(-clientMinIdle))
 	for i := range 2 {
 		v := dialRaw(t, addr)
 		v.send(post(`{"a":1}`))
@@ -104,7 +105,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			t.Errorf("idle connection %d: %d %s, want no response", i, status, body)
 		}
 	}
-	idle(2, time.Now().Add(time.Hour)) // for less than clientMinIdle, however slow the machine is
+	setIdleSince(2, time.Now().Add(time.Hour)) // idle for less than clientMinIdle, even on a slow machine
 	v := dialRaw(t, addr)
 	v.send(post(`{"a":1}`))
 	if status, body := v.readResponse(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
@@ -112,7 +113,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	}
 	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
 	if status, body := held[0].readResponse(); status != http.StatusCreated {
-		t.Errorf("the busy one: %d %s", status, body)
+		t.Errorf("the busy connection: %d %s", status, body)
 	}
 	waitFor(t, func() bool { return h.Connections() <= 3 }) // ending connections count until they are closed
 }

@@ -47,9 +47,9 @@ func (l *Limits) maxBodyTime(n int) time.Duration {
 	return l.BodyGrace + time.Duration(n)*time.Second/time.Duration(l.BodyRate)
 }
 
-// SetLimits replaces the limits. Limits of requests apply from each connection's next
-// request on, and limits of their number at once. Open connections stay, as far as
-// MaxDescriptors allows.
+// SetLimits replaces the limits. A connection's deadlines and the limits of a request
+// apply from its next state or request on. The numbers of connections and the rate apply
+// at once. Open connections stay open, unless a lower MaxDescriptors makes some end.
 func (h *Server) SetLimits(l Limits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
@@ -63,13 +63,13 @@ func (l *Limits) reservedDescriptors() int {
 	return min(maxTurnAways+64, l.MaxDescriptors/4)
 }
 
-// maxOpen returns how many connections may be open, beside those that are closing.
+// maxOpen returns how many connections may be open, not counting those that are closing.
 func (l *Limits) maxOpen() int { return min(l.MaxConnections, l.maxWithDescriptors()) }
 
 // maxSecure returns how many connections may be over TLS.
 func (l *Limits) maxSecure() int { return min(l.MaxTLSConnections, l.maxOpen()) }
 
-// maxWithDescriptors returns for how many open connections there are descriptors.
+// maxWithDescriptors returns how many open connections MaxDescriptors suffices for.
 func (l *Limits) maxWithDescriptors() int {
 	if l.MaxDescriptors == 0 {
 		return math.MaxInt

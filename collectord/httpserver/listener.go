@@ -76,8 +76,8 @@ func (h *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// accept accepts connections and starts driving each. A connection without a place gets a
-// 503 instead, so that its client tries another server.
+// accept accepts connections and starts driving each of them. If a connection gets no
+// place, it gets a 503 instead, so that its client tries another server.
 func (h *Server) accept(ln *listener) error {
 	failing := false
 	for {
@@ -88,7 +88,7 @@ func (h *Server) accept(ln *listener) error {
 		switch {
 		case isTemporary(err):
 			failing = true
-			h.opts.Logger.Error("can't accept connections: the kernel or the process lacks what the error names (if it is open files, raise LimitNOFILE=)", "trouble", "accept", "address", ln.Addr(), "error", err)
+			h.opts.Logger.Error("can't accept connections: the kernel or the process has too few of the resource in the error (for open files, raise LimitNOFILE=)", "trouble", "accept", "address", ln.Addr(), "error", err)
 			<-time.After(acceptPause)
 			continue
 		case errors.Is(err, net.ErrClosed):
@@ -126,8 +126,8 @@ func isTemporary(err error) bool {
 
 // Bytes of unread answers that the kernel buffers for a connection. By default it would
 // buffer megabytes for a client that reads nothing, and the server would go on serving
-// that client. The buffers count as the cgroup's memory, so only a large answer, which
-// counts as in flight, gets a larger one.
+// that client. The cgroup is charged for these buffers. So a connection has the larger
+// one only while it sends a large answer, which counts as in flight.
 const (
 	sendBufferBytes      = 4 << 10
 	largeSendBufferBytes = 64 << 10
@@ -149,15 +149,15 @@ func (c *conn) setSendBuffer(size int) {
 }
 
 // requestBuffer is the size in bytes of the receive buffer that a connection begins with.
-// The kernel doubles it for its own data. It enlarges the buffer while the server reads,
-// up to tcp_rmem, and thus holds little of what strangers send and the server does not
-// read.
+// The kernel doubles the size for its own data. It enlarges the buffer only while the
+// server reads, up to tcp_rmem. So it buffers few bytes of strangers that the server does
+// not read.
 const requestBuffer = 32 << 10
 
-// setRequestBuffer sets the receive buffer of a listener whose connections inherit it. The
-// lock that SO_RCVBUF sets is removed, because it would fix the size, and with it the
-// window scale of the handshake. A kernel before 5.14, and multipath TCP, can't remove it
-// and keep their default.
+// setRequestBuffer sets the receive buffer of a listener whose connections inherit it.
+// SO_RCVBUF also locks the buffer, which would fix its size and the window scale of the
+// handshake. So the lock is removed. A kernel before 5.14 can't remove it, and neither
+// can multipath TCP: both keep their default size.
 func setRequestBuffer(fd uintptr) {
 	if unlockRequestBuffer(fd) == nil {
 		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, requestBuffer)
@@ -207,9 +207,9 @@ const (
 // block. With a config it uses TLS.
 //
 // The answer follows the first byte of the request, because some clients take an earlier
-// one for an error. The connection is closed after the client has closed it, because
-// closing it with unread bytes resets it, and the answer may be lost. When beginTurnAway
-// reports false, the answer is written without waiting, and over TLS not at all.
+// answer for an error. The connection is closed after the client has closed it. Closing it
+// with unread bytes would reset it, and the answer might be lost. If beginTurnAway reports
+// false, the answer is written without waiting; over TLS there is no answer.
 func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
 	if !s.beginTurnAway() {
 		if config == nil {

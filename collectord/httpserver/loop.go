@@ -13,17 +13,18 @@ import (
 	"collectord/wal"
 )
 
-// loop is a goroutine that drives many connections of plain TCP and unix sockets. It
-// blocks on none of them. It continues a connection once its socket is ready, its commit
+// loop is a goroutine that drives many connections of plain TCP and unix sockets, and never
+// blocks on one of them. It continues a connection once its socket is ready, its commit
 // has ended, a worker has finished its step, or its deadline has passed.
 //
 //	sockets ready -> handleEvent     -> drive: read, next, write, AppendTo
 //	commits ended -> resumeCommitted -> drive
 //	posted        -> resumePosted    -> drive
 //
-// Each of these lines is a turn. A round of turns signals the log to commit what it has
-// appended. No other connection proceeds during a turn, so a turn is short: slow work
-// goes to workers, and the answers of a large commit take several turns.
+// Each of these lines is a turn. After a round of turns, the loop signals the log to
+// commit what was appended. Connections that a turn does not handle have to wait, so a
+// turn is short: slow work goes to workers, and the answers of a large commit take
+// several turns.
 type loop struct {
 	server    *Server
 	poller    *epoll.Poller
@@ -68,8 +69,8 @@ const (
 	// Max number of turns of each kind in a round.
 	maxRoundTurns = 8
 
-	// restTime is how long a loop rests during a commit. What it would read in that time
-	// can't be stored sooner, and waking up for each request took a third of its time.
+	// restTime is how long a loop rests during a commit. Requests that arrive in that time
+	// can't be stored sooner, and waking up for each of them took a third of the time.
 	// The runtime's timers can add up to a millisecond.
 	restTime = 250 * time.Microsecond
 )
@@ -120,8 +121,8 @@ func (l *loop) run() {
 	}
 }
 
-// turns repeats a turn while it does its max of work, up to maxRoundTurns times. It returns
-// how much was done, and whether more may be left.
+// turns repeats a turn until one does less than limit, at most maxRoundTurns times. It
+// returns how much all of them did, and whether more may be left to do.
 func (l *loop) turns(limit int, turn func() int) (done int, more bool) {
 	for range maxRoundTurns {
 		began := time.Now()
@@ -140,7 +141,7 @@ func (l *loop) turns(limit int, turn func() int) (done int, more bool) {
 
 func (l *loop) fail(err error) {
 	l.turnStart.Store(1) // so that Alive reports an error from now on
-	l.server.opts.Logger.Error("the event loop can't wait for its connections, and serves them no more: restart collectord", "trouble", "event_loop", "error", err)
+	l.server.opts.Logger.Error("the event loop can't wait for its connections, so it serves none of them any more: restart collectord", "trouble", "event_loop", "error", err)
 }
 
 // rest waits until the loop is woken, at most restTime.
@@ -243,8 +244,8 @@ func (l *loop) post(c *conn, why postReason) {
 	}
 }
 
-// resumePosted looks at up to maxTurnResponses posted connections, and at those that wait for
-// memory. It returns the number of posted ones.
+// resumePosted looks at up to maxTurnResponses posted connections, and at connections that
+// wait for memory. It returns how many posted connections it looked at.
 func (l *loop) resumePosted() (n int) {
 	l.mu.Lock()
 	if l.resumed == len(l.resuming) {

@@ -25,7 +25,7 @@ type commitLog struct {
 	*memoryLog
 
 	mu            sync.Mutex // guards the fields below
-	currentCommit uint64     // of the commit that appends join
+	currentCommit uint64     // number of the commit that appends join
 	waiters       map[uint64][]*wal.Waiter
 	commitCalls   int // calls of Commit
 }
@@ -77,7 +77,7 @@ func (l *memoryLog) waitStored(t *testing.T, n int) {
 	waitFor(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.usages) == n })
 }
 
-// Each request gets the outcome of its own commit, in whichever order commits end.
+// Each request gets the outcome of its own commit, whatever the order in which commits end.
 func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	log := newCommitLog()
 	_, addr := startServer(t, log, Options{})
@@ -120,7 +120,7 @@ func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 	}
 }
 
-// All requests of a commit with more than maxTurnResponses of them are answered.
+// If a commit has more than maxTurnResponses requests, all of them are answered.
 func TestALoopCommitsManyAppendsAtOnce(t *testing.T) {
 	const n = 3*maxTurnResponses + 1
 	log := newCommitLog()
@@ -153,7 +153,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 			t.Fatal(status)
 		}
 	}
-	for i := range 200 { // also with requests pipelined after the one that waits
+	for i := range 200 { // other requests are pipelined after the waiting one
 		stuck.send(post(fmt.Sprintf(`{"n":%d}`, i)))
 	}
 	for i := range 201 {
@@ -170,7 +170,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	}
 }
 
-// A client that sends without end is read a limited number of times per turn.
+// A client that never stops sending is read a limited number of times per turn.
 func TestAClientThatSendsWithoutEndGetsOnlyItsTurn(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	l, err := newLoop(h, loopsBudgetBytes)
@@ -224,8 +224,8 @@ func (l *startingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record])
 	return l.memoryLog.AppendSeq(ctx, recs)
 }
 
-// Requests wait until the log is open, also more than there are workers, and delay no other
-// connection.
+// Requests wait until the log is open, even if there are more of them than workers. They
+// delay no other connection.
 func TestRequestsWaitForTheLogToOpen(t *testing.T) {
 	log := &startingLog{newMemoryLog(), make(chan struct{})}
 	_, addr := startServer(t, log, Options{})

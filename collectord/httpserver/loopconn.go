@@ -14,7 +14,7 @@ import (
 
 // loopState is a loop's state of a connection that it drives.
 type loopState struct {
-	loop   *loop // nil if a goroutine of its own drives the connection
+	loop   *loop // nil if conn.serve drives the connection
 	socket *socket
 	fd     int
 
@@ -71,7 +71,7 @@ func (l *loop) resume(c *conn, why postReason) {
 // already sent something.
 func (l *loop) begin(c *conn) {
 	if err := l.poller.Add(c.fd); err != nil {
-		l.server.opts.Logger.Error("a connection can't be waited for: it is closed", "trouble", "event_loop", "error", err)
+		l.server.opts.Logger.Error("a connection is closed: the event loop can't wait for it", "trouble", "event_loop", "error", err)
 		l.close(c)
 		return
 	}
@@ -101,7 +101,7 @@ func (l *loop) drive(c *conn) {
 	}
 }
 
-// maxReadsInTurn is how often a connection is read before others have their turn.
+// maxReadsInTurn is how often a connection is read before other connections are continued.
 const maxReadsInTurn = 16
 
 // advance executes steps until the connection has to wait. It returns a step for a

@@ -93,13 +93,13 @@ func (l *loop) reclaimBuffers(c *conn) {
 	c.out = l.ownCopy(c.out, c.out, l.writeBuf)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShareBytes + min(cap(c.request.rawBody), firstBufferBytes) // larger bodies have a budget of their own
+		share += requestShareBytes + min(cap(c.request.rawBody), firstBufferBytes) // larger bodies take from other budgets
 	}
 	l.leftBytes.Add(int64(c.shareBytes - share))
 	c.shareBytes = share
 }
 
-// ownCopy returns the needed part of b in memory that is not the loop's.
+// ownCopy returns the needed part of b in memory that the connection owns.
 func (l *loop) ownCopy(b, needed, loops []byte) []byte {
 	switch {
 	case len(needed) == 0:
@@ -112,8 +112,8 @@ func (l *loop) ownCopy(b, needed, loops []byte) []byte {
 	return b
 }
 
-// resumeMemoryWaiters continues connections that wait for memory, in the order of their
-// arrival. If the first one can't continue, strangers make room.
+// resumeMemoryWaiters continues connections that wait for memory, in the order in which
+// they began to wait. If the first one can't continue, strangers make room.
 func (l *loop) resumeMemoryWaiters() {
 	for len(l.memoryWaiters) > 0 {
 		c := l.memoryWaiters[0]

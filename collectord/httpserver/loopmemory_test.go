@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// loopBytesInUse returns how many bytes of the loops' memory connections use.
+// loopBytesInUse returns how many bytes of the loops' budgets are in use by connections.
 func (h *Server) loopBytesInUse() (n int) {
 	all := h.loops.Load()
 	if all == nil {
@@ -106,14 +106,14 @@ func exhaustLoopMemory(h *Server) (restore func()) {
 }
 
 // A connection without memory is not read, and its deadline continues. It is read once
-// another one returns its share. Strangers make room for that.
+// another connection returns its share. Strangers make room so that this happens.
 func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
 	h, addr := startServer(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
 	waitFor(t, func() bool { return h.loops.Load() != nil })
 
-	// Without memory it is not read, and times out.
+	// Without memory the connection is not read, and times out.
 	restore := exhaustLoopMemory(h)
 	began := time.Now()
 	late := dialRaw(t, addr)
@@ -126,7 +126,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	}
 	restore()
 
-	// It is read once there is memory.
+	// A connection is read once there is memory.
 	h.SetLimits(withoutDeadlines(Limits{}))
 	restore = exhaustLoopMemory(h)
 	waits := dialRaw(t, addr)

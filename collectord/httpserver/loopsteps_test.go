@@ -368,7 +368,7 @@ func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 				_ = set(time.Time{})
 				l.clearPosted(c)
 				if _ = set(time.Time{}); s.deadlinePassed(of, time.Now()) || l.postedFor(c) != 0 {
-					t.Errorf("without a deadline it has passed, or posted for %d", l.postedFor(c))
+					t.Errorf("without a deadline: a deadline has passed, or posted for %d", l.postedFor(c))
 				}
 			}
 		}
@@ -418,7 +418,7 @@ func TestAConnectionThatEpollRejectsIsClosed(t *testing.T) {
 	c := l.server.newConn(s)
 	s.joinLoop(c, l)
 	l.resume(c, reasonNew)
-	if !c.closed || l.connCount.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
+	if !c.closed || l.connCount.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't wait for it") {
 		t.Errorf("the connection is open, or its error is not logged: %s", &log)
 	}
 }
@@ -467,18 +467,18 @@ func TestLingeringReadsInTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	if l.runTurn(t); !c.closed {
-		t.Error("the client has closed, and the connection is open")
+		t.Error("the client has closed, but the connection is open")
 	}
 
 	l, c, _ = startLingering("")
 	_ = c.net.SetDeadline(time.Now())
 	if l.runTurn(t); !c.closed {
-		t.Error("the deadline has passed, and the connection is open")
+		t.Error("the deadline has passed, but the connection is open")
 	}
 }
 
-// In a turn, a connection's time is the start of the turn, except after a deadline that may
-// have passed since, and except on a worker.
+// In a turn, a connection's time is the start of the turn. On a worker, and after a deadline
+// that may have passed during the turn, it is the current time.
 func TestAConnectionUsesTheTimeOfTheTurn(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	then := time.Now().Add(-time.Minute)
@@ -577,7 +577,8 @@ func TestQuickRequestsArePreparedInTheLoop(t *testing.T) {
 	}
 }
 
-// Between turns a connection has its own memory, no more than it needs, and it is counted.
+// Between turns a connection has memory of its own. It is no more than the connection needs,
+// and all of it is counted.
 func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
@@ -589,7 +590,7 @@ func TestAWaitingConnectionHasItsOwnMemory(t *testing.T) {
 	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.bytesInUse() != c.shareBytes {
 		t.Fatalf("in %q with %d bytes, out %d, space %d; share %d, in use %d", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.bytesInUse())
 	}
-	// The rest of the request, and part of the next one.
+	// Send the rest of the request, and part of the next one.
 	p.send(post(`{"a":1}`)[len(half):] + half)
 	l.runTurn(t)
 	clear(l.readBuf)
@@ -677,8 +678,8 @@ func TestABodyBufferHasOneOwner(t *testing.T) {
 	}
 }
 
-// Connections that wait for memory are resumed in order, each once. Those that were closed
-// meanwhile are not.
+// Connections that wait for memory are resumed in order, each once. Connections that were
+// closed meanwhile are not resumed.
 func TestConnectionsGetMemoryInTheirOrder(t *testing.T) {
 	log := newMemoryLog()
 	l := newManualLoop(t, log, Options{})
@@ -791,7 +792,8 @@ func TestOnlyALargeResponseHasALargeSendBuffer(t *testing.T) {
 	}
 }
 
-// The same holds for a connection that no loop drives.
+// Without a loop, too, the send buffer is larger only while a large response is being
+// written.
 func TestOnlyALargeResponseHasALargeSendBufferWithoutALoop(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -32,7 +32,7 @@ func TestOpenAPIHasEveryProblem(t *testing.T) {
 	responses, _ := lookUp(doc, "paths", "/api/usages", "post", "responses").(map[string]any)
 	for status, codes := range want {
 		response := responses[strconv.Itoa(status)]
-		if status == 404 || status == 405 { // these are for other paths and methods
+		if status == 404 || status == 405 { // only for other paths and methods
 			response = responses["default"]
 		}
 		enum := codesIn(doc, response)

@@ -61,7 +61,7 @@ func (c *conn) answerPage() {
 		if where == "" {
 			where = "off"
 		}
-		c.answerProblem(&problem{code: CodeNotFound, detail: "the admin server answers that: admin.listen is " + where})
+		c.answerProblem(&problem{code: CodeNotFound, detail: "the admin server serves this path: admin.listen is " + where})
 	default:
 		c.answerProblem(&problem{code: CodeNotFound, detail: "usages are posted to " + usagesPath})
 	}

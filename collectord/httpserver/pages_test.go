@@ -33,8 +33,8 @@ func requestHeader(requestLine string, headers ...string) string {
 
 const postLine = "POST /api/usages HTTP/1.1"
 
-// Requests of browsers for pages, and of other programs, to a loopback listener without
-// tokens, which is the default.
+// The rows are requests that browsers send for web pages, and requests of other programs.
+// The server has its default policy: a loopback listener without tokens.
 func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	const evil, length = "Origin: http://evil.test", "Content-Length: 7"
 	log := newMemoryLog()
@@ -46,7 +46,7 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 		header string
 		status int
 	}{
-		// As Chromium sends them; see TestChromiumStoresNothingForOtherPages.
+		// Chromium sends such requests: see TestChromiumStoresNothingForOtherPages.
 		"a Blob in plain http to a name":  {requestHeader(postLine, "Host: usages.test:3000", "Connection: keep-alive", length, "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36", "Accept: */*", "Origin: http://evil.test:8081", "Referer: http://evil.test:8081/", "Accept-Encoding: gzip, deflate"), 403},
 		"a Blob in an older browser":      {requestHeader(postLine, "Host: localhost:3000", length, evil), 403},
 		"after DNS rebinding":             {requestHeader(postLine, "Host: evil.test:3000", length, "Origin: http://evil.test:3000"), 403},
@@ -138,7 +138,7 @@ func TestOriginAndHostByListenerAndIdentity(t *testing.T) {
 		"wildcard, the host is not known":     {"wildcard", auth.Policy{Anonymous: true}, []string{evilHost}, 201},
 		"wildcard, a page of that host":       {"wildcard", auth.Policy{Anonymous: true}, []string{evilHost, evilOrigin}, 201},
 		"wildcard, another page":              {"wildcard", auth.Policy{Anonymous: true}, []string{"Host: localhost", evilOrigin}, 403},
-		"unix, a host of the client's":        {"unix", auth.Policy{}, []string{"Host: whatever"}, 201},
+		"unix, any host":                      {"unix", auth.Policy{}, []string{"Host: whatever"}, 201},
 		"unix, a page behind a proxy":         {"unix", auth.Policy{}, []string{"Host: usages.test", "Origin: https://usages.test"}, 201},
 		"unix, another page behind a proxy":   {"unix", auth.Policy{}, []string{"Host: usages.test", evilOrigin}, 403},
 		"passed socket, another host":         {"passed", auth.Policy{}, []string{evilHost}, 403},
@@ -172,8 +172,8 @@ func TestOriginAndHostByListenerAndIdentity(t *testing.T) {
 		"TLS, the name in the certificate":       {"loopback", auth.Policy{TLS: ca.Server(t, nil)}, []string{"Host: 127.0.0.1:3000"}, 201},
 		"TLS, another page":                      {"loopback", auth.Policy{TLS: ca.Server(t, nil)}, []string{"Host: 127.0.0.1:3000", evilOrigin}, 403},
 		"TLS, a page without TLS of this host":   {"loopback", auth.Policy{TLS: ca.Server(t, nil)}, []string{"Host: 127.0.0.1:3000", "Origin: http://127.0.0.1", "Sec-Fetch-Site: cross-site"}, 403},
-		"two of what a proxy may have added":     {"loopback", auth.Policy{}, []string{"Host: localhost", "Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"}, 403},
-		"the same twice, and the page may":       {"loopback", auth.Policy{Pages: ours}, []string{"Host: localhost", "Origin: null", "Origin: null"}, 403},
+		"two Sec-Fetch-Site, as by a proxy":      {"loopback", auth.Policy{}, []string{"Host: localhost", "Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"}, 403},
+		"an allowed origin, twice":               {"loopback", auth.Policy{Pages: ours}, []string{"Host: localhost", "Origin: null", "Origin: null"}, 403},
 		"a header in another case, another page": {"loopback", auth.Policy{}, []string{"host: localhost", "oRIGIN: http://evil.test"}, 403},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,7 +237,7 @@ func dialRawOn(t *testing.T, a net.Addr) *rawClient {
 	return &rawClient{t, c, bufio.NewReader(c)}
 }
 
-// The body of a page's request is not read: the response is sent before it.
+// The body of a page's request is not read: the response is sent before the body arrives.
 func TestTheBodyOfACrossSiteRequestIsNotRead(t *testing.T) {
 	for name, header := range map[string]string{
 		"4 MiB to come":        "Content-Length: 4194304\r\nX: y\r\n\r\n" + strings.Repeat(" ", 1<<10),

@@ -117,6 +117,6 @@ func (h *Server) faultProblem(f http1.Fault) *problem {
 func (h *Server) timeoutProblem() *problem {
 	return &problem{
 		code: CodeTimeout, close: true,
-		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
+		detail: fmt.Sprintf("the request must arrive at %d bytes per second or more (http.body_rate)", h.limits.Load().BodyRate),
 	}
 }

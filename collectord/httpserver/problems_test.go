@@ -22,13 +22,13 @@ The HTTP server answers every rejected request with a problem ([RFC 9457](https:
 {"type":"` + DefaultProblemBase + `#not_an_object","title":"Bad Request","status":400,"code":"not_an_object","detail":"…"}
 ` + "```" + `
 
-- ` + "`code`" + ` is stable: programs compare it. ` + "`type`" + ` links to its paragraph on this page; ` + "`http.problem_base`" + ` is where your
-  clients find the page.
+- ` + "`code`" + ` is stable: programs can compare it. ` + "`type`" + ` links to the paragraph of the code on this page; ` + "`http.problem_base`" + `
+  is the address where your clients find the page.
 - ` + "`detail`" + ` gives the reason and, for a body, the offset of the first wrong byte (decoded, from 0). It never repeats what
   was sent.
-- A problem about a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, as the answer 200 has.
-- 409, 429 and 503 have ` + "`Retry-After`" + `. 408 and 500 can be repeated, too. The other problems last until the request
-  is changed.
+- A problem about a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, like an answer with status 200.
+- The statuses 409, 429 and 503 have ` + "`Retry-After`" + `. After 408 and 500, too, the request can be repeated. After any other
+  status, a repetition gives the same problem until the request is changed.
 
 `)
 	for _, k := range ProblemKinds() {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// held returns how many bytes the kernel holds for the reader of a socket, and how many it
-// may hold.
-func held(t *testing.T, fd int) (holds, may int) {
+// receiveBuffer returns how many received bytes of a socket the kernel buffers, and how many
+// it may buffer.
+func receiveBuffer(t *testing.T, fd int) (used, limit int) {
 	t.Helper()
 	var info [9]uint32 // SK_MEMINFO_RMEM_ALLOC, SK_MEMINFO_RCVBUF, …
 	size := uint32(unsafe.Sizeof(info))
@@ -24,8 +24,8 @@ func held(t *testing.T, fd int) (holds, may int) {
 	return int(info[0]), int(info[1])
 }
 
-// TestTheKernelHoldsLittleOfWhatIsNotRead, and more once the server reads.
-func TestTheKernelHoldsLittleOfWhatIsNotRead(t *testing.T) {
+// The kernel buffers few bytes until the server reads, and more once the server reads.
+func TestTheKernelBuffersFewUnreadBytes(t *testing.T) {
 	t.Parallel()
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
@@ -44,7 +44,7 @@ func TestTheKernelHoldsLittleOfWhatIsNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	if _, err := client.Write([]byte("x")); err != nil { // it is accepted with its first bytes
+	if _, err := client.Write([]byte("x")); err != nil { // the connection is accepted with its first bytes
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()
@@ -57,28 +57,28 @@ func TestTheKernelHoldsLittleOfWhatIsNotRead(t *testing.T) {
 		t.Skip("this kernel, before 5.14, can't begin with a small buffer that grows")
 	}
 
-	// All that the kernels take.
+	// Fill the kernel's buffers of both sockets.
 	text := make([]byte, 4<<10)
 	for err = nil; err == nil; _, err = client.Write(text) {
 		_ = client.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	}
-	if holds, may := held(t, fd); may > 2*requestBuffer || holds > 3*requestBuffer { // one segment may exceed the limit
-		t.Errorf("%v: the kernel holds %d bytes, and may hold %d", err, holds, may)
+	if used, limit := receiveBuffer(t, fd); limit > 2*requestBuffer || used > 3*requestBuffer { // one segment may exceed the limit
+		t.Errorf("%v: the kernel buffers %d bytes, limit %d", err, used, limit)
 	}
 	_ = client.SetWriteDeadline(time.Time{})
 	go func() {
 		for err := error(nil); err == nil; _, err = client.Write(text) {
 		}
 	}()
-	may := 0
-	for read := int64(0); may <= 2*requestBuffer; read += 1 << 20 {
+	limit := 0
+	for read := int64(0); limit <= 2*requestBuffer; read += 1 << 20 {
 		if _, err := io.CopyN(io.Discard, c, 1<<20); err != nil || read == 1<<30 {
-			t.Fatalf("after %d bytes that were read, it may hold %d: %v", read, may, err)
+			t.Fatalf("after reading %d bytes, the kernel may buffer %d: %v", read, limit, err)
 		}
 		if f := c.(*socket).file.Load(); f != nil { // the descriptor moves there when a call waits
 			fd = descriptor(t, f)
 		}
-		_, may = held(t, fd)
+		_, limit = receiveBuffer(t, fd)
 	}
 }
 

@@ -67,8 +67,8 @@ func (c *conn) answerStored() {
 	c.respond(&a, text)
 }
 
-// newlyStored returns how many usages a request stored. A nil request, as reduceToID leaves
-// it, stored one.
+// newlyStored returns how many usages a request stored. A nil request is one that
+// reduceToID has released: it stored one usage.
 func (r *request) newlyStored() int {
 	switch {
 	case r == nil:

@@ -15,8 +15,8 @@ import "time"
 //
 // A stranger can make room in any state, from handshake to idle. A request that was
 // authenticated keeps its connection until it is answered, even if its body is slow;
-// http.body_rate limits that time. So does a request whose usages were passed to the log.
-// If no connection can make room, the new one is turned away.
+// http.body_rate limits that time. A request whose usages were passed to the log also
+// keeps its connection. If no connection can make room, the new one is turned away.
 const (
 	strangerGrace = time.Second
 	clientMinIdle = time.Second
@@ -36,8 +36,8 @@ func (s *connections) findRoomLocked(secure bool) bool {
 }
 
 // makeRoomLocked makes one connection of these classes end, and reports whether one could.
-// A connection that can't is tried again after connMinTime at the earliest, so that the
-// cost of a flood does not grow with the number of open connections.
+// A connection that can't end is tried again after connMinTime at the earliest, so that
+// the cost of a flood does not grow with the number of open connections.
 func (s *connections) makeRoomLocked(limit int, classes ...*connClass) bool {
 	now := s.deadline(time.Now())
 	return s.cutExcessStrangerLocked(now, limit, classes) ||
@@ -110,8 +110,8 @@ func (s *connections) endIdleLocked(now int64, classes []*connClass) bool {
 	return true
 }
 
-// longestIdle returns the client that has been idle longest, of this class and the given
-// one.
+// longestIdle returns the client that has been idle longest, among those of this class
+// and the given one.
 func (class *connClass) longestIdle(longest *conn, now int64) *conn {
 	latest := now - int64(clientMinIdle)
 	compared := 0

@@ -14,12 +14,12 @@ import (
 	"collectord/collectord/auth"
 )
 
-// waitAged waits until all open connections are older than strangerGrace, and idle ones idle
-// for longer than clientMinIdle.
+// waitAged waits until all open connections are older than strangerGrace. By then, idle
+// connections have been idle for longer than clientMinIdle.
 func waitAged() { <-time.After(strangerGrace + 100*time.Millisecond) }
 
-// A stranger in any state makes room before an idle client, the oldest stranger first. It
-// gets a response if it has begun a request.
+// A stranger in any state makes room before an idle client does. The oldest stranger is
+// first. A stranger gets a response if it has begun a request.
 func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 	tokens, headers := newTokens(t, "ward-3")
 	bearer := headers[0] + "\r\n"
@@ -114,7 +114,7 @@ func TestAuthenticatedOrStoringConnectionsAreNeverCutOff(t *testing.T) {
 	}
 }
 
-// The usages of a connection that is cut off are never stored, as its 503 says.
+// A connection that is cut off gets 503, and its usages are never stored.
 func TestACutOffConnectionStoresNothing(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
@@ -148,8 +148,8 @@ func TestACutOffConnectionStoresNothing(t *testing.T) {
 	}
 }
 
-// Each sweep logs at most one line about connections that made room, and one when no more
-// do.
+// Each sweep logs at most one line about connections that made room. One more line is logged
+// when no connection makes room any more.
 func TestAShortageOfConnectionsIsLoggedOnce(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	var mu sync.Mutex
@@ -187,7 +187,8 @@ type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// The sweep repeats while connections are open, or the end of a shortage is not logged.
+// The sweep repeats while connections are open. It also repeats until the end of a shortage
+// is logged.
 func TestSweepsRepeatWhileTheyAreNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &newServer(t, newMemoryLog(), Options{}).conns

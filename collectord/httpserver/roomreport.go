@@ -41,8 +41,8 @@ func (r *roomCounters) snapshot() (n roomCounts) {
 	return n
 }
 
-// ClosedForRoom returns how many connections were closed to make room for others, by what they
-// were doing.
+// ClosedForRoom returns how many connections were closed to make room for others, by the
+// names in closedForRoomNames.
 func (h *Server) ClosedForRoom() map[string]uint64 {
 	m := make(map[string]uint64, states)
 	for s, name := range closedForRoomNames {
@@ -74,9 +74,9 @@ func (s *connections) reportRoomLocked(now time.Time) func() {
 		text := "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
 		switch {
 		case counts.closedForMemory > before.closedForMemory:
-			text = "connections make room: the memory for what they have sent is taken (look for clients that send requests by halves)"
+			text = "connections make room: the memory for received bytes is used up (look for clients that begin requests and do not complete them)"
 		case counts.readsDelayed > before.readsDelayed:
-			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not end them)"
+			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not complete them)"
 		case counts.secureLimitReached > before.secureLimitReached && counts.secureLimitReached-before.secureLimitReached >= counts.closed-before.closed+counts.turnedAway-before.turnedAway:
 			text = "connections over TLS make room or are turned away: http.max_tls_connections is reached (raise it, or look for clients that hold connections and send nothing)"
 		case limits.maxOpen() < limits.MaxConnections:

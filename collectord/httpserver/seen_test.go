@@ -23,8 +23,8 @@ func seenClients(h *Server) string {
 	return strings.Join(all, ", ")
 }
 
-// A rejected request or a known token alone does not set when a client was last seen. A
-// repeated request adds no usages.
+// Neither a rejected request nor the mere existence of a token sets when a client was last
+// seen. A repeated request adds no usages.
 func TestAClientIsSeenByItsAcceptedRequests(t *testing.T) {
 	t.Parallel()
 	tokens, headers := newTokens(t, "one", "many", "rejected", "repeats", "never")

@@ -35,9 +35,8 @@ type Options struct {
 	// both.
 	ProblemBase string
 
-	// AdminServes reports whether the admin server serves a path; it may be nil.
-	// AdminAddresses is where the admin server listens. A 404 for such a path contains
-	// them.
+	// AdminServes reports whether the admin server serves a path; it may be nil. A 404
+	// for such a path contains AdminAddresses, where the admin server listens.
 	AdminServes    func(path string) bool
 	AdminAddresses []string
 

@@ -373,7 +373,7 @@ func waitFor(t *testing.T, condition func() bool) {
 	deadline := time.Now().Add(testTimeout)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("the condition does not hold after ", testTimeout)
+			t.Fatal("the condition is still not met after ", testTimeout)
 		}
 		<-time.After(time.Millisecond)
 	}
@@ -487,8 +487,8 @@ func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }
 
 func TestA404NamesTheAdminServerForItsPaths(t *testing.T) {
 	for _, c := range []struct{ path, listen, want string }{
-		{"/metrics", "127.0.0.1:3001", "the admin server answers that: admin.listen is 127.0.0.1:3001"},
-		{"/metrics?x=1", "", "the admin server answers that: admin.listen is off"},
+		{"/metrics", "127.0.0.1:3001", "the admin server serves this path: admin.listen is 127.0.0.1:3001"},
+		{"/metrics?x=1", "", "the admin server serves this path: admin.listen is off"},
 		{"/metric", "127.0.0.1:3001", "usages are posted to /api/usages"},
 	} {
 		o := Options{AdminServes: func(path string) bool { return path == "/metrics" }}

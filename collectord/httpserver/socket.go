@@ -16,13 +16,14 @@ import (
 
 // socketListener accepts connections of TCP and unix sockets.
 //
-// It uses package syscall: accept4 of x/sys/unix makes an extra system call, and the race
-// detector sees no order between its reads and writes and those of package net.
+// It uses package syscall instead of x/sys/unix. The accept4 of x/sys/unix makes an extra
+// system call, and the race detector sees no order between reads and writes of x/sys/unix
+// and those of package net.
 type socketListener struct {
 	addr         net.Addr
 	file         *os.File
 	raw          syscall.RawConn
-	unixListener *net.UnixListener // removes the socket's file on Close if required; nil for TCP
+	unixListener *net.UnixListener // its Close removes the socket's file if required; nil for TCP
 	closed       atomic.Bool
 }
 
@@ -86,9 +87,9 @@ func (l *socketListener) Close() error {
 }
 
 // socket is a connection that is registered with the runtime's poller only when a call
-// has to wait. A client with a connection for each request has already sent it when the
-// connection is accepted, and closes after the answer. For such a connection most system
-// calls would only prepare for waiting.
+// has to wait. If a client opens a connection for each request, the request has arrived
+// when the connection is accepted, and the client closes after the answer. For such a
+// connection most system calls would only prepare for waiting.
 type socket struct {
 	listener net.Addr
 	file     atomic.Pointer[os.File] // set once a call has had to wait

@@ -7,8 +7,8 @@ import (
 	"collectord/collectord/usage"
 )
 
-// splitters keeps splitters of usages for reuse. A large usage with many names needs
-// several times its size for them, so only a few large bodies are split at a time. No
+// splitters keeps splitters of usages for reuse. Splitting a large usage with many names
+// needs several times its size, so only a few large bodies are split at a time. No
 // splitter waits for a client or the disk, since the body has arrived.
 type splitters struct {
 	small sync.Pool // holds *usage.Splitter

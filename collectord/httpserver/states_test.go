@@ -76,7 +76,7 @@ func (c *slowClient) expectState(want state) {
 		if got != want {
 			c.t.Fatalf("%s, want %s", stateNames[got], stateNames[want])
 		}
-		// These decide which connection makes room.
+		// idleSince and hold decide which connection makes room.
 		if idle := got == stateOpening || got == stateHandshake || got == stateIdle; idle != (open.idleSince.Load() != 0) {
 			c.t.Fatalf("%s, idle: %t", stateNames[got], !idle)
 		}
@@ -208,7 +208,7 @@ func TestEachStateHasItsLimit(t *testing.T) {
 	type row struct {
 		state state
 		enter func(c *slowClient)
-		spent time.Duration // of the state's time, by what came before it
+		spent time.Duration // part of the state's time that was used before it began
 	}
 	rows := map[string]row{
 		"opening":    {stateOpening, func(*slowClient) {}, 0},
@@ -281,7 +281,7 @@ func TestEachStateHasItsLimit(t *testing.T) {
 		seen[stateNames[row.state]] = true
 	}
 	for name := range table {
-		if !seen[name] && name != "cut off" && name != "turned away" { // they have their own tests
+		if !seen[name] && name != "cut off" && name != "turned away" { // these two have their own tests
 			t.Errorf("the test has no row for the state %s", name)
 		}
 	}

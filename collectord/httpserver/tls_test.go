@@ -104,7 +104,7 @@ func TestClientCertificates(t *testing.T) {
 				c.policy.TLS = ca.Server(t, ca)
 				h, addr := startServer(t, log, Options{Policy: c.policy})
 				config := ca.Config(nil)
-				if c.certificate != nil { // also one that the server does not accept
+				if c.certificate != nil { // present the certificate even if the server does not accept it
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
 				}
 				config.MinVersion, config.MaxVersion = version, version
@@ -138,7 +138,7 @@ func TestClientCertificates(t *testing.T) {
 }
 
 // A certificate of an authority that is no longer trusted is rejected at the next request.
-// So is a connection without a certificate, from a time when none was needed.
+// A connection without a certificate is rejected, too, if it began when none was needed.
 func TestNewAuthoritiesApplyToOpenConnections(t *testing.T) {
 	t.Parallel()
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
@@ -292,7 +292,8 @@ func TestFailedHandshakesAreCountedAndLoggedWithoutReceivedData(t *testing.T) {
 	if len(responses) != 1 || responses[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
 		t.Errorf("%v %v", responses, bodies)
 	}
-	// So does a plain HTTP client with a large body, if it sends it in time.
+	// A plain HTTP client with a large body also gets a plain response, if it sends the
+	// body in time.
 	plain := 1
 	for responses := 0; responses < 20; plain++ {
 		began := time.Now()

@@ -15,7 +15,7 @@ import (
 // others of their request are invalid and it has Prefer: handling=strict.
 const ReasonStrict = "strict"
 
-// makeRecords makes records of the body, or returns why none of it is stored. It reports all
+// makeRecords makes records of the body, or returns why nothing is stored. It reports all
 // rejected usages to the ledger. A repeated request with a known Idempotency-Key stores
 // nothing.
 func (h *Server) makeRecords(c *conn, r *request) *problem {
@@ -51,8 +51,8 @@ func (h *Server) makeRecords(c *conn, r *request) *problem {
 	return p
 }
 
-// claimKey looks up the request's Idempotency-Key and returns what derives its ids. Without
-// a key, both results are nil.
+// claimKey looks up the request's Idempotency-Key and returns the idDeriver of the request.
+// Without a key, both results are nil.
 func (h *Server) claimKey(r *request) (*idDeriver, *problem) {
 	if len(r.key) == 0 {
 		return nil, nil
@@ -77,7 +77,7 @@ func (h *Server) claimKey(r *request) (*idDeriver, *problem) {
 	default:
 		return nil, &problem{
 			code:   CodeMismatch,
-			detail: "the Idempotency-Key came with another body before; nothing was stored",
+			detail: "an earlier request had the same Idempotency-Key and another body; nothing was stored",
 		}
 	}
 	return newIDDeriver(r.client, r.key), nil
@@ -111,9 +111,9 @@ func logProblem(err error) *problem {
 	case errors.Is(err, wal.ErrClosed):
 		return unavailable(CodeShuttingDown, "this collector is shutting down; nothing was stored")
 	case errors.Is(err, wal.ErrCommitFailed):
-		return unavailable(CodeCommitFailed, "the disk failed; what was sent may be stored: repeat it with the same Idempotency-Key")
+		return unavailable(CodeCommitFailed, "the disk failed; the usages may be stored: repeat the request with the same Idempotency-Key")
 	case errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrUnavailable):
-		return unavailable(CodeLogFull, "the log can't take more at the moment; nothing was stored")
+		return unavailable(CodeLogFull, "the log is full, or its disk fails; nothing was stored")
 	}
 	return nil
 }

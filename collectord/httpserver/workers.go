@@ -8,8 +8,8 @@ import (
 	"collectord/wal"
 )
 
-// workers are goroutines for tasks that would block an event loop: large or compressed
-// bodies, and waiting for memory or for the log to start.
+// workers are goroutines for jobs that would block an event loop: preparing large or
+// compressed bodies, and waiting for memory or for the log to start.
 type workers struct {
 	mu      sync.Mutex // guards the fields below
 	running int

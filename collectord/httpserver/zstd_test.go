@@ -116,7 +116,7 @@ func TestAllKindsOfZstdFramesAreDecoded(t *testing.T) {
 	}
 }
 
-// A frame may declare a larger size than that of its content.
+// A frame may declare a size that is larger than its content.
 func TestADeclaredFrameSizeUsesNoMemory(t *testing.T) {
 	_, addr := startServer(t, newMemoryLog(), Options{})
 	roundTrip(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))

@@ -35,9 +35,9 @@ func IsLoopback(authority []byte) bool {
 	return ok && h.isLoopback()
 }
 
-// Authority returns the host and port of a request: those of an absolute target, or
-// else those of the Host header (RFC 9112, section 3.2.2). For any other form of target
-// the result is not a valid authority.
+// Authority returns the host and port that a request names: in an absolute target, or else
+// in the Host header (RFC 9112, section 3.2.2). For any other form of target the result is
+// not a valid authority.
 func Authority(target, hostHeader []byte) []byte {
 	if len(target) == 0 || target[0] == '/' {
 		return hostHeader

@@ -50,12 +50,12 @@ func NewRule(origins, hosts []string) *Rule {
 //
 //	Origin or Sec-Fetch-Site more than once     reject: a browser never does that
 //	Sec-Fetch-Site: same-origin, none           allow
-//	Origin is one of the rule's                 go on to Host
+//	Origin that the rule allows                 go on to Host
 //	Sec-Fetch-Site: cross-site                  reject
 //	Origin of the host that the request names   go on to Host; ports may differ
 //	any other Origin                            reject
 //	no Origin, any other Sec-Fetch-Site         reject: every page's POST has an Origin
-//	Host, if loopbackOnly                       none, a loopback name, or one of the rule's
+//	Host, if loopbackOnly                       allow none, a loopback name, or a host of the rule
 func (r *Rule) Check(h Headers, loopbackOnly bool) Reason {
 	switch {
 	case h.Origins > 1 || h.Sites > 1:

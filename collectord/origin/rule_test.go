@@ -35,8 +35,8 @@ const (
 	sameSite = site + "same-site"
 )
 
-// The result for a request with these headers on a loopback listener without tokens, and
-// the result on all other listeners.
+// Each row has the expected result on a loopback listener without tokens, and the one on all
+// other listeners.
 func TestOnlySameHostPagesAndNonBrowsersMaySend(t *testing.T) {
 	rows := []struct {
 		host                string
@@ -237,7 +237,7 @@ func hostOf(t *testing.T, authority string) string {
 	return strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
 }
 
-// FuzzRule compares what is allowed with another parser, and checks that simple requests
+// FuzzRule checks each decision with another parser of authorities, and that simple requests
 // are allowed.
 func FuzzRule(f *testing.F) {
 	for _, row := range [][3]string{

@@ -19,8 +19,8 @@ const markVariable = "STARTED_BY_TEST_PROGRAM"
 
 // watcher waits for the end of the test program, and then kills all processes with $1
 // in their environment. An input line means that the tests have ended. If the input
-// ends without a line, the test program was killed. In that case a process that was
-// just started may not have its environment yet, so the watcher searches several times.
+// ends without a line, the test program was killed. In that case a new process may not
+// have its environment yet, so the watcher searches several times.
 const watcher = `if read -r _; then pauses=0; else pauses="0 0.2 1"; fi
 for pause in $pauses; do
 	sleep "$pause"
@@ -46,7 +46,7 @@ func Run(tests func() int) (status int) {
 	// Tests' processes must not inherit descriptors of this program, such as a lock of
 	// its caller.
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		fmt.Fprintln(os.Stderr, "keep descriptors from what tests start:", err)
+		fmt.Fprintln(os.Stderr, "prevent test processes from inheriting descriptors:", err)
 		return 1
 	}
 	value := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano())
@@ -65,7 +65,7 @@ func Run(tests func() int) (status int) {
 		err = os.Setenv(markVariable, value)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "watch over what tests start:", err)
+		fmt.Fprintln(os.Stderr, "start the watcher that kills test processes:", err)
 		return 1
 	}
 	defer finish(watch, input)

@@ -44,11 +44,11 @@ func program(how string) int {
 	select {}
 }
 
-// TestChildProcessesEndWithTheTestProgram kills a test program, and lets another one end,
-// while processes that they started run.
+// TestChildProcessesEndWithTheTestProgram kills one test program and lets another one end,
+// while the processes that they started are still running.
 func TestChildProcessesEndWithTheTestProgram(t *testing.T) {
 	for _, how := range []string{"is killed", "ends"} {
-		inherited, err := os.Open("/dev/null") // like a lock that the caller of go test holds
+		inherited, err := os.Open("/dev/null") // like a lock of the program that called go test
 		if err != nil {
 			t.Fatal(err)
 		}

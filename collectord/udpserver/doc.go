@@ -27,10 +27,10 @@ import "collectord/wal"
 
 // Log is the part of *wal.Log that the server uses.
 type Log interface {
-	// Enqueue copies records into the queue, in order, and returns how many. The log
-	// counts the rest as rejected: the queue is full, or the log accepts no records
-	// (then Full returns why). Enqueue never waits for the disk, and keeps no reference
-	// to the records and their usages.
+	// Enqueue copies records into the queue, in order, and returns how many it copied. It
+	// counts the rest as rejected. Then the queue is full, or the log accepts no records
+	// and Full returns why. Enqueue never waits for the disk, and keeps no reference to
+	// the records and their usages.
 	Enqueue(recs ...wal.Record) int
 
 	// YieldToIngest asks background work of the log to leave the disk and the processor

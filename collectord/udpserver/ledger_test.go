@@ -135,8 +135,8 @@ func TestEveryDatagramSentIsReadOrDroppedByTheKernelOrRefused(t *testing.T) {
 }
 
 // TestSocketsPassedToTheNextDaemonLoseNothing passes sockets that stay open from one server
-// to the next, as a service manager does. In between, the kernel queues datagrams and
-// counts those that it drops.
+// to the next, as a service manager does. In between, the kernel queues datagrams, and
+// counts the datagrams that it drops.
 func TestSocketsPassedToTheNextDaemonLoseNothing(t *testing.T) {
 	for _, buffer := range []int{64 << 10, 8 << 20} {
 		o := Options{Sockets: 2, ReceiveBuffer: buffer, KeptOpen: true}

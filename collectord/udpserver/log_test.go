@@ -52,7 +52,7 @@ func waitFor(t *testing.T, condition func() bool) {
 	deadline := time.Now().Add(time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
-			t.Fatal("the condition does not hold after a minute")
+			t.Fatal("the condition is still not met after a minute")
 		}
 		<-time.After(time.Millisecond)
 	}

@@ -159,10 +159,10 @@ func (u *Server) Start() {
 	u.running.Go(u.watchLosses)
 }
 
-// Drain stops listening, reads the remaining datagrams until the sockets are empty or
-// ctx ends, passes their usages to the log, and closes the sockets. After listening
-// stops the kernel refuses new datagrams, as for a closed port. Each earlier datagram is
-// read or counted as dropped, unless ctx ends first. Kept sockets continue to listen.
+// Drain stops listening, so that the kernel refuses new datagrams as for a closed port.
+// Then it reads the remaining datagrams until the sockets are empty or ctx ends, passes
+// their usages to the log, and closes the sockets. Each earlier datagram is read or
+// counted as dropped, unless ctx ends first. With KeptOpen, the sockets continue to listen.
 func (u *Server) Drain(ctx context.Context) error {
 	close(u.draining)
 	_, err := unix.Write(u.stopEvent, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // wakes the waiting readers

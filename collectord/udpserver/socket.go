@@ -39,7 +39,7 @@ func Listen(addr netip.AddrPort, o Options) (conns []*net.UDPConn, err error) {
 			}
 			return nil, fmt.Errorf("udp listener: %w", err)
 		}
-		c := pc.(*net.UDPConn) //nolint:forcetypeassert // what ListenPacket returns for udp
+		c := pc.(*net.UDPConn) //nolint:forcetypeassert // ListenPacket returns this type for udp
 		addr = c.LocalAddr().(*net.UDPAddr).AddrPort()
 		conns = append(conns, c)
 	}
@@ -169,7 +169,7 @@ const (
 )
 
 // memoryInfo returns the SO_MEMINFO of a socket. SO_RXQ_OVFL is no alternative: it
-// reports drops only with the next datagram, so never those of the last burst.
+// reports drops only with the next datagram, so it never reports the drops of the last burst.
 func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,

@@ -80,5 +80,6 @@ func (u *Server) checkLosses() {
 	w.drops = drops
 }
 
-// kernelTrouble is a trouble in addition to those of the ledger's reasons.
+// kernelTrouble is the trouble for drops by the kernel. All other troubles are named after
+// a reason for rejected usages.
 const kernelTrouble = "kernel_drops"

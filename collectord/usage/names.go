@@ -67,7 +67,7 @@ func (n *nameSet) grow() {
 	}
 }
 
-// slot returns the first slot to probe for a hash; after returns the next one.
+// slot returns the first slot to probe for a hash; nextSlot returns the slot to probe next.
 func (n *nameSet) slot(hash uint32) int { return int(hash) & (len(n.slots) - 1) }
 func (n *nameSet) nextSlot(at int) int  { return (at + 1) & (len(n.slots) - 1) }
 

@@ -42,7 +42,7 @@ func (s *scanner) scanNumber() bool {
 	}
 	if !numberInRange(b[from:s.i], integer) {
 		s.i = from
-		return s.fail(CodeNumberRange, from, "number beyond what readers can hold")
+		return s.fail(CodeNumberRange, from, "number outside the range that readers support")
 	}
 	return true
 }

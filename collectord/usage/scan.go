@@ -26,7 +26,7 @@ type scanner struct {
 type state struct {
 	b          []byte
 	start      int
-	i          int   // just past the value; after a fault: where the scan stopped
+	i          int   // offset after the value; after a fault: offset at which the scan stopped
 	lenient    bool  // check only the grammar, not depth, names, number range or UTF-8
 	breakBytes int   // line breaks between its tokens, in bytes
 	fault      Error // its code is empty if there is no fault
@@ -35,7 +35,7 @@ type state struct {
 	objectBits uint64   // bit set of the 64 innermost levels, innermost first: 1 for an object
 	outerBits  []uint64 // the levels around them, 64 in each element; used only if lenient
 
-	hashedBits uint64 // like objects: 1 if the names of the object are in the set
+	hashedBits uint64 // like objectBits: 1 if the names of the object are in the set
 	maxBytes   int    // names are compared only up to this length of the value in bytes; 0 means no limit
 	nameCount  int    // number of valid names
 }
@@ -76,7 +76,7 @@ func (s *scanner) rejectTrailing() {
 	if at := skipSpace(s.b, s.i); s.fault.Code == "" && at < len(s.b) {
 		reason := "something follows the JSON object"
 		if s.b[at] == '{' {
-			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson), a value a line;"
+			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson) with one value per line;"
 		}
 		s.fail(CodeInvalidJSON, at, reason)
 	}

@@ -30,7 +30,7 @@ type Limits struct {
 
 // Value is one value of a text: a usage, or the reason why it is invalid.
 type Value struct {
-	Index int    // of the element in the array, or of the line; from 0
+	Index int    // index of the element in the array, or of the line; from 0
 	Start int    // byte offset in the text
 	Usage []byte // part of the text; valid only if Fault.Code is empty
 	Fault Error

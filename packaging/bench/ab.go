@@ -13,7 +13,7 @@ import (
 // benchAB measures single posts by ab: with one connection per request, and with the
 // keep-alive of HTTP/1.0.
 func (d *daemon) benchAB(rounds, seconds int, dir string, c constantServer) error {
-	fmt.Printf("\nab, 100 connections, beside %s\n", c.name)
+	fmt.Printf("\nab, 100 connections, compared with %s\n", c.name)
 	ab, err := exec.LookPath("ab")
 	if err != nil {
 		fmt.Println("not measured: ab is not installed")

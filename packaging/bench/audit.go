@@ -19,7 +19,7 @@ import (
 // decoding and hashing of the same objects alone.
 func benchAudit(rounds int, binary, dir string) error {
 	dir = filepath.Join(dir, "audit")
-	fmt.Println("\ndeep audit of a folder, MB of lines for a second of one core, beside decoding and SHA-256 alone")
+	fmt.Println("\ndeep audit of a folder, MB of lines per CPU second, compared with decoding and SHA-256 alone")
 	fmt.Println("usages       records   lines   audit  at once, MB/s  peak RSS   alone    ratio")
 	for _, kind := range []struct {
 		name string

@@ -25,7 +25,7 @@ func benchLogs(rounds, seconds int, dir string) error {
 	return benchLog(rounds, seconds, "an ext4 with a journal, on a loop device", path)
 }
 
-// benchBacklog measures a start over a backlog. Its segments are sparse files, since a
+// benchBacklog measures a start with a backlog. The segments are sparse files, since a
 // start reads only their names.
 func benchBacklog(binary, dir string) error {
 	const segments, size = 1280, 8 << 20
@@ -75,7 +75,7 @@ func benchBacklog(binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\nbacklog of %d segments, %d GiB, storage away: ready after %d ms, RSS %.0f MiB, %.0f bytes in the log\n",
+	fmt.Printf("\nbacklog of %d segments, %d GiB, storage unavailable: ready after %d ms, RSS %.0f MiB, %.0f bytes in the log\n",
 		len(files), segments*size>>30, took.Milliseconds(), rss, metrics["collectord_wal_bytes"])
 	return nil
 }

@@ -69,7 +69,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("ratio of a decoder: MB/s of the row, over that of the plain row slowed by the decoder alone on one core of two\nRSS of the daemon: %.0f MiB\n", rss)
+	fmt.Printf("ratio of a decoder: MB/s of the row, divided by the MB/s of the plain row if each MB also took the CPU time of the decoder alone\nRSS of the daemon: %.0f MiB\n", rss)
 	return nil
 }
 
@@ -84,14 +84,14 @@ type batchRow struct {
 	ratios, decoding             ratios
 }
 
-// measure does one round. The plain row must run first: it stores its speed in plain,
-// which the other rows compare with.
+// measure does one round. The plain row must run first and stores its speed in plain. The
+// other rows compare their speeds with it.
 func (row *batchRow) measure(d *daemon, seconds int, log float64, plain *float64) error {
 	var a send.Summary
 	gc, err := d.gcDuring(seconds, func() (err error) {
 		a, err = runSend(d.cmd.Path, seconds, append(row.flags, d.url, "--connections", strconv.Itoa(batchConns))...)
 		if err == nil && a.Latency == nil {
-			err = errors.New("nothing was answered")
+			err = errors.New("no request was answered")
 		}
 		return err
 	})

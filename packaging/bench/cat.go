@@ -37,7 +37,7 @@ func benchCatFolder(rounds int, binary, dir string) error {
 		fmt.Println("\ncat of a folder: not measured:", err)
 		return nil
 	}
-	fmt.Println("\ncat of a folder beside zstdcat, interleaved, MB of lines a second")
+	fmt.Println("\ncat of a folder compared with zstdcat, in turn, MB of lines per second")
 	fmt.Println("usages       records   lines     cat  zstdcat   ratio   by CPU   peak RSS")
 	for _, kind := range []struct {
 		name string
@@ -82,7 +82,7 @@ func benchCatFolder(rounds int, binary, dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// roundTrips are the network latencies to add before the storage.
+// roundTrips are the round trips of the simulated network before the storage.
 var roundTrips = []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond}
 
 func benchCatMinIO(rounds int, binary, dir string) error {
@@ -95,7 +95,7 @@ func benchCatMinIO(rounds int, binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("\ncat of %d small objects in MinIO, beside one GET after the other, and nothing else\n", len(keys))
+	fmt.Printf("\ncat of %d small objects in MinIO, compared with sequential GETs that do nothing else\n", len(keys))
 	fmt.Println("round trip    cat, s   GETs, s   ratio   CPU, s   of MinIO   peak RSS")
 	for _, roundTrip := range roundTrips {
 		if err := benchCatAt(rounds, binary, server, keys, roundTrip); err != nil {
@@ -105,8 +105,8 @@ func benchCatMinIO(rounds int, binary, dir string) error {
 	return nil
 }
 
-// benchCatAt measures cat of a MinIO behind a network with this round trip. Sequential
-// GETs take minutes there, so it makes only a tenth of them.
+// benchCatAt measures cat of a MinIO behind a network with this round trip. With a long
+// one, all sequential GETs would take minutes, so it makes only a tenth of them.
 func benchCatAt(rounds int, binary string, server *minIO, keys []string, roundTrip time.Duration) error {
 	options, settings, all := server.options, server.settings, float64(1)
 	if roundTrip > 0 {
@@ -157,8 +157,8 @@ func runCat(binary, config string) (r readerRun, err error) {
 	return r, err
 }
 
-// outputCounter counts lines and samples the peak memory of a process from /proc. The value of
-// wait(2) includes the memory of its parent before exec.
+// outputCounter counts lines and reads the peak memory of a process from /proc. The value
+// of wait(2) would include the memory of the parent process before exec.
 type outputCounter struct {
 	cmd *exec.Cmd
 	n   int

@@ -19,8 +19,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// childFlag makes this program run one of childJobs in its own process, so that the peak
-// memory is that of the job alone.
+// childFlag makes this program run one of childJobs in its own process, so that only the
+// job counts in the peak memory.
 const childFlag = "child"
 
 // jobOptions are the options of a job, passed as JSON.
@@ -74,7 +74,7 @@ func runChild(text string) error {
 	}
 	job, ok := childJobs[o.Job]
 	if !ok {
-		return fmt.Errorf("no job %q", o.Job)
+		return fmt.Errorf("there is no job %q", o.Job)
 	}
 	r, err := job(o)
 	if err != nil {

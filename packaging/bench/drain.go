@@ -39,7 +39,7 @@ func benchDrain(rounds, seconds int, binary, dir string) error {
 	}
 	printComparison("the durable limit", []*posts{row}, func(p *posts) *comparison { return &p.limit })
 	printLatency([]*posts{row})
-	fmt.Printf("shipped meanwhile: %.0f MB of lines a second\n", median(shipped))
+	fmt.Printf("shipped meanwhile: %.0f MB of lines per second\n", median(shipped))
 	if ended > 0 {
 		fmt.Printf("the backlog was shipped before the end in %d of %d rounds\n", ended, rounds)
 	}

@@ -62,7 +62,7 @@ func (d *daemon) benchSend(rounds, seconds int, load, own load) error {
 	if load.name == own.name {
 		return nil
 	}
-	fmt.Printf("\nby collectord send, beside %s\nconnections   requests/s        p99      GC      theirs        p99   ratio\n", load.name)
+	fmt.Printf("\nby collectord send, compared with %s\nconnections   requests/s        p99      GC      theirs        p99   ratio\n", load.name)
 	for _, conns := range []int{100, 256} {
 		var rates, p99, gcs, loadRates, loadP99 []float64
 		var shares ratios

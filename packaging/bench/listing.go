@@ -26,7 +26,7 @@ func benchListing(rounds int, binary, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Println("\naudit and fleet of a million listed objects, each in pages of 1,000 over HTTP; the storage that lists them takes a part of the time")
+	fmt.Println("\naudit and fleet of a million objects, listed in pages of 1,000 over HTTP; the program that lists them takes a part of the time")
 	fmt.Println("command        hosts   wall, s    CPU, s  peak RSS")
 	for _, row := range []struct {
 		hosts   uint64

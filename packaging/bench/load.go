@@ -32,7 +32,7 @@ func newLoad(binary, dir string) (load, error) {
 	return load{"wrk, 2 threads", func(url string, conns, seconds int) (r result, err error) {
 		out, err := exec.Command(wrk, "-t2", fmt.Sprintf("-c%d", conns), fmt.Sprintf("-d%ds", seconds), "--timeout", "10s", "--latency", "-s", script, url).CombinedOutput()
 		if err == nil && (strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors")) {
-			err = errors.New("not all was answered 201")
+			err = errors.New("not all requests were answered 201")
 		}
 		if err != nil {
 			return r, fmt.Errorf("wrk: %w: %s", err, out)
@@ -44,7 +44,7 @@ func newLoad(binary, dir string) (load, error) {
 		}
 		r.rate, _ = strconv.ParseFloat(string(rate[1]), 64)
 		if r.rate == 0 {
-			return r, fmt.Errorf("wrk: nothing was answered in %d s", seconds)
+			return r, fmt.Errorf("wrk: no request was answered in %d s", seconds)
 		}
 		r.p99, _ = strconv.ParseFloat(string(p99[1]), 64)
 		r.p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(p99[2])]

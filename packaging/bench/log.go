@@ -60,7 +60,7 @@ func benchSealing(rounds, seconds int, dir string) error {
 		}
 		often, never, segments = append(often, rolling.slowest), append(never, still.slowest), rolling.seals
 	}
-	fmt.Printf("64 appenders, p99.9 of an append: %.1f ms while %.0f segments of 4 MiB are filled, %.1f ms in one that is never full\n",
+	fmt.Printf("64 appenders, p99.9 of an append: %.1f ms while %.0f segments of 4 MiB are filled, %.1f ms in a segment that is never full\n",
 		median(often), segments, median(never))
 	return nil
 }
@@ -149,7 +149,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appendResul
 }
 
 // writeFor writes and syncs size bytes repeatedly, and returns the number of writes per
-// second. room is the preallocated size of the file; 0: the file grows.
+// second. If preallocatedBytes is 0, the file grows.
 func writeFor(dir string, size int, preallocatedBytes int64, seconds int) (rate float64, err error) {
 	f, err := os.CreateTemp(dir, "raw-")
 	if err != nil {

@@ -1,4 +1,4 @@
-// Command bench compares collectord with what the same machine can do without it. It measures
+// Command bench compares collectord with simpler programs on the same machine. It measures
 // both in turn in one run, so that the ratios are meaningful on a shared, noisy machine.
 //
 //	http: single posts by wrk (or collectord send), with fsync before each response, compared
@@ -47,9 +47,9 @@ func main() {
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
 	only := flag.String("only", "", "measure only this: http, drain, tls, udp, batches, log, segments, ship, audit, listing, cat, million, backlog, sizes or metrics")
 	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
-	child := flag.String(childFlag, "", "do a part of a measurement, given as JSON, in a process of its own")
-	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
-	limitFile := flag.String(limitFlag, "", "be the server that the http section compares with, and write to this file")
+	child := flag.String(childFlag, "", "run a part of a measurement, given as JSON, in a separate process")
+	receive := flag.Bool(bareFlag, false, "run the receiver with which the udp section compares")
+	limitFile := flag.String(limitFlag, "", "run the server with which the http section compares; it writes to this file")
 	flag.Parse()
 	if *receive {
 		if err := receiveBare(); err != nil {
@@ -94,7 +94,7 @@ func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	}
 	fmt.Printf("machine: %d cores, Linux %s, %s; load generators on the same machine\n", runtime.NumCPU(), kernel(), cpu())
 	fmt.Printf("usage: %d bytes; %d rounds of %d s; medians, and of ratios also the lowest and highest; fsync before each 201\n", len(usage), rounds, seconds)
-	fmt.Println("GC: share of the garbage collector in the daemon's CPU time, by profiles; at most 5 % is the aim")
+	fmt.Println("GC: share of the garbage collector in the daemon's CPU time, by profiles; the aim is at most 5 %")
 
 	known := only == ""
 	for _, part := range parts(rounds, seconds, binary, dir) {

@@ -70,8 +70,8 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 	h := histogram.NewLatency()
 	observe := perCall(func(i int) { h.Observe(uint64(i) * 1000) })
 	clock := perCall(func(int) { _ = time.Now() })
-	fmt.Printf("a value into a histogram: %.1f ns; a look at the clock: %.1f ns\n", observe, clock)
-	fmt.Printf("a commit counts 4 values and looks at the clock 3 times: %.0f ns; a request 1 and 2: %.0f ns\n", 4*observe+3*clock, observe+2*clock)
+	fmt.Printf("counting a value in a histogram: %.1f ns; reading the clock: %.1f ns\n", observe, clock)
+	fmt.Printf("a commit counts 4 values and reads the clock 3 times: %.0f ns; a request counts 1 value and reads the clock 2 times: %.0f ns\n", 4*observe+3*clock, observe+2*clock)
 	return nil
 }
 

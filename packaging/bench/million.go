@@ -82,7 +82,7 @@ func benchMillion(binary, dir string) error {
 	var sum struct{ Right bool }
 	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
 	if len(lines) != 2 || json.Unmarshal(lines[0], &log) != nil || json.Unmarshal(lines[1], &sum) != nil || !sum.Right || log.Records != n {
-		return fmt.Errorf("%d were acknowledged, and the audit says %s", n, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%d usages were acknowledged, but the audit reports %s", n, strings.TrimSpace(string(out)))
 	}
 	fmt.Printf("\n%d single posts, 256 connections: acknowledged after %.1f s, shipped to MinIO after %.1f s, audited to the last record after %.1f s (aim 6 s for a million); RSS %.0f MiB; GC %.1f %%\n",
 		n, posted.Seconds(), shipped.Seconds(), took.Seconds(), rss, median(gcs))

@@ -74,7 +74,7 @@ func (p *posts) measureOwn(d *daemon, load load, seconds int) (own result, err e
 
 // printComparison prints rows with the results of one of their rivals.
 func printComparison(name string, rows []*posts, of func(*posts) *comparison) {
-	fmt.Printf("\nbeside %s\nconnections   requests/s        p99      GC       theirs        p99   ratio              floor    aim\n", name)
+	fmt.Printf("\ncompared with %s\nconnections   requests/s        p99      GC       theirs        p99   ratio              floor    aim\n", name)
 	for _, p := range rows {
 		b := of(p)
 		fmt.Printf("%11d %12.0f %7.1f ms %5.1f %% %12.0f %7.1f ms   %-17s %6s %6s\n", p.conns, median(p.rates), median(p.p99), median(p.gcs),
@@ -91,7 +91,7 @@ func goal(v float64) string {
 
 // printLatency prints the p99 of rows and its limit: twice the p99 of the disk plus 1 ms.
 func printLatency(rows []*posts) {
-	fmt.Println("\np99 of requests beside that of write and fdatasync, of which the durable limit took every sample in the same round")
+	fmt.Println("\np99 of requests, compared with the p99 of write and fdatasync that the durable limit measured in the same round")
 	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most")
 	for _, p := range rows {
 		var maxP99 []float64

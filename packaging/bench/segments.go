@@ -13,7 +13,7 @@ import (
 )
 
 // benchSegments measures the cost of the segment size, the gain from sharing memory with
-// the log library, and a start over a large segment that a crash left.
+// the log library, and a start with a large segment that a crash left unsealed.
 func benchSegments(rounds, seconds int, dir string) error {
 	dir, err := os.MkdirTemp(dir, "segments-")
 	if err != nil {
@@ -43,7 +43,7 @@ func benchSizes(rounds, seconds int, dir string) error {
 			ratios[size] = append(ratios[size], r.Rate/rates[segmentSizes[0]][len(rates[size])-1])
 		}
 	}
-	fmt.Printf("\nthe log alone, batches of %d usages from %d appenders, by the size of its segments\n", batchUsages, batchConns)
+	fmt.Printf("\nthe log alone, batches of %d usages from %d appenders, by segment size\n", batchUsages, batchConns)
 	fmt.Println("segment size       usages/s    ratio        RSS")
 	for _, size := range segmentSizes {
 		fmt.Printf("%8d MiB %14.0f %8.2f %6.0f MiB\n", size>>20, median(rates[size]), median(ratios[size]), median(rss[size]))
@@ -53,7 +53,7 @@ func benchSizes(rounds, seconds int, dir string) error {
 
 func benchSharing(rounds, seconds int, dir string) error {
 	const batch = 350
-	fmt.Printf("\nthe writer of a segment alone, frames of %d usages, each synced; the log library shares their memory, or copies them\n", batch)
+	fmt.Printf("\nthe segment writer alone, frames of %d usages, each synced; the log library shares the memory of the usages, or copies it\n", batch)
 	fmt.Println("segment size              commits/s    ratio   CPU a commit    ratio   allocations a commit        RSS")
 	for _, size := range segmentSizes {
 		results := map[bool]map[string][]float64{false: {}, true: {}}
@@ -85,11 +85,11 @@ func benchSharing(rounds, seconds int, dir string) error {
 	return nil
 }
 
-// benchStart compares a start over an unsealed segment of 256 MiB with reading its file
+// benchStart compares a start with an unsealed segment of 256 MiB with reading its file
 // sequentially. The page cache is empty for both.
 func benchStart(rounds int, dir string) error {
 	const size = 256 << 20
-	fmt.Println("\na start over a segment of 256 MiB that was not sealed, beside reading its file, from disk")
+	fmt.Println("\na start with an unsealed segment of 256 MiB, compared with reading its file, from disk")
 	fmt.Println("usages a frame     usages   reading    start   start - reading   CPU of the start        RSS")
 	for _, o := range []jobOptions{{Batch: 1, Fill: size - 1<<20}, {Batch: 350, Fill: size - 1<<20}, {Batch: 1, Fill: 1 << 20}} {
 		var reading, starting, more, cpu, rss []float64

@@ -40,7 +40,7 @@ func sendLoad(binary string) load {
 	return load{"collectord send", func(url string, conns, seconds int) (r result, err error) {
 		s, err := runSend(binary, seconds, url, "--connections", strconv.Itoa(conns))
 		if err == nil && s.Latency == nil {
-			err = errors.New("nothing was answered")
+			err = errors.New("no request was answered")
 		}
 		if err != nil {
 			return r, err

@@ -33,7 +33,7 @@ func benchShip(rounds int, dir string) error {
 	debug.SetMemoryLimit(memoryLimit) // as in the daemon
 	defer debug.SetMemoryLimit(-1)
 	dir = filepath.Join(dir, "ship")
-	fmt.Println("\nshipping to a folder, one upload at a time, beside the compressor alone on the same lines")
+	fmt.Println("\nshipping to a folder, one upload at a time, compared with the compressor alone on the same lines")
 	fmt.Println("usages       records   lines  lines MB/s   zstd alone    ratio  object/lines   zstd -3    ratio   id, bytes")
 	for _, kind := range []struct {
 		name string
@@ -66,15 +66,15 @@ func benchShip(rounds int, dir string) error {
 			median(ours), median(alone), median(ratios), float64(last.size)/float64(last.raw), float64(reference)/float64(last.raw),
 			float64(last.size)/float64(reference), float64(last.size-constant)/float64(last.records))
 	}
-	fmt.Println("shipping reads the log with every checksum, makes the lines, hashes and compresses them, writes the object twice,")
-	fmt.Println("syncs and removes; where all usages are alike, compressing is the least of it")
+	fmt.Println("shipping also verifies every checksum of the log, builds and hashes the lines, writes each object twice,")
+	fmt.Println("syncs and removes; if all usages are alike, compressing takes the smallest part of the time")
 	return os.RemoveAll(dir)
 }
 
 // memoryLimit is the daemon's memory limit with the default configuration, in bytes.
 const memoryLimit = 64 << 20
 
-// realUsage returns a usage whose fields vary as those of real devices do.
+// realUsage returns a usage whose fields vary like those of real devices.
 func realUsage(i int) []byte {
 	return fmt.Appendf(nil, `{"patientId":"%d","timestamp":"2026-11-23T08:%02d:%02dZ","medication":%q,"device":"in-%05d","flow":%.2f}`,
 		rand.IntN(10_000), i/60%60, i%60, []string{"Salbutamol", "Budesonide", "Formoterol"}[rand.IntN(3)], rand.IntN(10_000), rand.Float64()*90)
@@ -190,7 +190,7 @@ func compressAlone(archive string) (rate float64, err error) {
 func (s shipResult) referenceSizes(archive string) (reference, constant int64, err error) {
 	program, err := exec.LookPath("zstd")
 	if err != nil {
-		return 0, 0, fmt.Errorf("zstd, to compare with: %w", err)
+		return 0, 0, fmt.Errorf("zstd for comparison: %w", err)
 	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(true))
 	if err != nil {

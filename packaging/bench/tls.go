@@ -17,9 +17,9 @@ import (
 )
 
 // benchTLS compares single posts over TLS with nginx and the same certificate. Connections
-// are kept alive, as those of real clients.
+// are kept alive, like those of real clients.
 func benchTLS(rounds, seconds int, binary, dir string) error {
-	fmt.Println("\nTLS 1.3, a certificate of ECDSA P-256, single posts; connections are kept")
+	fmt.Println("\nTLS 1.3, a certificate of ECDSA P-256, single posts; connections are kept alive")
 	if _, err := exec.LookPath("wrk"); err != nil {
 		fmt.Println("not measured: wrk is not installed")
 		return nil

@@ -18,9 +18,9 @@ import (
 // perDatagram is how many usages fit into a datagram of one Ethernet frame.
 const perDatagram = 14
 
-// benchUDP measures at which rate and where datagrams are lost, how many usages per second
-// arrive with several usages per datagram, and the CPU time of a datagram compared with a
-// loop that only receives.
+// benchUDP measures at which rate and where datagrams are lost. It measures how many usages
+// per second arrive with several usages per datagram, and compares the CPU time of a
+// datagram with a loop that only receives.
 func benchUDP(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "udp")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -40,12 +40,12 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		}
 	}
 	for range rounds {
-		if err := d.lossCurveRow("full blast", 0, seconds); err != nil {
+		if err := d.lossCurveRow("full speed", 0, seconds); err != nil {
 			return err
 		}
 	}
 
-	fmt.Printf("\nUDP, one sender, %d usages a datagram; kernel drops are datagrams, all else is usages\n", perDatagram)
+	fmt.Printf("\nUDP, one sender, %d usages a datagram; kernel drops count datagrams, all other columns count usages\n", perDatagram)
 	fmt.Println(" rate asked   usages sent/s   in the log/s      lost      GC   the log alone    ratio   kernel drops   refused by us")
 	for _, rate := range []int{250_000, 500_000, 1_000_000, 2_000_000, 0} {
 		for range rounds {
@@ -57,7 +57,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 			if err != nil {
 				return err
 			}
-			name := "full blast"
+			name := "full speed"
 			if rate > 0 {
 				name = strconv.Itoa(rate)
 			}
@@ -70,7 +70,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		}
 	}
 
-	fmt.Println("\nbeside a bare recvmmsg loop, one sender at full blast, one usage a datagram; CPU of the receiving process")
+	fmt.Println("\ncompared with a bare recvmmsg loop, one sender at full speed, one usage a datagram; CPU of the receiving process")
 	if err := d.benchCPU("64 messages a system call", rounds, seconds); err != nil {
 		return err
 	}
@@ -135,12 +135,12 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 	}
 	fmt.Printf("median %7.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n",
 		median(rates), median(gcs), median(ours), median(theirs), median(shares), median(lost), median(theirLost), median(more))
-	fmt.Printf("ratio of CPU: %s, at most 0.90; points of loss more: %s, at most 0.50\n", shares, more)
+	fmt.Printf("ratio of CPU: %s, at most 0.90; additional loss in percentage points: %s, at most 0.50\n", shares, more)
 	return nil
 }
 
-// flow is the fate of all datagrams of a run. flood returns an error if the numbers do not
-// add up.
+// flow counts what happened to the datagrams of a run. flood returns an error if the
+// counts do not add up.
 type flow struct {
 	sent, took float64 // datagrams, seconds
 	kernel     float64 // datagrams that the kernel dropped
@@ -205,7 +205,7 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 			return f, nil
 		}
 		if time.Now().After(deadline) {
-			return f, fmt.Errorf("it does not add up: %s", mismatch)
+			return f, fmt.Errorf("the counts do not add up: %s", mismatch)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, o 
 			continue
 		}
 		if o := b.try(b, mutant{dir: root}, o.limit); o.killed {
-			return fmt.Errorf("what is to fail with a mutant fails without: %s", o.by)
+			return fmt.Errorf("the simulation fails without a mutant: %s", o.by)
 		}
 	}
 	var tests []string
@@ -75,7 +75,7 @@ func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, o 
 	slices.Sort(tests)
 	for _, test := range slices.Compact(tests) {
 		if b.tests[test] == "" {
-			return fmt.Errorf("survivors: there is no %s", test)
+			return fmt.Errorf("survivors: there is no test %s", test)
 		}
 		if o := b.test(test, mutant{}); o.killed {
 			return fmt.Errorf("%s fails without a mutant", test)

@@ -26,15 +26,15 @@ var (
 	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
 	// timed are functions in other files of httpserver that handle deadlines.
 	timed = []string{"deadlinePassed", "setLoopDeadline", "joinLoop", "sweep", "sweepAll", "shutDown", "endIdleLocked", "cutStrangerLocked"}
-	// beside are functions of httpserver to skip: they handle memory, codings or log
+	// skipped are functions of httpserver without mutants: they handle memory, codings or log
 	// texts.
-	beside = []string{"decode", "decodeGzip", "decodeZstd", "certificateFailure", "appendFrom", "grow", "growLarge", "recycleBuffer", "reserve", "bufferBytes", "handshakeFailure", "startTLS", "releaseExcess"}
+	skipped = []string{"decode", "decodeGzip", "decodeZstd", "certificateFailure", "appendFrom", "grow", "growLarge", "recycleBuffer", "reserve", "bufferBytes", "handshakeFailure", "startTLS", "releaseExcess"}
 )
 
 // visitHTTP plants the mutants of a node of packages http1, httpserver and epoll. Their
 // kinds are check, reset, deadline and step.
 func (p *planter) visitHTTP(n ast.Node) bool {
-	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(beside, in)) {
+	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(skipped, in)) {
 		return false
 	}
 	switch n := n.(type) {

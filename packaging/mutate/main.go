@@ -42,12 +42,12 @@ import (
 func main() {
 	var o options
 	targetName := flag.String("target", "log", "log, or http")
-	kinds := flag.String("kinds", "", "what to take out, with commas; default: all kinds but guard")
+	kinds := flag.String("kinds", "", "kinds of mutants, separated by commas; default: all kinds but guard")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
-	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
-	flag.IntVar(&o.processes, "processes", 0, "how many to try at once; default: one for each processor, and for http, where some hang, three")
-	from := flag.Int("from", 1, "number of the first mutant, to go on with a run that was ended")
-	flag.BoolVar(&o.known, "known", false, "also try those that survive for a known reason")
+	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each mutant")
+	flag.IntVar(&o.processes, "processes", 0, "how many mutants to try at once; default: one per processor, or three with -target http, since some mutants hang")
+	from := flag.Int("from", 1, "number of the first mutant, to continue an interrupted run")
+	flag.BoolVar(&o.known, "known", false, "also try mutants that survive for a known reason")
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
@@ -172,7 +172,7 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 	all.Wait()
 	fmt.Fprintf(w, "%d mutants: %d killed, %d survived for a known reason, %d survived\n", len(chosen), len(chosen)-old-alive, old, alive)
 	if alive > 0 {
-		return errors.New("a mutant survived: add a test that fails, or the reason why it can't matter to the list of survivors")
+		return errors.New("a mutant survived: add a test that detects it, or list it as a survivor with the reason why it is harmless")
 	}
 	return nil
 }
@@ -188,8 +188,8 @@ func workDir(keep string) (string, error) {
 	return dir, err
 }
 
-// rounds are runs of the simulation, each with more seeds and other seeds than the one
-// before. Runs that fail calls detect other mutants than runs that only crash.
+// rounds are runs of the simulation. Each has more seeds than the round before, and other
+// ones. Runs that fail calls detect other mutants than runs that only crash.
 const (
 	crashes = "NoCrashLoses|ACrashLeaves"
 	calls   = "NoFailedCall"

@@ -138,8 +138,8 @@ var (
 	mutantsReached [1 << 12]atomic.Bool
 )
 
-// isMutant reports whether a mutant is on, and notes that it was reached, or all that were
-// where none is on.
+// isMutant reports whether a mutant is on, and records that it was reached. If no mutant is
+// on, it records every mutant that is reached.
 func isMutant(n int) bool {
 	if (n == mutantOn || mutantOn == 0) && mutantReached != "" && !mutantsReached[n].Swap(true) {
 		if f, err := os.OpenFile(mutantReached, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
@@ -150,7 +150,7 @@ func isMutant(n int) bool {
 	return n == mutantOn
 }
 
-// unlessMutant does something unless a mutant is on.
+// unlessMutant calls do unless a mutant is on.
 func unlessMutant(n int, do func() error) error {
 	if isMutant(n) {
 		return nil
@@ -158,7 +158,7 @@ func unlessMutant(n int, do func() error) error {
 	return do()
 }
 
-// eitherMutant does something else if a mutant is on.
+// eitherMutant calls do, or other if a mutant is on.
 func eitherMutant(n int, other, do func() error) error {
 	if isMutant(n) {
 		return other()
@@ -166,7 +166,7 @@ func eitherMutant(n int, other, do func() error) error {
 	return do()
 }
 
-// unlessMutantThen is a value unless a mutant is on, and then another.
+// unlessMutantThen returns value, or other if a mutant is on.
 func unlessMutantThen[T any](n int, other, value T) T {
 	if isMutant(n) {
 		return other

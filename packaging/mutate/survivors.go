@@ -45,7 +45,7 @@ func readSurvivors(text string, mutants []mutant) (known map[string]survivor, er
 			}
 			above = nil
 		case !slices.ContainsFunc(mutants, func(m mutant) bool { return m.String() == line }):
-			return nil, fmt.Errorf("survivors: nothing is taken out that is named %q: see -list", line)
+			return nil, fmt.Errorf("survivors: there is no mutant %q: see -list", line)
 		default:
 			above = append(above, line)
 		}

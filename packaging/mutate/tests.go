@@ -21,12 +21,12 @@ type test struct {
 	killed       int           // number of mutants it detected; guarded by binaries.mu
 }
 
-// rank orders tests: a lower rank, for a short test or one that detected many mutants,
-// runs earlier.
+// rank orders tests: those with a lower rank run earlier. Short tests have a low rank, and
+// so do tests that detected many mutants.
 func (t *test) rank() float64 { return t.takes.Seconds() / float64(1+t.killed) }
 
-// measure runs each test without a mutant. Each must pass. measure records the duration of
-// each test and the mutants that it reaches, since it can detect only those.
+// measure runs each test without a mutant, and every test must pass. It records the
+// duration of each test and the mutants that the test reaches: it can detect no others.
 func (b *binaries) measure(processes int, limit time.Duration) error {
 	for _, root := range b.roots {
 		binary := filepath.Base(root) + ".test"
@@ -104,7 +104,7 @@ func (b *binaries) reaching(m mutant) (all []*test) {
 }
 
 // tryEach runs the tests that reach a mutant one at a time until one fails. A failing test
-// runs again with a longer timeout, so that a busy machine does not cause the failure. A
+// is repeated with a longer timeout, since a busy machine may have caused the failure. A
 // test that times out is repeated only if no other test fails, or if four tests have timed
 // out.
 func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {

@@ -16,7 +16,7 @@ func build(version, dir string) error {
 		return err
 	}
 	if dir == "" {
-		return fmt.Errorf("release build %s: no directory", version)
+		return fmt.Errorf("release build %s: the directory is missing", version)
 	}
 	dir = filepath.Join(dir, r.version)
 	if err := os.RemoveAll(dir); err != nil {

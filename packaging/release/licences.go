@@ -57,7 +57,7 @@ func linkedModules(dir string) (all []module, err error) {
 			return nil, err
 		}
 		if all[i].licence = licenceOf(all[i].text); all[i].licence == "" {
-			return nil, fmt.Errorf("%s: no licence that is known here: add its kind to licenceKinds", all[i].path)
+			return nil, fmt.Errorf("%s: the licence is not known: add its kind to licenceKinds", all[i].path)
 		}
 	}
 	slices.SortFunc(all, func(a, b module) int { return strings.Compare(a.path, b.path) })

@@ -1,7 +1,7 @@
 // Command release builds the published files of a version: packages, static binaries, a
 // software bill of materials for each binary, the changelog's section, and checksums.
 //
-//	release build VERSION DIRECTORY   all of them, from a commit with the version's tag
+//	release build VERSION DIRECTORY   all published files, from a commit with the version's tag
 //	release check VERSION             only the preconditions of build
 //	release sbom BINARY VERSION       the modules linked into a binary, as CycloneDX JSON
 //	release copyright                 the licences of linked modules, as Debian's copyright file

@@ -43,7 +43,7 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 		checkRefused(version, "is not a version")
 	}
 	checkRefused("1.2.2", "no section")
-	checkRefused("1.2.4", "nothing in it")
+	checkRefused("1.2.4", "the section is empty")
 	checkRefused("1.2.3", "no tag v1.2.3")
 	gitIn("tag", "v1.2.3")
 	gitIn("tag", "-am", "annotated", "v1.2.3-rc.1")
@@ -55,7 +55,7 @@ func TestOnlyATaggedVersionWithItsChangesIsReleased(t *testing.T) {
 	write("# Changelog\n\n## 1.2.3\n\n- Changed since.\n")
 	checkRefused("1.2.3", "the tree differs")
 	gitIn("commit", "-qam", "y")
-	checkRefused("1.2.3", "another commit")
+	checkRefused("1.2.3", "is not on the commit that is checked out")
 }
 
 // TestTheLicenceOfEachLinkedModuleIsInTheCopyrightFile: linkedModules also fails for an

@@ -33,17 +33,17 @@ func check(dir, version string) (r released, err error) {
 		return r, err
 	}
 	if r.changes = section(string(changelog), r.version); r.changes == "" {
-		return r, fmt.Errorf("CHANGELOG.md has no section ## [%s], or nothing in it", r.version)
+		return r, fmt.Errorf("CHANGELOG.md has no section ## [%s], or the section is empty", r.version)
 	}
 	at, err := git(dir, "rev-parse", "-q", "--verify", "refs/tags/v"+r.version+"^{commit}")
 	if err != nil {
-		return r, fmt.Errorf("there is no tag v%s: git tag v%s", r.version, r.version)
+		return r, fmt.Errorf("there is no tag v%s: create it with git tag v%s", r.version, r.version)
 	}
 	switch head, err := git(dir, "rev-parse", "HEAD"); {
 	case err != nil:
 		return r, err
 	case head != at:
-		return r, fmt.Errorf("the tag v%s is on another commit than the one that is checked out", r.version)
+		return r, fmt.Errorf("the tag v%s is not on the commit that is checked out", r.version)
 	}
 	switch changed, err := git(dir, "status", "--porcelain"); {
 	case err != nil:

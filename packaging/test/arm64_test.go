@@ -60,7 +60,7 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 				t.Log(log.String())
 			}
 		})
-		waitUntil(t, "it is up", func() bool {
+		waitUntil(t, "the daemon is up", func() bool {
 			answer, err := http.Get("http://" + address + "/healthz")
 			if err != nil {
 				return false
@@ -80,8 +80,8 @@ func TestArm64ProgramLosesNothingWhenItIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = daemon.Wait()
-	start() // it seals and ships the segment that the crash left
-	waitUntil(t, "the record is back", func() bool {
+	start() // the new process seals and ships the segment that the crash left
+	waitUntil(t, "the record is in the archive", func() bool {
 		out, err := command(append([]string{"cat"}, settings...)...).Output()
 		return err == nil && strings.Contains(string(out), fmt.Sprintf(`{"id":"%s"`, id)) && strings.Contains(string(out), `"usage":{"patientId":"100"}`)
 	})

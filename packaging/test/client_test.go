@@ -91,7 +91,7 @@ func (m *machine) store(usage string) string {
 func (m *machine) ship(ids ...string) {
 	m.t.Helper()
 	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
-	waitUntil(m.t, "the archive holds what was posted", func() bool {
+	waitUntil(m.t, "the archive contains the posted usages", func() bool {
 		out, err := m.try("collectord", "cat")
 		for _, id := range ids {
 			if !strings.Contains(out, id) {

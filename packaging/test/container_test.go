@@ -120,10 +120,10 @@ func (c *container) checkConfinement() {
 		c.t.Fatal(err)
 	}
 	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line) // proc(5): the fifth is where, the sixth how
-		where, how := fields[4], strings.Split(fields[5], ",")
-		kernel := regexp.MustCompile(`^/(proc|sys|dev)(/|$)`).MatchString(where)
-		if !kernel && slices.Contains(how, "rw") != (where == "/var/lib/collectord") {
+		fields := strings.Fields(line) // proc(5): field 5 is the mount point, field 6 has the options
+		point, options := fields[4], strings.Split(fields[5], ",")
+		kernel := regexp.MustCompile(`^/(proc|sys|dev)(/|$)`).MatchString(point)
+		if !kernel && slices.Contains(options, "rw") != (point == "/var/lib/collectord") {
 			c.t.Errorf("unexpected mount: %s", line)
 		}
 	}
@@ -132,10 +132,10 @@ func (c *container) checkConfinement() {
 		c.t.Fatal(err)
 	}
 	if owner := volume.Sys().(*syscall.Stat_t); volume.Mode().Perm() != 0o750 || fmt.Sprintf("%d %d", owner.Uid, owner.Gid) != imageUser+" "+imageUser {
-		c.t.Errorf("the volume has mode %v and is of %d:%d", volume.Mode(), owner.Uid, owner.Gid)
+		c.t.Errorf("the volume has mode %v and belongs to %d:%d", volume.Mode(), owner.Uid, owner.Gid)
 	}
 	if got := c.do("inspect", "--format", "{{.OCIRuntime}}", "collectord"); got != "runc" {
-		c.t.Errorf("it runs with %s", got)
+		c.t.Errorf("the container runs with %s", got)
 	}
 }
 
@@ -145,8 +145,8 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	w := newTestNetwork(t)
 	endpoint, authority := startMinIO(t, w.here)
 
-	// The commands of docs/deploy.md, with the addresses of this test. The authority replaces
-	// those of the image, which proves that the daemon reads them from there.
+	// These are the commands of docs/deploy.md, with the addresses of this test. The file with
+	// the test's authority replaces that of the image, so the daemon must read that file.
 	p.shell(deployBlock(t, "podman run --rm"))
 	command := deployBlock(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
@@ -167,7 +167,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		}
 	})
 	c.shell(command, keys...)
-	waitUntil(t, "it is ready", c.ready)
+	waitUntil(t, "the daemon is ready", c.ready)
 	c.checkConfinement()
 
 	stranger := *c
@@ -227,7 +227,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 		if err := unix.Kill(old, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		waitUntil(t, "it is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
+		waitUntil(t, "the daemon is restarted", func() bool { pid := c.pid(); return pid != 0 && pid != old && c.ready() })
 	}
 	was := count()
 	waitUntil(t, "usages are stored after the last kill", func() bool { return count() > was+200 })
@@ -237,10 +237,10 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	close(stop)
 	clients.Wait()
 	if status := c.do("inspect", "--format", "{{.State.ExitCode}}", "collectord"); status != "0" || took > 25*time.Second {
-		t.Errorf("stopped, after %v, it exits with %s", took, status)
+		t.Errorf("after a stop of %v the container exits with %s", took, status)
 	}
 
-	// The image reads the bucket.
+	// The program in the image reads the bucket.
 	read := func(args string) string {
 		return c.shell(strings.Replace(strings.TrimSpace(command), "--detach --name collectord --restart unless-stopped", "--rm", 1)+" "+args, keys...)
 	}
@@ -276,7 +276,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 
 	// After a restart a token can be removed, as in docs/deploy.md.
 	c.do("start", "collectord")
-	waitUntil(t, "it is ready again", c.ready)
+	waitUntil(t, "the daemon is ready again", c.ready)
 	if _, err := c.post(c.there, `{}`); err != nil {
 		t.Error(err)
 	}

@@ -51,7 +51,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	t.Log(output)
 
 	if state, enabled := m.unitProperty("ActiveState"), m.do("systemctl", "is-enabled", "collectord"); state != "active" || enabled != "enabled" {
-		t.Fatalf("it is %s and %s after the installation", state, enabled)
+		t.Fatalf("the service is %s and %s after the installation", state, enabled)
 	}
 	if got := m.shell("stat -c '%U:%G %a' /var/lib/collectord"); got != "collectord:collectord 750" {
 		t.Errorf("/var/lib/collectord: %s", got)
@@ -72,7 +72,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	}
 	limits, err := os.ReadFile("/proc/" + strconv.Itoa(m.hostPid()) + "/limits")
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
-		t.Errorf("it would leave a core dump: %s%v", limits, err)
+		t.Errorf("a crash would leave a core dump: %s%v", limits, err)
 	}
 
 	first := m.store(`{"patientId":"100"}`)
@@ -80,7 +80,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	second := m.store(`{"patientId":"101"}`)
 	old := m.pid()
 	m.do("kill", "-9", strconv.Itoa(old))
-	waitUntil(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
+	waitUntil(t, "the daemon is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
 	if got := m.unitProperty("NRestarts"); got != "1" {
 		t.Errorf("%s restarts", got)
 	}
@@ -109,10 +109,10 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 			return strings.Contains(m.do("journalctl", "--output=cat", "--unit=collectord"), "log.level: info -> debug")
 		})
 		if m.pid() != running {
-			t.Error("the reload restarted it")
+			t.Error("the reload restarted the daemon")
 		}
 	})
-	t.Run("secrets reach it as credentials, also at a reload", func(t *testing.T) {
+	t.Run("secrets reach the daemon as credentials, also at a reload", func(t *testing.T) {
 		m := *m
 		m.t = t
 		lines := m.do("collectord", "token", "new", "clinic")
@@ -153,10 +153,10 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 		if journal := m.do("journalctl", "--priority=err", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
 			t.Errorf("the key is not named: %s", journal)
 		}
-		// An upgrade neither starts it nor fails.
+		// An upgrade neither starts the service nor fails.
 		t.Log(m.install(later))
 		if state := m.unitProperty("ActiveState"); state != "failed" {
-			t.Errorf("it is %s after the upgrade", state)
+			t.Errorf("the service is %s after the upgrade", state)
 		}
 	})
 }
@@ -166,14 +166,14 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
 	if got := m.shell("dpkg-query -W -f '${Conffiles}' collectord"); !strings.HasPrefix(got, " /etc/collectord/collectord.yaml ") {
-		t.Errorf("files whose changes are kept: %s", got)
+		t.Errorf("the package's configuration files: %s", got)
 	}
 	m.configure("# by the operator")
 	id := m.store(`{"patientId":"100"}`)
 	old := m.pid()
 	t.Log(m.install(later))
 	if m.pid() == old || m.unitProperty("ActiveState") != "active" {
-		t.Error("it was not restarted")
+		t.Error("the daemon was not restarted")
 	}
 	if got := m.shell("head -1 /etc/collectord/collectord.yaml"); got != "# by the operator" {
 		t.Errorf("the configuration begins with %s", got)
@@ -187,16 +187,16 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	m.do("systemctl", "stop", "collectord")
 	m.install(earlier)
 	if state := m.unitProperty("ActiveState"); state != "inactive" {
-		t.Errorf("it was stopped, and is %s after the upgrade", state)
+		t.Errorf("the stopped service is %s after the upgrade", state)
 	}
 	m.do("systemctl", "start", "collectord")
 	m.do("systemctl", "disable", "--now", "collectord")
 	m.install(later)
 	if state := m.unitProperty("ActiveState"); state != "inactive" {
-		t.Errorf("it was stopped, and is %s after the upgrade", state)
+		t.Errorf("the stopped service is %s after the upgrade", state)
 	}
 	if out, _ := m.try("systemctl", "is-enabled", "collectord"); out != "disabled" {
-		t.Errorf("it was disabled, and is %s after the upgrade", out)
+		t.Errorf("the disabled service is %s after the upgrade", out)
 	}
 }
 
@@ -243,26 +243,27 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	m.do("chmod", "+x", "/usr/sbin/policy-rc.d")
 	m.install(earlier)
 	if state := m.unitProperty("ActiveState"); state != "inactive" {
-		t.Errorf("it is %s", state)
+		t.Errorf("the service is %s", state)
 	}
 	if enabled := m.do("systemctl", "is-enabled", "collectord"); enabled != "enabled" {
-		t.Errorf("it is %s", enabled)
+		t.Errorf("the service is %s", enabled)
 	}
 	m.do("systemctl", "start", "collectord")
 	old := m.pid()
 	m.install(later)
 	if m.pid() != old {
-		t.Error("it was restarted")
+		t.Error("the daemon was restarted")
 	}
 }
 
-// Without systemd, as in an image or a chroot, everything is installed and nothing is
-// started. The script makes user, directory and sysctl with the available tools.
+// Without a running systemd, such as in an image or a chroot, everything is installed and
+// nothing is started. The script adds the user and the directory, and sets the sysctl, with
+// the available tools.
 func TestPackageInstallsWithoutSystemd(t *testing.T) {
 	t.Parallel()
 	for name, missing := range map[string][]string{
-		"its programs are there but it does not run": nil,
-		"none of its programs is there":              {"/usr/bin/systemd-sysusers", "/usr/bin/systemd-tmpfiles", "/usr/lib/systemd/systemd-sysctl"},
+		"systemd is installed but does not run": nil,
+		"systemd is not installed":              {"/usr/bin/systemd-sysusers", "/usr/bin/systemd-tmpfiles", "/usr/lib/systemd/systemd-sysctl"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &machine{t: t, root: tree(t)}

@@ -93,7 +93,7 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 			t.Errorf("stopped: %s: %+v in %s", name, c, printed)
 		}
 	}
-	// The command of docs/doctor.md.
+	// This is the command of docs/doctor.md.
 	output := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
 		--property=LoadCredential=s3-credentials:/etc/collectord/keys --setenv=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p \
 		--setenv=COLLECTORD_SHIPPER_S3_ENDPOINT=http://127.0.0.1:1 --setenv=COLLECTORD_SHIPPER_S3_REGION=x /usr/bin/collectord doctor 2>&1 || true`)

@@ -80,7 +80,7 @@ func TestImageContainsTheProgramAndIsReproducible(t *testing.T) {
 	}
 	defer program.Close()
 	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[other]; program.Machine != want {
-		t.Errorf("its program is for %v", program.Machine)
+		t.Errorf("the program in the image is for %v", program.Machine)
 	}
 }
 
@@ -101,7 +101,7 @@ func TestImageNeedsAccessControlOrAnExplicitOptOut(t *testing.T) {
 		}
 		p.do(append(args, "--detach", "collectord")...)
 		logs := ""
-		waitUntil(t, "it runs or ends", func() bool {
+		waitUntil(t, "the container runs or has ended", func() bool {
 			state := p.do("inspect", "--format", "{{.State.Status}}", "refused")
 			out, err := p.command("logs", "refused").CombinedOutput()
 			logs = string(out)
@@ -110,15 +110,15 @@ func TestImageNeedsAccessControlOrAnExplicitOptOut(t *testing.T) {
 		p.do("stop", "refused")
 		status := p.do("inspect", "--format", "{{.State.ExitCode}}", "refused")
 		if want := map[bool]string{true: "0", false: "78"}[c.refused == nil]; status != want {
-			t.Errorf("with %v it exits with %s, want %s: %s", c.env, status, want, logs)
+			t.Errorf("with %v the container exits with %s, want %s: %s", c.env, status, want, logs)
 		}
 		for _, want := range c.refused {
 			if !strings.Contains(logs, want) {
-				t.Errorf("with %v it does not name %s: %s", c.env, want, logs)
+				t.Errorf("with %v the log does not name %s: %s", c.env, want, logs)
 			}
 		}
 		if len(c.env) == 1 && strings.Contains(logs, map[string]string{http: udp, udp: http}[c.refused[0]]) {
-			t.Errorf("with %v it also names the listener that is configured: %s", c.env, logs)
+			t.Errorf("with %v the log also names the listener that is configured: %s", c.env, logs)
 		}
 		p.do("rm", "--volumes", "refused")
 	}

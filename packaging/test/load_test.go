@@ -237,7 +237,7 @@ func TestFrozenDaemonIsRestartedByTheWatchdog(t *testing.T) {
 	id := m.store(`{"patientId":"100"}`)
 	frozen := m.pid()
 	m.do("kill", "-STOP", strconv.Itoa(frozen))
-	waitUntil(t, "it is restarted", func() bool { return m.pid() != frozen && m.unitProperty("ActiveState") == "active" })
+	waitUntil(t, "the daemon is restarted", func() bool { return m.pid() != frozen && m.unitProperty("ActiveState") == "active" })
 	m.ship(id)
 }
 
@@ -251,7 +251,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	m.install(earlier)
 	m.configure("shipper: {destination: 's3://usages', retry_max: 2s, s3: {endpoint: 'http://127.0.0.1:9000', region: us-east-1}}")
 	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
-	// The key is a credential, as in the unit's comment.
+	// The key is a credential, as the unit's comment describes.
 	m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n")
 	m.shell("chmod 0600 /etc/collectord/s3-credentials")
 	m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
@@ -288,7 +288,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 		m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
 	}
 	send()
-	waitUntil(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
+	waitUntil(t, "the usage is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
 
 	running := m.pid()
 	stop()
@@ -303,6 +303,6 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	storage()
 	waitUntil(t, "the waiting usages are shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
 	if m.pid() != running || m.unitProperty("NRestarts") != "0" {
-		t.Errorf("it was restarted: %s restarts", m.unitProperty("NRestarts"))
+		t.Errorf("the daemon was restarted %s times", m.unitProperty("NRestarts"))
 	}
 }

@@ -184,7 +184,7 @@ func (m *machine) try(args ...string) (string, error) {
 	return strings.TrimRight(string(out), "\n"), err
 }
 
-// do is try for a command that must not fail.
+// do runs a command that must not fail in the machine, and returns what it printed.
 func (m *machine) do(args ...string) string {
 	m.t.Helper()
 	out, err := m.try(args...)

@@ -44,19 +44,19 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 		t.Error("want the configuration removed and the data kept")
 	}
 
-	// After another installation it starts, and ships the kept log.
+	// After another installation the daemon starts, and ships the kept log.
 	m.install(earlier)
 	if state := m.unitProperty("ActiveState"); state != "active" {
-		t.Fatalf("it is %s", state)
+		t.Fatalf("the service is %s", state)
 	}
 	m.ship(shipped, a, b)
 	waitUntil(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
 
-	// It is removed, and installed again with the kept configuration.
+	// The package is removed, and installed again with the kept configuration.
 	t.Log(m.do("dpkg", "--remove", "collectord"))
 	m.install(later)
 	if state := m.unitProperty("ActiveState"); state != "active" {
-		t.Fatalf("it is %s", state)
+		t.Fatalf("the service is %s", state)
 	}
 
 	// An archive on this host is the only copy: a purge keeps it, and removes the log.

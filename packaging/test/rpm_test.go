@@ -44,10 +44,10 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.ship(first)
 	old := m.pid()
 	m.do("kill", "-9", strconv.Itoa(old))
-	waitUntil(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
+	waitUntil(t, "the daemon is back after kill -9", func() bool { return m.pid() != old && m.unitProperty("ActiveState") == "active" })
 
 	if got := m.shell("rpm -q --qf '[%{filenames} %{fileflags:fflags}\n]' collectord 2>/dev/null | grep ' .'"); !strings.Contains(got, "/etc/collectord/collectord.yaml cn") {
-		t.Errorf("files whose changes are kept: %s", got)
+		t.Errorf("the package's configuration files: %s", got)
 	}
 	m.configure("# by the operator")
 	content, err := os.ReadFile(packageFile(t, later, "rpm", runtime.GOARCH))
@@ -58,7 +58,7 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	old = m.pid()
 	t.Log(m.do("rpm", "-U", "--nodeps", "/root/collectord.rpm"))
 	if m.pid() == old || m.unitProperty("ActiveState") != "active" {
-		t.Error("the upgrade did not restart it")
+		t.Error("the upgrade did not restart the daemon")
 	}
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+later+" ") {
 		t.Errorf("version: %s", got)

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-var situations = flag.String("situations", "", "play the situations of an operator through whose names match this (minutes)")
+var situations = flag.String("situations", "", "run the situations of an operator whose names match this pattern (takes minutes)")
 
 // host is a machine with a daemon that ships to a MinIO, monitored by a Prometheus.
 type host struct {
@@ -31,13 +31,13 @@ type host struct {
 	port       int // of MinIO
 	prometheus string
 	silent     atomic.Bool // the second device sends nothing
-	began      time.Time   // the situation that is played
+	began      time.Time   // start of the current situation
 	fleetArgs  []string
 }
 
 const (
 	shippingTo = "s3://usages"
-	anyExit    = -1 // for the doctor without the service, which lacks the service's credentials
+	anyExit    = -1 // any exit status of the doctor, which lacks the service's credentials while the service is down
 )
 
 // situation is an incident of a host, with the expected output of each view.
@@ -188,7 +188,7 @@ func (h *host) situations() []*situation {
 }
 
 // play starts a situation, waits until each view has the expected output, and prints all
-// six.
+// six views.
 func (h *host) play(t *testing.T, s *situation) {
 	t.Helper()
 	h.began, h.fleetArgs = time.Now(), s.fleet
@@ -247,7 +247,7 @@ func (h *host) waitCalm(after string) {
 		case failed == 0 && wrong == 0 && alerts == "none":
 			return
 		case time.Now().After(deadline):
-			h.t.Fatalf("after %s it is not fine again:\n%s\n%s\n%s", after, status, fleet, alerts)
+			h.t.Fatalf("after %s the host is not fine again:\n%s\n%s\n%s", after, status, fleet, alerts)
 		}
 	}
 }

@@ -181,7 +181,7 @@ func (h *host) shiftClock(by time.Duration) *http.Server {
 		Transport: &http.Transport{DialContext: h.dial},
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			r.Out.Host = r.In.Host // it is signed
+			r.Out.Host = r.In.Host // the signature covers the host
 			if at, err := time.Parse(signed, r.In.Header.Get("X-Amz-Date")); err == nil {
 				r.Out.Header.Set("X-Amz-Date", at.Add(by).Format(signed))
 			}

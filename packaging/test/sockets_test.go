@@ -28,7 +28,7 @@ WantedBy=sockets.target
 	m.do("systemctl", "stop", "collectord")
 	m.do("systemctl", "start", "collectord.socket")
 	if state := m.unitProperty("ActiveState"); state != "inactive" {
-		t.Fatalf("it is %s", state)
+		t.Fatalf("the service is %s", state)
 	}
 	ids := []string{m.store(`{"patientId":"100"}`)}
 	m.awaitState("active")
@@ -40,7 +40,7 @@ WantedBy=sockets.target
 		t.Errorf("status: %s", got)
 	}
 	m.do("systemctl", "stop", "collectord")
-	ids = append(ids, m.store(`{"patientId":"101"}`)) // the connection starts it again
+	ids = append(ids, m.store(`{"patientId":"101"}`)) // the connection starts the daemon again
 	running := m.pid()
 	m.do("kill", "-9", strconv.Itoa(running))
 	waitUntil(t, "the daemon has ended", func() bool { return m.pid() != running })

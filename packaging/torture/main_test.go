@@ -30,7 +30,7 @@ func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
 	text := page(results, time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC))
 	for _, want := range []string{
 		"ended on 2026-11-27",
-		"| 7 acknowledged \\| on a full disk | only evicted ones, noted | 0 | `TestFullDiskEvictsTheOldest` in collectord |",
+		"| 7 acknowledged \\| on a full disk | only evicted usages, noted | 0 | `TestFullDiskEvictsTheOldest` in collectord |",
 		"| it is wrong | **failed** | **failed** | `TestAgainstAModel` in wal |",
 		"| no unshare here | – | – | `TestALossyNetworkIsNotMistakenForLostUsages` in collectord |",
 		"| not run | – | – | `TestPowerLossLosesNothingAcknowledged` in collectord |",

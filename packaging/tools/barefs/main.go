@@ -1,5 +1,5 @@
-// Barefs mounts a copy of a directory whose file system can neither link nor rename
-// without replacing, as exFAT and many FUSE file systems:
+// Barefs mounts a directory as a file system without two operations: hard links, and
+// renames that replace no existing file. exFAT and many FUSE file systems also lack them.
 //
 //	barefs DIRECTORY MOUNTPOINT
 //
@@ -18,11 +18,11 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// node is a file or directory of the loopback file system, with fewer abilities.
+// node is a file or directory of the mounted file system.
 type node struct{ fs.LoopbackNode }
 
 func (n *node) Link(context.Context, fs.InodeEmbedder, string, *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	return nil, syscall.EPERM // as exFAT answers
+	return nil, syscall.EPERM // exFAT also returns this error
 }
 
 func (n *node) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {

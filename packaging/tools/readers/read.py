@@ -1,12 +1,12 @@
 """Reads shipped objects as analysts do.
 
-    read.py ENGINE [NAME=VALUE...]   runs what is on standard input, a JSON object:
-        "statement"  SQL, or Python that leaves `usages` and `counted`, as in docs/queries.md
-        "values"     SQL or Python expression with the ids and usages, as that engine has them
-    read.py zstandard FILE...        prints its version and the lines of the objects
+    read.py ENGINE [NAME=VALUE...]   runs the query on standard input, a JSON object:
+        "statement"  SQL, or Python that sets `usages` and `counted`, as in docs/queries.md
+        "values"     SQL or Python expression for the ids and usages in the engine's types
+    read.py zstandard FILE...        prints the version of zstandard and the lines of the objects
 
 ENGINE is duckdb, clickhouse, spark, pandas, polars or pyarrow; NAME=VALUE is a setting of Spark.
-It prints JSON, one value a line: the version, the rows counted, and [id, usage] for each usage.
+It prints JSON, one value per line: the version, the counted rows, and [id, usage] for each usage.
 """
 
 import glob
@@ -91,7 +91,7 @@ def main(engine, *more):
     if engine == "zstandard":
         return zstandard(*more)
     asked = json.load(sys.stdin)
-    out, sys.stdout = sys.stdout, sys.stderr  # what statements print is not the answer
+    out, sys.stdout = sys.stdout, sys.stderr  # the answer on stdout contains nothing that statements print
     version, counted, usages = globals()[engine](asked["statement"], asked["values"], *more)
     print(json.dumps(version), json.dumps([[*row] for row in counted], default=str), sep="\n", file=out)
     for usage in usages:

@@ -1,5 +1,5 @@
 // Command roots prints the certificate authorities that Mozilla trusts without
-// reservation, in PEM, for what runs where no system brings them along.
+// constraints, in PEM. The container image needs them, since it contains no other system.
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 func main() {
 	for root := range bundle.Roots() {
 		if root.Constraint != nil {
-			continue // PEM has no room for it
+			continue // PEM can't contain the constraint
 		}
 		if err := pem.Encode(os.Stdout, &pem.Block{Type: "CERTIFICATE", Bytes: root.Certificate}); err != nil {
 			log.Fatal(err)

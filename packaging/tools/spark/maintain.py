@@ -1,4 +1,4 @@
-"""Does the maintenance of an Iceberg table, as strictly as it goes: joins files, expires all
+"""Maintains an Iceberg table with the strictest settings: joins files, expires all
 snapshots that no branch needs, and removes all files that no snapshot needs.
 
     spark-submit … maintain.py lake.db.usages
