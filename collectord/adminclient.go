@@ -52,7 +52,7 @@ func askStatus(ctx context.Context, cfg *config.Config) (*admin.Status, error) {
 	return nil, explainNoAnswer(cfg.DataDir, all)
 }
 
-var errAdminOff = errors.New("admin.listen is off, and the daemon can't be asked: set it (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN), and restart the daemon")
+var errAdminOff = errors.New("admin.listen is off, so the daemon can't be asked: set an address (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN), and restart the daemon")
 
 func remoteness(a config.Address) int {
 	if a.Network != "unix" && !dialAddress(a).Addr().IsLoopback() {
@@ -103,7 +103,7 @@ func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", a, err)
 	case resp.StatusCode == http.StatusNotFound && remoteness(a) > 0:
-		return nil, fmt.Errorf("admin.listen %s is beyond this host, and shows no status: add localhost:PORT or unix:/PATH to admin.listen", a)
+		return nil, fmt.Errorf("admin.listen %s can be reached from other hosts, so it serves no status: add localhost:PORT or unix:/PATH to admin.listen", a)
 	case resp.StatusCode != http.StatusOK || json.Unmarshal(body, s) != nil || s.Verdict == "":
 		return nil, fmt.Errorf("another program, or another version of collectord, answers at %s: %s", a, resp.Status)
 	default:
@@ -121,7 +121,7 @@ func explainNoAnswer(dataDir string, err error) error {
 	case held:
 		return fmt.Errorf("a daemon runs (process %s has locked %s) and does not answer (it hangs, or was started with another admin.listen): %w", process, dataDir, err)
 	case lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist):
-		return fmt.Errorf("no daemon answers, and whether one runs can't be seen (%w): %w", lockErr, err)
+		return fmt.Errorf("no daemon answers, and it is not known whether one runs (%w): %w", lockErr, err)
 	}
-	return fmt.Errorf("no daemon runs: none has locked %s (systemctl start collectord; journalctl --unit collectord says why it ended): %w", dataDir, err)
+	return fmt.Errorf("no daemon runs: none has locked %s (systemctl start collectord; journalctl --unit collectord shows why it ended): %w", dataDir, err)
 }

@@ -26,44 +26,46 @@ func auditCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit [destination...]",
 		Short: "Find what is missing, doubled or damaged in the bucket; exits with 2 if something is",
-		Long: `Report what the bucket proves about gaps and duplicates, from its listing, some metadata, the loss notes and the
-heartbeats of hosts.
+		Long: `Report what the bucket proves about gaps and duplicates. The report is based on the listing of the bucket, some metadata,
+the loss notes, and the heartbeats of hosts.
 
 ` + destinationsHelp + `
 
-wrong (exit status 2, or 1 with an error):
-  error        one of several destinations can't be read; the others are audited. If there is only one, nothing is printed
-  nothing      no records were found at all: a wrong prefix or node, or all is gone
+These are wrong (exit status 2; 1 if there is an error):
+  error        one of several destinations can't be read; the others are audited. For a single destination there is no report
+  nothing      no records were found at all: the prefix or node is wrong, or everything was deleted
   absent       a node of --expect has neither objects nor a heartbeat
   silent       the heartbeat of a node of --expect is older than --silent-after
-  missing      a gap below what its host had confirmed as complete: somebody deleted objects
-  gone         a whole log: its heartbeat says that its records were here, and none is
-  overdue      a gap above that, or records that a host acknowledged, which should be here by now (--grace)
+  missing      a gap in the range that its host had confirmed as complete: somebody deleted objects
+  gone         a whole log: according to its heartbeat its records were here, but none is left
+  overdue      a gap after the confirmed range, or records that a host acknowledged; they should be here by now (--grace)
   doubled      the same records in two objects, such as a copy within the bucket
-  forked       different records under the same numbers: a snapshot of data_dir was restored, or ran twice
+  forked       different records under the same numbers: a snapshot of data_dir was restored, or two daemons
+               ran on copies of it
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
-  damaged      an object that is not what its name and metadata say (--deep), or can't be
-  unreadable   an object, loss note or heartbeat that the storage lists and does not return; the rest is audited,
-               since each delays one of the --at-once readers for less than a minute
-reported apart, and not wrong:
+  damaged      an object that contradicts its name or metadata (--deep), or whose name is impossible
+  unreadable   an object, loss note or heartbeat that the storage lists but does not return. The audit goes on:
+               each of these delays one of the --at-once readers for less than a minute
+These are reported separately, and are not wrong:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
-  earlier      the records before a log's first one: expired, or lost; missing with --from-start
-  lost         what a loss note says is evicted, or quarantined because it was damaged
+  earlier      records before the first one that is left of a log: expired, or lost. With --from-start they are missing
+  lost         records that were evicted, or quarantined because they were damaged, according to a loss note
   foreign      a file among the objects that collectord did not write
   deleted      an object that was deleted while it was audited (--deep)
 
-Without metadata (folders, and copies by tools that drop it) and without a heartbeat, nobody knows what a host had
-confirmed. The audit says so, and calls a gap there not yet there, and later overdue, but never missing. Without metadata
---deep checks the checksum of each object's frame, the count and the order of ids, because there is no SHA-256. Without
-heartbeats it can't see beyond the newest object of a log, or a log that is gone as a whole.
+Objects in folders have no metadata, and some tools drop it when they copy. Without metadata and without a heartbeat, it
+is not known what a host had confirmed. The audit reports that. It calls a gap in such a log "not yet there", and later
+"overdue", but never "missing". Without metadata there is no SHA-256, so --deep checks the checksum of each object's
+frame, the count, and the order of ids. Without heartbeats it can't find records after the newest object of a log, nor
+a log that is gone as a whole.
 
---accept names a file of known incidents, one a line. They are printed apart, and are no longer wrong:
+--accept names a file of known incidents, one a line. Their findings are printed separately, and are no longer wrong:
 
     # log id          records    who    why, to the end of the line
     0a1b2c3d4e5f6789  2001-4000  alice  the disk of edge-7 was replaced, ticket 4711
 
-Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at once.`,
+Memory: 24 bytes for each object, and with --deep 3 MiB for each object that is being read.`,
 		Example: `  collectord audit
   collectord audit --deep s3://usages/clinic-7
   collectord audit --expect edge-1,edge-2 --accept known.txt --json 's3://usages/*/'`,
@@ -73,13 +75,13 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether it is complete")
+	f.BoolVar(&o.Deep, "deep", false, "read every object, and check its count, order of ids, SHA-256, and whether it is complete")
 	f.BoolVar(&o.FromStart, "from-start", false, "count records before a log's first object as missing; leave it out if life-cycle rules expire objects")
-	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
+	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may take to reach the bucket")
 	f.IntVar(&o.Workers, "at-once", 0, "objects that --deep reads at once (default: two for each CPU, at least 4)")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")
-	f.StringSliceVar(&expected, "expect", nil, "nodes that must be there: with objects or a heartbeat, and that must not be too old; with --node no other")
-	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write one an hour at least")
+	f.StringSliceVar(&expected, "expect", nil, "nodes that must have objects or a heartbeat, and no heartbeat older than --silent-after; with --node only that node")
+	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write at least one an hour")
 	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
@@ -89,7 +91,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 			return err
 		}
 		if o.Workers < 0 || o.Workers > 256 || o.Grace <= 0 || silentAfter <= 0 {
-			return fmt.Errorf("--at-once is up to 256, and --grace and --silent-after more than 0")
+			return fmt.Errorf("--at-once must be at most 256, and --grace and --silent-after must be more than 0")
 		}
 		if f.Changed("node") {
 			o.Node = cfg.Node

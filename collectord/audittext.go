@@ -55,7 +55,7 @@ func describeTally(k audit.Kind, t audit.Tally) string {
 func auditText(out io.Writer, destination string, r *audit.Report, unused []audit.Acceptance, deep bool) error {
 	verdict := "RIGHT: nothing is missing, overdue, doubled, forked or conflicting"
 	if deep {
-		verdict += ", and every object is what it says"
+		verdict += ", and the content of every object matches its name and metadata"
 	}
 	if known := summarizeTallies(r.Accepted); known != "" {
 		verdict += "; accepted: " + known
@@ -74,12 +74,12 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 		writef(out, "\n… and %s more\n", plural(n, "finding"))
 	}
 	if r.Unconfirmed > 0 {
-		writef(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is neither metadata, as in a folder, nor a heartbeat\n", plural(r.Unconfirmed, "log"))
-		writef(out, "  so no gap of theirs is called missing, whether its records were deleted or never came\n")
+		writef(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is no heartbeat, and no metadata (a folder has none)\n", plural(r.Unconfirmed, "log"))
+		writef(out, "  so gaps in these logs are not reported as missing: their records may have been deleted, or may never have come\n")
 	}
 	if r.NoMetadata > 0 {
-		writef(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
-		writef(out, "  these were checked by the checksum of their frame, their count and their ids\n")
+		writef(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata (a folder has none)\n", plural(r.NoMetadata, "object"))
+		writef(out, "  instead, the checksum of their frame, their count and their ids were checked\n")
 	}
 	writeUnused(out, unused)
 	writef(out, "\n%s: %s, %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"), plural(r.Heartbeats, "heartbeat"))
@@ -116,7 +116,7 @@ const hourLayout = "2006-01-02T15Z"
 func writeUnused(out io.Writer, unused []audit.Acceptance) {
 	for _, a := range unused {
 		writef(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
-		writef(out, "  nothing is wrong there: correct the line, or remove it\n")
+		writef(out, "  no finding matches this line: correct it, or remove it\n")
 	}
 }
 
@@ -168,7 +168,7 @@ func formatRecords(n uint64) string {
 // describeNoteTime describes the time of a loss note.
 func describeNoteTime(at string) string {
 	if at == "" {
-		return "noted at a time that is not known"
+		return "noted at an unknown time"
 	}
 	return "noted at " + at
 }
@@ -177,9 +177,9 @@ func explainFinding(f *audit.Finding) string {
 	at, heartbeat := formatMinute(f.Since), formatMinute(f.Heartbeat)
 	switch f.Kind {
 	case audit.Missing:
-		return "it was confirmed that these were in the bucket, or noted as lost; they are not"
+		return "these were confirmed to be in the bucket or noted as lost, but they are neither"
 	case audit.Gone:
-		return "they were in the bucket, says the heartbeat of " + heartbeat + ", and nothing of this log is: deleted, or expired"
+		return "the heartbeat of " + heartbeat + " says that they were in the bucket, but now nothing of this log is there: deleted, or expired"
 	case audit.Earlier:
 		why := strings.Replace(formatRecords(f.Records()), " record", " earlier record", 1) + " are not here: expired, or lost"
 		if f.Records() == 1 {
@@ -193,28 +193,28 @@ func explainFinding(f *audit.Finding) string {
 		return "its latest heartbeat is of " + heartbeat + ": " + f.Reason
 	case audit.Overdue, audit.NotYet:
 		if heartbeat != "" {
-			return "acknowledged, says the heartbeat of " + heartbeat + "; the oldest record that waited then was received at " + at
+			return "acknowledged according to the heartbeat of " + heartbeat + "; the oldest record that waited then was received at " + at
 		}
-		why := "received before " + at + ", like what comes after it and is there"
+		why := "received before " + at + ": the bucket has later records of that time"
 		if at == "" {
-			why = "received at a time that is not known, like what comes after it and is there"
+			why = "received at an unknown time; the bucket has later records"
 		}
 		if f.Reason != "" {
 			why += "; " + f.Reason
 		}
 		return why
 	case audit.Doubled:
-		return "each of these holds them"
+		return "each of the objects below contains these records"
 	case audit.Forked:
-		return "these runs went on from the same state of one log"
+		return "these runs continued from the same state of one log"
 	case audit.Conflicting:
-		return "the same name with other content: one is to go, after a look at both"
+		return "the same name with different content: look at both, then delete one"
 	case audit.Lost:
 		switch f.Reason {
 		case "evicted":
 			return "evicted to make room (wal.when_full: drop_oldest), " + describeNoteTime(at)
 		case "damaged":
-			return "quarantined: the bytes did not check out any more, " + describeNoteTime(at)
+			return "quarantined: the bytes no longer checked out, " + describeNoteTime(at)
 		}
 	}
 	return f.Reason

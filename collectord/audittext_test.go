@@ -57,9 +57,9 @@ func TestAuditReportsWhatIsUnknown(t *testing.T) {
 	out, _, status := runCollectord(t, "audit", "--config", config, "s3://bucket/x")
 	out = regexp.MustCompile(` +`).ReplaceAllString(out, " ")
 	for _, part := range []string{
-		"\nNOT YET seq 11 to 20 (10 records) of far, log 0000000000000001, run 0000000000000001\n received at a time that is not known, like what comes after it and is there; ",
-		"\n evicted to make room (wal.when_full: drop_oldest), noted at a time that is not known\n",
-		"\n quarantined: the bytes did not check out any more, noted at a time that is not known\n",
+		"\nNOT YET seq 11 to 20 (10 records) of far, log 0000000000000001, run 0000000000000001\n received at an unknown time; the bucket has later records; ",
+		"\n evicted to make room (wal.when_full: drop_oldest), noted at an unknown time\n",
+		"\n quarantined: the bytes no longer checked out, noted at an unknown time\n",
 		"\nNOT YET seq 2 to 2 (1 record) of \"\", log 0000000000000002, run ",
 		"\nOVERDUE seq 11 to 20 (10 records) of \"edge-1 (10 records), log 0000000000000004\", log 0000000000000003, run ",
 		"\n\"\" 0000000000000002 1 2 2 1 3 - - -\n",

@@ -34,24 +34,24 @@ func catCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cat [destination...]",
 		Short: "Print the records that were shipped, one JSON object a line, by node and time",
-		Long: `Print the records in the bucket, one JSON object a line, by hour, node and sequence number, of one destination after
-the other.
+		Long: `Print the records in the bucket, one JSON object a line, sorted by hour, node and sequence number. Several destinations
+are printed one after the other.
 
 ` + destinationsHelp + `
 
-Times are those at which records were received: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how
-long ago (90s, 15m, 2h, 7d). Only objects that can have such records are listed and read. An id of version 7
-contains its time. One that was derived from an Idempotency-Key does not: every object is searched unless times are given.
+--from and --to are times of receipt: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how long ago (90s,
+15m, 2h, 7d). Only objects that can contain such records are listed and read. An id of version 7 contains its time. An
+id that was derived from an Idempotency-Key contains no time: all objects are searched for it, unless times are given.
 
 --dedupe prints each id once. It remembers the last 1 to 2 million different ids, in about 130 MiB. Repeats that are
 further apart are printed, with a warning.
 
-Of a damaged object, what can be read is printed. A line of more than 16 MiB, and more lines than the object's name has
-records, count as damage too. An object that the storage lists and does not return is skipped. The exit status is 2 in each
-of these cases. In a folder, only regular files are read.
+The readable part of a damaged object is printed. A line of more than 16 MiB counts as damage, and so do more lines than
+the object's name has records. An object that the storage lists but does not return is skipped. In each of these cases
+the exit status is 2. In a folder, only regular files are read.
 
-On a terminal, characters that would control it are printed as \u001b is. Into a pipe or file, bytes are written
-unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
+On a terminal, control characters are printed escaped, such as \u001b. Into a pipe or file, bytes are written unchanged.
+Objects are fetched ahead. Without --dedupe the command uses at most 64 MiB of memory.`,
 		Example: `  collectord cat --from 2h
   collectord cat --from 2026-11-23 --to 2026-11-24 --node edge-1 --usages
   collectord cat --id 01a20a8b-6c1e-7b3a-9c41-1f2e3d4c5b6a 's3://usages/*/'`,
@@ -136,12 +136,12 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 		})
 		if deduping && recent.HasForgotten() {
 			bar.clear()
-			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
+			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: an id that was repeated after so many others may have been printed twice\n", rememberedIDs)
 		}
 		err = errors.Join(err, out.Flush())
 		var damaged *audit.DamagedError
 		if errors.As(err, &damaged) {
-			err = notRightf("%v; collectord audit --deep tells more", err)
+			err = notRightf("%v; collectord audit --deep shows more", err)
 		}
 		return err
 	}

@@ -78,7 +78,7 @@ func (w *clockWatch) check(now time.Time) {
 	}
 	switch before := w.wrong.Swap(len(wrong) > 0); {
 	case len(wrong) > 0:
-		w.logger.Warn("the clock is wrong: "+strings.Join(wrong, "; ")+" (set it by NTP: usages are stored under the hour that it says)", "trouble", "clock")
+		w.logger.Warn("the clock is wrong: "+strings.Join(wrong, "; ")+" (set it by NTP: usages are stored under the hour that it shows)", "trouble", "clock")
 	case before:
 		w.logger.Info("the clock is right again", "trouble", "clock")
 	}

@@ -19,17 +19,17 @@ const (
 	groupClient = "client"
 )
 
-const firstSteps = `  # Start it with data and objects in ./var, send a usage, or a file with one a line, and read them back
+const firstSteps = `  # Start the daemon with data and objects in ./var, send one usage, or a file with one a line, and read them back
   collectord run
   collectord send
   collectord send --payload usages.ndjson
   collectord cat --from 10m
 
-  # Take it into service: write a configuration, and see what is wrong with it
+  # Put it into service: write a configuration, and check it
   collectord config example >collectord.yaml
   collectord config check --config collectord.yaml
 
-  # See whether it is fine, and why nothing is shipped: what fails and since when, and what waits
+  # See whether the daemon is fine: what fails, since when, and what waits to be shipped
   collectord status
 
   # See what is wrong with this host, its configuration or its storage, and what to do

@@ -16,7 +16,7 @@ func configCommand() *cobra.Command {
 		printCommand(),
 		&cobra.Command{
 			Use:   "example",
-			Short: "Print a configuration file that explains every key, and sets those given as flags",
+			Short: "Print a configuration file that explains every key, and sets the keys given as flags",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
 				if err != nil {
@@ -42,17 +42,17 @@ func configCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:        "check",
 		SuggestFor: []string{"validate", "test"},
-		Short:      "Say everything that is wrong with the configuration, and the files that it names",
-		Long: `Say everything that is wrong with the configuration, and the files and directories that it names, as a start of the
-daemon would. It changes nothing, and may be used while the daemon is running.
+		Short:      "Report every mistake in the configuration, and in the files that it names",
+		Long: `Report every mistake in the configuration, and in the files and directories that it names, as a start of the daemon
+does. The command changes nothing, and may be used while the daemon is running.
 
-As root it checks what the daemon's user may use: the owner of data_dir, or the user that the packages made. What a systemd
-unit changes, such as credentials, is checked where the unit runs it: systemctl reload collectord.
+Run as root, it checks with the rights of the daemon's user: the owner of data_dir, or the user that the packages create.
+It can't check what a systemd unit provides, such as credentials: systemctl reload collectord checks that.
 
-It exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
+The command exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
 		Args: cobra.NoArgs,
 	}
-	asUser := c.Flags().String("user", "", "check as this user, by name or number; only root can")
+	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		why, err := becomeDaemonUser(source(cmd), *asUser)
 		if err != nil {
@@ -79,8 +79,8 @@ func printCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "print",
 		Short: "Print the settings in effect, and where each comes from",
-		Long: `Print the settings in effect as a configuration file. A comment behind each says where it comes from: a line of the
-file, a variable of the environment, a flag, or the default. Node, data_dir and destination are what run would use.`,
+		Long: `Print the settings in effect as a configuration file. A comment names the origin of each: a line of the file, a
+variable of the environment, a flag, or the default. Node, data_dir and destination are printed as run would use them.`,
 		Example: `  collectord config print
   collectord config print --json | jq -r '."shipper.destination".value'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {

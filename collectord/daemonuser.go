@@ -116,24 +116,24 @@ func statWithTimeout(path string) (info fs.FileInfo, err error) {
 func daemonAccount(src config.Source, userFlag string) (as userAccount, why string, err error) {
 	if userFlag != "" {
 		as, err = lookUpAccount(userFlag)
-		return as, "as --user says", err
+		return as, "named by --user", err
 	}
 	if c := config.Read(src).Config; c != nil {
 		info, err := statWithTimeout(c.DataDir)
 		if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
-			return as, "", fmt.Errorf("can't find out whom data_dir %s belongs to: its disk did not answer within %v (--user NAME: check as that user)", c.DataDir, diskTimeout)
+			return as, "", fmt.Errorf("can't find out who owns data_dir %s: its disk did not answer within %v (--user NAME checks as that user)", c.DataDir, diskTimeout)
 		}
 		if err == nil {
 			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
 				if as, err = lookUpAccount(strconv.Itoa(int(owner.Uid))); err != nil { // the user has no name
 					as = userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}
 				}
-				return as, "to whom data_dir belongs (--user NAME: another)", nil
+				return as, "the owner of data_dir (--user NAME: another)", nil
 			}
 		}
 	}
 	if as, err = lookUpAccount(packagedUser); err == nil {
-		return as, "as whom the packages run the daemon (--user NAME: another)", nil
+		return as, "the user of the packages (--user NAME: another)", nil
 	}
 	return userAccount{}, "", nil
 }

@@ -13,7 +13,7 @@ import (
 // Numbers of file descriptors that clients must leave free. Without them the log could
 // open no segment, and would stop for all clients.
 const (
-	assumedAtStart       = 32 // open at the start, where they can't be counted
+	assumedAtStart       = 32 // open at the start, if they can't be counted
 	ownDescriptors       = 32 // segments and notes of the log, configuration files, name lookups
 	descriptorsPerUpload = 8  // a segment, its spool file, connections or files of the storage
 	descriptorsPerAdmin  = 2  // the connection, and a file that a scrape reads

@@ -14,22 +14,22 @@ import (
 )
 
 // destinationsHelp explains the destination arguments in help texts.
-const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
-s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
+const destinationsHelp = `A destination is s3://bucket/prefix or file:///path. A * in the path stands for any characters but /: s3://usages/*/ is
+for hosts that each have a prefix of their own. The default is shipper.destination.`
 
 // bucketKeys lists the configuration keys of commands that read destinations. It
 // includes data_dir, because shipper.destination may be below that.
 var bucketKeys = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
 
-// addStorageFlags defines the flags of the keys that commands which read the bucket
-// need.
+// addStorageFlags defines the flags that a command needs to read the bucket.
 func addStorageFlags(flags *pflag.FlagSet) {
 	config.AddFlags(flags, "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region")
 }
 
 // storesToRead opens the named destinations, or the configured one if none is named. It
-// keeps their order and opens duplicates once. The error joins those of the
-// destinations that can't be opened; these are also in stores, as bucket.Unopened.
+// keeps their order and opens duplicates once. The error joins the
+// errors of destinations that can't be opened. stores contains such destinations too, as
+// bucket.Unopened.
 func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, failed error) {
 	if len(named) == 0 {
 		store, err := openStoreToRead(cfg)

@@ -26,16 +26,16 @@ func doctorCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check configuration, ports, files, disk, log, clock, kernel and storage; exits with 2 if something is wrong",
-		Long: `Check everything that the daemon needs, and say what to do: the configuration and what it means, ports and who has
-them, files, data_dir with its disk and what is in the log, the limits of the kernel, the storage step by step, and the
-clock. It may be used before the first start, and while the daemon is running. It changes nothing: it puts the small
-objects into the bucket that a start puts, and syncs a file of its own in data_dir for up to two seconds.
+		Long: `Check the following, and say what to do: the configuration and its effect, the ports and the processes that use them,
+files, data_dir with its disk and the log, the limits of the kernel, the storage step by step, and the clock. The command
+may be used before the first start, and while the daemon is running. It changes nothing, except that it puts the same
+small objects into the bucket as a start does, and syncs a file of its own in data_dir for up to two seconds.
 
-As root it looks through the eyes of the daemon: inside the namespace of the service that is running, with its
-environment, flags and credentials and as its user; or, if the service is not running, as the owner of data_dir, or whom
-the packages have made. Flags of the configuration replace those of the daemon. It lists what it could not check.
+Run as root, it checks from inside the running service: in its namespaces, with its environment, flags and credentials,
+and as its user. If the service is not running, it checks as the owner of data_dir, or as the user that the packages
+create. Flags of the configuration replace those of the daemon. The output lists what could not be checked.
 
-Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not run; 2 something is wrong.`,
+Exit status: 0 nothing is wrong, though there may be warnings; 1 the checks could not run; 2 something is wrong.`,
 		Example: `  collectord doctor
   collectord doctor --config collectord.yaml --here
   collectord doctor --json | jq '.checks[] | select(.level != "ok")'`,
@@ -46,18 +46,18 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not ru
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "one JSON object, for programs: verdict, and checks with check, level, found and advice")
 	f.BoolVar(&here, "here", false, "check what this process sees, not what the running service sees")
-	f.StringVar(&asUser, "user", "", "check as this user, by name or number; only root can")
-	f.IntVar(&inside, "inside", 0, "the process whose surroundings these are")
+	f.StringVar(&asUser, "user", "", "check as this user, by name or number; for root only")
+	f.IntVar(&inside, "inside", 0, "id of the service's process, inside whose namespaces this command runs")
 	f.Lookup("inside").Hidden = true
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		var processChecks []doctor.Check
 		switch {
 		case inside > 0:
-			processChecks = append(processChecks, doctor.Fine("process.surroundings", fmt.Sprintf("those of the service (process %d): its files, network, environment and credentials", inside)))
+			processChecks = append(processChecks, doctor.Fine("process.surroundings", fmt.Sprintf("checked inside the service (process %d): with its files, network, environment and credentials", inside)))
 		case !here && asUser == "":
 			processChecks = enterService(cmd)
 		}
-		x := examiner{ctx: cmd.Context(), src: source(cmd), outside: inside == 0 && len(processChecks) > 0}
+		x := examiner{ctx: cmd.Context(), src: source(cmd), outsideService: inside == 0 && len(processChecks) > 0}
 		x.findHolders()
 		why, err := becomeDaemonUser(x.src, asUser)
 		if err != nil {
@@ -112,10 +112,10 @@ func doctorText(out io.Writer, r doctor.Report) error {
 
 // examiner runs the checks of doctor on one configuration.
 type examiner struct {
-	ctx     context.Context
-	src     config.Source
-	outside bool                          // a service exists, and this process does not share its environment
-	holders map[config.Address]portHolder // as seen by root; nil if the process was not root
+	ctx            context.Context
+	src            config.Source
+	outsideService bool                          // a service exists, and this process does not share its environment
+	holders        map[config.Address]portHolder // as seen by root; nil if the process was not root
 
 	draft      draft
 	policy     auth.Policy
@@ -144,7 +144,7 @@ func (x *examiner) checks() []doctor.Check {
 		{"clock", nil, x.clock},
 	} {
 		if x.draft.Config == nil || !x.areValid(group.keys) {
-			all = append(all, doctor.Skip(group.name+".all", "the configuration has a mistake that this rests on"))
+			all = append(all, doctor.Skip(group.name+".all", "a key that this check needs has a mistake"))
 			continue
 		}
 		all = append(all, group.check()...)
@@ -152,8 +152,8 @@ func (x *examiner) checks() []doctor.Check {
 	return all
 }
 
-// areValid reports whether the configuration has no mistake in the keys, nor in a key of a
-// section that keys names.
+// areValid reports whether the configuration has no mistake in the keys. A section in keys
+// stands for all of its keys.
 func (x *examiner) areValid(keys []string) bool {
 	return x.draft.Valid(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })

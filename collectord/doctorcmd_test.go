@@ -76,7 +76,7 @@ func TestTheLogIsChecked(t *testing.T) {
 		"running":          {logState{live: true, process: "7"}, "log.daemon", doctor.OK, "process 7"},
 		"not running":      {logState{}, "log.daemon", doctor.OK, "no daemon"},
 		"empty":            {logState{live: true}, "log.oldest", doctor.OK, "no segment"},
-		"new":              {logState{live: true, sealed: 1, oldest: now.Add(-time.Hour)}, "log.oldest", doctor.OK, "1h0m0s ago"},
+		"new":              {logState{live: true, sealed: 1, oldest: now.Add(-time.Hour)}, "log.oldest", doctor.OK, "1h0m0s old"},
 		"old":              {logState{live: true, sealed: 1, oldest: now.Add(-66 * time.Minute)}, "log.oldest", doctor.Warning, "1h6m0s"},
 		"not shipped":      {logState{sealed: 1, oldest: now.Add(-time.Second)}, "log.oldest", doctor.Warning, "no daemon is running"},
 		"can't be read":    {logState{unread: 2}, "log.unread", doctor.Error, "2 parts"},

@@ -15,7 +15,7 @@ import (
 // configuration checks the settings and describes their effect.
 func (x *examiner) configuration() (all []doctor.Check) {
 	for _, m := range x.draft.Mistakes {
-		if x.outside && isCredential(m, namedFiles(x.draft.Config)) {
+		if x.outsideService && isCredential(m, namedFiles(x.draft.Config)) {
 			all = append(all, doctor.Skip("config."+m.Key, m.Origin+" is a credential, which only the service sees"))
 			continue
 		}
@@ -33,7 +33,7 @@ func (x *examiner) configuration() (all []doctor.Check) {
 	}
 	for _, w := range x.draft.Warnings {
 		if !slices.Contains(reportedElsewhere, w) {
-			all = append(all, doctor.Warn("config.warning", w, "correct it if it is not meant: a start accepts it"))
+			all = append(all, doctor.Warn("config.warning", w, "correct it unless it is intended: a start accepts it"))
 		}
 	}
 	if x.draft.Config != nil && len(x.draft.Mistakes) == 0 {
@@ -73,17 +73,17 @@ func (x *examiner) effects() []doctor.Check {
 	}
 	full := "then HTTP is answered 503, and datagrams are dropped"
 	if cfg.WAL.WhenFull == "drop_oldest" {
-		full = "then the oldest are deleted"
+		full = "then the oldest usages are deleted"
 	}
 	durable := "what HTTP has answered with 201 is on the disk (wal.sync: always)"
 	if cfg.WAL.Sync == "interval" {
-		durable = fmt.Sprintf("a power loss takes what was answered in the last %v (wal.sync: interval)", cfg.WAL.SyncInterval)
+		durable = fmt.Sprintf("a power loss loses the usages that were answered in the last %v (wal.sync: interval)", cfg.WAL.SyncInterval)
 	}
 	return []doctor.Check{
 		doctor.Fine("config.http_clients", orOff(http, "http.listen")),
 		doctor.Fine("config.udp_clients", orOff(udp, "udp.listen")),
 		doctor.Fine("config.destination", to),
-		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", units.Bytes(cfg.WAL.MaxBytes), cfg.DataDir, full)),
+		doctor.Fine("config.waiting", fmt.Sprintf("while the destination is unavailable, up to %s of usages wait in %s (wal.max_bytes); %s (wal.when_full)", units.Bytes(cfg.WAL.MaxBytes), cfg.DataDir, full)),
 		doctor.Fine("config.durability", durable),
 	}
 }
@@ -96,7 +96,7 @@ func (x *examiner) files() (all []doctor.Check) {
 		why, advice := f.accessProblem()
 		switch {
 		case !x.draft.Valid(f.key):
-			all = append(all, doctor.Skip(name, "it has a mistake (config."+f.key+")"))
+			all = append(all, doctor.Skip(name, "its key has a mistake (config."+f.key+")"))
 		case why != "":
 			all = append(all, doctor.Warn(name, f.path+" "+why, advice))
 		default:
@@ -134,10 +134,10 @@ func expiryCheck(name, what string, expires, now time.Time) doctor.Check {
 	case left <= expiresSoon:
 		return doctor.Warn(name, fmt.Sprintf("%s expires on %s, in %d days", what, day, int(left.Hours()/24)), "replace it, and reload (systemctl reload collectord)")
 	}
-	return doctor.Fine(name, what+" is good until "+day)
+	return doctor.Fine(name, what+" is valid until "+day)
 }
 
-// authoritiesCheck checks a file of certificate authorities, of which some may have
+// authoritiesCheck checks a file of certificate authorities, some of which may have
 // expired.
 func authoritiesCheck(name, path string, expiries []time.Time, now time.Time) doctor.Check {
 	first, last := slices.MinFunc(expiries, time.Time.Compare), slices.MaxFunc(expiries, time.Time.Compare)

@@ -23,7 +23,7 @@ func (x *examiner) dataDir() []doctor.Check {
 		}
 		return append(all, doctor.Skip("data_dir.fsync", "data_dir does not exist"))
 	case err != nil:
-		return []doctor.Check{doctor.Fail("data_dir.directory", cfg.DataDir+" can't be looked at: "+err.Error(), "see to the disk, or mount it")}
+		return []doctor.Check{doctor.Fail("data_dir.directory", cfg.DataDir+" can't be examined: "+err.Error(), "see to the disk, or mount it")}
 	}
 	all := []doctor.Check{directoryCheck(cfg.DataDir, info)}
 	type measured struct {
@@ -48,7 +48,7 @@ func (x *examiner) dataDir() []doctor.Check {
 		all = append(all, m.disk.Checks()...)
 	}
 	if m.syncErr != nil {
-		return append(all, doctor.Fail("data_dir.fsync", m.syncErr.Error(), "no usage can be committed: see to the disk, its mode and its room"))
+		return append(all, doctor.Fail("data_dir.fsync", m.syncErr.Error(), "no usage can be committed: check the disk, its free space, and the permissions of data_dir"))
 	}
 	return append(all, doctor.SyncCheck(m.median, m.p99, m.n))
 }
@@ -58,7 +58,7 @@ func (x *examiner) dataDir() []doctor.Check {
 func directoryCheck(dir string, info os.FileInfo) doctor.Check {
 	found := dir + " belongs to " + ownerName(info) + ", mode " + modeText(info)
 	if info.Mode().Perm()&0o007 != 0 {
-		return doctor.Warn("data_dir.directory", found+": everyone on this host can look into it, and it holds usages", "chmod 750 "+dir)
+		return doctor.Warn("data_dir.directory", found+": every user of this host can read the usages in it", "chmod 750 "+dir)
 	}
 	return doctor.Fine("data_dir.directory", found)
 }
@@ -71,7 +71,7 @@ func (x *examiner) kernel() []doctor.Check {
 	var all []doctor.Check
 	if _, err := os.Stat("/proc/" + pid); pid == "" || err != nil {
 		pid = "self"
-		all = append(all, doctor.Skip("kernel.service", "the daemon is not running: limits are those of this process, and the service may have others (LimitNOFILE=, MemoryMax=)"))
+		all = append(all, doctor.Skip("kernel.service", "the daemon is not running: the limits listed here are those of this process, and the service may have others (LimitNOFILE=, MemoryMax=)"))
 	}
 	k := doctor.Kernel{
 		OpenFiles: system.OpenFiles(pid), Connections: int64(cfg.HTTP.MaxConnections),
@@ -98,7 +98,7 @@ func (x *examiner) folder() []doctor.Check {
 	folder := bucketFolder(x.draft.Config)
 	all, answered := withDiskTimeout(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })
 	if !answered {
-		return []doctor.Check{doctor.Fail("storage.folder", noAnswerText(folder), "nothing is shipped until it does: see to the disk, or to the host that it is of")}
+		return []doctor.Check{doctor.Fail("storage.folder", noAnswerText(folder), "nothing is shipped until it answers: see to the disk, or to the host that shares it")}
 	}
 	return all
 }
@@ -108,7 +108,7 @@ func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 	var all []doctor.Check
 	switch why := dirProblem(folder); {
 	case why != "":
-		all = append(all, doctor.Fail("storage.folder", folder+" can't be used: "+why, "nothing is shipped until it can: see to its owner and mode, or mount it"))
+		all = append(all, doctor.Fail("storage.folder", folder+" can't be used: "+why, "nothing is shipped until then: see to its owner and mode, or mount it"))
 	case at != folder:
 		all = append(all, doctor.Fine("storage.folder", folder+" does not exist: the first start makes it"))
 	default:
@@ -122,10 +122,10 @@ func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 }
 
 func folderSpace(cfg *config.Config, disk doctor.Disk, same bool) doctor.Check {
-	const name, advice = "storage.folder_space", "collectord never deletes there: move what is old elsewhere, before the disk is full (collectord ship --archive brings it to another destination)"
+	const name, advice = "storage.folder_space", "collectord never deletes objects there: move old objects elsewhere before the disk is full (collectord ship --archive brings them to another destination)"
 	found := units.Bytes(disk.Free) + " free"
 	if same {
-		found += ", on the disk of data_dir: when it is full the log stops, too"
+		found += ", on the disk of data_dir: when this disk is full, the log stops too"
 	}
 	if disk.Free <= cfg.WAL.MinFree {
 		return doctor.Fail(name, found, advice)
@@ -133,5 +133,5 @@ func folderSpace(cfg *config.Config, disk doctor.Disk, same bool) doctor.Check {
 	if disk.Free < cfg.WAL.MaxBytes+cfg.WAL.MinFree {
 		return doctor.Warn(name, found, advice)
 	}
-	return doctor.Fine(name, found+"; collectord never deletes there")
+	return doctor.Fine(name, found+"; collectord never deletes objects there")
 }

@@ -104,7 +104,7 @@ func (x *examiner) logChecks() []doctor.Check {
 		return all
 	}
 	if _, err := askStatus(x.ctx, x.draft.Config); err != nil {
-		all[0] = doctor.Warn("log.daemon", err.Error(), "see systemctl status collectord and its journal; restart it if it hangs")
+		all[0] = doctor.Warn("log.daemon", err.Error(), "see systemctl status collectord and its journal; restart the daemon if it hangs")
 	}
 	return all
 }
@@ -120,14 +120,14 @@ func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
 	case s.sealed == 0:
 		all = append(all, doctor.Fine(name, "no segment waits"))
 	case !s.live:
-		all = append(all, doctor.Warn(name, "the oldest segment waits since "+s.oldest.UTC().Format(time.DateTime)+", and no daemon is running", "start the daemon (systemctl start collectord), or ship what is there (collectord ship)"))
+		all = append(all, doctor.Warn(name, "the oldest segment has waited since "+s.oldest.UTC().Format(time.DateTime)+", and no daemon is running", "start the daemon (systemctl start collectord), or ship what is there (collectord ship)"))
 	case age > oldSegmentAge+keep:
-		all = append(all, doctor.Warn(name, fmt.Sprintf("the oldest segment waits for %v", age.Round(time.Minute)), "see below what the storage answers, and collectord status"))
+		all = append(all, doctor.Warn(name, fmt.Sprintf("the oldest segment has waited for %v", age.Round(time.Minute)), "see the checks of the storage below, and collectord status"))
 	default:
-		all = append(all, doctor.Fine(name, fmt.Sprintf("the oldest segment is of %v ago; what is shipped stays for %v (shipper.keep)", age.Round(time.Second), keep)))
+		all = append(all, doctor.Fine(name, fmt.Sprintf("the oldest segment is %v old; a shipped segment stays for %v (shipper.keep)", age.Round(time.Second), keep)))
 	}
 	if s.unread > 0 {
-		all = append(all, doctor.Fail("log.unread", plural(s.unread, "part")+" of segments can't be read", "see to the disk (dmesg), and to owner and mode of what is in wal; a start reads them again, and so does collectord wal repair"))
+		all = append(all, doctor.Fail("log.unread", plural(s.unread, "part")+" of segments can't be read", "see to the disk (dmesg), and to the owner and mode of the files in wal; a start or collectord wal repair reads them again"))
 	}
 	if n := len(s.putAside); n > 0 {
 		var paths []string

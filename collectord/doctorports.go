@@ -73,7 +73,7 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 	const advice = "stop that program, or listen elsewhere"
 	switch {
 	case h.port != 0 && h.pid == 0:
-		return doctor.Warn(name, where+" is in use by "+h.String(), "see who that is; a socket unit of this service is fine")
+		return doctor.Warn(name, where+" is in use by "+h.String(), "find out which program that is; a socket unit of this service is fine")
 	case h.port != 0 && strconv.Itoa(h.pid) == x.log.process:
 		return doctor.Fine(name, where+": the running daemon has it"+fmt.Sprintf(" (process %d)", h.pid))
 	case h.pid == 1:
@@ -85,11 +85,11 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 	case err == nil:
 		return doctor.Fine(name, where+" is free")
 	case a.Name != "" && isMissing(err):
-		return doctor.Fine(name, where+" is left out: this host does not have its family")
+		return doctor.Fine(name, where+" is skipped: this host does not have its address family (IPv4 or IPv6)")
 	case errors.Is(err, syscall.EACCES):
 		return doctor.Warn(name, where+" can't be bound by "+userName(os.Geteuid()), "the service needs AmbientCapabilities=CAP_NET_BIND_SERVICE, or a port above 1023")
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return doctor.Fail(name, where+" is not an address of this host", "listen on one that it has")
+		return doctor.Fail(name, where+" is not an address of this host", "listen on an address that it has")
 	default:
 		return doctor.Fail(name, where+" can't be bound: "+err.Error(), advice)
 	}

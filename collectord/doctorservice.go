@@ -61,7 +61,7 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 }
 
 // isCredential reports whether a mistake is a missing file that only the service sees.
-// A name without a slash is that of a credential (systemd.exec(5)).
+// A file name without a slash is the name of a credential (systemd.exec(5)).
 func isCredential(m config.Mistake, files []namedFile) bool {
 	return os.Getenv("CREDENTIALS_DIRECTORY") == "" && !strings.Contains(m.Origin, "/") &&
 		slices.ContainsFunc(files, func(f namedFile) bool { return f.key == m.Key && f.path == m.Origin })
@@ -126,7 +126,7 @@ func changedFlags(cmd *cobra.Command) (settings, others []string) {
 }
 
 // command returns the command line and environment that run the doctor in the place of
-// the process. A reload uses the same tools.
+// the process.
 func (p runningProcess) command(settings, others []string) (argv, env []string) {
 	id := func(name string) string {
 		for line := range bytes.Lines(p.status) {
@@ -174,7 +174,7 @@ func userCheck(why string) doctor.Check {
 	if why == "" {
 		why = userName(os.Geteuid())
 		if os.Geteuid() == 0 {
-			return doctor.Warn("process.user", "checked as root, which has all rights: no user of the daemon was found", "name it with --user, or make it (packages do)")
+			return doctor.Warn("process.user", "checked as root, which has all rights: no user of the daemon was found", "name the user with --user, or create it (the packages do)")
 		}
 	}
 	return doctor.Fine("process.user", "checked as "+why)

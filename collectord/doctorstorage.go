@@ -24,7 +24,7 @@ func (x *examiner) storage() []doctor.Check {
 	defer cancel()
 	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageTimeout/4, cfg.Shipper.StallTimeout), OnClock: func(ahead time.Duration) { x.clockAhead.Store(&ahead) }})
 	steps := bucket.Examine(ctx, store)
-	if x.outside {
+	if x.outsideService {
 		steps = skipCredentials(cfg, steps)
 	}
 	return stepChecks(steps)

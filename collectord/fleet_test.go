@@ -93,7 +93,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		"",
 		"not listed: 1 retired, 1 away (--all lists them)",
 		"",
-		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
+		"NOT KNOWN whether records are missing, or which hosts write no heartbeat: objects were not listed (--holes)",
 		"",
 		name(1)+": 3 nodes, 3 heartbeats")
 
@@ -204,7 +204,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 		"clock late 00000002 1.2.3 1m 0 - - 0 - 3 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
 		"fine edge-3 00000001 1.2.3 1m 0 - - 0 - 3 GiB "+name(3)+" -",
 		"",
-		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
+		"NOT KNOWN whether records are missing, or which hosts write no heartbeat: objects were not listed (--holes)",
 		"",
 		name(1)+" and 3 other destinations: 3 nodes, 3 heartbeats")
 

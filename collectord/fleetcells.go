@@ -78,9 +78,9 @@ func kindNames(kinds []audit.Kind) (names []string) {
 	return names
 }
 
-// troubleTexts returns what fails on a host, why it has its state, and up to devices of
-// its silent devices.
-func troubleTexts(h *audit.Host, devices int) (parts []string) {
+// troubleTexts returns what fails on a host, why it has its state, and its silent devices,
+// of which it names at most maxDevices.
+func troubleTexts(h *audit.Host, maxDevices int) (parts []string) {
 	if b := h.Heartbeat; b != nil {
 		for _, t := range b.Trouble {
 			parts = append(parts, describeTrouble(h, t))
@@ -97,7 +97,7 @@ func troubleTexts(h *audit.Host, devices int) (parts []string) {
 		parts = append(parts, "its clock is "+formatAge(&abs)+" "+side+" the storage's, or the heartbeat was copied")
 	}
 	if n := len(h.SilentDevices); n > 0 {
-		parts = append(parts, describeDevices(h.SilentDevices, devices))
+		parts = append(parts, describeDevices(h.SilentDevices, maxDevices))
 	}
 	if h.Reason != "" {
 		parts = append(parts, h.Reason)
@@ -138,7 +138,7 @@ func describeDevices(devices []audit.Device, limit int) string {
 // describeSilence describes how long a device has been silent.
 func describeSilence(d audit.Device) string {
 	if d.LastSeen == nil {
-		return "never seen, for " + formatAge(&d.SilentSeconds)
+		return "never seen in " + formatAge(&d.SilentSeconds)
 	}
 	return "for " + formatAge(&d.SilentSeconds)
 }

@@ -28,43 +28,44 @@ func fleetCommand() *cobra.Command {
 		Short: "List the hosts: when each was last heard of, its trouble and silent devices; exits with 2 if there are any",
 		Long: `List the hosts by the heartbeats that they write to the bucket, those with trouble first: when each was last heard of,
 its version, what it has not shipped, how many usages it takes a day, what fails there, and its silent devices. With
---holes the objects are listed, too, and what an audit of them finds missing is named.
+--holes the command also lists the objects, and reports what an audit of them finds.
 
 ` + destinationsHelp + `
 
-wrong (exit status 2, or 1 with an error):
-  error        one of several destinations can't be read; the others are listed. If there is only one, nothing is printed
-  nothing      a destination in which there is nothing of collectord: a wrong prefix, or all is gone
-  absent       a node of --expect of which there is no heartbeat, nor, with --holes, an object
-  silent       no heartbeat for --silent-for after the time by which the last one announced it, or one from the future:
-               the host is away, or can't reach the bucket
-  cloned       two hosts that write one log, also in two destinations: data_dir was copied, as with the image of a disk
-  clock        a host that is not silent, by when the storage took its heartbeat, and whose clock is further from the
-               storage's than --silent-for (or the object is a copy); folders do not tell
+These are wrong (exit status 2; 1 if there is an error):
+  error        one of several destinations can't be read; the others are listed. For a single destination there is no list
+  nothing      a destination without anything of collectord: the prefix is wrong, or everything was deleted
+  absent       a node of --expect without a heartbeat; with --holes, without a heartbeat and without objects
+  silent       the next heartbeat is late by more than --silent-for, or the last one is from the future: the host is
+               away, or can't reach the bucket
+  cloned       two hosts write one log, perhaps to two destinations: data_dir was copied, such as with a disk image
+  clock        the storage received the heartbeat in time, but the time in it differs from the storage's by more than
+               --silent-for: the host's clock is wrong, or the object is a copy. Not known for folders
   overdue      records that the host has not shipped for longer than --grace
   trouble      the heartbeat names what fails on the host
-  vanished     the storage has lost, for good, segments that it had confirmed since the host was started
-  device       no usage of a client (the name of a token or certificate) for --device-silent-for, on any host of the
-               destination that knows it
+  vanished     since the start of the daemon, the storage has permanently lost segments that it had confirmed
+  device       a client (the name of a token or certificate) has sent no usage for --device-silent-for to any of the
+               hosts of the destination that know it
   damaged      a heartbeat that no host of this version can have written
-  unreadable   a heartbeat that the storage does not give
-  missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
-               finds it in the objects of the log
-distinguished:
-  unheard      objects and no heartbeat: when their hosts were last heard of is not known
+  unreadable   a heartbeat that the storage lists but does not return
+  missing      with --holes; likewise gone, overdue, doubled, forked, conflicting and damaged. These are the findings
+               of collectord audit in the objects of the log
+These are not wrong:
+  unheard      there are objects but no heartbeat: it is not known when the host was last heard of
   retired      all was shipped by collectord ship, to take the host out of service
-  replaced     silent, and its node was heard of since, with another log in the same destination: data_dir was made anew,
-               or two hosts have one name, of which one is silent
+  replaced     silent, but its node was heard of later with another log in the same destination: data_dir was created
+               again, or two hosts have the same name and one of them is silent
   away         silent for more than 30 days, and not in --expect
 
-A heartbeat announces the next one: within shipper.heartbeat (5 min) while usages come, within an hour and that while
-nothing changes. Hosts that are retired or away, and have nothing left to ship, are counted, and listed with --all.
-Delete the heartbeat of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who,
-and why, a line each, as for collectord audit.
+A heartbeat announces when the next one is due: after shipper.heartbeat (5 min) while usages come, or an hour later than
+that while nothing changes. Hosts that are retired or away, and have nothing left to ship, are counted, but listed only
+with --all. If a log will never come back, delete its heartbeat, or accept the records that it did not ship: --accept
+names a file as for collectord audit (log id, range of seqs, who, and why, one incident a line).
 
---html writes the list as a page, too, for a web server or a browser; an error is written there as well. Heartbeats alone
-are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without --holes, and neither
-is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, and with --holes 24 bytes for an object.`,
+--html also writes the list as a page, for a web server or a browser; the page also shows an error. Reading the
+heartbeats takes one request for each host. Only --holes finds missing records, and hosts that write no heartbeats
+(shipper.heartbeat: 0). Memory: 1 KiB for each host, at most 20 MiB for all devices, and with --holes 24 bytes for each
+object.`,
 		Example: `  collectord fleet
   collectord fleet --silent-for 1h --device-silent-for 0 --html /var/www/fleet.html
   collectord fleet --holes --all 's3://usages/*/'
@@ -75,14 +76,14 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 		SuggestFor:        []string{"hosts", "nodes", "list"},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.AuditObjects, "holes", false, "list the objects, too, and audit what they hold of each log")
+	f.BoolVar(&o.AuditObjects, "holes", false, "also list the objects, and audit each log")
 	f.DurationVar(&o.SilentFor, "silent-for", 15*time.Minute, "how long a host may be silent after its next heartbeat was due")
 	f.DurationVar(&deviceSilentFor, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
-	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
+	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may take to reach the bucket")
 	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
 	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
-	f.BoolVar(&listAll, "all", false, "list hosts that are retired or away, too")
-	f.StringVar(&pagePath, "html", "", "write the list as a page to this file, too")
+	f.BoolVar(&listAll, "all", false, "also list hosts that are retired or away")
+	f.StringVar(&pagePath, "html", "", "also write the list as a page to this file")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
@@ -101,7 +102,7 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 			return err
 		}
 		if o.SilentFor <= 0 || o.Grace <= 0 || deviceSilentFor < 0 {
-			return errors.New("--grace and --silent-for are more than 0, and --device-silent-for is not less")
+			return errors.New("--grace and --silent-for must be more than 0, and --device-silent-for must not be negative")
 		}
 		if o.DeviceSilentFor = deviceSilentFor; deviceSilentFor == 0 {
 			o.DeviceSilentFor = -1

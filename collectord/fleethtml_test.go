@@ -47,7 +47,7 @@ func TestFleetNamesSilentDevices(t *testing.T) {
 		t.Errorf("%d: %s %q", status, stderr, lines)
 	}
 	for i, want := range []string{
-		`^device edge-1 00000001 1\.2\.3 \d+s 0 - 250 in 4h01m 9 of 40 silent - 3 GiB silent devices: pump-2 \(for 10d00h\), spare \(never seen, for 9d00h\), pump-30 \(for 5d00h\), pump-31 \(for 5d00h\), pump-32 \(for 5d00h\), 4 more$`,
+		`^device edge-1 00000001 1\.2\.3 \d+s 0 - 250 in 4h01m 9 of 40 silent - 3 GiB silent devices: pump-2 \(for 10d00h\), spare \(never seen in 9d00h\), pump-30 \(for 5d00h\), pump-31 \(for 5d00h\), pump-32 \(for 5d00h\), 4 more$`,
 		`^fine edge-2 00000002 1\.2\.3 \d+s 0 - 96 1 - 3 GiB -$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(lines[3+i]) {

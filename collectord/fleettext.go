@@ -91,7 +91,7 @@ func (p *fleetReport) notes() (notes []string) {
 			if h.State == k && p.isHidden(h) {
 				n++
 				if k == audit.Away && h.Reason != "" {
-					awayNote = "; away is silent for more than 30 days, or with a clock that is behind"
+					awayNote = "; away means silent for more than 30 days, or with a clock that is behind"
 				}
 			}
 		}
@@ -103,13 +103,13 @@ func (p *fleetReport) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("not listed: %s (--all lists them%s)", commaList(hidden), awayNote))
 	}
 	if n := p.Count[audit.Unheard]; n > 0 {
-		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects, and no heartbeat (it writes none, shipper.heartbeat: 0, or the storage refuses it)", plural(n, "unheard host")))
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects but no heartbeat: the host writes none (shipper.heartbeat: 0), or the storage refuses it", plural(n, "unheard host")))
 	}
 	if !p.audited {
-		notes = append(notes, "NOT KNOWN  whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)")
+		notes = append(notes, "NOT KNOWN  whether records are missing, or which hosts write no heartbeat: objects were not listed (--holes)")
 	}
 	if p.UnjudgedHosts > 0 {
-		notes = append(notes, fmt.Sprintf("NOT KNOWN  which devices of %s are silent: there are more than fit in memory (--node)", plural(p.UnjudgedHosts, "host")))
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  which devices of %s are silent: there are more devices than fit in memory (--node)", plural(p.UnjudgedHosts, "host")))
 	}
 	return notes
 }

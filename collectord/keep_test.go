@@ -94,7 +94,7 @@ func TestWalLsExplainsThatASealedSegmentMayBeShipped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const finding = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
+	const finding = "Some sealed segments may be shipped already: a segment stays for 5m0s (shipper.keep) after the storage confirmed it."
 	for shipper, want := range map[string]bool{
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}}":           true,
 		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}, keep: 0s}": false,

@@ -19,10 +19,10 @@ import (
 type listeners struct {
 	http, admin    []net.Listener
 	udp            []*net.UDPConn
-	retired        []*passedSocket // datagram sockets that are no longer configured, and still to be read
+	retired        []*passedSocket // datagram sockets that are no longer configured, but must still be read
 	passed         int             // number of passed sockets in http, admin and udp
 	kept           bool            // the service manager keeps the sockets open after this process ends
-	closingStreams bool            // removed stream sockets from the store, and they may stay open briefly
+	closingStreams bool            // stream sockets were removed from the store, and may stay open briefly
 	adopted        adoption
 	missing        []string // addresses of a family that the host lacks
 	store          *socketStore
@@ -60,7 +60,7 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	}
 	l.kept = l.kept || l.passed > 0
 	if len(l.missing) > 0 {
-		logger.Info("some addresses are not listened on: this host does not have their family", "addresses", l.missing)
+		logger.Info("not listening on some addresses: this host does not have their address family (IPv4 or IPv6)", "addresses", l.missing)
 	}
 	return l, nil
 }
@@ -73,7 +73,7 @@ func (l *listeners) retire(passed []*passedSocket, logger *slog.Logger) {
 		case !s.isStored():
 			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.String(), "name", s.name)
 		case s.isStream():
-			logger.Info("a socket of the daemon before is not configured any more", "address", s.String())
+			logger.Info("a socket of the previous daemon is no longer configured", "address", s.String())
 			l.store.remove(s.name)
 			l.closingStreams = true
 		default:
@@ -191,7 +191,7 @@ func (l *listeners) openDatagrams(key string, addrs []config.Address, o udpserve
 	return all, err
 }
 
-// bindUDP binds the sockets that an address still needs beside the passed ones.
+// bindUDP binds the sockets that an address needs in addition to the passed ones.
 func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPConn, error) {
 	served := l.adopted.served[normalized(a)]
 	if l.adopted.fromUnit[normalized(a)] { // the socket unit determines their number
@@ -209,8 +209,8 @@ func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPCo
 	return udpserver.Listen(a.IP, o)
 }
 
-// hasRetired reports whether a socket still to be read uses the port. Such a socket is no
-// conflict, and the probe would mistake it for another daemon's.
+// hasRetired reports whether a socket in retired uses the port. Such a socket is no
+// conflict, but the probe would mistake it for a socket of another daemon.
 func (l *listeners) hasRetired(port uint16) bool {
 	return slices.ContainsFunc(l.retired, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
 }

@@ -69,8 +69,9 @@ func (l *daemonLogger) setLevel(next *plan) {
 	_ = l.level.UnmarshalText([]byte(next.cfg.Log.Level)) // can't fail: the configuration was checked
 }
 
-// readableAttr converts durations and Stringers to text, which JSON would write as
-// nanoseconds or structures. It removes the time for the journal, which adds its own.
+// readableAttr converts durations and Stringers to text, because slog would write them to
+// JSON as nanoseconds or structures. withoutTime removes the time, because the journal
+// adds its own.
 func readableAttr(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		if withoutTime && a.Key == slog.TimeKey && len(groups) == 0 {

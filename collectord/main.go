@@ -114,7 +114,7 @@ func rootCommand(caught *signals) *cobra.Command {
 		Long: `Collect usages (JSON objects) over HTTP and UDP on an edge host, keep them in a write-ahead log, and ship them to object
 storage or a folder.
 
-Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 run was given a wrong configuration.`,
+Exit status: 0 fine; 1 an error; 2 a check found something wrong; 78 run was given a wrong configuration.`,
 		Example:       firstSteps,
 		Version:       versionText(),
 		SilenceUsage:  true,
@@ -181,8 +181,8 @@ func buildTime() time.Time {
 
 // settings loads the configuration that the flags of a command name. It rejects wrong
 // values only in the keys and sections in keys, so that a mistake elsewhere does not
-// block a look at the log or the bucket. It always rejects unknown keys, because one
-// may be a misspelled one of them.
+// block a look at the log or the bucket. It always rejects unknown keys, because an
+// unknown key may be a needed one that is misspelled.
 func settings(cmd *cobra.Command, keys ...string) (*config.Config, error) {
 	src := source(cmd)
 	src.Uses = keys

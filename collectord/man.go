@@ -45,7 +45,7 @@ its configuration.
 .SH COMMANDS
 `, roff(lowerFirst(root.Short)))
 	describeCommands(&b, root)
-	b.WriteString(".SH FLAGS\nThese are keys of the configuration, and go before the file and the environment; see\n.BR collectord.yaml (5).\n")
+	b.WriteString(".SH FLAGS\nThese are keys of the configuration. They override the file and the environment; see\n.BR collectord.yaml (5).\n")
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { describeFlag(&b, f) })
 	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(settings)
@@ -59,7 +59,7 @@ Fine.
 An error, which is printed on standard error.
 .TP
 .B %d
-What was checked is not as it should be.
+A check found something wrong.
 .TP
 .B %d
 .B run
@@ -67,7 +67,7 @@ was given a configuration with a mistake. Another try would end the same way.
 .SH SIGNALS
 .TP
 .B SIGTERM, SIGINT
-Stop, and lose nothing that was acknowledged. A second one leaves at once.
+Stop, and lose nothing that was acknowledged. A second signal ends the process at once.
 .TP
 .B SIGHUP
 Read the configuration again: all of it is put into effect, or, if there is a mistake, nothing.
@@ -77,7 +77,7 @@ Seal the active segment, so that everything received so far is shipped at once.
 .SH FILES
 .TP
 .I %s
-The configuration. A package installs it with every key, its default and what it is for.
+The configuration. A package installs it with every key, its default and its meaning.
 .TP
 .I /var/lib/collectord
 Where the packages keep the log

@@ -29,7 +29,7 @@ func TestManualPageDescribesEveryCommandAndItsFlags(t *testing.T) {
 		}
 	}
 	for _, part := range []string{
-		"\n.TP\n.B missing\na gap below", // a row of a table, with its continued line
+		"\n.TP\n.B missing\na gap in", // a row of a table, with its continued line
 		"\n.nf\n# log id          records ",
 		"\ncollectord wal verify \\-\\-json | grep",
 		"\nIt also takes \\-\\-data\\-dir below FLAGS.\n",

@@ -8,7 +8,7 @@ import "collectord/config"
 // CPU. Heap and stacks count, including free memory. The program itself (19 MiB) and
 // the memory of large bodies do not.
 const (
-	daemonMemoryLimit = 64 << 20 // for baseConnections active ones (TLS too), or as many more that share the loops' memory
+	daemonMemoryLimit = 64 << 20 // for baseConnections active connections, also with TLS
 	shipMemoryLimit   = 40 << 20 // for collectord ship, which has no connections
 	auditMemoryLimit  = 40 << 20 // for collectord audit: its memory has no pointers, so a collection is cheap
 	auditGCPercent    = 20       // percent of the memory in use
@@ -19,9 +19,9 @@ const (
 	baseHeader      = 8 << 10
 	baseKeys        = 1 << 16
 
-	memoryPerConnection = 2 << 10  // an idle connection, and as much for the collector
-	memoryPerTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the collector
-	memoryPerKey        = 220      // an Idempotency-Key, twice: the table is copied as it grows
+	memoryPerConnection = 2 << 10  // an idle connection, and the same again for the garbage collector
+	memoryPerTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the garbage collector
+	memoryPerKey        = 220      // twice an Idempotency-Key, because the table is copied as it grows
 )
 
 // memoryLimit returns the soft memory limit in bytes for a configuration and a maximum

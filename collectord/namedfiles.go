@@ -24,9 +24,9 @@ const (
 // namedFiles returns the files that the configuration names. It includes the file of
 // the storage's keys even if no key names it.
 func namedFiles(cfg *config.Config) (all []namedFile) {
-	add := func(key, path string, closed fs.FileMode) {
+	add := func(key, path string, forbidden fs.FileMode) {
 		if path != "" {
-			all = append(all, namedFile{key, path, closed})
+			all = append(all, namedFile{key, path, forbidden})
 		}
 	}
 	add("http.tokens_file", cfg.HTTP.TokensFile, secretFile)

@@ -47,7 +47,7 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 				}
 			}
 			d.stop()
-			if got := strings.Count(d.log(), "this host does not have their family"); got != 1 || !strings.Contains(d.log(), c.missing) || !strings.Contains(d.log(), c.there) {
+			if got := strings.Count(d.log(), "this host does not have their address family"); got != 1 || !strings.Contains(d.log(), c.missing) || !strings.Contains(d.log(), c.there) {
 				t.Errorf("%d lines on the missing family:\n%s", got, d.log())
 			}
 			if !strings.Contains(d.log(), "http.appended=10 ") || !strings.Contains(d.log(), "udp.appended=10 ") {

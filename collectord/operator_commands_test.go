@@ -47,7 +47,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "whole sentences", args: "run --help", wantOutput: "Whether clients may send without a token or certificate\n"},
 		{name: "examples", args: "cat --help", wantOutput: "collectord cat --from 2h"},
 		{name: "help of a command", args: "help ship", wantOutput: "Stop the daemon first: "},
-		{name: "a page with tables", args: "man", wantOutput: "\n.TP\n.B missing\na gap below"},
+		{name: "a page with tables", args: "man", wantOutput: "\n.TP\n.B missing\na gap in"},
 		{name: "completion", args: "completion bash", wantOutput: "__start_collectord"},
 		{name: "values complete", args: "__complete run --log-level d", wantOutput: "debug\n"},
 
@@ -64,17 +64,17 @@ func commandSituations(situations map[string][]situation) {
 		{name: "no log to ship", args: "ship --data-dir DIR/none", wantExit: exitError, wantOutput: "name the daemon's directory with --data-dir"},
 		{name: "nothing was shipped", args: "cat --data-dir DIR/none", wantExit: exitError, wantOutput: "nothing was shipped there: name another destination"},
 		{name: "ship while the daemon runs", args: "ship --data-dir DIR/data", setUp: openLog, wantExit: exitError, wantOutput: "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first", unwantedOutput: "data_dir of its own"},
-		{name: "repair while the daemon runs", args: "wal repair --data-dir DIR/data", setUp: openLog, wantExit: exitError, wantOutput: "the daemon repairs by itself", unwantedOutput: "data_dir of its own"},
-		{name: "a second daemon", args: "run --data-dir DIR/data" + quiet, setUp: openLog, wantExit: exitError, wantOutput: fmt.Sprintf("another collectord (process %d): stop it, or give this one a data_dir of its own (--data-dir)", os.Getpid())},
+		{name: "repair while the daemon runs", args: "wal repair --data-dir DIR/data", setUp: openLog, wantExit: exitError, wantOutput: "the daemon repairs damaged segments by itself", unwantedOutput: "data_dir of its own"},
+		{name: "a second daemon", args: "run --data-dir DIR/data" + quiet, setUp: openLog, wantExit: exitError, wantOutput: fmt.Sprintf("another collectord (process %d): stop that process, or give this daemon a data_dir of its own (--data-dir)", os.Getpid())},
 		{name: "a log that is whole", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(nil), wantOutput: "ok       00000000000000000001-"},
-		{name: "a damaged segment", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantExit: exitNotRight, wantOutput: "the log is damaged: 1 segment; the daemon saves what checks out when it ships that, collectord wal repair at once"},
+		{name: "a damaged segment", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantExit: exitNotRight, wantOutput: "the log is damaged: 1 segment; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now"},
 		{name: "a damaged segment is shipped", args: "ship --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantOutput: "collectord wal export prints what can be saved"},
 		{name: "out of service", args: "ship --data-dir DIR/data --json", setUp: makeSealedLog(nil), wantOutput: `"done":true`},
 		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7"`},
 
 		// Ports.
-		{name: "a port is taken", args: "run --config DIR/taken.yaml", setUp: occupyConfiguredPort, wantExit: exitError, wantOutput: fmt.Sprintf("(process %d): stop that, or listen elsewhere (http.listen, --http-listen or COLLECTORD_HTTP_LISTEN)", os.Getpid())},
-		{name: "an address of another host", args: "run --data-dir DIR/data --udp-listen off --admin-listen off --http-listen 192.0.2.1:PORT --http-anonymous true", wantExit: exitError, wantOutput: "this host does not have it: listen on one that it has"},
+		{name: "a port is taken", args: "run --config DIR/taken.yaml", setUp: occupyConfiguredPort, wantExit: exitError, wantOutput: fmt.Sprintf("(process %d): stop that process, or listen elsewhere (http.listen, --http-listen or COLLECTORD_HTTP_LISTEN)", os.Getpid())},
+		{name: "an address of another host", args: "run --data-dir DIR/data --udp-listen off --admin-listen off --http-listen 192.0.2.1:PORT --http-anonymous true", wantExit: exitError, wantOutput: "this host does not have this address: listen on one that it has"},
 	}
 }
 

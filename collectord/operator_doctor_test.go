@@ -33,14 +33,14 @@ func doctorSituations(situations map[string][]situation) {
 		// The configuration.
 		{name: "a wrong value", args: "doctor", config: broken, wantExit: 2, wantOutput: "error      http.rate             DIR/collectord.yaml line 1: "},
 		{name: "the rest is checked all the same", args: "doctor", config: broken, wantExit: 2, wantOutput: "net.core.somaxconn is "},
-		{name: "but not what rests on it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "unchecked  all                   not checked: the configuration has a mistake that this rests on"},
+		{name: "but not checks that need it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "unchecked  all                   not checked: a key that this check needs has a mistake"},
 		{name: "a file that is not there", args: "doctor --config DIR/none", wantExit: 2, wantOutput: "NOT RIGHT: 1 error"},
 		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", wantOutput: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
 		{name: "which clients can send", args: "doctor", config: listens, wantOutput: "anyone on this host may send"},
-		{name: "which clients can send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "who shows one of 1 token may send"},
+		{name: "which clients can send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: withFile("tokens", oneToken), wantOutput: "whoever presents one of 1 token may send"},
 		{name: "no UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", wantOutput: "no client can send: udp.listen is off"},
-		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
-		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", wantOutput: "a power loss takes what was answered in the last 250ms"},
+		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", wantOutput: "up to 1 GiB of usages wait in DIR/data (wal.max_bytes); then the oldest usages are deleted"},
+		{name: "which usages a power loss loses", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", wantOutput: "a power loss loses the usages that were answered in the last 250ms"},
 
 		// Ports.
 		{name: "a port that is free", args: "doctor", config: listens, wantOutput: "tcp 127.0.0.1:PORT is free"},
@@ -54,21 +54,21 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "tokens that are missing", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", wantExit: 2, wantOutput: "error      http.tokens_file"},
 		{name: "a certificate that expired", args: named, setUp: withCertificate(-time.Hour), wantExit: 2, wantOutput: "error      certificate           http.tls.cert DIR/cert expired on"},
 		{name: "a certificate that expires soon", args: named, setUp: withCertificate(20 * 24 * time.Hour), wantOutput: "in 19 days\n                                   -> replace it, and reload"},
-		{name: "a certificate that is good", args: named, setUp: withCertificate(31 * 24 * time.Hour), wantOutput: "is good until"},
+		{name: "a certificate that is good", args: named, setUp: withCertificate(31 * 24 * time.Hour), wantOutput: "is valid until"},
 		{name: "a key of another certificate", args: named, setUp: setUpBoth(withCertificate(time.Hour), replaceKey), wantExit: 2, wantOutput: "error      http.tls.key"},
 
 		// data_dir, and the log.
 		{name: "a data_dir that is a file", args: "doctor --data-dir DIR/keys", config: listens, setUp: writeKeys, wantExit: 2, wantOutput: "error      data_dir "},
-		{name: "a data_dir that all can read", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "everyone on this host can look into it"},
+		{name: "a data_dir that all can read", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "every user of this host can read the usages in it"},
 		{name: "how long a sync takes", args: "doctor", config: listens, setUp: makeWorldReadableData, wantOutput: "fsync                 median "},
 		{name: "a disk that is too small", args: "doctor", config: listens + "wal: {max_bytes: 1TiB}\n", wantOutput: "the disk is full before the log is"},
 		{name: "a file put aside", args: "doctor", config: listens, setUp: makeQuarantine, wantOutput: "1 put aside: wal/quarantine/strange"},
 		{name: "a daemon that hangs", args: "doctor", config: listens, setUp: lockDataDir, wantOutput: " has locked DIR/data) and does not answer (it hangs, or was started with another admin.listen)"},
 		{name: "usages that wait for a daemon", args: "doctor", config: listens, setUp: makeUnshippedLog, wantOutput: "and no daemon is running\n                                   -> start the daemon"},
-		{name: "a clock that went back", args: "doctor", config: listens, setUp: setUpBoth(makeUnshippedLog, setModifiedTomorrow), wantExit: 2, wantOutput: "it was set back, or was ahead then"},
+		{name: "a clock that went back", args: "doctor", config: listens, setUp: setUpBoth(makeUnshippedLog, setModifiedTomorrow), wantExit: 2, wantOutput: "the clock was set back, or was ahead then"},
 
 		// Destinations.
-		{name: "a folder", args: "doctor", config: listens, wantOutput: "collectord never deletes there"},
+		{name: "a folder", args: "doctor", config: listens, wantOutput: "collectord never deletes objects there"},
 		{name: "a folder that is a file", args: "doctor", config: listens + "shipper: {destination: 'file://DIR/keys'}\n", setUp: writeKeys, wantExit: 2, wantOutput: "DIR/keys can't be used: "},
 		{name: "a storage that is away", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://127.0.0.1:1', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "unchecked  tls, answer, credentials, bucket, put, conditional_put, checksum, encryption, storage_class, read, metadata, list  not checked: connection comes first"},
 		{name: "a name that is wrong", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://storage.invalid', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "-> is the name in shipper.s3.endpoint right"},

@@ -31,12 +31,12 @@ func operationSituations(situations map[string][]situation) {
 		{name: "run: a segment of a later version", args: "run", config: "data_dir: DIR/data\nhttp: {listen: 'localhost:PORT'}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: makeLaterSegment, wantExit: 78, wantOutput: "a later version wrote DIR/data/wal/00000000000000000001: nothing was changed"},
 		{name: "ship: LOG of a later version", args: "ship", config: "data_dir: DIR/data\n", setUp: makeLaterLog, wantExit: 1, wantOutput: "a later version wrote DIR/data/wal/LOG"},
 		{name: "repair: LOG of a later version", args: "wal repair", config: "data_dir: DIR/data\n", setUp: makeLaterLog, wantExit: 1, wantOutput: "a later version wrote DIR/data/wal/LOG"},
-		{name: "verify: a segment of a later version", args: "wal verify", config: "data_dir: DIR/data\n", setUp: makeLaterSegment, wantOutput: "passed over: segment 00000000000000000001"},
+		{name: "verify: a segment of a later version", args: "wal verify", config: "data_dir: DIR/data\n", setUp: makeLaterSegment, wantOutput: "skipped: segment 00000000000000000001"},
 
 		// An archive of an earlier destination.
 		{name: "ship: an archive that is not there", args: "ship --archive DIR/nothing", config: bucket, wantExit: 1, wantOutput: "DIR/nothing: no such file or directory"},
 		{name: "ship: an archive that is a file", args: "ship --archive DIR/collectord.yaml", config: bucket, setUp: writeKeys, wantExit: 1, wantOutput: "DIR/collectord.yaml is not a directory"},
-		{name: "ship: the archive is the destination", args: "ship --archive DIR/data/archive", config: "data_dir: DIR/data\n", setUp: makeDamagedArchive, wantExit: 1, wantOutput: "DIR/data/archive is where objects go now: set shipper.destination"},
+		{name: "ship: the archive is the destination", args: "ship --archive DIR/data/archive", config: "data_dir: DIR/data\n", setUp: makeDamagedArchive, wantExit: 1, wantOutput: "DIR/data/archive is the current destination: set shipper.destination"},
 		{name: "ship: an empty archive", args: "ship --archive DIR/data/archive", config: bucket, setUp: setUpBoth(writeKeys, makeEmptyArchive), wantOutput: "brought 0 records in 0 objects and 0 loss notes from DIR/data/archive to s3://bucket/p"},
 		{name: "ship: what is not ours stays", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: setUpBoth(makeEmptyArchive, addForeignFile), wantOutput: "brought 0 records"},
 		{name: "ship: an object that is damaged", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeDamagedArchive, wantExit: 2, wantOutput: "not everything is shipped: 1 object left in DIR/data/archive"},

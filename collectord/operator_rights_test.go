@@ -36,7 +36,7 @@ func TestMissingPermissions(t *testing.T) {
 	for _, c := range [][]string{
 		{"wal ls --data-dir " + closed, "permission denied (run this as the daemon's user, or as root)"},
 		{"config check --config " + config, "warning: http.socket_group 0: user "},
-		{"run --config " + config, "/s can't be given to group 0, of which user "},
+		{"run --config " + config, "/s can't be given to group 0: user "},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 		defer cancel()

@@ -32,7 +32,7 @@ func statusSituations(situations map[string][]situation) {
 		{name: "an answer without end", args: "status", config: config, setUp: serveStatus(http.StatusOK, "endless"), wantExit: 1, wantOutput: "another program, or another version of collectord"},
 
 		// No admin address is configured or reachable.
-		{name: "off", args: "status", config: "data_dir: DIR/data\nadmin: {listen: off}\n", wantExit: 1, wantOutput: "collectord: admin.listen is off, and the daemon can't be asked: set it (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN)"},
+		{name: "off", args: "status", config: "data_dir: DIR/data\nadmin: {listen: off}\n", wantExit: 1, wantOutput: "collectord: admin.listen is off, so the daemon can't be asked: set an address (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN)"},
 		{name: "off: check", args: "status --check", config: "data_dir: DIR/data\nadmin: {listen: off}\n", wantExit: 1, wantOutput: "admin.listen is off"},
 		{name: "a mistake", args: "status --check", config: "admin: {listen: nowhere}\n", wantExit: 1, wantOutput: "admin.listen (DIR/collectord.yaml line 1)"},
 		{name: "a mistake elsewhere", args: "status", config: config + "wal: {sync: never}\n", wantExit: 1, wantOutput: "no daemon runs", unwantedOutput: "1 mistake"},

@@ -23,7 +23,7 @@ var misconfigured = []situation{
 	{name: "an endpoint with a query", config: s3Config("https://h?x=y"), wantOutput: `"https://h?x=y" has something behind the host and port`},
 	{name: "an endpoint with a blank", config: s3Config("http://h:9000 "), wantOutput: `"http://h:9000 " contains a blank`},
 	{name: "an endpoint without a host", config: s3Config("http://:9000"), wantOutput: `"http://:9000" names no host`},
-	{name: "an endpoint with a password", config: s3Config("http://me:secret@h"), wantOutput: "holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file", unwantedOutput: "secret@h"},
+	{name: "an endpoint with a password", config: s3Config("http://me:secret@h"), wantOutput: "contains a user name or password, but its value is printed and logged: credentials belong in shipper.s3.credentials_file", unwantedOutput: "secret@h"},
 	{name: "a destination with a password", config: "data_dir: DIR/data\nshipper: {destination: 's3://KEY:secret@abc/p'}\n", wantOutput: "credentials belong in shipper.s3.credentials_file", unwantedOutput: "secret@abc"},
 	{name: "an endpoint in the place of a destination", config: destinationConfig("https://KEY:sec/ret@h/abc"), wantOutput: `"https://…@h/abc" is neither file:///path nor s3://bucket/prefix`, unwantedOutput: "sec/ret"},
 	{name: "an origin with a password", config: "data_dir: DIR/data\nhttp: {origins: 'https://a, https://me:secret@h'}\n", wantOutput: "is not an origin as browsers send it", unwantedOutput: "secret"},
@@ -38,7 +38,7 @@ var misconfigured = []situation{
 	{name: "a folder with a lone percent sign", config: destinationConfig("file:///srv/100%"), wantOutput: "write %25 for %"},
 	{name: "a folder in the home directory", config: destinationConfig("file:///~/archive"), wantOutput: "begins with ~, which only shells expand"},
 	{name: "no endpoint and no region", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p'}\n", wantOutput: "shipper.s3.endpoint (default): is empty, which means AWS: set shipper.s3.region"},
-	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", wantOutput: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may hold letters`},
+	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", wantOutput: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may contain letters`},
 	{name: "a CA file that is missing", config: s3Config("https://h", "ca_file: DIR/ca"), wantOutput: "shipper.s3.ca_file (DIR/ca): no such file"},
 	{name: "a CA file without a certificate", config: s3Config("https://h", "ca_file: DIR/collectord.yaml"), wantOutput: "shipper.s3.ca_file (DIR/collectord.yaml): contains no PEM certificate"},
 	{name: "a credentials file that is missing", config: s3Config("https://h", "credentials_file: DIR/keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): no such file"},
@@ -51,7 +51,7 @@ var misconfigured = []situation{
 	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", wantOutput: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
-	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: withLink("data", "nothing"), wantOutput: "DIR/data is a symbolic link to what does not exist"},
+	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: withLink("data", "nothing"), wantOutput: "DIR/data is a broken symbolic link"},
 
 	// Which clients can send.
 	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: withPipe("pipe"), wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
@@ -59,7 +59,7 @@ var misconfigured = []situation{
 	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: withPipe("pipe"), wantOutput: "the configuration has 2 mistakes"},
 	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", wantOutput: "http.tls.cert (DIR/collectord.yaml): contains no certificate"},
 	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", wantOutput: "http.tokens_file (DIR/tokens): no such file"},
-	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", wantOutput: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
+	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", wantOutput: "http.tokens_file (tokens): no such file or directory (a name without a slash is a credential in the $CREDENTIALS_DIRECTORY of systemd"},
 	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: withFile("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), wantOutput: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
 	{name: "a node that is called ..", config: "data_dir: DIR/data\nnode: ..\n", wantOutput: `node (DIR/collectord.yaml line 2): ".." is not a name: it stands for a directory`},
 	{name: "a node whose objects Spark would skip", config: "data_dir: DIR/data\nnode: _edge\n", wantOutput: `node (DIR/collectord.yaml line 2): "_edge" begins with a dot or an underscore: Spark, Hive and other readers skip objects with such names`},
@@ -86,7 +86,7 @@ var misconfigured = []situation{
 	{name: "a configuration that is a directory", args: "--config DIR", wantOutput: "configuration (DIR): is a directory: name a file"},
 	{name: "a configuration that never ends", args: "--config /dev/zero", wantOutput: "configuration (/dev/zero): is not a regular file"},
 	{name: "a configuration without a name", args: "--config=", wantOutput: "configuration (--config): names no file: name one, or leave the flag out"},
-	{name: "a configuration without keys", config: "DIR/data\n", wantOutput: "configuration (DIR/collectord.yaml line 1): holds no keys: write a line of the form key: value"},
+	{name: "a configuration without keys", config: "DIR/data\n", wantOutput: "configuration (DIR/collectord.yaml line 1): contains no keys: write a line of the form key: value"},
 	{name: "an alias without its anchor", config: "node: *a\n", wantOutput: "configuration (DIR/collectord.yaml): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", wantOutput: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
 }
@@ -108,8 +108,8 @@ var questionable = []situation{
 		}
 	}, wantOutput: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
 	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", wantOutput: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
-	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a symbolic link to what does not exist"},
-	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a symbolic link to what does not exist"},
+	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a broken symbolic link"},
+	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a broken symbolic link"},
 	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, wantOutput: "the configuration is valid", unwantedOutput: "COLLECTORD_TOKEN"},
 	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, wantOutput: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
 }
@@ -133,7 +133,7 @@ func validationSituations(situations map[string][]situation) {
 		})
 	}
 	situations["names"] = []situation{
-		{name: "a token for .", args: "token new .", wantExit: exitError, wantOutput: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
+		{name: "a token for .", args: "token new .", wantExit: exitError, wantOutput: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are not allowed)"},
 		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", wantExit: exitError, wantOutput: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
 	}
 }
@@ -274,7 +274,7 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 			}
 			want := strings.ReplaceAll(c.want, "DIR", dir)
 			out, stderr, status := runCollectord(t, "config", "check", "--config", config)
-			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, to whom data_dir belongs") {
+			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, the owner of data_dir") {
 				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), testTimeout) // without a mistake the daemon would run

@@ -66,7 +66,7 @@ func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
 	if got := d.metrics()[`collectord_usages_rejected_total{reason="cross_site",source="http"}`]; got != float64(asked) {
 		t.Errorf("%v are counted, want %d", got, asked)
 	}
-	if log := d.log(); strings.Count(log, "trouble=cross_site") != 1 || strings.Contains(log, "evil.test") || !strings.Contains(log, "http.origins holds null") {
+	if log := d.log(); strings.Count(log, "trouble=cross_site") != 1 || strings.Contains(log, "evil.test") || !strings.Contains(log, "http.origins contains null") {
 		t.Errorf("logged: %s", log)
 	}
 	if _, err := loadConfig(t, fmt.Sprintf("http: {hosts: 'usages.test:%d'}", port)); err == nil || !strings.Contains(err.Error(), "without scheme, port or path") {

@@ -21,7 +21,7 @@ type plan struct {
 	warnings []string // to be logged
 }
 
-// newPlan reads and checks a configuration. Its error is a refusal with all mistakes.
+// newPlan reads and checks a configuration. The error contains all mistakes.
 func newPlan(src config.Source) (*plan, error) {
 	d, policy := newDraft(src)
 	if len(d.Mistakes) > 0 {
@@ -70,7 +70,7 @@ func fileReason(path string, err error) string {
 	case errors.Is(err, fs.ErrPermission):
 		return "can't be read by " + userName(os.Geteuid()) + ": " + reason
 	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(path, "/"):
-		return reason + " (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY: systemctl reload collectord checks it there)"
+		return reason + " (a name without a slash is a credential in the $CREDENTIALS_DIRECTORY of systemd: systemctl reload collectord checks it inside the service)"
 	}
 	return reason
 }

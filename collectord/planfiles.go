@@ -47,7 +47,7 @@ func (d draft) checkDirectories() {
 			}
 		}
 		for _, why := range f.links { // a disk may be mounted there later
-			d.warn(why + ": nothing is taken in or shipped until it exists")
+			d.warn(why + ": nothing is taken in or shipped until its target exists")
 		}
 		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
@@ -70,7 +70,7 @@ func dataDirProblems(dir string) (all, links []string) {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
 		if inside.mode == dirAccess && isBrokenLink(path, err) {
-			links = append(links, path+" is a symbolic link to what does not exist")
+			links = append(links, path+" is a broken symbolic link")
 		}
 		if err != nil || inside.mode == dirAccess && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
 			continue
@@ -91,7 +91,7 @@ func dirProblem(dir string) string {
 	for at := dir; ; at = filepath.Dir(at) {
 		mode := uint32(dirAccess)
 		if at != dir {
-			mode = unix.W_OK | unix.X_OK // to create the next one
+			mode = unix.W_OK | unix.X_OK // to create the next directory of the path
 		}
 		info, err := os.Stat(at)
 		if err == nil && !info.IsDir() {
@@ -102,7 +102,7 @@ func dirProblem(dir string) string {
 		}
 		switch {
 		case isBrokenLink(at, err):
-			return at + " is a symbolic link to what does not exist"
+			return at + " is a broken symbolic link"
 		case errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, syscall.ENOTDIR):
 			return at + " is not a directory, or a part of its path is not"
@@ -162,7 +162,7 @@ func (d draft) checkSockets() {
 			switch why, maySucceed := socketProblem(a.Path); {
 			case why == "":
 				if gid := d.Config.HTTP.SocketGroup; list.key == "http.listen" && !canChown(gid) {
-					d.warn(fmt.Sprintf("http.socket_group %d: %s is not a member, and can't give %s to it, unless the service (SupplementaryGroups=) or a socket unit does", gid, userName(os.Geteuid()), a))
+					d.warn(fmt.Sprintf("http.socket_group %d: %s is not a member, and can't give %s to this group, unless the service has the group (SupplementaryGroups=) or a socket unit makes the socket", gid, userName(os.Geteuid()), a))
 				}
 			case maySucceed:
 				d.warn(fmt.Sprintf("%s %s can't be bound now: %s", list.key, a, why))

@@ -111,7 +111,7 @@ func describeClients(cfg *config.Config, policy *auth.Policy) (http, udp string)
 		}
 		http = anyone("http.listen", cfg.HTTP.Listen)
 		if len(credentials) > 0 && !policy.Anonymous {
-			http = "who shows " + strings.Join(credentials, " and ") + " may send"
+			http = "whoever presents " + strings.Join(credentials, " and ") + " may send"
 		}
 	}
 	if len(cfg.UDP.Listen) > 0 {

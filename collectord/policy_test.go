@@ -459,7 +459,7 @@ func TestAccessFilesAreCheckedWithTheConfiguration(t *testing.T) {
 	config, _, _ = configure(t, dir, "")
 	replaceInFile(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
 	out, err := command(t, "config", "check", "--config", config).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "has no token: no client may send") || !strings.Contains(string(out), "takes tokens that can be read on their way") {
+	if err != nil || !strings.Contains(string(out), "has no token: no client may send") || !strings.Contains(string(out), "accepts tokens that can be read on the network") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

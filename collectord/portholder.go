@@ -31,11 +31,11 @@ func bindError(key string, err error) error {
 		if a, ok := op.Addr.(interface{ AddrPort() netip.AddrPort }); ok {
 			holder = findHolder(op.Net, a.AddrPort()).String()
 		}
-		return fmt.Errorf("%s: %w, by %s: stop that, or listen elsewhere (%s)", key, err, holder, elsewhere)
+		return fmt.Errorf("%s: %w, by %s: stop that process, or listen elsewhere (%s)", key, err, holder, elsewhere)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: %w: this host does not have it: listen on one that it has (%s)", key, err, elsewhere)
+		return fmt.Errorf("%s: %w: this host does not have this address: listen on one that it has (%s)", key, err, elsewhere)
 	case errors.Is(err, syscall.EACCES):
-		return fmt.Errorf("%s: %w: ports below 1024 need CAP_NET_BIND_SERVICE: listen on another (%s)", key, err, elsewhere)
+		return fmt.Errorf("%s: %w: ports below 1024 need CAP_NET_BIND_SERVICE: listen on another port (%s)", key, err, elsewhere)
 	}
 	return fmt.Errorf("%s: %w", key, err)
 }

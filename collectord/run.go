@@ -28,12 +28,13 @@ func runCommand(caught *signals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon",
-		Long: `Start the daemon, in the foreground. It logs to standard error, and serves what an operator looks at (metrics,
-readiness with its reasons, a status page) on admin.listen.
+		Long: `Start the daemon, in the foreground. It logs to standard error. On admin.listen it serves metrics, readiness
+with its reasons, and a status page.
 
-SIGTERM and SIGINT stop it, and lose nothing that was acknowledged; a second one ends it at once. SIGHUP has it read the
-configuration again, SIGUSR1 seal and ship what it has. Each key of the configuration is also a variable (http.listen:
-COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config example explains all of them.`,
+SIGTERM and SIGINT stop the daemon; nothing that was acknowledged is lost. A second signal ends it at once. On SIGHUP the
+daemon reads the configuration again. On SIGUSR1 it seals and ships the active segment. Each key of the configuration can
+also be set by a variable (http.listen: COLLECTORD_HTTP_LISTEN), and common keys by a flag; collectord config example
+explains all keys.`,
 		Example: `  collectord run
   collectord run --data-dir /srv/collectord --destination s3://usages/clinic-7 --s3-endpoint https://minio.example:9000
   collectord run --config collectord.yaml --log-level debug`,
@@ -131,7 +132,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
-		return withInUseAdvice(err, "stop it, or give this one a data_dir of its own (--data-dir)")
+		return withInUseAdvice(err, "stop that process, or give this daemon a data_dir of its own (--data-dir)")
 	}
 	store, err := openStore(cfg, log, logger)
 	if err != nil {
@@ -201,8 +202,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	go (&reporter{manager: manager, watchdog: watchdogTimeout(os.Getpid()), alive: state.stuckLoops, line: monitor.Line, changed: daemonLog.troubles.troubles.changed, logger: logger}).run(ended)
 	go monitor.Run(ended)
 
-	// Reloads and seals may be slow. They run in their own goroutine, which the stop
-	// does not wait for.
+	// Reloads and seals may be slow. They run in their own goroutine, and the stop
+	// does not wait for it.
 	stopping := make(chan struct{})
 	go func() {
 		for {

@@ -43,33 +43,48 @@ func sendCommand() *cobra.Command {
 	var flags sendFlags
 	c := &cobra.Command{
 		Use:   "send [URL]",
-		Short: "Send usages over HTTP or UDP: one to try it, those of a file, or a load",
+		Short: "Send usages over HTTP or UDP: one as a try, those of a file, or a load test",
 		Long: `Send usages to a collector, and report what became of them.
 
-URL is http://host:port (default ` + send.DefaultTarget + `, or with --config the first of its http.listen; http:// may be
-left out), https://host:port, unix:/path or udp://host:port. Proxies of the environment are not used.
+URL is http://host:port (http:// may be left out), https://host:port, unix:/path or udp://host:port. The default is
+` + send.DefaultTarget + `, or with --config the first address of its http.listen. Proxies of the environment are not used.
 
-Without --payload the usages are made up. With --seed a run sends the same bytes as the one before.
-With --rate requests are due at times that do not wait for answers, and latency counts from when they were due.
-With --retry-for a request that got no answer, or 408, 409, 429, 500, 502, 503 or 504, is sent again under the
-same Idempotency-Key, after a random time that grows, and not before its Retry-After.
+Without --payload the usages are made up. Runs with the same --seed and options send the same bytes.
+With --rate each request has a due time that does not depend on earlier answers. Latency counts from the due time.
+With --retry-for a request is sent again if it got no answer, or 408, 409, 429, 500, 502, 503 or 504. It keeps its
+Idempotency-Key. The wait is random, grows with each attempt, and is not shorter than the Retry-After of the answer.
 
-The first SIGINT or SIGTERM waits for the answers to requests in progress, and prints the summary; the second ends at once.
+After the first SIGINT or SIGTERM the command waits for the answers to requests in progress, and prints the summary. The
+second ends it at once.
 
-A bearer token is read from --token-file or the variable ` + tokenVariable + `, and from no flag: every user of a host
-can read the flags of its programs.
+A bearer token is read from --token-file or the variable ` + tokenVariable + `. There is no flag for the token itself,
+because every user of a host can read the flags of its programs.
 
-Exits with 0 if all usages were acknowledged (by UDP: the kernel took them, and no receiver refused them), with 2 if
-not, and with 1 if there was nothing to send, or no way to.
+Exits with 0 if all usages were acknowledged (over UDP: the kernel took them, and no receiver refused them), with 2 if
+not, and with 1 if nothing could be sent.
 
---json prints one object. Its names stay as they are:
-  target, seconds, interrupted, id (of a single usage)
-  requests (sent, repeats included), retries, datagrams, bytes_sent, bytes_received
-  usages_sent, and of them usages_acknowledged (usages_repeated of these were known by their key),
-  usages_rejected (an answer that can't change), usages_failed (neither); usages_unsent (there was no time for them)
-  usages_per_second (acknowledged; by UDP sent), requests_per_second (or datagrams)
-  latency_ms: mean, p50, p90, p99, p99_9, max (to within 2 %; absent where nothing was answered)
-  statuses, codes, errors: how often each was seen`,
+--json prints one object. Its names are stable:
+  target               where the usages were sent
+  seconds              duration of the run
+  interrupted          whether a signal ended the run
+  id                   id of the usage, if there was only one
+  requests             requests sent, including retries
+  retries              requests that were sent again
+  datagrams            datagrams that the kernel took
+  usages_sent          usages that were sent at least once
+  usages_acknowledged  usages of which the daemon said that they are stored
+  usages_repeated      acknowledged usages that the daemon had stored before, recognized by their key
+  usages_rejected      usages rejected by an answer that a retry would not change
+  usages_failed        usages that were neither acknowledged nor rejected
+  usages_unsent        usages for which there was no time
+  bytes_sent           bytes sent, including headers; over UDP the payload only
+  bytes_received       bytes of the answers
+  usages_per_second    acknowledged usages a second; over UDP those sent
+  requests_per_second  requests a second; over UDP datagrams
+  latency_ms           mean, p50, p90, p99, p99_9 and max, to within 2 %; absent if nothing was answered
+  statuses             how often each status was answered
+  codes                how often each problem code was answered
+  errors               how often each reason for a missing answer occurred`,
 		Example: `  collectord send
   collectord send localhost:3000 --count 1000 --batch 100
   collectord send --payload usages.ndjson --batch 1000 --ndjson --compress zstd --retry-for 1m
@@ -108,24 +123,24 @@ not, and with 1 if there was nothing to send, or no way to.
 	}
 	f := c.Flags()
 	f.SortFlags = false
-	f.Int64Var(&o.Count, "count", 0, "how many usages (default: 1; with --payload each once; with --duration no limit)")
-	f.DurationVar(&o.Duration, "duration", 0, "for how long")
-	f.Float64Var(&o.Rate, "rate", 0, "usages a second (default: as fast as it goes)")
-	f.IntVar(&o.Connections, "connections", 1, "how many connections, or sockets for UDP")
-	f.IntVar(&o.Batch, "batch", 1, "how many usages in a request or datagram")
+	f.Int64Var(&o.Count, "count", 0, "number of usages (default: 1, with --payload each of them once, with --duration no limit)")
+	f.DurationVar(&o.Duration, "duration", 0, "how long to send (default: until --count is reached)")
+	f.Float64Var(&o.Rate, "rate", 0, "usages a second (default: as fast as possible)")
+	f.IntVar(&o.Connections, "connections", 1, "number of connections, or of sockets for UDP")
+	f.IntVar(&o.Batch, "batch", 1, "number of usages in a request or datagram")
 	f.BoolVar(&o.Lines, "ndjson", false, "send one usage a line instead of an array")
 	f.StringVar(&o.Compress, "compress", "", "gzip or zstd")
 	f.StringVar(&flags.payload, "payload", "", "file with usages, one a line or in one array, sent over and over; - is standard input")
-	f.Uint64Var(&o.Seed, "seed", 0, "what made-up usages follow from (default: they differ from run to run)")
-	f.IntVar(&o.Prepared, "prepare", 0, "make so many requests or datagrams ahead and send these over and over")
-	f.BoolVar(&o.Offload, "offload", false, "UDP: have the kernel cut datagrams of one size out of larger sends, which is several times as fast")
+	f.Uint64Var(&o.Seed, "seed", 0, "seed of the made-up usages (default: random)")
+	f.IntVar(&o.Prepared, "prepare", 0, "make this many requests or datagrams before the start, and send them over and over")
+	f.BoolVar(&o.Offload, "offload", false, "UDP: let the kernel split larger messages into datagrams of one size, which is several times as fast")
 	f.StringVar(&flags.tokenFile, "token-file", "", "file with the bearer token")
 	f.StringVar(&flags.caFile, "ca-file", "", "file with the certificates to trust for https (default: those of the system)")
 	f.StringVar(&flags.certFile, "cert-file", "", "file with a client certificate")
-	f.StringVar(&flags.keyFile, "key-file", "", "file with its private key")
+	f.StringVar(&flags.keyFile, "key-file", "", "file with the private key of --cert-file")
 	f.DurationVar(&o.RetryFor, "retry-for", 0, "how long to repeat a request that was not answered (default: not at all)")
-	f.StringVar(&o.Key, "idempotency-key", "", "what all keys begin with, so that a whole run can be repeated (default, with --retry-for: random)")
-	f.DurationVar(&o.Timeout, "timeout", 30*time.Second, "for a connection, and for an answer")
+	f.StringVar(&o.Key, "idempotency-key", "", "prefix of all Idempotency-Keys, so that a whole run can be repeated (default, with --retry-for: random)")
+	f.DurationVar(&o.Timeout, "timeout", 30*time.Second, "time limit for connecting, and for an answer")
 	f.BoolVar(&flags.json, "json", false, "print the summary as JSON, for programs")
 	return c
 }

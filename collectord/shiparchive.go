@@ -102,7 +102,7 @@ func warnOfArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger)
 	if isSameFolder(cfg, dir) {
 		return
 	}
-	if left, _ := listObjects(ctx, dir, 1); len(left) > 0 { // the process that wrote unreadable objects has reported them
+	if left, _ := listObjects(ctx, dir, 1); len(left) > 0 { // ship --archive reports the error
 		logger.Warn("objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive "+dir+")",
 			"archive", dir, "destination", cfg.Shipper.Destination)
 	}
@@ -115,7 +115,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		return nil, err
 	}
 	if isSameFolder(cfg, dir) {
-		return nil, fmt.Errorf("%s is where objects go now: set shipper.destination to where they are to be brought", dir)
+		return nil, fmt.Errorf("%s is the current destination: set shipper.destination to the one that is to receive the objects", dir)
 	}
 	keys, err := listObjects(ctx, dir, 0)
 	if err != nil {
@@ -151,7 +151,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		stored, names[o] = append(stored, o), key
 	}
 	if keep := shipperLimits(cfg).Keep; keep > 0 && len(stored) > 0 {
-		logger.Info("looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", keep.String())
+		logger.Info("waiting for shipper.keep, then checking that the storage still has what it confirmed (--no-wait skips this)", "keep", keep.String())
 		select {
 		case <-ctx.Done():
 		case <-time.After(keep):
@@ -186,13 +186,13 @@ func checkStillConfirmed(ctx context.Context, archive *shipper.Archive, cfg *con
 	}
 	still, err := archive.IsStored(ctx, o)
 	if err == nil && !still {
-		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", ThisObjectOnly: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
+		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", ThisObjectOnly: true, Err: errors.New("the storage had confirmed it, but no longer has it"), Hint: "run this again"}
 	}
 	return err
 }
 
-// retries repeats failed attempts until nothing has succeeded for giveUpAfter. If that
-// is 0 it never gives up.
+// retries repeats failed attempts until nothing has succeeded for giveUpAfter. If
+// giveUpAfter is 0, it never gives up.
 type retries struct {
 	logger      *slog.Logger
 	giveUpAfter time.Duration

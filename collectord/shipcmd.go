@@ -40,21 +40,22 @@ func shipCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ship",
 		Short: "Upload everything that is on this host, to take it out of service; no daemon may run",
-		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
-all of it. Use it before the host is taken out of service. Stop the daemon first: while it runs, it ships by itself.
+		Long: `Upload all segments on this host, sealed or not, and the loss notes. Exit with 0 once the storage has all of them. Use
+this before the host is taken out of service. Stop the daemon first: while it runs, it ships by itself.
 
-It waits for shipper.keep, checks that the storage still has what it confirmed, ships again what it has lost, and waits
-again. With --no-wait, and if the destination is a folder, a segment is removed as soon as it is confirmed.
+After the uploads the command waits for shipper.keep, and checks that the storage still has what it confirmed. Lost
+objects are shipped again, and the command waits again. With --no-wait, and if the destination is a folder, a segment is removed as
+soon as it is confirmed.
 
-It exits with 2, and reports what is left, if nothing could be shipped for --patience, or if it is interrupted. What is
+The command exits with 2, and reports what is left, if nothing could be shipped for --patience, or if it is interrupted. What is
 left stays in the log, and another run or the daemon can ship it.
 
-When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
-collectord fleet lists it as retired.
+When all is shipped, the host's heartbeat in the bucket marks the host as retired. collectord fleet lists it as retired
+until a daemon writes the next heartbeat.
 
-With --archive it uploads the objects of a folder, such as an earlier destination, to the configured destination: under
-the same keys, with the same proof. What the storage has is removed from the folder. A daemon may run meanwhile. What
-can't be read stays there, and is named.`,
+With --archive it uploads the objects of a folder, such as an earlier destination, to the configured destination, under
+the same keys and with the same proof. Objects that the storage has are removed from the folder. Objects that can't be
+read stay in the folder, and are named. A daemon may run meanwhile.`,
 		Example: `  systemctl disable --now collectord
   collectord ship
   collectord ship --patience 10m --json
@@ -65,7 +66,7 @@ can't be read stays there, and is named.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't check again that the storage has kept what it confirmed")
-	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
+	c.Flags().StringVar(&archive, "archive", "", "upload only the objects of this folder, such as an earlier destination")
 	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings(cmd, shipKeys...)
@@ -145,13 +146,13 @@ func (r *shipResult) text() string {
 	var b strings.Builder
 	writef(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
 	if r.Folder {
-		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
+		b.WriteString("the destination is a folder: if it is on this host, its objects go with the host\n")
 	}
 	if r.Vanished > 0 {
-		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (objects younger than shipper.keep must not be deleted, moved or changed)\n", plural(int(r.Vanished), "object"))
+		writef(&b, "vanished: %s that the storage had confirmed; the log above names them (objects younger than shipper.keep must not be deleted, moved or changed)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
-		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists it, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists them, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -162,13 +163,13 @@ func (r *shipResult) remaining() string {
 		parts = append(parts, fmt.Sprintf("%s with %s (%s)", plural(r.LeftSegments, "segment"), plural(int(r.LeftRecords), "record"), strings.Join(r.Left, ", ")))
 	}
 	if r.LeftKept > 0 {
-		parts = append(parts, fmt.Sprintf("%s that the storage has confirmed and was not asked about once more (run this again, or with --no-wait)", plural(r.LeftKept, "segment")))
+		parts = append(parts, fmt.Sprintf("%s that the storage has confirmed, but that were not checked once more (run this again, or with --no-wait)", plural(r.LeftKept, "segment")))
 	}
 	if r.LeftNotes > 0 {
 		parts = append(parts, plural(r.LeftNotes, "loss note"))
 	}
 	if r.LeftUnread > 0 {
-		parts = append(parts, plural(r.LeftUnread, "range")+" that can't be read (see to the disk, and to their owner and mode, and run this again)")
+		parts = append(parts, plural(r.LeftUnread, "range")+" that can't be read (see to the disk, and to the owner and mode of the files, and run this again)")
 	}
 	text := strings.Join(parts, " and ") + " left"
 	if r.Stopped != "" {
@@ -217,7 +218,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	ended := make(chan struct{})
 	go func() { defer close(ended); ship.Run(shipCtx) }()
 	if limits.Keep > 0 {
-		logger.Info("shipping, and looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", limits.Keep.String())
+		logger.Info("shipping, then waiting for shipper.keep and checking that the storage still has what it confirmed (--no-wait skips this)", "keep", limits.Keep.String())
 	}
 	result.Stopped = watchShipping(ctx, log, ship, giveUpAfter, bar)
 	stopShipping()
@@ -283,7 +284,7 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 		st, notes := ship.Stats(), stats.LossNotes
 		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 && log.Stats().KeptSegments == 0 { // read again: a segment may have become kept
 			if st.Foreign > 0 {
-				return "of a later version: install that version to ship them"
+				return "they are of a later version: install that version to ship them"
 			}
 			return ""
 		}

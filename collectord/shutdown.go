@@ -18,8 +18,9 @@ func stopLimit(limits config.Shutdown) time.Duration {
 	return limits.Drain + limits.Requests + limits.Datagrams + limits.Seal + limits.Grace
 }
 
-// newLossCounter returns a function that counts the accepted UDP usages that are missing from
-// the log since this call. HTTP clients get a response, so they need no count.
+// newLossCounter returns a function that counts the accepted UDP usages that are not in the
+// log: those lost since this call, and those that still wait. HTTP clients learn of a loss
+// from their response, so their usages need no count.
 func newLossCounter(log *wal.Log) func() uint64 {
 	count := func() (dropped, waiting uint64) {
 		udp := log.Ledger().BySource[wal.UDP]
@@ -35,7 +36,7 @@ func newLossCounter(log *wal.Log) func() uint64 {
 	}
 }
 
-// stopOrder are the parts to stop, in that order.
+// stopOrder are the parts to stop, in this order.
 type stopOrder struct {
 	web          *httpserver.Server
 	udp          *udpserver.Server

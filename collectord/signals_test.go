@@ -143,7 +143,7 @@ func TestASecondSignalEndsShip(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.Contains(line, "looking once more") { // ship waits for shipper.keep
+		if strings.Contains(line, "waiting for shipper.keep") { // ship waits for shipper.keep
 			break
 		}
 	}

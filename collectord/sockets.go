@@ -71,7 +71,7 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 	}
 	n, err := strconv.Atoi(fds)
 	if err != nil || n < 0 {
-		logger.Warn("LISTEN_FDS is no number: no sockets are taken over", "value", fds)
+		logger.Warn("LISTEN_FDS is not a number: no passed sockets are used", "value", fds)
 		return nil
 	}
 	each := strings.Split(names, ":")
@@ -116,7 +116,7 @@ func boundTo(fd int) (a config.Address, dual bool, err error) {
 	case kind == unix.SOCK_DGRAM:
 		a.Network = "udp"
 	default:
-		return a, false, errors.New("it is no socket that takes connections or datagrams")
+		return a, false, errors.New("it is not a socket for connections or datagrams")
 	}
 	switch own := own.(type) {
 	case *unix.SockaddrInet4:
@@ -138,7 +138,7 @@ func boundTo(fd int) (a config.Address, dual bool, err error) {
 			return config.Address{Network: "unix", Path: own.Name}, false, nil
 		}
 	}
-	return a, false, errors.New("it is no socket of a kind that is listened on here")
+	return a, false, errors.New("it is a socket of a kind that the daemon does not use")
 }
 
 // normalized converts a configured address to the form that boundTo returns: without the

@@ -15,26 +15,26 @@ func statusCommand() *cobra.Command {
 	var asJSON, check bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Ask the running daemon what it does, and what fails since when",
-		Long: `Ask the running daemon, at admin.listen, what it does: whether it is fine, what comes in, what waits and until when there
-is room, where objects go and how that works, what fails since when, and what to do about it.
+		Short: "Ask the running daemon what it does, what fails, and since when",
+		Long: `Ask the running daemon at admin.listen what it does: whether it is fine, what comes in, what waits and how long the space
+lasts, where objects go and whether that succeeds, what fails, since when, and what to do about it.
 
 verdict:
   fine      nothing is wrong
   starting  nothing is known yet
   warning   somebody should see to it: the storage has failed for less than 5 minutes; the log will be full within a day;
-            a usage has waited for more than an hour; usages were rejected in the last minute because the host could not
-            take them, or a tenth of what came was not valid; something was put aside; the certificate expires within 14
-            days; a reload failed; the daemon's log warns of something that is not over
-  failing   usages are lost or rejected, or will be: the storage has failed for 5 minutes or will not have what is put;
-            the log is full, or will be within an hour; a usage has waited for a day; usages were dropped; the certificate
-            has expired; the daemon's log has an error that is not over
+            a usage has waited for more than an hour; in the last minute the host rejected usages that it could not take,
+            or a tenth of the usages was not valid; something was put aside; the certificate expires within 14 days; a
+            reload failed; the daemon's log has a warning of a trouble that is not over
+  failing   usages are lost or rejected, or will be: the storage has failed for 5 minutes, or refuses what is put; the
+            log is full, or will be within an hour; a usage has waited for a day; usages were dropped; the certificate
+            has expired; the daemon's log has an error of a trouble that is not over
 
---check prints one line and exits with 0 if it is fine, 1 for a warning (also while it starts, and if the configuration
-can't be read or admin.listen is off), and 2 if it is failing or no daemon answers: for cron, and for monitoring agents
-that run plugins.
+--check prints one line, for cron and for monitoring agents that run plugins. It exits with 0 if the daemon is fine. It
+exits with 1 for a warning, while the daemon starts, and if the configuration can't be read or admin.listen is off. It
+exits with 2 if the daemon is failing, or if no daemon answers.
 
-Rates are of the last minute, counts since the start of the daemon unless it says otherwise.`,
+Rates cover the last minute. Counts begin with the start of the daemon, unless another time is named.`,
 		Example: `  collectord status
   collectord status --json | jq .destination
   collectord status --check || mail -s "collectord on $(hostname)" root </dev/null`,

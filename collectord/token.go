@@ -16,16 +16,16 @@ func tokenCommand() *cobra.Command {
 	var asJSON bool
 	newCommand := &cobra.Command{
 		Use:   "new NAME",
-		Short: "Print a new token once, and the line for http.tokens_file that holds its hash",
-		Long: `Print a new bearer token, and below it the line for http.tokens_file that holds its hash. The token is not kept
-anywhere: give it to the client now. NAME is the client of its records in the bucket.`,
+		Short: "Print a new token once, and the line for http.tokens_file that contains its hash",
+		Long: `Print a new bearer token, and below it the line for http.tokens_file that contains its hash. The token is not stored
+anywhere: give it to the client now. Records that were sent with the token have NAME as their client.`,
 		Example: `  collectord token new ward-3
   collectord token new ward-3 --rate 500 --json`,
 		Args: requireArgs(1, 1, "the name of a client"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if !auth.ValidClient(name) {
-				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)", name)
+				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are not allowed)", name)
 			}
 			if rate < 0 || rate > auth.MaxTokenRate {
 				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", auth.MaxTokenRate)
@@ -40,7 +40,7 @@ anywhere: give it to the client now. NAME is the client of its records in the bu
 			return err
 		},
 	}
-	newCommand.Flags().IntVar(&rate, "rate", 0, "usages a second that it may send; 0: no limit of its own")
+	newCommand.Flags().IntVar(&rate, "rate", 0, "usages a second that the client may send; 0: no limit of its own")
 	newCommand.Flags().BoolVar(&asJSON, "json", false, "one JSON object, for programs")
 	c.AddCommand(newCommand)
 	return c

@@ -62,7 +62,7 @@ func (access socketAccess) grant(path string) (err error) {
 		err = os.NewSyscallError("fchownat", unix.Fchownat(fd, "", -1, access.group, unix.AT_EMPTY_PATH))
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%s can't be given to group %d, of which %s is not a member (http.socket_group): %w", path, access.group, userName(os.Geteuid()), err)
+		err = fmt.Errorf("%s can't be given to group %d: %s is not a member (http.socket_group): %w", path, access.group, userName(os.Geteuid()), err)
 	}
 	return errors.Join(err, os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), access.mode))
 }
@@ -95,7 +95,7 @@ func removeAbandoned(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return errors.New("there is a file of this name that is no socket")
+		return errors.New("there is a file of this name that is not a socket")
 	}
 	c, err := net.Dial("unix", path)
 	switch {

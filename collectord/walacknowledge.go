@@ -11,14 +11,14 @@ import (
 func walAcknowledgeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "acknowledge [NAME...]",
-		Short: "Take what was put aside off /readyz?verbose, the status and the metric; deletes nothing",
-		Long: `Acknowledge what was put aside, once you have seen it: it is no longer listed by /readyz?verbose, nor counted by
-collectord_wal_put_aside, within a second and without a restart. Nothing is deleted: what is in the quarantine is moved
-to wal/quarantine/acknowledged, with its report; what was left in its place stays there, and is marked.
+		Short: "Stop reporting what was put aside, once you have seen it; deletes nothing",
+		Long: `Acknowledge what was put aside, once you have seen it. Within a second, and without a restart, /readyz?verbose no longer
+lists it, and collectord_wal_put_aside no longer counts it. Nothing is deleted: a file or directory in the quarantine is
+moved to wal/quarantine/acknowledged, with its report. One that was left in its place stays there, and is marked.
 
-NAME is a path as /readyz?verbose has it, or the name of something in the quarantine. Without one, all of the
-quarantine is acknowledged, and what is in the log directory and not part of a log; but not a segment that can't be
-read: see to its owner, its mode or the disk, and restart the daemon, which reads it again.
+NAME is a path that /readyz?verbose prints, or a name in the quarantine. Without a name, everything in the quarantine is
+acknowledged, and everything in the log directory that is not part of a log. A segment that can't be read is not
+acknowledged: see to its owner, its mode or the disk, and restart the daemon, which reads the segment again.
 
 It may be used while the daemon is running.`,
 		Example:           "  collectord wal acknowledge",

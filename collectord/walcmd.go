@@ -25,9 +25,9 @@ func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
 		Short: "Look at the log in data_dir: what waits, and what is damaged; repair it",
-		Long: `Look at the log in data_dir, which holds what is not shipped yet. ls, verify, cat and export change nothing and, like
-acknowledge, may be used while the daemon is running. The daemon repairs by itself what it meets; repair does the same
-at once, while no daemon is running.`,
+		Long: `Look at the log in data_dir, which contains what is not shipped yet. ls, verify, cat and export change nothing; they and
+acknowledge may be used while the daemon is running. The daemon repairs a damaged segment when it reads it; repair
+repairs all of them at once, while no daemon is running.`,
 		Example: `  collectord wal ls
   collectord wal verify --data-dir /var/lib/collectord
   collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson`,
@@ -131,13 +131,13 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	}
 	aside, err := log.PutAside()
 	if len(aside) > 0 {
-		writef(cmd.OutOrStdout(), "\nput aside, until it is acknowledged (collectord wal acknowledge):\n")
+		writef(cmd.OutOrStdout(), "\nput aside, and not acknowledged yet (collectord wal acknowledge):\n")
 	}
 	for _, one := range aside {
 		writef(cmd.OutOrStdout(), "  %s\n", one.Path)
 	}
 	if records > 0 && cfg.Shipper.Keep > 0 && !isFolder(cfg) {
-		writef(cmd.OutOrStdout(), "\nA sealed segment may be shipped: it stays for %v (shipper.keep) after the storage confirmed it. How many such there are only the running daemon knows: collectord_wal_kept_segments.\n", cfg.Shipper.Keep)
+		writef(cmd.OutOrStdout(), "\nSome sealed segments may be shipped already: a segment stays for %v (shipper.keep) after the storage confirmed it. Only the running daemon knows how many these are: collectord_wal_kept_segments.\n", cfg.Shipper.Keep)
 	}
 	return err
 }
@@ -159,7 +159,7 @@ func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if damaged > 0 {
-		return notRightf("the log is damaged: %s; the daemon saves what checks out when it ships that, collectord wal repair at once, while no daemon runs", plural(damaged, "segment"))
+		return notRightf("the log is damaged: %s; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now, while no daemon runs", plural(damaged, "segment"))
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 		return err
 	}
 	if damaged > 0 {
-		return notRightf("the log is damaged: in %s records are missing; collectord wal verify names them", plural(damaged, "segment"))
+		return notRightf("the log is damaged: records are missing in %s; collectord wal verify names them", plural(damaged, "segment"))
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error
 		}
 		r, err := log.Examine(e, each)
 		if errors.Is(err, wal.ErrVersion) {
-			writef(cmd.ErrOrStderr(), "passed over: %v\n", err)
+			writef(cmd.ErrOrStderr(), "skipped: %v\n", err)
 			continue
 		}
 		if err != nil {
@@ -281,7 +281,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // a repair must not evict anything
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return withInUseAdvice(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
+		return withInUseAdvice(err, "the daemon repairs damaged segments by itself; to repair them now, stop the daemon first (systemctl stop collectord)")
 	}
 	if err = awaitStart(cmd.Context(), log, repairTimeout); err == nil {
 		err = repair(cmd, log, logger)
@@ -326,7 +326,7 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	}
 	after := log.Ledger()
 	if unread := log.Unread(); len(unread) > 0 {
-		return notRightf("%s of the log can't be read: see to the disk, and to their owner and mode, then run this again, or start the daemon, which reads them again", plural(len(unread), "range"))
+		return notRightf("%s of the log can't be read: see to the disk, and to the owner and mode of the files, then run this again, or start the daemon, which reads the ranges again", plural(len(unread), "range"))
 	}
 	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
 		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)

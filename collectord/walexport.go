@@ -14,15 +14,15 @@ func walExportCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export SEGMENT",
 		Short: "Print the records of one segment, whatever is wrong with it",
-		Long: `Print the records of one segment that check out, one JSON object a line, as they are in the bucket. It changes
-nothing, and may be used while the daemon is running.
+		Long: `Print the records of one segment that check out, one JSON object a line, in the form that they have in the bucket. It
+changes nothing, and may be used while the daemon is running.
 
 SEGMENT is a name that collectord wal ls prints, the name of something in the quarantine, or a path to a directory or
-file, which may be a copy. A name that tells a range of records restricts what is printed to that range; to see all
-that a file holds, copy it to another name.
+file, which may be a copy. If the name contains a range of records, only records of that range are printed. To print
+all records of a file, copy it to another name.
 
-What could not be printed is listed on standard error, by sequence numbers and by bytes of the file. The exit status is
-2 then.`,
+If something could not be printed, it is listed on standard error, by sequence numbers and by bytes of the file, and the
+exit status is 2.`,
 		Example: `  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson
   collectord wal export ./copy-of-a-segment`,
 		Args:              requireArgs(1, 1, "the name of a segment"),

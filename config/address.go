@@ -79,7 +79,7 @@ func (c *Config) checkOverlaps(mistake func(key, reason string)) {
 			if i := slices.IndexFunc(before, func(b listed) bool { return a.overlaps(b.Address) }); i >= 0 {
 				b := before[i]
 				mistake(list.key, fmt.Sprintf("%s and %s in %s can't both be bound (%s, %s): remove one of them, or change its port", a.entry(), b.entry(), b.key, a, b))
-				break // one mistake a list: localhost twice overlaps in both families
+				break // one mistake per list, because localhost given twice overlaps in both families
 			}
 			before = append(before, listed{list.key, a})
 		}

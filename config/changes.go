@@ -27,7 +27,7 @@ func (c *Config) Reloaded(next *Config) (*Config, []Change, error) {
 	}
 	var mistakes Mistakes
 	merged := build(raw, func(key, reason string) {
-		mistakes = append(mistakes, Mistake{key, "together with what needs a restart", reason})
+		mistakes = append(mistakes, Mistake{key, "in combination with keys that keep their value until a restart", reason})
 	}, func(keys ...string) bool { return !slices.ContainsFunc(keys, mistakes.concern) })
 	if len(mistakes) > 0 {
 		return nil, changes, mistakes

@@ -142,8 +142,8 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 }
 
 // build parses and checks the effective values. It replaces a wrong value by its default;
-// of a list it keeps the valid parts. mistake records a mistake. sound reports whether no
-// mistake was found in any of the keys.
+// of a list it keeps the valid parts. mistake records a mistake. isValid reports whether
+// no mistake was found in any of the keys.
 func build(raw map[string]string, mistake func(key, reason string), isValid func(keys ...string) bool) *Config {
 	c := &Config{raw: raw}
 	for _, k := range keys {
@@ -211,7 +211,7 @@ func (c *Config) complete(mistake func(key, reason string), isValid func(keys ..
 		c.Shipper.Destination = (&url.URL{Scheme: "file", Path: filepath.Join(c.DataDir, "archive")}).String()
 	}
 	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" && isValid("shipper.s3.endpoint", "shipper.s3.region") {
-		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
+		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region, or name the endpoint of another storage")
 	}
 	if c.WAL.SealSmallAfter == 0 {
 		c.WAL.SealSmallAfter = c.WAL.SealAfter
@@ -231,7 +231,7 @@ func (c *Config) complete(mistake func(key, reason string), isValid func(keys ..
 		mistake("http.max_record", "is more than http.max_decoded")
 	}
 	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) && isValid("http.max_in_flight", "http.max_body", "http.max_decoded") {
-		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
+		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be accepted")
 	}
 	for _, pair := range [][3]string{
 		{"http.tls.cert", c.HTTP.TLS.Key, "http.tls.key"},
@@ -261,7 +261,7 @@ func (c *Config) checkExposed(mistake func(key, reason string), isValid func(key
 	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && isValid("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
 		for _, entry := range Entries(c.HTTP.Listen) {
 			if a := entry[0]; !a.local() {
-				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: require authentication with http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
+				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: require authentication with http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is intended", a.entry()))
 			}
 		}
 	}

@@ -149,7 +149,7 @@ func TestSettingsThatAreHardlyIntendedAreMistakes(t *testing.T) {
 func TestAMistakeHidesNoOther(t *testing.T) {
 	_, err := load(t, "http: {listen: ['h:1', '0.0.0.0:1', '[::]:x'], max_body: 1}\nudp: {listen: '0.0.0.0:2', allow: ''}\nshipper: {retry_min: 2m}\nwal: {probe_min: soon}\n")
 	for _, want := range []string{
-		`holds "h:1", which is not an address`, `holds "[::]:x", which is not an address`, "0.0.0.0:1 can be reached from other hosts",
+		`contains "h:1", which is not an address`, `contains "[::]:x", which is not an address`, "0.0.0.0:1 can be reached from other hosts",
 		`http.max_body (`, "0.0.0.0:2 can be reached from other hosts", "is more than shipper.retry_max", "wal.probe_min (",
 	} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
@@ -335,7 +335,7 @@ func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                          0,
 	} {
 		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
-		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 takes tokens that can be read") {
+		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 accepts tokens that can be read") {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // errCredential means that a value contains a credential and must not be printed.
-var errCredential = errors.New("holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file")
+var errCredential = errors.New("contains a user name or password, but its value is printed and logged: credentials belong in shipper.s3.credentials_file")
 
 var userOfURL = regexp.MustCompile(`://.*@`)
 

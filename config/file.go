@@ -50,7 +50,7 @@ func (l *loader) readFile() map[string]any {
 		return nil
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		l.fileMistake("", 0, "holds more than one document")
+		l.fileMistake("", 0, "contains more than one document")
 	}
 	if root := doc.Content[0]; !isNull(root) {
 		l.walk("", root, settings)
@@ -79,7 +79,7 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 	if node.Kind != yaml.MappingNode {
 		reason := "is a section: its keys belong below it, indented"
 		if section == "" {
-			reason = "holds no keys: write a line of the form key: value for each, such as data_dir: /var/lib/collectord"
+			reason = "contains no keys: write a line of the form key: value for each key, such as data_dir: /var/lib/collectord"
 		}
 		l.fileMistake(section, node.Line, reason)
 		return
@@ -147,7 +147,7 @@ func (l *loader) text(k Key, n *yaml.Node) (string, bool) {
 				return "", false
 			}
 			if item.Kind != yaml.ScalarNode || isNull(item) || item.Style&yaml.TaggedStyle != 0 {
-				l.fileMistake(k.Name, item.Line, "holds something other than text")
+				l.fileMistake(k.Name, item.Line, "contains something other than text")
 				return "", false
 			}
 			parts = append(parts, item.Value)

@@ -54,7 +54,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"node", restart, node(func(c *Config) *string { return &c.Node }),
 	},
 	{
-		"data_dir", "./var", "Where the log lives. One daemon per directory; it must be a local disk.",
+		"data_dir", "./var", "Directory of the log, on a local disk. Each daemon needs a directory of its own.",
 		"data-dir", restart, path(func(c *Config) *string { return &c.DataDir }),
 	},
 
@@ -75,7 +75,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Cert }),
 	},
 	{
-		"http.tls.key", "", "PEM file with the private key of http.tls.cert. The file may be a credential, as http.tokens_file.",
+		"http.tls.key", "", "PEM file with the private key of http.tls.cert. The file may be a\nsystemd credential, like http.tokens_file.",
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Key }),
 	},
 	{
@@ -87,7 +87,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, origins(func(c *Config) *[]string { return &c.HTTP.Origins }),
 	},
 	{
-		"http.hosts", "", "Names or addresses that the Host header may contain on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: for example the name that a\nproxy on this host passes on.",
+		"http.hosts", "", "Names or addresses that the Host header may contain, in addition to localhost and loopback\naddresses. They matter on a loopback address of http.listen that needs no token: list the\nname that a proxy on this host passes on.",
 		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
 	},
 	{
@@ -115,11 +115,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, size(1<<10, 16<<20, func(c *Config) *int64 { return &c.HTTP.MaxRecord }),
 	},
 	{
-		"http.max_records", "100000", "Usages a request may hold.",
+		"http.max_records", "100000", "Usages that a request may contain.",
 		"", restart, count(1, 1_000_000, func(c *Config) *int { return &c.HTTP.MaxRecords }),
 	},
 	{
-		"http.max_in_flight", "16MiB", "Memory for all request bodies together. The first 4 KiB of each do not count; the first\n64 KiB use a shared 2 MiB first. Further bodies are answered 503.",
+		"http.max_in_flight", "16MiB", "Memory for all request bodies together. The first 4 KiB of each body do not count.\nThe first 64 KiB are taken from a shared 2 MiB while it lasts. Bodies beyond the limit are\nanswered 503.",
 		"", restart, size(1<<20, 1<<30, func(c *Config) *int64 { return &c.HTTP.MaxInFlight }),
 	},
 	{
@@ -131,7 +131,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(1, 10_000_000, func(c *Config) *int { return &c.HTTP.IdempotencyKeys }),
 	},
 	{
-		"http.max_header", "8KiB", "Size of the largest request header accepted. Each TLS connection has memory for it; the\nothers share 16 MiB.",
+		"http.max_header", "8KiB", "Size of the largest request header accepted. Each TLS connection has memory for one; the\nother connections share 16 MiB.",
 		"", restart, size(1<<10, 64<<10, func(c *Config) *int64 { return &c.HTTP.MaxHeader }),
 	},
 	{
@@ -139,15 +139,15 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Rate }),
 	},
 	{
-		"http.burst", "0", "Usages accepted at once after a pause, before http.rate applies. 0: what the rate gives\nin a second. A larger batch is accepted too, but then nothing for as long\nas it takes at this rate.",
+		"http.burst", "0", "Usages accepted at once after a pause, before http.rate applies. 0: what the rate gives\nin a second. A larger batch is accepted too; after it nothing is accepted for the time that\nit takes at this rate.",
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "10000", "Connections open at a time. For one more, another is closed: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log says so.",
+		"http.max_connections", "10000", "Connections open at a time. If one more comes, another is closed: the oldest without an\nauthenticated request (without tokens: without a stored usage), else the one that has been\nidle longest. If none can be closed, the new one is answered 503. If the limit of open\nfiles is low, fewer may be open; the log reports it.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{
-		"http.max_tls_connections", "1024", "TLS connections open at a time; each takes about 40 KiB. For one more, another of these\nis closed.",
+		"http.max_tls_connections", "1024", "TLS connections open at a time; each takes about 40 KiB. If one more comes, another TLS\nconnection is closed.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxTLSConnections }),
 	},
 	{
@@ -176,7 +176,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"udp-listen", restart, addresses("udp", func(c *Config) *[]Address { return &c.UDP.Listen }),
 	},
 	{
-		"udp.allow", "", "Networks that may send, such as 10.0.0.0/8. Needed beyond loopback. A filter,\nnot a proof of identity: sender addresses can be forged.",
+		"udp.allow", "", "Networks that may send, such as 10.0.0.0/8. Needed if other hosts can reach udp.listen.\nThis is a filter, not a proof of identity: sender addresses can be forged.",
 		"udp-allow", live, networks(func(c *Config) *[]netip.Prefix { return &c.UDP.Allow }),
 	},
 	{
@@ -188,21 +188,21 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(0, 64, func(c *Config) *int { return &c.UDP.Sockets }),
 	},
 	{
-		"udp.receive_buffer", "16MiB", "Size of the kernel's receive buffers, of all sockets together. The kernel gives no more\nthan net.core.rmem_max; the log says so when that is less.",
+		"udp.receive_buffer", "16MiB", "Size of the kernel's receive buffers, of all sockets together. The kernel gives no more\nthan net.core.rmem_max; if that is less, the log reports it.",
 		"", restart, size(64<<10, 1<<30, func(c *Config) *int64 { return &c.UDP.ReceiveBuffer }),
 	},
 	{
-		"udp.queue", "8MiB", "Usages held in memory while the disk is busy; those beyond are rejected and counted.",
+		"udp.queue", "8MiB", "Memory for usages while the disk is busy. Usages beyond it are rejected and counted.",
 		"", live, size(64<<10, 1<<30, func(c *Config) *int64 { return &c.UDP.Queue }),
 	},
 
 	{
-		"admin.listen", "localhost:3001", "Where /metrics, /livez, /readyz and the status page are served: as http.listen. A unix\nsocket is for its owner only.",
+		"admin.listen", "localhost:3001", "Where /metrics, /livez, /readyz and the status page are served: addresses as in http.listen.\nOnly its owner can use a unix socket.",
 		"admin-listen", restart, addresses("tcp", func(c *Config) *[]Address { return &c.Admin.Listen }),
 	},
 
 	{
-		"wal.sync", "always", "When a usage counts as stored: always (after fsync) or interval (a power loss\ncan take the last wal.sync_interval with it).",
+		"wal.sync", "always", "When a usage counts as stored: always (after fsync) or interval (a power loss\ncan lose the usages of the last wal.sync_interval).",
 		"", restart, choice(func(c *Config) *string { return &c.WAL.Sync }, "always", "interval"),
 	},
 	{
@@ -210,23 +210,23 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. If it is more than a 32nd of\nwal.max_bytes, it is lowered to that, or to 4MiB if that is more. Up to twice this is\nreserved on the disk, on top of wal.max_bytes, and as much of it written ahead as recent\nsegments held. Memory does not depend on it.",
+		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. A size above a 32nd of\nwal.max_bytes is lowered to that, but not below 4MiB. Up to twice the size is reserved on\nthe disk, in addition to wal.max_bytes, and as much of that is written ahead as recent\nsegments contained. Memory does not depend on the size.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{
-		"wal.seal_after", "60s", "Age at which a segment is sealed and shipped once it holds 8 MiB.",
+		"wal.seal_after", "60s", "Age at which a segment is sealed and shipped once it contains 8 MiB.",
 		"seal-after", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealAfter }),
 	},
 	{
-		"wal.seal_small_after", "", "Age at which a segment is sealed and shipped whatever it holds: how old usages of a\nquiet host become before they leave it. Empty: 5m, or wal.seal_after where that is not 60s.",
+		"wal.seal_small_after", "", "Age at which a segment of any size is sealed and shipped: how old usages become on a quiet\nhost before they are shipped. Empty: 5m, or wal.seal_after if that is not 60s.",
 		"seal-small-after", live, durationOr(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealSmallAfter }),
 	},
 	{
-		"wal.max_bytes", "4GiB", "Limit of log, spool and quarantine together. wal.when_full says what happens there.",
+		"wal.max_bytes", "4GiB", "Limit of log, spool and quarantine together. wal.when_full sets what happens at the limit.",
 		"max-bytes", live, size(4<<20, 1<<50, func(c *Config) *int64 { return &c.WAL.MaxBytes }),
 	},
 	{
-		"wal.min_free", "256MiB", "Space to leave free on the disk. wal.when_full says what happens when there is less.",
+		"wal.min_free", "256MiB", "Space to leave free on the disk. wal.when_full sets what happens when there is less.",
 		"", live, size(0, 1<<50, func(c *Config) *int64 { return &c.WAL.MinFree }),
 	},
 	{
@@ -238,11 +238,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.CommitTimeout }),
 	},
 	{
-		"wal.probe_min", "1s", "After a failure of the disk: time before it is tried again. It doubles each time.",
+		"wal.probe_min", "1s", "Time between a failure of the disk and the next attempt. It doubles with each failure.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMin }),
 	},
 	{
-		"wal.probe_max", "30s", "Limit of the time that begins with wal.probe_min.",
+		"wal.probe_max", "30s", "Greatest value of the time that begins with wal.probe_min.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMax }),
 	},
 
@@ -263,15 +263,15 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
 	},
 	{
-		"shipper.keep", "5m", "How long a segment stays on this host after the storage has confirmed it. Then the\ndaemon checks that the storage still has it, and if not, ships it again. Kept segments\nmake room for new ones. 0: it is removed at once. A folder is synced, so there it is always 0.",
+		"shipper.keep", "5m", "How long a segment stays on this host after the storage has confirmed it. Then the\ndaemon checks that the storage still has the object, and if not, ships the segment again.\nKept segments make room for new ones. 0: a segment is removed at once. For a folder this is\nalways 0, because a folder is synced.",
 		"", live, duration(0, 12*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Keep }),
 	},
 	{
-		"shipper.stall_timeout", "1m", "How long the storage may neither acknowledge nor answer anything before an upload is\ngiven up and tried again. How long it takes in all does not matter.",
+		"shipper.stall_timeout", "1m", "How long the storage may neither acknowledge nor answer anything before an upload is\ngiven up and tried again. The time of the whole upload is not limited.",
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.StallTimeout }),
 	},
 	{
-		"shipper.retry_min", "1s", "After a failed upload: limit of the random delay before the next attempt. It doubles\neach time.",
+		"shipper.retry_min", "1s", "Limit of the random delay between a failed upload and the next attempt. It doubles with\neach failure.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
 	{
@@ -279,11 +279,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMax }),
 	},
 	{
-		"shipper.retry_max_permanent", "5m", "Greatest value of that limit while uploads fail for a reason that an operator has to correct, such as\nmissing permissions.",
+		"shipper.retry_max_permanent", "5m", "Greatest value of that limit while uploads fail for a reason that an operator has to\ncorrect, such as missing permissions.",
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{
-		"shipper.heartbeat", "5m", "How often this host's heartbeat, a small object under _collectord/nodes/, is replaced if\nsomething has changed; else once an hour. collectord audit needs it to name records that\nnever arrived. 0: never.",
+		"shipper.heartbeat", "5m", "How often this host's heartbeat is replaced if something has changed; else once an hour.\nThe heartbeat is a small object under _collectord/nodes/. collectord audit needs it to name\nrecords that never arrived. 0: no heartbeat.",
 		"", live, duration(0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Heartbeat }),
 	},
 	{
@@ -295,7 +295,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"s3-region", restart, word(func(c *Config) *string { return &c.Shipper.S3.Region }),
 	},
 	{
-		"shipper.s3.path_style", "auto", "Whether the bucket goes into the path of requests: auto, on or off.",
+		"shipper.s3.path_style", "auto", "Whether the path of requests contains the bucket: auto, on or off.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.PathStyle }, "auto", "on", "off"),
 	},
 	{
@@ -307,11 +307,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, file(func(c *Config) *string { return &c.Shipper.S3.CAFile }),
 	},
 	{
-		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (the first of crc32c, md5 and sha256 that it\nis seen to verify), or one of crc32c, md5 and sha256 to ship nothing without it, or off.",
+		"shipper.s3.checksum", "auto", "Checksum that the storage verifies on arrival: auto (the first of crc32c, md5 and sha256\nthat it is found to verify), off, or one of crc32c, md5 and sha256 (nothing is shipped\nunless the storage verifies it).",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "sha256", "off"),
 	},
 	{
-		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer holds its checksum or MD5, or a look at\nthe object confirms it) or off (an answer of 200 is enough, once the storage has given\nback a small object after the start; it loses data where something else answers 200).",
+		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer contains its checksum or MD5, or a\nlook at the object confirms it) or off (an answer of 200 is enough, once the storage has\nreturned a small object after the start; data is lost if something else answers 200).",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Proof }, "auto", "off"),
 	},
 	{
@@ -319,7 +319,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, sse(func(c *Config) *string { return &c.Shipper.S3.SSE }),
 	},
 	{
-		"shipper.s3.sse_unconfirmed", "reject", "What to do where the storage does not confirm that it encrypts as shipper.s3.sse says:\nreject (nothing is sent) or accept (for a gateway that encrypts and does not say so).",
+		"shipper.s3.sse_unconfirmed", "reject", "What to do if the storage does not confirm that it encrypts as shipper.s3.sse requires:\nreject (nothing is sent) or accept (for a gateway that encrypts without confirming it).",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.SSEUnconfirmed }, "reject", "accept"),
 	},
 	{
@@ -328,7 +328,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"shutdown.drain", "300ms", "How long open connections are still served after a stop, so that clients move on.",
+		"shutdown.drain", "300ms", "How long open connections are still served after a stop, so that clients can close them.",
 		"", live, duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Shutdown.Drain }),
 	},
 	{
@@ -336,7 +336,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(0, time.Hour, func(c *Config) *time.Duration { return &c.Shutdown.Requests }),
 	},
 	{
-		"shutdown.datagrams", "2s", "How long to read the datagrams that the kernel still holds.",
+		"shutdown.datagrams", "2s", "How long to read the datagrams that are still in the kernel.",
 		"", live, duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Shutdown.Datagrams }),
 	},
 	{

@@ -75,8 +75,8 @@ const flagPrefix = "--"
 func (l *loader) isValid(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.concern) }
 
 // isRelevant reports whether a mistake concerns a command that uses only some keys. An
-// unknown key concerns it, because a needed key may have been meant. A flag concerns
-// it, because the user has set it for this command.
+// unknown key concerns the command, because a needed key may have been meant. A flag
+// concerns the command, because the user has set the flag for it.
 func (l *loader) isRelevant(m Mistake) bool {
 	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
 	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {
@@ -87,8 +87,8 @@ func (l *loader) isRelevant(m Mistake) bool {
 // isWithin reports whether key is section, or is in that section.
 func isWithin(key, section string) bool { return key == section || strings.HasPrefix(key, section+".") }
 
-// nameVariables replaces the keys in a reason by their variables, because a container may
-// have nothing else to set.
+// nameVariables replaces the keys in a reason by their variables, because the
+// variables may be all that a container can set.
 func nameVariables(reason string) string {
 	var pairs []string
 	// A longer name precedes its prefixes, and a name with a value precedes the bare

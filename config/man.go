@@ -16,25 +16,25 @@ collectord.yaml \- configuration of collectord
 .B collectord
 reads ` + roff(DefaultPath) + `, or the file that
 .B \-\-config
-names. It is YAML: sections that hold keys. Here a key is written with its section, as in
+names. It is YAML: sections that contain keys. On this page a key is written with its section, as in
 .BR http.listen .
 .PP
-Each key can also be set by the variable given with it, and the common ones by a flag. A flag goes before the
-variable, the variable before the file, the file before the default. A list is written as a YAML list, or as one text
+Each key can also be set by the variable given with it, and the common ones by a flag. A flag overrides the
+variable, the variable overrides the file, and the file overrides the default. A list is written as a YAML list, or as one text
 with commas.
 .PP
 A size is a whole number of bytes, or has a unit: B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of
 1000). A rate is a size and /s. A duration has its unit: ms, s, m or h.
 .PP
-What is not a key, a value without its unit and a combination that can't work are errors. All are reported at once, each
-with its key, its line and the nearest valid key:
+An unknown key, a value without its unit and an impossible combination are errors. All errors are reported at once, each
+with its key and its line, and for an unknown key with the nearest valid one.
 .B collectord config check
-does so without starting anything.
+reports them without starting anything.
 .PP
 SIGHUP makes a running daemon read its configuration again: all changes take effect or, if there is a mistake
 in it, none. Keys marked
 .I live
-change at once; for the others the log names what needs a restart.
+change at once. The others need a restart, and the log names those that were changed.
 `)
 	section := ""
 	for _, k := range keys {

@@ -14,7 +14,8 @@ const markdownIntro = `# Configuration
 
 collectord reads ` + "`" + DefaultPath + "`" + `, or the file that ` + "`--config`" + ` names. It is YAML: sections that contain keys. On this page a key
 is written with its section, as in ` + "`http.listen`" + `. Each key can also be set by a variable of the environment, and the common
-ones by a flag. A flag goes before the environment, the environment before the file, the file before the default.
+ones by a flag. A flag overrides the environment, the environment overrides the file, and the file overrides
+the default.
 
     collectord config example    # every key with its default, explained (packaging/collectord.yaml); flags set theirs
     collectord config check      # everything that is wrong, at once, with key, line and the nearest valid key, and with the files

@@ -53,7 +53,7 @@ func TestOriginsAreAsBrowsersSendThemAndHostsHaveNoPorts(t *testing.T) {
 func TestTheOriginNullIsAWarning(t *testing.T) {
 	for text, want := range map[string]int{"http: {origins: ['file://', 'null']}": 1, "http: {origins: 'file://, null'}": 1, "http: {origins: 'file://'}": 0} {
 		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
-		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.origins holds null") {
+		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.origins contains null") {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
 	}

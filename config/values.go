@@ -144,7 +144,7 @@ func node(field func(*Config) *string) value {
 	name := regexp.MustCompile(`^[A-Za-z0-9._-]{0,63}$`)
 	return value{kind: "a name", set: func(c *Config, s string) error {
 		if !name.MatchString(s) {
-			return errors.New("may hold letters, digits, dots, underscores and hyphens, at most 63")
+			return errors.New("may contain letters, digits, dots, underscores and hyphens, at most 63")
 		}
 		if s == "." || s == ".." {
 			return errors.New("is not a name: it stands for a directory")
@@ -326,7 +326,7 @@ func word(field func(*Config) *string) value {
 	form := regexp.MustCompile(`^[A-Za-z0-9_-]{0,64}$`)
 	return value{kind: "a word", set: func(c *Config, s string) error {
 		if !form.MatchString(s) {
-			return errors.New("may hold letters, digits, underscores and hyphens, at most 64")
+			return errors.New("may contain letters, digits, underscores and hyphens, at most 64")
 		}
 		*field(c) = s
 		return nil
@@ -383,7 +383,7 @@ func partError(part, list string, err error) error {
 	if part == list {
 		return err
 	}
-	return fmt.Errorf("holds %q, which %w", part, err)
+	return fmt.Errorf("contains %q, which %w", part, err)
 }
 
 // splitList splits a list at commas. It keeps empty parts, so that the caller reports
@@ -418,7 +418,7 @@ func addresses(network string, field func(*Config) *[]Address) value {
 func parseAddress(s, network string) ([]Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
 		if !filepath.IsAbs(path) || len(path) > 107 { // the size of sun_path in unix(7)
-			return nil, errors.New("names a unix socket by other than an absolute path of at most 107 bytes")
+			return nil, errors.New("names a unix socket without an absolute path of at most 107 bytes")
 		}
 		return []Address{{Network: "unix", Path: path}}, nil
 	}

@@ -11,14 +11,14 @@ import (
 func (c *Config) warnings() (all []string) {
 	for _, entry := range Entries(c.HTTP.Listen) {
 		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
-			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
+			all = append(all, fmt.Sprintf("http.listen %s accepts tokens that can be read on the network: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
 		}
 	}
 	if slices.Contains(c.HTTP.Origins, "null") {
-		all = append(all, "http.origins holds null: every web site can make a page with that origin, and send usages from this host's browsers")
+		all = append(all, "http.origins contains null: every web site can make a page with that origin, and send usages from this host's browsers")
 	}
 	if e := c.Shipper.S3.Endpoint; strings.HasPrefix(c.Shipper.Destination, "s3://") && isPlaintext(e) {
-		all = append(all, fmt.Sprintf("shipper.s3.endpoint %s is not encrypted: usages can be read and changed on their way (write https://)", e))
+		all = append(all, fmt.Sprintf("shipper.s3.endpoint %s is not encrypted: usages can be read and changed on the network (write https://)", e))
 	}
 	return slices.Concat(all, c.ipv6OnlyWarnings(), c.unmatchedNetworks())
 }

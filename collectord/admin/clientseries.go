@@ -26,7 +26,7 @@ const otherClients = "(others)"
 // clientSeries returns the metrics of clients. auth.MaxOwnSeries limits the number of
 // their series.
 func clientSeries() []series {
-	seen := newSeries("gauge", "client_last_seen_timestamp_seconds", "When usages of a client were accepted last; 0: never since the start. Clients are the names of tokens and client certificates; the first 1,000 are told apart.", "client")
+	seen := newSeries("gauge", "client_last_seen_timestamp_seconds", "When usages of a client were accepted last; 0: never since the start. Clients are the names of tokens and client certificates; the first 1,000 have series of their own.", "client")
 	seen.read = func(s *Snapshot, emit func(float64, ...string)) {
 		for i := range s.Clients.Clients {
 			if c := &s.Clients.Clients[i]; c.OwnSeries {
@@ -38,7 +38,7 @@ func clientSeries() []series {
 			}
 		}
 	}
-	usages := newSeries("counter", "client_usages_total", "Usages stored, by client; those of all clients beyond the first 1,000 are (others). Usages without a client's name are not among them.", "client")
+	usages := newSeries("counter", "client_usages_total", "Usages stored, by client; the client (others) stands for all clients beyond the first 1,000. Usages without a client's name are not counted.", "client")
 	usages.read = func(s *Snapshot, emit func(float64, ...string)) {
 		for i := range s.Clients.Clients {
 			if c := &s.Clients.Clients[i]; c.OwnSeries {

@@ -136,7 +136,7 @@ func newRegistry(snapshot func() (Snapshot, bool), version string) *prometheus.R
 }
 
 func buildInfo(version string) series {
-	s := newSeries("gauge", "build_info", "Always 1; the labels tell what was built.", "version", "go_version")
+	s := newSeries("gauge", "build_info", "Always 1; the labels identify the build.", "version", "go_version")
 	s.read = func(_ *Snapshot, emit func(float64, ...string)) { emit(1, version, runtime.Version()) }
 	return s
 }

@@ -26,11 +26,11 @@ func ledgerSeries() []series {
 			func(d wal.SourceLedger) uint64 { return d.Received }),
 		bySource("usages_accepted_total", "Usages accepted: appended, repeated, dropped or waiting.",
 			func(d wal.SourceLedger) uint64 { return d.Accepted }),
-		bySourceAndReason("usages_rejected_total", "Usages rejected, by reason. What can't be split into usages counts as one.",
+		bySourceAndReason("usages_rejected_total", "Usages rejected, by reason. A request or datagram that can't be split into usages counts as one.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Rejected }),
 		bySource("usages_appended_total", "Usages written to the log.",
 			func(d wal.SourceLedger) uint64 { return d.Appended }),
-		bySource("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
+		bySource("usages_repeated_total", "Usages of requests whose Idempotency-Key was already answered.",
 			func(d wal.SourceLedger) uint64 { return d.Repeated }),
 		bySourceAndReason("usages_dropped_total", "Usages accepted and then lost, by reason.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Dropped }),
@@ -47,7 +47,7 @@ func ledgerSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Ledger.Evicted) }),
 		gauge("oldest_unshipped_seconds", "Age of the oldest usage that the storage has not confirmed; 0 if there is none.",
 			func(s *Snapshot) float64 { return s.Log.OldestUnshipped.Seconds() }),
-		gauge("seconds_until_full", "Time until a bound is reached (wal.max_bytes or wal.min_free, whichever comes first) if log and disk go on to fill as in the last minutes; 0 when full, +Inf if they do not fill.",
+		gauge("seconds_until_full", "Time until wal.max_bytes or wal.min_free is reached, whichever comes first, if log and disk go on filling as in the last minutes; 0: full; +Inf: they do not fill.",
 			func(s *Snapshot) float64 { return s.Log.SecondsUntilFull }),
 	}
 }
@@ -73,23 +73,23 @@ func httpSeries() []series {
 		latency,
 		gauge("http_connections", "Open HTTP connections.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.Connections) }),
-		gauge("http_connections_max", "How many may be open: http.max_connections, or fewer where the limit of open files (LimitNOFILE=) leaves no room for so many.",
+		gauge("http_connections_max", "How many HTTP connections may be open: http.max_connections, or fewer if the limit of open files (LimitNOFILE=) is too low.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.MaxConnections) }),
-		gauge("http_tls_connections", "Those of them that are over TLS.",
+		gauge("http_tls_connections", "Open HTTP connections with TLS.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.TLSConnections) }),
-		gauge("http_tls_connections_max", "How many may be over TLS: http.max_tls_connections, but no more than collectord_http_connections_max.",
+		gauge("http_tls_connections_max", "How many TLS connections may be open: http.max_tls_connections, but no more than collectord_http_connections_max.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.MaxTLSConnections) }),
 		counterBy("http_connections_made_room_total", "Connections closed to make room for others, by what they were doing: nothing yet (silent), a TLS handshake, sending a header or a body, taking an answer, idle without an authenticated request, or idle after one (client).", "kind",
 			func(s *Snapshot) map[string]uint64 { return s.HTTP.ClosedForRoom }),
 		counter("http_reads_delayed_total", "How often a connection was not read at once, because the memory for headers and small bodies was used up.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.ReadsDelayed) }),
-		histogramOf("http_loop_turn_seconds", "Turns of the event loop: how long it served some connections, and no others.",
+		histogramOf("http_loop_turn_seconds", "Duration of a turn of the event loop, in which it serves some connections and no others.",
 			func(s *Snapshot) histogram.Distribution { return s.HTTP.LoopTurns }),
 		counter("http_connections_turned_away_total", "Connections answered 503 because none could make room for them.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.Refused) }),
-		counterBy("tls_handshake_failures_total", "TLS handshakes that failed, by why.", "reason",
+		counterBy("tls_handshake_failures_total", "TLS handshakes that failed, by reason.", "reason",
 			func(s *Snapshot) map[string]uint64 { return s.HTTP.HandshakeFailures }),
-		gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires, or the first of those that are shown with it; +Inf without TLS.",
+		gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires, or the first of the certificates that are sent with it; +Inf without TLS.",
 			func(s *Snapshot) float64 { return s.HTTP.CertificateExpires }),
 	}
 }
@@ -100,9 +100,9 @@ func udpSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.UDP.Datagrams) }),
 		counter("udp_bytes_total", "Bytes of the datagrams read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.Bytes) }),
-		counter("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full, since the sockets were made: an update that hands them on goes on counting.",
+		counter("udp_kernel_drops_total", "Datagrams that the kernel dropped because the receive buffer was full, since the sockets were created. A restart that keeps the sockets does not reset the count.",
 			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
-		gauge("udp_receive_buffer_bytes", "What the kernel keeps for us, of all sockets together, as it gave it.",
+		gauge("udp_receive_buffer_bytes", "Size of the receive buffers of all sockets together, as the kernel granted it.",
 			func(s *Snapshot) float64 { return float64(s.UDP.ReceiveBuffer) }),
 		histogramOf("udp_batch_datagrams", "Datagrams read by one system call.",
 			func(s *Snapshot) histogram.Distribution { return s.UDP.Batches }),
@@ -113,7 +113,7 @@ func logSeries() []series {
 	return []series{
 		histogramOf("wal_commit_seconds", "Time to write a frame and, with wal.sync: always, to sync it.",
 			func(s *Snapshot) histogram.Distribution { return s.Log.CommitSeconds }),
-		histogramOf("wal_fsync_seconds", "Time of the syncs of frames.",
+		histogramOf("wal_fsync_seconds", "Time to sync a frame.",
 			func(s *Snapshot) histogram.Distribution { return s.Log.SyncSeconds }),
 		histogramOf("wal_commit_records", "Records in a frame.",
 			func(s *Snapshot) histogram.Distribution { return s.Log.CommitRecords }),
@@ -123,27 +123,27 @@ func logSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.CommitErrors) }),
 		counterBy("wal_seals_total", "Segments sealed, by reason.", "reason",
 			func(s *Snapshot) map[string]uint64 { return s.Log.Seals }),
-		counter("wal_torn_bytes_total", "Bytes cut off at start because they were no whole frame.",
+		counter("wal_torn_bytes_total", "Bytes cut off at start because they were not a whole frame.",
 			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
-		counterBy("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
+		counterBy("wal_findings_total", "Things in the log that a clean shutdown does not leave, by kind.", "kind",
 			func(s *Snapshot) map[wal.Finding]uint64 { return s.Log.Findings }),
 		gauge("wal_put_aside", "Files and directories in the quarantine, or left in their places because they can't be read: /readyz?verbose lists them.",
 			func(s *Snapshot) float64 { return float64(s.Log.PutAside) }),
-		counter("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; each is tried again.",
+		counter("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; the deletion is tried again.",
 			func(s *Snapshot) float64 { return float64(s.Log.RemovalErrors) }),
 		gauge("wal_bytes", "Size of the log's segments.",
 			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
-		gauge("wal_spool_bytes", "Size of the spool, of which as much as the largest segment is a reserve that is always there.",
+		gauge("wal_spool_bytes", "Size of the spool. A part as large as the largest segment is a permanent reserve.",
 			func(s *Snapshot) float64 { return float64(s.Log.SpoolBytes) }),
 		gauge("wal_quarantine_bytes", "Size of the quarantine: bytes that no longer check out, kept for people.",
 			func(s *Snapshot) float64 { return float64(s.Log.QuarantineBytes) }),
-		gauge("wal_max_bytes", "The bound on log, spool and quarantine together (wal.max_bytes).",
+		gauge("wal_max_bytes", "Limit of log, spool and quarantine together (wal.max_bytes).",
 			func(s *Snapshot) float64 { return float64(s.Log.MaxBytes) }),
 		gauge("wal_sealed_segments", "Sealed segments waiting to be shipped.",
 			func(s *Snapshot) float64 { return float64(s.Log.SealedSegments) }),
-		gauge("wal_kept_segments", "Segments that the storage has confirmed, kept until it was looked at once more (shipper.keep).",
+		gauge("wal_kept_segments", "Segments that the storage has confirmed, kept until the storage is checked again (shipper.keep).",
 			func(s *Snapshot) float64 { return float64(s.Log.KeptSegments) }),
-		gauge("wal_kept_bytes", "Size of the kept segments, which is part of the log's; they make way for new ones.",
+		gauge("wal_kept_bytes", "Size of the kept segments, included in collectord_wal_bytes. They are removed if new segments need the space.",
 			func(s *Snapshot) float64 { return float64(s.Log.KeptBytes) }),
 		counter("wal_kept_cut_short_total", "Kept segments removed before shipper.keep had passed, to make room.",
 			func(s *Snapshot) float64 { return float64(s.Log.KeptCutShort) }),
@@ -168,13 +168,13 @@ func shipperSeries() []series {
 			func(s *Snapshot) histogram.Distribution { return s.Shipper.UploadSeconds }),
 		counterBy("shipper_failures_total", "Failed attempts to ship a segment, by kind.", "kind",
 			func(s *Snapshot) map[string]uint64 { return s.Shipper.Failures }),
-		counter("shipper_conflicts_total", "Objects whose key held other content already.",
+		counter("shipper_conflicts_total", "Objects whose key already had other content.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Conflicts) }),
 		counter("shipper_reshipped_total", "Segments that the storage had confirmed and lost, and has confirmed again.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Reshipped) }),
-		counter("shipper_vanished_total", "Segments that the storage had confirmed, whose object was gone for the second time, or damaged for the fourth, or too late, and that are not shipped again.",
+		counter("shipper_vanished_total", "Segments that the storage had confirmed, has lost, and that are not shipped again: the object was gone for the second time, or damaged for the fourth, or the loss was found too late.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Vanished) }),
-		counter("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
+		counter("shipper_salvaged_total", "Damaged segments replaced by their records that still checked out.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),
 		gauge("shipper_foreign_segments", "Sealed segments of a later version, left alone.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
@@ -184,9 +184,9 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),
 		counter("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.HeartbeatFailures) }),
-		gauge("shipper_last_success_timestamp_seconds", "When the storage last took something, or answered what it can do; 0: not since the start.",
+		gauge("shipper_last_success_timestamp_seconds", "When the storage last accepted an object, or answered a check of its capabilities; 0: not since the start.",
 			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.LastSuccess) }),
-		gauge("shipper_failing_since_timestamp_seconds", "Since when every attempt to ship has failed, whatever was tried; 0: shipping does not fail.",
+		gauge("shipper_failing_since_timestamp_seconds", "Since when all attempts to ship have failed; 0: shipping does not fail.",
 			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.FailingSince) }),
 		storageInfo(),
 	}
@@ -202,7 +202,7 @@ func timestamp(t time.Time) float64 {
 
 // troubleSeries returns the metric of open troubles.
 func troubleSeries() series {
-	s := newSeries("gauge", "trouble", "1 while something fails, by the attribute trouble of its log lines, else 0. What no log line ends counts for 15 minutes after it was last seen. GET /status and /readyz?verbose say more.", "name")
+	s := newSeries("gauge", "trouble", "1 while something fails, else 0, by the attribute trouble of its log lines. If no log line reports the end of a trouble, it lasts until 15 minutes after the last failure. GET /status and /readyz?verbose show more.", "name")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		for name, open := range sn.Troubles {
 			value := 0.0
@@ -216,7 +216,7 @@ func troubleSeries() series {
 }
 
 func storageInfo() series {
-	s := newSeries("gauge", "shipper_storage_info", "Always 1; the labels tell what the storage was found to do: whether it keeps a put from replacing, which checksum it verifies and which encryption it confirms (unknown until it has answered).",
+	s := newSeries("gauge", "shipper_storage_info", "Always 1; the labels show the detected capabilities of the storage: whether it can prevent a put from replacing an object, which checksum it verifies, and which encryption it confirms (unknown until it has answered).",
 		"conditional_put", "checksum", "encryption")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		can := sn.Shipper.Storage
@@ -227,7 +227,7 @@ func storageInfo() series {
 
 func clockSeries() []series {
 	return []series{
-		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of its answers; NaN until one was compared since the clock was set last, and with a folder.",
+		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of the storage's answers. NaN with a folder, and until the first comparison after the start or after the clock was set.",
 			func(s *Snapshot) float64 {
 				if !s.Shipper.ClockCompared {
 					return math.NaN()
@@ -288,15 +288,16 @@ Served at ` + "`/metrics` on `admin.listen`" + `, in the Prometheus text format.
 	}
 	b.WriteString(`
 Counters begin at 0 with each start of the daemon. Reasons, kinds and classes that are known beforehand are exported
-from the start, so that an alert can wait for the first; kinds of failure that only a storage can name appear when
-they occur, and clients of certificates with their first usage. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
+from the start, so that an alert can notice the first occurrence. Kinds of failure that only a storage can name appear
+when they occur. Clients with certificates appear with their first usage. These equations of the ledger are true at every
+scrape, the first two for each ` + "`source`" + `:
 
     received = accepted + rejected{reason}
     accepted = appended + repeated + dropped{reason} + waiting
     appended + recovered = pending + shipped + quarantined + evicted
 
-Beside these there are the metrics of the Go runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `), as the Prometheus client
-library has them.
+The metrics of the Go runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `) are exported too, as the Prometheus client
+library defines them.
 `)
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -186,7 +186,7 @@ func (s *Status) judgeSources() {
 			s.addReason(Warning, "kernel_drops", fmt.Sprintf("the kernel dropped %d datagrams in the last minute", in.KernelDrops), "raise udp.receive_buffer and net.core.rmem_max")
 		}
 		if received := in.PerSecond * s.WindowSeconds; rejected >= minRejected && float64(rejected) >= minRejectedShare*received {
-			s.addReason(Warning, "invalid", fmt.Sprintf("of %.0f usages that came by %s in the last minute were rejected: %s", received, by, counts(others)), "see what the clients send: each answer names what is wrong")
+			s.addReason(Warning, "invalid", fmt.Sprintf("%d of the %.0f usages that came by %s in the last minute were rejected: %s", rejected, received, by, counts(others)), "see what the clients send: each answer names what is wrong")
 		}
 	}
 }
@@ -204,7 +204,7 @@ func counts(by map[string]uint64) string {
 
 // asideText describes how many files were put aside, and how many usages were damaged.
 func asideText(n int, first string, damaged uint64) string {
-	text := fmt.Sprintf("%d files or directories were put aside, the first is %s", n, first)
+	text := fmt.Sprintf("%d files or directories were put aside; the first is %s", n, first)
 	if n == 1 {
 		text = first + " was put aside"
 	}
@@ -216,7 +216,7 @@ func asideText(n int, first string, damaged uint64) string {
 
 func (s *Status) judgeRest() {
 	if n := s.PutAsideKnown; len(s.PutAside) > 0 {
-		s.addReason(Warning, "put_aside", asideText(n, s.PutAside[0].Path, s.Ledger.Quarantined), "collectord wal ls shows them, collectord wal acknowledge ends this")
+		s.addReason(Warning, "put_aside", asideText(n, s.PutAside[0].Path, s.Ledger.Quarantined), "collectord wal ls shows them, collectord wal acknowledge ends this warning")
 	}
 	if !s.Reload.OK && !s.Reload.At.IsZero() {
 		s.addReason(Warning, "reload", "the configuration could not be reloaded: that of "+clock(s.Reload.At, s.At)+" is in effect", "collectord config check")

@@ -116,7 +116,7 @@ func TestTheVerdict(t *testing.T) {
 			d.snapshot.Ledger.BySource[wal.UDP].Dropped = map[string]uint64{"commit_failed": 1}
 		}, Failing, "dropped", "usages that came by UDP were lost in the last minute: 1 commit_failed"},
 		"overloaded":              {func(d *fakeDaemon) { d.setRejected(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
-		"invalid":                 {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
+		"invalid":                 {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "10 of the 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
 		"few are invalid":         {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
 		"one is invalid":          {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
 		"strangers send":          {func(d *fakeDaemon) { d.setRejected(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},

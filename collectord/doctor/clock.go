@@ -32,7 +32,7 @@ func (c Clock) Agrees() bool { return c.Compared && c.Ahead.Abs() <= clockTolera
 // Checks returns the checks of the clock. A wrong clock puts usages into the wrong
 // partition, because the time of receipt determines the partition.
 func (c Clock) Checks() (all []Check) {
-	const advice = "set the clock by NTP (timedatectl set-ntp true): usages are stored under the hour that it says"
+	const advice = "set the clock by NTP (timedatectl set-ntp true): usages are stored under the hour that it shows"
 	switch offset := c.Ahead.Abs(); {
 	case !c.Compared:
 		all = append(all, Skip("clock.storage", "no storage has answered with a date"))
@@ -48,7 +48,7 @@ func (c Clock) Checks() (all []Check) {
 	case c.Built.IsZero():
 		all = append(all, Skip("clock.build", "this program does not know when it was built"))
 	case c.Now.Before(c.Built.Add(-clockTolerance)):
-		all = append(all, Fail("clock.build", "the clock says "+now+", and this program was built on "+c.Built.UTC().Format(time.DateTime), advice))
+		all = append(all, Fail("clock.build", "the clock shows "+now+", but this program was built on "+c.Built.UTC().Format(time.DateTime), advice))
 	default:
 		all = append(all, Fine("clock.build", "the clock is after "+c.Built.UTC().Format(time.DateOnly)+", when this program was built"))
 	}
@@ -56,9 +56,9 @@ func (c Clock) Checks() (all []Check) {
 	case c.Newest.IsZero():
 		all = append(all, Fine("clock.newest_record", "the log has no record to compare with"))
 	case c.Now.Before(c.Newest.Add(-clockTolerance)) && c.Agrees():
-		all = append(all, Warn("clock.newest_record", "the newest record is of "+c.Newest.UTC().Format(time.DateTime)+", which is yet to come: the clock was ahead then, and is right now", "nothing, unless it happens again: usages of that time are stored under an hour that was wrong"))
+		all = append(all, Warn("clock.newest_record", "the newest record is of "+c.Newest.UTC().Format(time.DateTime)+", which is in the future: the clock was ahead then, and is right now", "nothing, unless it happens again: usages of that time are stored under a wrong hour"))
 	case c.Now.Before(c.Newest.Add(-clockTolerance)):
-		all = append(all, Fail("clock.newest_record", "the clock says "+now+", and the newest record is of "+c.Newest.UTC().Format(time.DateTime)+": it was set back, or was ahead then", advice))
+		all = append(all, Fail("clock.newest_record", "the clock shows "+now+", but the newest record is of "+c.Newest.UTC().Format(time.DateTime)+": the clock was set back, or was ahead then", advice))
 	default:
 		all = append(all, Fine("clock.newest_record", "the clock is after the newest record"))
 	}
@@ -80,7 +80,7 @@ func (c Clock) offsetText() string {
 func NTPCheck() Check {
 	var t unix.Timex
 	if _, err := unix.Adjtimex(&t); err != nil {
-		return Skip("clock.ntp", "the kernel does not say: "+err.Error())
+		return Skip("clock.ntp", "the kernel does not report it: "+err.Error())
 	}
 	return ntpCheck(t.Status)
 }

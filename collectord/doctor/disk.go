@@ -48,23 +48,23 @@ func fileSystem(kind int64) Check {
 	case 0xf2f52010:
 		return Fine(name, "f2fs")
 	case 0x01021994, 0x858458f6:
-		return Warn(name, "tmpfs: what is acknowledged is in memory, and gone after a restart of the host", elsewhere)
+		return Warn(name, "tmpfs: acknowledged usages are in memory, and are lost at a restart of the host", elsewhere)
 	case 0x794c7630:
 		return Warn(name, "overlay: the log is gone with the container", "mount a volume at data_dir")
 	case 0x6969:
-		return Warn(name, "NFS: a commit takes the network and the server, whose disk must honour a sync", elsewhere)
+		return Warn(name, "NFS: a commit depends on the network and on the server, whose disk must honour a sync", elsewhere)
 	case 0xff534d42, 0xfe534d42, 0x517b:
-		return Warn(name, "SMB: a commit takes the network, and what a sync means is up to the server", elsewhere)
+		return Warn(name, "SMB: a commit depends on the network, and what a sync means is up to the server", elsewhere)
 	case 0x65735546:
 		return Warn(name, "FUSE: what a sync means is up to the program behind it", elsewhere)
 	case 0x01021997:
 		return Warn(name, "9p: what a sync means is up to the host of this machine", elsewhere)
 	case 0x00c36400:
-		return Warn(name, "CephFS: a commit takes the network", elsewhere)
+		return Warn(name, "CephFS: a commit depends on the network", elsewhere)
 	case 0x4d44, 0x2011bab0:
 		return Warn(name, "FAT or exFAT: a power loss can damage the file system itself", elsewhere)
 	}
-	return Fine(name, fmt.Sprintf("of type 0x%x, of which nothing is known here", uint64(kind)))
+	return Fine(name, fmt.Sprintf("type 0x%x, which is not known here", uint64(kind)))
 }
 
 func (d Disk) space() Check {
@@ -75,7 +75,7 @@ func (d Disk) space() Check {
 	case d.Free <= d.MinFree:
 		return Fail(name, found+": usages are rejected now", "make room on this disk, or lower wal.min_free")
 	case d.Free < growth+d.MinFree:
-		return Warn(name, found+": the disk is full before the log is", "make room, or lower wal.max_bytes to what an outage may take")
+		return Warn(name, found+": the disk is full before the log is", "make room, or lower wal.max_bytes to the space that the log may use during an outage")
 	}
 	return Fine(name, found)
 }
@@ -111,7 +111,7 @@ func (d Disk) quota() Check {
 func SyncCheck(median, p99 time.Duration, n int) Check {
 	found := fmt.Sprintf("median %v, 99th percentile %v, of %d", rounded(median), rounded(p99), n)
 	if median > slowMedian || p99 > slowP99 {
-		return Warn("data_dir.fsync", found, "each commit waits for one: use a faster disk, or one that others use less; wal.sync: interval answers sooner, and a power loss takes the last wal.sync_interval")
+		return Warn("data_dir.fsync", found, "each commit waits for an fsync: use a faster or less busy disk. With wal.sync: interval answers come sooner, but a power loss loses the usages of the last wal.sync_interval")
 	}
 	return Fine("data_dir.fsync", found)
 }

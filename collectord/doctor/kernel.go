@@ -39,10 +39,10 @@ func (k Kernel) openFiles() Check {
 	case k.OpenFiles < 0:
 		return Skip(name, "the limit of open files is not known")
 	case available < k.Connections:
-		return Warn(name, fmt.Sprintf("%d may be open, which leaves %d for connections: http.max_connections is %d", k.OpenFiles, max(0, available), k.Connections),
+		return Warn(name, fmt.Sprintf("%d files may be open, which leaves %d for connections: http.max_connections is %d", k.OpenFiles, max(0, available), k.Connections),
 			fmt.Sprintf("raise LimitNOFILE= of the unit (or ulimit -n) to %d, or lower http.max_connections", k.Connections+k.Reserved))
 	}
-	return Fine(name, fmt.Sprintf("%d may be open, enough for http.max_connections %d", k.OpenFiles, k.Connections))
+	return Fine(name, fmt.Sprintf("%d files may be open, enough for http.max_connections %d", k.OpenFiles, k.Connections))
 }
 
 func (k Kernel) receiveBuffer() Check {

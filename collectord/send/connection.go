@@ -32,7 +32,7 @@ type connection struct {
 	uncountedBytes int64 // bytes not yet added to counts
 }
 
-// Read counts received bytes. Only answers reads through it.
+// Read counts received bytes. Only responses calls it.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.conn.Read(b)
 	c.uncountedBytes += int64(n)

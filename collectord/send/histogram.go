@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// histogram counts durations to within 1 %. It has 64 buckets per power of two, as
-// HdrHistogram has; histogram.Histogram, which is made for export, has one. Its methods
-// may be called concurrently.
+// histogram counts durations to within 2 %. Like HdrHistogram it has many buckets per
+// power of two: 64. The exported histogram.Histogram has only one. The methods may be
+// called concurrently.
 type histogram struct {
 	counts [bucketCount]atomic.Int64
 	sum    atomic.Int64 // µs

@@ -59,8 +59,8 @@ type Options struct {
 	Token string      // bearer token
 	TLS   *tls.Config // for https
 
-	// RetryFor is how long a request is retried that got no response or a temporary
-	// failure. Default: each request is sent once, without an Idempotency-Key.
+	// RetryFor is how long a request without a response, or with a temporary failure, is
+	// retried. Default: each request is sent once, without an Idempotency-Key.
 	RetryFor time.Duration
 	// Key is the prefix of the Idempotency-Key of request k; "-k" follows. Default, if
 	// RetryFor is set: 128 random bits. A run with the same key, usages and batches as an
@@ -151,7 +151,7 @@ func parseTarget(s string) (target, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if !strings.HasPrefix(path, "/") {
-			return target{}, errors.New("unix:/path wants an absolute path")
+			return target{}, errors.New("the path of unix:/path must be absolute")
 		}
 		return target{scheme: "http", network: "unix", address: path, host: "localhost", path: usagesPath}, nil
 	}

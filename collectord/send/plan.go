@@ -27,8 +27,8 @@ func (s schedule) due(k int64) time.Duration {
 	return time.Duration(float64(k*s.batchSize) * 1e9 / s.rate)
 }
 
-// before returns how many batches are due before t after the start.
-func (s schedule) before(t time.Duration) int64 {
+// countDueBefore returns how many batches are due less than t after the start.
+func (s schedule) countDueBefore(t time.Duration) int64 {
 	if s.rate == 0 || t <= 0 {
 		return 0
 	}
@@ -56,7 +56,7 @@ func newPlan(o Options) *plan {
 		p.usages = o.Count
 	}
 	if o.Rate > 0 && o.Duration > 0 {
-		p.usages = min(p.usages, schedule{o.Rate, 1}.before(o.Duration))
+		p.usages = min(p.usages, schedule{o.Rate, 1}.countDueBefore(o.Duration))
 		p.maxDuration += overrun
 	}
 	p.batches = p.usages / p.batchSize
@@ -81,7 +81,7 @@ func (p *plan) claim(limit int64) (from, n int64, wait time.Duration) {
 			return 0, 0, 0
 		}
 		if p.rate > 0 {
-			end = min(end, p.before(elapsed+1))
+			end = min(end, p.countDueBefore(elapsed+1))
 			if end <= next {
 				return 0, 0, p.due(next) - elapsed
 			}

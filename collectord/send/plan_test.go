@@ -15,16 +15,16 @@ func TestThePaceIsExactOverAnySpanAndDoesNotDrift(t *testing.T) {
 				from += time.Duration(rand.Int64N(int64(time.Second)))
 				// Every second has as many batches as the rate, also after a month. A second
 				// that begins between two batches has one more or less.
-				n := s.before(from+time.Second) - s.before(from)
+				n := s.countDueBefore(from+time.Second) - s.countDueBefore(from)
 				if math.Abs(float64(n)-rate) > 1 {
 					t.Fatalf("rate %v: %d batches in the second after %v", rate, n, from)
 				}
-				if all := float64(s.before(from)); math.Abs(all-from.Seconds()*rate) > 1.001 {
+				if all := float64(s.countDueBefore(from)); math.Abs(all-from.Seconds()*rate) > 1.001 {
 					t.Fatalf("rate %v: %v batches before %v", rate, all, from)
 				}
 			}
-			for k := s.before(from); k < s.before(from)+1000; k++ {
-				if s.due(k+1) < s.due(k) || s.before(s.due(k)) > k {
+			for k := s.countDueBefore(from); k < s.countDueBefore(from)+1000; k++ {
+				if s.due(k+1) < s.due(k) || s.countDueBefore(s.due(k)) > k {
 					t.Fatalf("rate %v: batch %d is due at %v, the next one at %v", rate, k, s.due(k), s.due(k+1))
 				}
 			}

@@ -161,8 +161,8 @@ func (r *run) startClock() (end func()) {
 	return func() { close(stop); <-ended }
 }
 
-// unsent returns how many usages were due and were not sent: with a count all remaining
-// ones, else those due by the rate.
+// unsent returns how many usages were due and were not sent. With a count, all remaining
+// usages were due; without one, the rate determines which were due.
 func (r *run) unsent(s Summary) int64 {
 	handled := s.UsagesSent
 	if r.target.udp() {

@@ -62,7 +62,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+earlier+" ") {
 		t.Errorf("version: %s", got)
 	}
-	if got := m.do("collectord", "config", "check"); got != "checked as user collectord, to whom data_dir belongs (--user NAME: another)\nthe configuration is valid" {
+	if got := m.do("collectord", "config", "check"); got != "checked as user collectord, the owner of data_dir (--user NAME: another)\nthe configuration is valid" {
 		t.Errorf("the configuration that is installed: %s", got)
 	}
 	// The kernel has a single value for all network namespaces, so a container may not set it.

@@ -48,7 +48,7 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	m.awaitState("active")
 	found, printed := m.doctor("")
 	for name, want := range map[string][2]string{
-		"process.surroundings":              {"ok", "those of the service (process "},
+		"process.surroundings":              {"ok", "checked inside the service (process "},
 		"process.user":                      {"ok", "checked as user collectord"},
 		"config.destination":                {"ok", "s3://usages/p"},
 		"ports.http.listen":                 {"ok", "the running daemon has it"},
@@ -84,7 +84,7 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	found, printed = m.doctor("")
 	for name, want := range map[string][2]string{
 		"process.surroundings": {"warning", "the service is not running"},
-		"process.user":         {"ok", "checked as user collectord, to whom data_dir belongs"},
+		"process.user":         {"ok", "checked as user collectord, the owner of data_dir"},
 		"ports.http.listen":    {"ok", "is free"},
 		"log.daemon":           {"ok", "no daemon is running"},
 		"kernel.service":       {"unchecked", "the daemon is not running"},
