@@ -1,10 +1,13 @@
 """The rule by which an hour (or day) is closed, as pure functions. docs/compaction.md
 describes it. Hours are counted from 1970, as in package bucket of collectord."""
 
+import bisect
 import calendar
 import re
 import time
 from typing import NamedTuple
+
+import ledger
 
 
 class Known(NamedTuple):
@@ -62,9 +65,9 @@ def heartbeat(node, log, value):
             return None
         stamp, fraction = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", value["at"]).groups()
         at = calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
-        return Heartbeat(node, at, int(value["last_seq"]), int(value["confirmed_below"]),
-                         at - max(0, int(value["oldest_unshipped_seconds"])), bool(value["retired"]), bool(value["cloned"]))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        age = min(max(0, int(value["oldest_unshipped_seconds"])), at)  # so that the time can be printed
+        return Heartbeat(node, at, int(value["last_seq"]), int(value["confirmed_below"]), at - age, bool(value["retired"]), bool(value["cloned"]))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 
@@ -72,12 +75,13 @@ def log(name, known, lost, beat):
     """Returns the Log of what is known: Known records, ranges (first, last) of loss notes,
     and the heartbeat or None."""
     gaps, covered, left, run, runs_end = [], 0, None, "", 0
-    notes = sorted(lost)
+    notes = ledger.merged(note for note in lost if note[0] <= note[1])
 
     def missing(first, last, begin, end):
-        for note_first, note_last in notes:
-            if note_last < first or note_first > last:
-                continue
+        for at in range(bisect.bisect_left(notes, first, key=lambda note: note[1]), len(notes)):
+            note_first, note_last = notes[at]
+            if note_first > last:
+                break
             if note_first > first:
                 gaps.append(Gap(begin, end, f"records {first} to {note_first - 1} are not there"))
             first = note_last + 1

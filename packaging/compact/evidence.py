@@ -7,6 +7,8 @@ import re
 import closed
 import ledger
 
+MAX_HEARTBEAT = 128 << 10  # bytes, as in collectord
+
 _NODE = re.compile(r"_collectord/nodes/([^/]+)-([0-9a-f]{16})\.json")
 _LOST = re.compile(r"_collectord/lost/[^/]+-([0-9a-f]{16})-(\d{20})-(\d{20})-[0-9a-f]{16}\.json")
 
@@ -53,9 +55,13 @@ class Evidence:
 
         def read(m):
             try:
-                return closed.heartbeat(m[1], m[2], json.loads(source.read(m[0])))
-            except (FileNotFoundError, ValueError):
+                return closed.heartbeat(m[1], m[2], json.loads(source.read(m[0], limit=MAX_HEARTBEAT)))
+            except (OSError, ValueError, RecursionError):
                 return None
+            except Exception as err:
+                if hasattr(err, "response"):  # the storage does not return it
+                    return None
+                raise
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             for m, beat in zip(named, pool.map(read, named)):
                 self.names[m[2]] = m[1]

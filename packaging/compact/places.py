@@ -70,13 +70,14 @@ class Folder:
             return None
         return File(key, s.st_size, _tag(s), s.st_mtime)
 
-    def read(self, key, start=0, end=None, tag=None):
+    def read(self, key, start=0, end=None, tag=None, limit=None):
+        """Returns the content, or what is from start to end; of more than limit only the beginning."""
         with open(os.path.join(self.path, key), "rb", buffering=0) as f:
             if tag and _tag(os.fstat(f.fileno())) != tag:
                 raise Lost(key)
             if start:
                 f.seek(start)
-            return f.read() if end is None else f.read(end - start)
+            return f.read(limit) if end is None else f.read(end - start)
 
     def fetch(self, file, path):
         """Makes the content available at path: as a link, since nobody changes a file in place."""
@@ -192,9 +193,10 @@ class S3:
                 raise FileNotFoundError(errno.ENOENT, "no such object", key) from err
             raise
 
-    def read(self, key, start=0, end=None, tag=None):
+    def read(self, key, start=0, end=None, tag=None, limit=None):
         more = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
-        return self._get(key, tag, **more).read()
+        with contextlib.closing(self._get(key, tag, **more)) as body:
+            return body.read(limit)
 
     def fetch(self, file, path):
         with open(path, "wb") as out:

@@ -1,6 +1,7 @@
 """Tests of the pure rules: python -m unittest discover -s packaging/compact"""
 
 import random
+import time
 import unittest
 
 import zstandard
@@ -83,6 +84,13 @@ class Closed(unittest.TestCase):
         at = closed.hours_of("dt=2026-11-23/hour=08")[0] * 3600 + 60 * minutes
         return closed.Heartbeat("n", at, last, confirmed or last + 1, at - 60 * oldest, retired, cloned)
 
+    def test_many_notes_and_gaps_take_no_longer_each(self):
+        known = [self.known(10 * i + 1, 10 * i + 5, 0) for i in range(40000)]
+        notes = [(10 * i + 6, 10 * i + 10) for i in range(40000)] + [(9, 7), (1, 3)]
+        began = time.process_time()
+        self.assertEqual(closed.log("n", known, notes, None).gaps, [])
+        self.assertLess(time.process_time() - began, 5)
+
     def test_a_later_object_confirms_the_hour(self):
         self.assertEqual(self.reasons([self.known(1, 5, 0), self.known(6, 9, 1)]), [])
         self.assertTrue(self.reasons([self.known(1, 5, 0)]))
@@ -119,8 +127,12 @@ class Closed(unittest.TestCase):
         good = {"format": 1, "node": "n", "log_id": "a", "at": "2026-11-23T08:00:00.5Z", "last_seq": 5, "confirmed_below": 6,
                 "oldest_unshipped_seconds": 0, "retired": False, "cloned": False}
         self.assertEqual(closed.heartbeat("n", "a", good).last, 5)
-        for change in ({"node": "m"}, {"at": 5}, {"at": "yesterday"}, {"last_seq": None}, {"format": 2}):
+        for change in ({"node": "m"}, {"at": 5}, {"at": "yesterday"}, {"last_seq": None}, {"format": 2}, {"last_seq": float("inf")},
+                       {"oldest_unshipped_seconds": float("nan")}):
             self.assertIsNone(closed.heartbeat("n", "a", good | change))
+        for age in (10**15, 10**400):
+            beat = closed.heartbeat("n", "a", good | {"oldest_unshipped_seconds": age})
+            self.assertTrue(self.reasons([self.known(1, 5, 0)], beat))
         self.assertIsNone(closed.heartbeat("n", "a", []))
 
 
