@@ -241,7 +241,7 @@ class Run:
             staged = [o for o, _, _ in build.staged]
             if not staged or build.load(begin * 3600, (end + 1) * 3600):
                 return staged
-            damaged = build.damaged(lambda o: o.partition[3:13] + "T" + o.partition[-2:])
+            damaged = build.damaged(lambda o: o.partition[3:13] + "T" + o.partition[-2:]) or build.refused(begin * 3600, (end + 1) * 3600)
             if not damaged:
                 raise AssertionError(f"{partition}: DuckDB reads other lines than those that are there: this is a bug")
             for object, problem in damaged:
@@ -257,6 +257,8 @@ class Run:
                 file = file or source.stat(object.key)
                 if file is None:
                     return None  # deleted since the listing
+                if file.size > frame.MAX_OBJECT:
+                    return frame.Damage(f"it has {file.size} bytes, more than any object of collectord")
                 if file.size <= SMALL:
                     return source.read(object.key)
                 path = os.path.join(os.path.dirname(build.lines), f"{threading.get_ident()}.zst")
@@ -272,7 +274,9 @@ class Run:
                 raise
         at_once = 1 if all(hasattr(s, "path") for s in self.sources) else 16
         for object, raw in ahead(read, new, at_once):
-            if isinstance(raw, Exception):
+            if isinstance(raw, frame.Damage):
+                self.leave_out(object.key, str(raw))
+            elif isinstance(raw, Exception):
                 self.leave_out(object.key, f"it can't be read: {str(raw)[:200]}")
             elif raw is not None:
                 yield object, raw

@@ -72,6 +72,21 @@ class Frame(unittest.TestCase):
             self.assertRaises(frame.Damage, frame.check_frame, bad)
 
 
+    def test_an_object_can_not_fill_the_disk(self):
+        class Endless:
+            def read(self, size):
+                return b"x" * (size - 1) + b"\n"
+
+        class Count:
+            size = 0
+
+            def write(self, some):
+                self.size += len(some)
+        out = Count()
+        self.assertRaises(frame.Damage, frame.copy_lines, Endless(), out, ledger.MAX_SEQ)
+        self.assertLessEqual(out.size, frame.MAX_LINES)
+
+
 class Closed(unittest.TestCase):
     def reasons(self, known, beat=None, lost=(), partition="dt=2026-11-23/hour=08"):
         return closed.open_reasons(partition, [closed.log("n", known, lost, beat)])
