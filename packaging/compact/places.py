@@ -80,12 +80,22 @@ class Folder:
             return f.read(limit) if end is None else f.read(end - start)
 
     def fetch(self, file, path):
-        """Makes the content available at path: as a link, since nobody changes a file in place."""
+        """Makes the content available at path: as a link, since nobody changes a file in place.
+        On another file system, or of another owner's file, there can be none."""
+        source = os.path.join(self.path, file.key)
         try:
-            os.link(os.path.join(self.path, file.key), path)
+            try:
+                os.link(source, path)
+                there = os.stat(path)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                with open(source, "rb") as content, open(path, "wb") as out:
+                    there = os.fstat(content.fileno())
+                    shutil.copyfileobj(content, out, 1 << 20)
         except FileNotFoundError:
             raise Lost(file.key) from None
-        if _tag(os.stat(path)) != file.tag:
+        if _tag(there) != file.tag:
             os.unlink(path)
             raise Lost(file.key)
 

@@ -1,14 +1,19 @@
 """Tests of the pure rules: python -m unittest discover -s packaging/compact"""
 
+import errno
+import os
 import random
+import tempfile
 import time
 import unittest
+import unittest.mock
 
 import zstandard
 
 import closed
 import frame
 import ledger
+import places
 
 KEY = "dt=2026-11-23/hour=08/%s-%016x-%020d-%020d-%016x%s.ndjson.zst"
 
@@ -85,6 +90,21 @@ class Frame(unittest.TestCase):
         out = Count()
         self.assertRaises(frame.Damage, frame.copy_lines, Endless(), out, ledger.MAX_SEQ)
         self.assertLessEqual(out.size, frame.MAX_LINES)
+
+
+class Places(unittest.TestCase):
+    def test_a_file_that_can_not_be_linked_is_copied(self):
+        with tempfile.TemporaryDirectory() as directory:
+            folder = places.Folder(directory)
+            folder.overwrite("dt=1/a", b"content")
+            for error in (None, errno.EXDEV, errno.EPERM):
+                path = os.path.join(directory, f"copy-{error}")
+                with unittest.mock.patch("os.link", os.link if error is None else unittest.mock.Mock(side_effect=OSError(error, "no link"))):
+                    folder.fetch(folder.stat("dt=1/a"), path)
+                    self.assertRaises(places.Lost, folder.fetch, folder.stat("dt=1/a")._replace(tag="x"), path + "-x")
+                    self.assertRaises(places.Lost, folder.fetch, places.File("dt=1/b", 1, "x", 0), path + "-b")
+                with open(path, "rb") as f:
+                    self.assertEqual(f.read(), b"content")
 
 
 class Closed(unittest.TestCase):
