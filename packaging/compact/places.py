@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import email.utils
 import errno
 import fcntl
 import hashlib
@@ -9,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
 
@@ -42,11 +44,12 @@ def open_place(url):
 
 class Folder:
     def __init__(self, path):
-        self.path, self.url = os.path.abspath(path), path
+        self.path, self.url, self.clock = os.path.abspath(path), path, None
 
     def list(self, prefix="", after=""):
         """Yields (key, File or None) of files below, in no order. Only S3 has the File in
         the listing."""
+        self.clock = time.time()
         start = os.path.join(self.path, prefix.rpartition("/")[0])
         waiting = [start]
         while waiting:
@@ -172,12 +175,15 @@ class S3:
         self.client = boto3.client("s3", config=botocore.config.Config(
             s3={"addressing_style": "path"}, max_pool_connections=64, retries={"mode": "standard", "max_attempts": 6},
             request_checksum_calculation="when_required", response_checksum_validation="when_required"))
+        self.clock = None  # of the storage, when it was listed first
         self.conditional = None  # whether If-Match works; None: not known
 
     def list(self, prefix="", after=""):
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self.prefix + prefix, StartAfter=self.prefix + after if after else "")
         for page in pages:
+            if self.clock is None:
+                self.clock = seconds(page["ResponseMetadata"]["HTTPHeaders"])
             for o in page.get("Contents", []):
                 key = o["Key"][len(self.prefix):]
                 yield key, File(key, o["Size"], o["ETag"], o["LastModified"].timestamp()) if "ETag" in o else None
@@ -274,6 +280,11 @@ class S3:
     def scratch(self):
         import tempfile
         return os.path.join(tempfile.gettempdir(), f"collectord-compact-{os.getuid()}")
+
+
+def seconds(headers):
+    """Returns the time of an answer by the clock of the storage, in seconds since 1970."""
+    return email.utils.parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
 
 
 def _status(err):
