@@ -49,6 +49,15 @@ class Log(NamedTuple):
 
 
 _ALWAYS = 1 << 40  # an hour after all others
+_MARGIN = 60  # seconds in which a host stores a record that it has received
+
+
+def is_partition(text):
+    """Reports whether hours_of accepts a text from the bucket."""
+    try:
+        return bool(re.fullmatch(r"dt=\d{4}-\d\d-\d\d(/hour=([01]\d|2[0-3]))?", text, re.ASCII) and hours_of(text))
+    except ValueError:
+        return False
 
 
 def hours_of(partition):
@@ -93,7 +102,7 @@ def log(name, known, lost, beat):
             begin, end = (-1, k.end) if left is None else (min(left.begin, k.begin), max(left.end, k.end))
             missing(covered + 1, k.first - 1, begin, end)
         if k.run != run and run and k.first <= runs_end:
-            gaps.append(Gap(min(left.begin, k.begin), max(left.end, k.end), f"two runs wrote record {k.first}"))
+            gaps.append(Gap(min(left.begin, k.begin), max(left.end, k.end), f"record {k.first} was written twice"))
         if k.last > covered:
             covered, left = k.last, k
             run, runs_end = k.run, k.last
@@ -121,7 +130,7 @@ def open_reasons(partition, logs):
             why.append(f"{l.name}: no heartbeat, and no later object")
         elif beat.retired and beat.confirmed_below > beat.last:
             continue
-        elif beat.at < over:
+        elif beat.at < over + _MARGIN:
             why.append(f"{l.name}: its host has not been heard of since {_text(beat.at)}")
         elif beat.oldest_at < over:
             why.append(f"{l.name}: its host has records from {_text(beat.oldest_at)} that are not shipped")

@@ -45,7 +45,8 @@ class Evidence:
     def _object(self, o):
         begin, end = closed.hours_of(o.partition)
         self.names[o.log] = o.node
-        self._known(o.log, closed.Known(o.first, o.last, o.run, begin, end), o.key)
+        run = o.key if o.beside else o.run  # somebody else wrote what is stored beside
+        self._known(o.log, closed.Known(o.first, o.last, run, begin, end), o.key)
 
     def _notes(self, source):
         for key, _ in source.list("_collectord/lost/"):
@@ -71,13 +72,13 @@ class Evidence:
                     self.beats[m[2]] = beat
 
     def reasons(self, partition, left_out):
-        """Returns why the partition is not closed, without the objects that are left out."""
+        """Returns why the partition is not closed, without the objects that are left out or gone."""
         if self.logs is None:
             self.logs = {log: self._log(log, ()) for log in self.names if log not in self.gone}
         logs = self.logs
         if left_out:
             logs = {**logs, **{o.log: self._log(o.log, {o.key for o in left_out}) for o in left_out if o.log in logs}}
-        why = [f"{o.node} {o.log}: an object is damaged" for o in left_out]
+        why = [f"{o.node} {o.log}: an object was left out, or is gone" for o in left_out]
         return why + closed.open_reasons(partition, logs.values())
 
     def _log(self, log, without):

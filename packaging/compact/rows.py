@@ -4,6 +4,7 @@ DuckDB's JSON changes numbers (-0 becomes 0, 40 digits become binary64), also wh
 is declared as VARCHAR. So a line is read as one value, whose text DuckDB keeps, and the
 usage is cut out of that text."""
 
+import contextlib
 import os
 import threading
 
@@ -174,7 +175,7 @@ class Build:
 
     def close(self):
         self.db.execute("DROP TABLE IF EXISTS new; DROP TABLE IF EXISTS again")
-        if not self.out.closed:
+        with contextlib.suppress(OSError):  # of a full disk
             self.out.close()
 
 

@@ -11,6 +11,7 @@ import unittest.mock
 import zstandard
 
 import closed
+import evidence
 import frame
 import ledger
 import places
@@ -149,11 +150,24 @@ class Closed(unittest.TestCase):
         self.assertEqual(self.reasons(known, self.beat(70, 8, 6, oldest=5)), [])
         self.assertEqual(self.reasons([], self.beat(61, 0)), [])
         self.assertEqual(self.reasons(known, self.beat(30, 5, retired=True)), [])
-        for beat in (self.beat(59, 5), self.beat(70, 8, 6, oldest=30), self.beat(61, 6), self.beat(61, 5, cloned=True), self.beat(30, 6, 6, retired=True)):
+        for beat in (self.beat(59, 5), self.beat(60, 5), self.beat(70, 8, 6, oldest=30), self.beat(61, 6), self.beat(61, 5, cloned=True), self.beat(30, 6, 6, retired=True)):
             self.assertTrue(self.reasons(known, beat), beat)
 
     def test_two_runs_with_the_same_seqs_leave_their_hours_open(self):
         self.assertTrue(self.reasons([self.known(1, 5, 0), self.known(4, 9, 0, run="2"), self.known(10, 11, 1, run="2")]))
+
+    def test_what_is_stored_beside_leaves_its_hour_open(self):
+        def reasons(*objects):
+            raw = {"dt=2026-11-23/hour=08": [o for o in objects if "hour=08" in o.key], "dt=2026-11-23/hour=09": [o for o in objects if "hour=09" in o.key]}
+            return evidence.Evidence([], raw, {}, []).reasons("dt=2026-11-23/hour=08", [])
+        self.assertEqual(reasons(obj(1, 5), obj(6, 9, hour=9)), [])
+        self.assertTrue(reasons(obj(1, 5), obj(1, 5, beside="~0123abcd"), obj(6, 9, hour=9)))
+
+    def test_only_partitions_are_partitions(self):
+        for good in ("dt=2026-11-23", "dt=2026-11-23/hour=23"):
+            self.assertTrue(closed.is_partition(good))
+        for bad in ("dt=2026-02-30", "dt=2026-11-23/hour=24", "dt=2026-11-23.old/hour=08", "dt=2026-11-23/hour=08.old", "dt=\x1b[2J"):
+            self.assertFalse(closed.is_partition(bad))
 
     def test_a_day_has_24_hours(self):
         self.assertEqual(closed.hours_of("dt=1970-01-02"), (24, 47))
