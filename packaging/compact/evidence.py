@@ -20,12 +20,13 @@ class Evidence:
         self.names = {}
         self.lost, self.beats = {}, {}
         self.logs = None
-        for partition, table in tables.items():
-            begin, end = closed.hours_of(partition)
+        for table in tables.values():
             for log, nodes in table.ledger["objects"].items():
                 for node, runs in nodes.items():
                     self.names[log] = node
-                    for run, chains in runs.items():
+                    for there, chains in runs.items():
+                        run, _, partition = there.partition(" ")
+                        begin, end = closed.hours_of(partition)
                         for c in chains:
                             self._known(log, closed.Known(c[0], c[0] + sum(c[1:]) - 1, run, begin, end), None)
             for key in table.ledger["beside"]:

@@ -57,6 +57,10 @@ class Ledger(unittest.TestCase):
         whole = ledger.add(ledger.empty(), [obj(1, 200)])
         self.assertEqual(ledger.covers(whole, [obj(1, 100), obj(101, 200), obj(1, 200, run=2)]), set())
 
+    def test_objects_of_two_hours_are_two_objects(self):
+        day = ledger.add(ledger.empty(), [obj(1, 200)])
+        self.assertEqual(ledger.covers(day, [obj(1, 200), obj(1, 200, hour=9)]), {obj(1, 200)})
+
     def test_another_format_is_an_error(self):
         for text in ('{"format":2}', "[]", "{"):
             self.assertRaises(ValueError, ledger.load, text)
