@@ -12,6 +12,7 @@ import zstandard
 
 import closed
 import evidence
+import footer
 import frame
 import ledger
 import places
@@ -95,6 +96,13 @@ class Frame(unittest.TestCase):
         out = Count()
         self.assertRaises(frame.Damage, frame.copy_lines, Endless(), out, ledger.MAX_SEQ)
         self.assertLessEqual(out.size, frame.MAX_LINES)
+
+
+class Footer(unittest.TestCase):
+    def test_a_damaged_footer_is_an_error(self):
+        doubles = bytes([0x19, 0xF7]) + b"\xff" * 6 + b"\x7f"  # a list of 2**49 of them
+        for bad in (doubles, b"", b"\x1c" * 5000, b"\x15", b"\x18\x7fx"):
+            self.assertRaises(ValueError, footer.parse, bad + bytes(8))
 
 
 class Places(unittest.TestCase):
