@@ -119,7 +119,7 @@ type compactRow struct {
 const compactDump = `
 import duckdb, json, sys
 for p, i, r, v, c, u in duckdb.sql(f"""SELECT filename, id, strftime(received_at AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ'), via, coalesce(client, ''), usage
-        FROM read_parquet('{sys.argv[1]}/**/*.parquet', filename = true)""").fetchall():
+        FROM read_parquet('{sys.argv[1]}/**/*.parquet', filename = true, hive_partitioning = false)""").fetchall():
     print(json.dumps([p, i, r, v, c, u]))
 `
 

@@ -134,12 +134,23 @@ func TestCompactionKeepsADerivedIDInItsFirstHour(t *testing.T) {
 	})
 }
 
-// later runs the program as if it were two hours later.
+// later runs the program as if it were two hours later, here and at the storage.
 func (p *compactPlace) later(args ...string) string {
 	p.t.Helper()
+	return p.patched(compactClock(2*time.Hour)+"; there = places.seconds; places.seconds = lambda headers: there(headers) + 7200", args...)
+}
+
+// compactClock is a patch of the program: its clock is wrong by so much.
+func compactClock(by time.Duration) string {
+	return fmt.Sprintf("import time; now = time.time; time.time = lambda: now() + %d", int64(by/time.Second))
+}
+
+// patched runs the program with a change in Python.
+func (p *compactPlace) patched(patch string, args ...string) string {
+	p.t.Helper()
 	cmd := p.command(args...)
-	const shifted = "import runpy, sys, time; now = time.time; time.time = lambda: now() + 7200; sys.path.insert(0, '../packaging/compact'); sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-	cmd.Args = append([]string{cmd.Args[0], "-c", shifted}, cmd.Args[1:]...)
+	cmd.Args = append([]string{cmd.Args[0], "-c", "import runpy, sys; sys.path.insert(0, '../packaging/compact'); import places; " + patch +
+		"; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"}, cmd.Args[1:]...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		p.t.Fatalf("%v: %s", err, out)
@@ -159,6 +170,11 @@ func TestCompactionExpiresTheOldestFirst(t *testing.T) {
 		before := mustRun(t, "audit", "--config", p.config)
 		if out := p.compact(0, "--expire"); !strings.Contains(out, " 0 expired") {
 			t.Errorf("young objects: %s", out)
+		}
+		if strings.HasPrefix(p.from, "s3://") {
+			if out := p.patched(compactClock(2*time.Hour), "--expire"); !strings.Contains(out, " 0 expired") {
+				t.Errorf("young objects, by a clock that is ahead: %s", out)
+			}
 		}
 		if out := p.later("--expire"); !strings.Contains(out, " 18 expired") {
 			t.Errorf("old objects: %s", out)

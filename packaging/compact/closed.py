@@ -1,10 +1,13 @@
 """The rule by which an hour (or day) is closed, as pure functions. docs/compaction.md
 describes it. Hours are counted from 1970, as in package bucket of collectord."""
 
+import bisect
 import calendar
 import re
 import time
 from typing import NamedTuple
+
+import ledger
 
 
 class Known(NamedTuple):
@@ -46,6 +49,15 @@ class Log(NamedTuple):
 
 
 _ALWAYS = 1 << 40  # an hour after all others
+_MARGIN = 60  # seconds in which a host stores a record that it has received
+
+
+def is_partition(text):
+    """Reports whether hours_of accepts a text from the bucket."""
+    try:
+        return bool(re.fullmatch(r"dt=\d{4}-\d\d-\d\d(/hour=([01]\d|2[0-3]))?", text, re.ASCII) and hours_of(text))
+    except ValueError:
+        return False
 
 
 def hours_of(partition):
@@ -62,9 +74,9 @@ def heartbeat(node, log, value):
             return None
         stamp, fraction = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", value["at"]).groups()
         at = calendar.timegm(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S")) + float(fraction or 0)
-        return Heartbeat(node, at, int(value["last_seq"]), int(value["confirmed_below"]),
-                         at - max(0, int(value["oldest_unshipped_seconds"])), bool(value["retired"]), bool(value["cloned"]))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        age = min(max(0, int(value["oldest_unshipped_seconds"])), at)  # so that the time can be printed
+        return Heartbeat(node, at, int(value["last_seq"]), int(value["confirmed_below"]), at - age, bool(value["retired"]), bool(value["cloned"]))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None
 
 
@@ -72,12 +84,13 @@ def log(name, known, lost, beat):
     """Returns the Log of what is known: Known records, ranges (first, last) of loss notes,
     and the heartbeat or None."""
     gaps, covered, left, run, runs_end = [], 0, None, "", 0
-    notes = sorted(lost)
+    notes = ledger.merged(note for note in lost if note[0] <= note[1])
 
     def missing(first, last, begin, end):
-        for note_first, note_last in notes:
-            if note_last < first or note_first > last:
-                continue
+        for at in range(bisect.bisect_left(notes, first, key=lambda note: note[1]), len(notes)):
+            note_first, note_last = notes[at]
+            if note_first > last:
+                break
             if note_first > first:
                 gaps.append(Gap(begin, end, f"records {first} to {note_first - 1} are not there"))
             first = note_last + 1
@@ -89,7 +102,7 @@ def log(name, known, lost, beat):
             begin, end = (-1, k.end) if left is None else (min(left.begin, k.begin), max(left.end, k.end))
             missing(covered + 1, k.first - 1, begin, end)
         if k.run != run and run and k.first <= runs_end:
-            gaps.append(Gap(min(left.begin, k.begin), max(left.end, k.end), f"two runs wrote record {k.first}"))
+            gaps.append(Gap(min(left.begin, k.begin), max(left.end, k.end), f"record {k.first} was written twice"))
         if k.last > covered:
             covered, left = k.last, k
             run, runs_end = k.run, k.last
@@ -117,7 +130,7 @@ def open_reasons(partition, logs):
             why.append(f"{l.name}: no heartbeat, and no later object")
         elif beat.retired and beat.confirmed_below > beat.last:
             continue
-        elif beat.at < over:
+        elif beat.at < over + _MARGIN:
             why.append(f"{l.name}: its host has not been heard of since {_text(beat.at)}")
         elif beat.oldest_at < over:
             why.append(f"{l.name}: its host has records from {_text(beat.oldest_at)} that are not shipped")

@@ -68,5 +68,5 @@ class Derived:
 
     def save(self):
         if self.changed:
-            facts = {p: s for p, s in self.facts.items() if p in self.run.tables}
+            facts = {p: s for p, s in self.facts.items() if p in self.run.tables or not self.run.selected(p)}
             self.run.target.overwrite(CHECKED, json.dumps(facts).encode())

@@ -1,14 +1,13 @@
 """The deletion of objects that are in a Parquet file, the oldest of each log first."""
 
-import time
-
 import ledger
 
 
 def expire(run):
     """Deletes objects and returns how many. Of each log it keeps the newest object, so that
     the log is still seen, and deletes only objects whose last seq is below that of each
-    object that stays: a log then begins later, and has no gap."""
+    object that stays, in whatever source: a log then begins later, and has no gap. How old an
+    object is follows from the clock of its storage."""
     safe, logs = set(), {}
     for partition, objects in run.raw.items():
         table = run.tables.get(partition)
@@ -20,9 +19,8 @@ def expire(run):
             if file and table:
                 safe |= {o.key for o in ledger.covers(table.ledger, objects)}
         for object, (source, file) in objects.items():
-            logs.setdefault((id(source), object.log), []).append((object.last, object.key, object, source, file))
+            logs.setdefault(object.log, []).append((object.last, object.key, object, source, file))
     deleted = 0
-    old = time.time() - run.options.keep
 
     def delete(objects):
         done = 0
@@ -31,7 +29,7 @@ def expire(run):
             if last == objects[-1][0] or key not in safe or object.beside:
                 break
             file = file or source.stat(key)
-            if file and file.modified > old:
+            if file and file.modified > source.clock - run.options.keep:
                 break
             source.delete(key)
             done += 1

@@ -66,6 +66,8 @@ class _Thrift:
         if kind in (4, 5, 6):
             return self.number()
         if kind == 7:
+            if self.at + 8 > len(self.data):  # a list can claim to have any number of these
+                raise IndexError
             self.at += 8
             return None
         if kind == 8:

@@ -5,6 +5,8 @@ import re
 
 WINDOW = 8 << 20  # the largest window that a reader of collectord accepts
 MAX_LINE = (16 << 20) + (64 << 10)
+MAX_OBJECT = 1 << 29  # bytes, compressed; a segment has at most 256 MiB before compression
+MAX_LINES = 2 << 30  # bytes of the lines of an object: small records become larger lines
 
 _LINE = re.compile(
     rb'\{"id":"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}","received_at":"(\d{4}-\d\d-\d\dT\d\d):[0-5]\d:[0-5]\d\.\d{6}Z",'
@@ -48,7 +50,7 @@ def check_frame(raw):
 def copy_lines(reader, out, records, chunk=1 << 20):
     """Copies decompressed lines and returns (bytes, length of the longest line, or a bound
     of it). Raises Damage as soon as there are more lines than records, or a longer line
-    than collectord writes, so that an object can't fill the disk."""
+    or more bytes than collectord writes, so that an object can't fill the disk."""
     size = lines = line = longest = 0
     end = b""
     while some := reader.read(chunk):
@@ -68,6 +70,8 @@ def copy_lines(reader, out, records, chunk=1 << 20):
             raise Damage(f"it has more lines than its name says, {records}")
         if longest > max(MAX_LINE, chunk):
             raise Damage("it has a line that is longer than any of collectord")
+        if size > MAX_LINES:
+            raise Damage("its lines are longer than those of any object of collectord")
         out.write(some)
         end = some[-1:]
     if end != b"\n":
@@ -86,7 +90,7 @@ def check_lines(lines, hour):
             raise Damage(f"line {number} is not a record of collectord")
         try:
             json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Damage(f"line {number} is not valid JSON") from None
         if m[1].decode() != hour:
             raise Damage(f"line {number} was received in another hour")

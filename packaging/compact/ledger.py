@@ -4,7 +4,7 @@ Pure functions, without input or output. A ledger is a dict that is stored as co
 in the same commit as the rows that it describes:
 
     {"format": 1,
-     "objects": {"<log id>": {"<node>": {"<run>": [[first, records, records, ...], ...]}}},
+     "objects": {"<log id>": {"<node>": {"<run> <partition>": [[first, records, records, ...], ...]}}},
      "beside": ["dt=.../hour=.../<node>-<log id>-<first>-<last>-<run>~xxxxxxxx.ndjson.zst", ...]}
 
 A chain [first, n1, n2, ...] stands for objects whose seqs follow one another: the first one
@@ -20,8 +20,8 @@ Rules, for every program that keeps such a ledger:
   run from one snapshot of a virtual machine write different records under the same seqs.
 - Ids are unique for each record. Only an id derived from an Idempotency-Key (UUIDv8, see
   is_derived) can be in objects of several hours and logs; its usage is the same there.
-- A ledger belongs to a set of partitions (one hour, or a day). It does not store the
-  partition of an object, because an object has the records of one hour only.
+- A ledger belongs to a set of partitions (one hour, or a day). Objects of two partitions
+  are different objects, even if the rest of their names is the same.
 - An object that is damaged is never added.
 """
 
@@ -48,6 +48,11 @@ class Object(NamedTuple):
     last: int
     run: str
     beside: bool  # stored beside an object of the same name with other lines
+
+    @property
+    def run_there(self):
+        """The run, and the partition, in the ledger."""
+        return f"{self.run} {self.partition}"
 
     @property
     def records(self):
@@ -101,9 +106,9 @@ def covers(ledger, objects):
             if o.key in beside:
                 found.add(o)
             continue
-        at = (o.log, o.node, o.run)
+        at = (o.log, o.node, o.run_there)
         if at not in named:
-            chains = ledger["objects"].get(o.log, {}).get(o.node, {}).get(o.run, [])
+            chains = ledger["objects"].get(o.log, {}).get(o.node, {}).get(o.run_there, [])
             named[at] = set(_pairs(chains))
         if (o.first, o.last) in named[at]:
             found.add(o)
@@ -118,7 +123,7 @@ def add(ledger, objects):
         if o.beside:
             beside.add(o.key)
         else:
-            pairs.setdefault((o.log, o.node, o.run), set()).add((o.first, o.last))
+            pairs.setdefault((o.log, o.node, o.run_there), set()).add((o.first, o.last))
     new = empty()
     for (log, node, run), known in pairs.items():
         new["objects"].setdefault(log, {}).setdefault(node, {})[run] = _chains(known)

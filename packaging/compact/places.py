@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import email.utils
 import errno
 import fcntl
 import hashlib
@@ -9,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from typing import NamedTuple
 from urllib.parse import unquote, urlparse
 
@@ -42,11 +44,12 @@ def open_place(url):
 
 class Folder:
     def __init__(self, path):
-        self.path, self.url = os.path.abspath(path), path
+        self.path, self.url, self.clock = os.path.abspath(path), path, None
 
     def list(self, prefix="", after=""):
         """Yields (key, File or None) of files below, in no order. Only S3 has the File in
         the listing."""
+        self.clock = time.time()
         start = os.path.join(self.path, prefix.rpartition("/")[0])
         waiting = [start]
         while waiting:
@@ -70,21 +73,32 @@ class Folder:
             return None
         return File(key, s.st_size, _tag(s), s.st_mtime)
 
-    def read(self, key, start=0, end=None, tag=None):
+    def read(self, key, start=0, end=None, tag=None, limit=None):
+        """Returns the content, or what is from start to end; of more than limit only the beginning."""
         with open(os.path.join(self.path, key), "rb", buffering=0) as f:
             if tag and _tag(os.fstat(f.fileno())) != tag:
                 raise Lost(key)
             if start:
                 f.seek(start)
-            return f.read() if end is None else f.read(end - start)
+            return f.read(limit) if end is None else f.read(end - start)
 
     def fetch(self, file, path):
-        """Makes the content available at path: as a link, since nobody changes a file in place."""
+        """Makes the content available at path: as a link, since nobody changes a file in place.
+        On another file system, or of another owner's file, there can be none."""
+        source = os.path.join(self.path, file.key)
         try:
-            os.link(os.path.join(self.path, file.key), path)
+            try:
+                os.link(source, path)
+                there = os.stat(path)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                with open(source, "rb") as content, open(path, "wb") as out:
+                    there = os.fstat(content.fileno())
+                    shutil.copyfileobj(content, out, 1 << 20)
         except FileNotFoundError:
             raise Lost(file.key) from None
-        if _tag(os.stat(path)) != file.tag:
+        if _tag(there) != file.tag:
             os.unlink(path)
             raise Lost(file.key)
 
@@ -161,12 +175,15 @@ class S3:
         self.client = boto3.client("s3", config=botocore.config.Config(
             s3={"addressing_style": "path"}, max_pool_connections=64, retries={"mode": "standard", "max_attempts": 6},
             request_checksum_calculation="when_required", response_checksum_validation="when_required"))
+        self.clock = None  # of the storage, when it was listed first
         self.conditional = None  # whether If-Match works; None: not known
 
     def list(self, prefix="", after=""):
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=self.prefix + prefix, StartAfter=self.prefix + after if after else "")
         for page in pages:
+            if self.clock is None:
+                self.clock = seconds(page["ResponseMetadata"]["HTTPHeaders"])
             for o in page.get("Contents", []):
                 key = o["Key"][len(self.prefix):]
                 yield key, File(key, o["Size"], o["ETag"], o["LastModified"].timestamp()) if "ETag" in o else None
@@ -192,9 +209,10 @@ class S3:
                 raise FileNotFoundError(errno.ENOENT, "no such object", key) from err
             raise
 
-    def read(self, key, start=0, end=None, tag=None):
+    def read(self, key, start=0, end=None, tag=None, limit=None):
         more = {} if end is None else {"Range": f"bytes={start}-{end - 1}"}
-        return self._get(key, tag, **more).read()
+        with contextlib.closing(self._get(key, tag, **more)) as body:
+            return body.read(limit)
 
     def fetch(self, file, path):
         with open(path, "wb") as out:
@@ -262,6 +280,11 @@ class S3:
     def scratch(self):
         import tempfile
         return os.path.join(tempfile.gettempdir(), f"collectord-compact-{os.getuid()}")
+
+
+def seconds(headers):
+    """Returns the time of an answer by the clock of the storage, in seconds since 1970."""
+    return email.utils.parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
 
 
 def _status(err):

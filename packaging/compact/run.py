@@ -3,10 +3,12 @@
 import concurrent.futures
 import contextlib
 import datetime
+import errno
 import json
 import mmap
 import os
 import random
+import shutil
 import sys
 import threading
 import time
@@ -46,6 +48,8 @@ class Run:
         self.raw = {}  # partition -> {ledger.Object: (source, File or None)}
         self.left_out = {}  # key -> problem
         self.derived = Derived(self)
+        self.after = self.day()
+        self.gone = set()  # objects that were listed, and deleted before they were read
         self.failed, self.short_of_memory, self.written = [], [], set()
         self.sum = {"objects": 0, "new": 0, "rows": 0, "records": 0, "repeated": 0, "written": 0, "expired": 0}
 
@@ -69,19 +73,22 @@ class Run:
 
     # What is there.
 
+    def day(self, earlier=0):
+        """Returns the directory of the day from which on --since looks at partitions, or "" for all."""
+        if self.options.since is None:
+            return ""
+        return datetime.datetime.fromtimestamp(max(0, time.time() - self.options.since - earlier), datetime.timezone.utc).strftime("dt=%Y-%m-%d")
+
     def partition_of(self, object):
         return object.partition[:13] if self.options.day else object.partition
 
     def selected(self, partition):
         only = self.options.partition
-        return not only or (partition + "/").startswith(only + "/") or (only + "/").startswith(partition + "/")
+        return partition >= self.after and (not only or (partition + "/").startswith(only + "/") or (only + "/").startswith(partition + "/"))
 
     def list(self):
-        after = ""
-        if self.options.since:
-            after = datetime.datetime.fromtimestamp(time.time() - self.options.since, datetime.timezone.utc).strftime("dt=%Y-%m-%d")
         for source in self.sources:
-            for key, file in source.list("dt=", after):
+            for key, file in source.list("dt=", self.after):
                 if not key.endswith(".ndjson.zst"):
                     continue
                 object = ledger.parse(key)
@@ -93,16 +100,17 @@ class Run:
                     self.sum["objects"] += 1
                 else:
                     self.leave_out(key, "its name is not one of collectord")
-        self.after = after
-        if not self.raw and not self.left_out and not after:
+        if not self.raw and not self.left_out and not self.after:
             raise Failure("there are no objects below " + " and ".join(quote(s.url) for s in self.sources))
 
     def tables_there(self):
         there, other = [], None
-        for key, file in self.target.list("dt=", self.after):
+        for key, file in self.target.list("dt=", self.day(self.options.look_back)):
             partition, _, name = key.rpartition("/")
             if name != NAME:
                 continue
+            if not closed.is_partition(partition):
+                raise Failure(f"{quote(key)} was not written by this program: move it away")
             if ("/" in partition) == self.options.day:
                 other = key
             else:
@@ -115,8 +123,11 @@ class Run:
     def read_tables(self, there):
         def read(one):
             partition, file = one
-            with contextlib.suppress(FileNotFoundError, Lost):  # replaced since: compact reads it again
-                self.tables[partition] = self.table(file)
+            while file:  # until it is not replaced meanwhile
+                with contextlib.suppress(FileNotFoundError, Lost):
+                    self.tables[partition] = self.table(file)
+                    return
+                file = self.target.stat(file.key)
         self.parallel(read, there, 16 if len(there) > 1 and not hasattr(self.target, "path") else 1, stop=True)
 
     def table(self, file):
@@ -142,7 +153,8 @@ class Run:
         return table and not table.closed and not self.open_reasons(partition)
 
     def open_reasons(self, partition):
-        return self.evidence.reasons(partition, [o for o in self.raw.get(partition, {}) if o.key in self.left_out])
+        why = self.evidence.reasons(partition, [o for o in self.raw.get(partition, {}) if o.key in self.left_out or o.key in self.gone])
+        return ["with --since, older objects are not known"] + why if self.after else why
 
     # Building.
 
@@ -225,9 +237,7 @@ class Run:
             yield build, directory
         finally:
             build.close()
-            for name in os.listdir(directory):
-                os.unlink(os.path.join(directory, name))
-            os.rmdir(directory)
+            shutil.rmtree(directory)
 
     def stage(self, partition, build, new):
         """Loads the new objects, and returns those that are as their names say."""
@@ -241,7 +251,7 @@ class Run:
             staged = [o for o, _, _ in build.staged]
             if not staged or build.load(begin * 3600, (end + 1) * 3600):
                 return staged
-            damaged = build.damaged(lambda o: o.partition[3:13] + "T" + o.partition[-2:])
+            damaged = build.damaged(lambda o: o.partition[3:13] + "T" + o.partition[-2:]) or build.refused(begin * 3600, (end + 1) * 3600)
             if not damaged:
                 raise AssertionError(f"{partition}: DuckDB reads other lines than those that are there: this is a bug")
             for object, problem in damaged:
@@ -257,6 +267,8 @@ class Run:
                 file = file or source.stat(object.key)
                 if file is None:
                     return None  # deleted since the listing
+                if file.size > frame.MAX_OBJECT:
+                    return frame.Damage(f"it has {file.size} bytes, more than any object of collectord")
                 if file.size <= SMALL:
                     return source.read(object.key)
                 path = os.path.join(os.path.dirname(build.lines), f"{threading.get_ident()}.zst")
@@ -267,14 +279,18 @@ class Run:
             except (FileNotFoundError, Lost):
                 return None
             except Exception as err:
-                if hasattr(err, "response") or isinstance(err, OSError):
+                if hasattr(err, "response") or isinstance(err, OSError) and err.errno not in (errno.ENOSPC, errno.EDQUOT):
                     return err
                 raise
         at_once = 1 if all(hasattr(s, "path") for s in self.sources) else 16
         for object, raw in ahead(read, new, at_once):
-            if isinstance(raw, Exception):
+            if isinstance(raw, frame.Damage):
+                self.leave_out(object.key, str(raw))
+            elif isinstance(raw, Exception):
                 self.leave_out(object.key, f"it can't be read: {str(raw)[:200]}")
-            elif raw is not None:
+            elif raw is None:
+                self.gone.add(object.key)
+            else:
                 yield object, raw
 
     # Reports.

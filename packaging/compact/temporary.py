@@ -8,20 +8,23 @@ import shutil
 
 from places import Failure
 
+_PREFIX = "collectord-compact-"
+
 
 @contextlib.contextmanager
 def scratch(base):
     """A directory for one process below base. It contains usages, so what a killed process
-    left there is deleted first."""
+    left there is deleted first, and nothing else: base can be anybody's directory."""
     os.makedirs(base, 0o700, exist_ok=True)
     if os.stat(base).st_uid != os.getuid():
         raise Failure(f"{base!r} belongs to another user: set --temp")
     for name in os.listdir(base):
         path = os.path.join(base, name)
-        with contextlib.suppress(OSError), _held(path):
-            shutil.rmtree(path)
+        if name.startswith(_PREFIX):
+            with contextlib.suppress(OSError), _held(path):
+                shutil.rmtree(path)
     while True:
-        own = os.path.join(base, secrets.token_hex(8))
+        own = os.path.join(base, _PREFIX + secrets.token_hex(8))
         os.mkdir(own, 0o700)
         try:
             hold = _held(own)

@@ -32,7 +32,7 @@ import urllib.parse
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from objects import AWAY, DAMAGED, MAX_OBJECT, TIMEOUT, Bucket, Gone, parse, records
+from objects import AWAY, DAMAGED, MAX_OBJECT, TIMEOUT, Bucket, Gone, Refused, parse, records
 
 MAX_NOTIFICATION = 1 << 20  # bytes; one has about 1 KiB
 
@@ -53,7 +53,7 @@ class State:
                 state TEXT NOT NULL DEFAULT 'queued', -- then 'done', or 'failed' until it is announced or listed again
                 records INTEGER, known INTEGER,       -- of the records, how many ids were there already
                 reason TEXT) WITHOUT ROWID;
-            CREATE INDEX IF NOT EXISTS queued ON objects (key) WHERE state = 'queued';
+            CREATE INDEX IF NOT EXISTS queued ON objects (reason IS NOT NULL, key) WHERE state = 'queued';
             CREATE TABLE IF NOT EXISTS usages (
                 id TEXT PRIMARY KEY, received_at TEXT NOT NULL, via TEXT NOT NULL, client TEXT, usage TEXT NOT NULL) WITHOUT ROWID;
         """)
@@ -77,9 +77,10 @@ class State:
                            ((key,) for key in keys))
 
     def next(self):
-        """Returns the key of a queued object, or None."""
+        """Returns the key of a queued object, or None. Those that failed before come last, so that
+        they hold up no others."""
         with self.transaction() as db:
-            return next(iter(db.execute("SELECT key FROM objects WHERE state = 'queued' LIMIT 1").fetchone() or ()), None)
+            return next(iter(db.execute("SELECT key FROM objects WHERE state = 'queued' ORDER BY reason IS NOT NULL, key LIMIT 1").fetchone() or ()), None)
 
     def is_done(self, key):
         with self.transaction() as db:
@@ -138,6 +139,9 @@ def work(bucket, state):
             in_row = 0
         except Gone:
             state.fail(key, "the bucket does not have it")
+        except Refused as error:
+            state.fail(key, f"the bucket does not return it: {error!r}")
+            in_row = 0
         except AWAY as error:
             state.fail(key, f"it did not arrive: {error!r}")
             in_row += 1
@@ -148,20 +152,28 @@ def work(bucket, state):
 
 
 def reconcile(bucket, state, delete_after):
-    """Queues every object that the bucket lists. Deletes those that are done and old, if it is told to."""
+    """Queues every object that the bucket lists, and works. Then deletes those that are done and old, if it is told to."""
     ages = {}
     listing = ((key, age) for key, age in bucket.list() if parse(key))
     while some := dict(itertools.islice(listing, 1000)):
         state.queue(some)
         if delete_after is not None:
             ages.update(some)
-    # The oldest of each log first: audit reports that they expired, and no hole.
+    work(bucket, state)
+    # The oldest of each log first, and never the newest: audit reports that they expired, and no
+    # hole, and not that the log is gone.
     for _, of_log in itertools.groupby(sorted((*parse(key), key) for key in ages), key=lambda parsed: parsed[0]):
-        for *_, key in of_log:
-            if ages[key] < delete_after or not state.is_done(key):
+        of_log = list(of_log)
+        newest = max(last for _, _, last, _ in of_log)
+        for _, _, last, key in of_log:
+            if last == newest or ages[key] < delete_after or not state.is_done(key):
                 break
-            with contextlib.suppress(Gone), bucket.call("DELETE", key):
-                log.info("deleted %s: it is done, and %d s old", key, ages[key])
+            try:
+                with contextlib.suppress(Gone), bucket.call("DELETE", key):
+                    log.info("deleted %s: it is done, and %d s old", key, ages[key])
+            except Refused as error:
+                log.error("could not delete %s: %r", key, error)
+                return
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -225,6 +237,8 @@ class Server(ThreadingHTTPServer):
 
 def duration(text):
     """Returns the seconds of a duration such as 90s, 5m, 24h or 7d."""
+    if not re.fullmatch(r"\d+(\.\d+)?[smhd]", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration like 90s, 5m, 24h or 7d")
     return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[text[-1]]
 
 
@@ -241,11 +255,11 @@ def main():
     if args.delete_after is not None and args.delete_after < args.keep:
         flags.error("--delete-after must not be shorter than --keep: hosts look at their objects again until then")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    os.umask(0o077)  # the database contains usages
     bucket, state = Bucket(args.bucket), State(args.state)
     if args.once:
         try:
             reconcile(bucket, state, args.delete_after)
-            work(bucket, state)
         except AWAY as error:
             sys.exit(f"could not read the bucket: {error!r}")
         counts = state.counts()

@@ -16,7 +16,8 @@ import xml.etree.ElementTree
 import zstandard
 
 MAX_OBJECT = 1 << 29  # bytes, compressed; a segment has at most 256 MiB before compression
-MAX_LINE = 16 << 20
+MAX_LINE = (16 << 20) + (64 << 10)  # as in collectord
+MAX_LINES = 2 << 30  # bytes of the lines of an object: small records become larger lines
 MAX_WINDOW = 8 << 20
 MAX_SEQ = 2**63 - 1
 TIMEOUT = 60  # seconds without progress of a connection
@@ -32,6 +33,10 @@ DAMAGED = (ValueError, LookupError, TypeError, RecursionError, zstandard.ZstdErr
 
 class Gone(Exception):
     """The bucket does not have the object."""
+
+
+class Refused(Exception):
+    """The bucket answers, but does not do this with the object: access is denied, or it is in an archive."""
 
 
 def parse(key):
@@ -82,25 +87,26 @@ class Bucket:
             if response.status == 404 and key:
                 raise Gone("the bucket does not have it")
             if response.status // 100 != 2:
-                raise OSError(f"{method} {path}: status {response.status}: {response.read(500)!r}")
+                problem = f"{method} {path}: status {response.status}: {response.read(500)!r}"
+                raise Refused(problem) if key and response.status // 100 == 4 and response.status not in (408, 429) else OSError(problem)
             yield response
         finally:
             connection.close()
 
     def list(self):
         """Yields key and age in seconds, by the bucket's own clock, of each object."""
-        token, last = {}, ""
+        token, last = {}, b""
         while True:
             with self.call("GET", list_type="2", encoding_type="url", prefix=self.prefix + "dt=", **token) as response:
                 now = email.utils.parsedate_to_datetime(response.headers["Date"])
                 page = xml.etree.ElementTree.fromstring(response.read(MAX_OBJECT))
             text = lambda of, name: of.findtext("{*}" + name) or ""
             for entry in page.iterfind("{*}Contents"):
-                key = urllib.parse.unquote_plus(text(entry, "Key")).removeprefix(self.prefix)
+                key = urllib.parse.unquote_to_bytes(text(entry, "Key").replace("+", " "))  # which need not be UTF-8
                 if key <= last:
                     raise OSError(f"the listing does not advance: {key!r} after {last!r}")
                 last = key
-                yield key, (now - datetime.datetime.fromisoformat(text(entry, "LastModified"))).total_seconds()
+                yield key.decode(errors="replace").removeprefix(self.prefix), (now - datetime.datetime.fromisoformat(text(entry, "LastModified"))).total_seconds()
             if text(page, "IsTruncated") != "true":
                 return
             token = {"continuation_token": text(page, "NextContinuationToken")}
@@ -112,20 +118,21 @@ def records(file, count, sha256):
     Raises one of DAMAGED unless the file is one whole zstd frame of so many lines.
     """
     frame = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj()
-    pending, seen, digest = bytearray(), 0, hashlib.sha256()
+    pending, seen, size, digest = bytearray(), 0, 0, hashlib.sha256()
     while part := file.read(1 << 10):  # which become 32 MiB at most
         if frame.eof:
             raise ValueError("something follows its frame")
         text = frame.decompress(part)
         digest.update(text)
+        size += len(text)
+        begin, at = 0, len(pending)
         pending += text
-        if b"\n" not in text and len(pending) <= MAX_LINE:
-            continue
-        *lines, pending = pending.split(b"\n")
-        seen += len(lines)
-        if seen > count or len(pending) > MAX_LINE:
-            raise ValueError(f"it has more than {count} lines, or one of more than {MAX_LINE} bytes")
-        for line in lines:
+        while (end := pending.find(b"\n", at)) >= 0:
+            line = bytes(pending[begin:end])
+            begin = at = end + 1
+            seen += 1
+            if seen > count:
+                raise ValueError(f"it has more than {count} lines")
             # In a string the quotes would be escaped: this is the column.
             head, _, usage = line.partition(b',"usage":{')
             columns = json.loads(head + b"}")
@@ -133,6 +140,9 @@ def records(file, count, sha256):
             if not usage.endswith(b"}}") or not all(isinstance(v, str) or v is None and i == 3 for i, v in enumerate(record)):
                 raise ValueError("a line is not a record")
             yield record
+        del pending[:begin]
+        if len(pending) > MAX_LINE or size > MAX_LINES:
+            raise ValueError(f"it has a line of more than {MAX_LINE} bytes, or more than {MAX_LINES} in all")
     if not frame.eof or frame.unused_data or pending:
         raise ValueError("it is not one whole frame of lines")
     if seen != count:
