@@ -30,13 +30,14 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// The compaction into an Iceberg table, as docs/compaction.md shows it. Run it with
+// The compaction into an Iceberg table, as docs/compaction-spark.md shows it. Run it with
 // make compaction-spark.
 
 var (
 	sparkKills = flag.Int("sparkkills", 8, "how often the Spark job is killed")
 	sparkRaces = flag.Int("sparkraces", 3, "how often two Spark jobs run at once")
 	sparkHosts = flag.Int("sparkhosts", 0, "compact a day of so many hosts, and print how fast it was")
+	sparkHours = flag.Int("sparkhours", 24, "so many hours of that day: each host has one object an hour")
 )
 
 // lakehouse is a destination, and the table that its objects are compacted into.
@@ -47,7 +48,7 @@ type lakehouse struct {
 	endpoint  string
 	store     bucket.Store // the destination
 	lake      bucket.Store // the files of the table
-	script    string       // the command of docs/compaction.md
+	script    string       // the command of docs/compaction-spark.md
 	generated int          // objects
 }
 
@@ -73,13 +74,13 @@ func newLakehouse(t *testing.T) (l *lakehouse, settings string) {
 	}
 	l.store, l.lake = open("s3://usages/prod"), open("s3://usages/lake")
 
-	page, err := os.ReadFile("../docs/compaction.md")
+	page, err := os.ReadFile("../docs/compaction-spark.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := regexp.MustCompile("(?s)```sh\n([^`]*spark_job.py.*?)```").FindSubmatch(page)
 	if found == nil {
-		t.Fatal("docs/compaction.md does not show the command")
+		t.Fatal("docs/compaction-spark.md does not show the command")
 	}
 	l.script = "exec " + string(found[1])
 	for _, change := range [][2]string{
@@ -226,15 +227,7 @@ func (l *lakehouse) compare() (c tableCount) {
 	}
 	got := map[string]string{}
 	if _, err := os.Stat(l.catalog()); err == nil {
-		read := exec.Command(filepath.Join(l.tools, "bin", "python"), "../packaging/tools/spark/read.py", l.catalog(), l.endpoint)
-		read.Env = l.env()
-		var errOut bytes.Buffer
-		read.Stderr = &errOut
-		out, err := read.Output()
-		if err != nil && !strings.Contains(errOut.String(), "no such table") {
-			l.t.Fatalf("%v: %s", err, errOut.String())
-		}
-		for line := range bytes.Lines(out) {
+		for line := range bytes.Lines(l.read()) {
 			var r icebergRow
 			if err := json.Unmarshal(line, &r); err != nil {
 				l.t.Fatal(err)
@@ -268,6 +261,20 @@ func (l *lakehouse) compare() (c tableCount) {
 	}
 	c.missing = len(want) - len(got) + c.foreign
 	return c
+}
+
+// read prints the table, with a reader that is not Spark.
+func (l *lakehouse) read(what ...string) []byte {
+	l.t.Helper()
+	read := exec.Command(filepath.Join(l.tools, "bin", "python"), append([]string{"../packaging/tools/spark/read.py", l.catalog(), l.endpoint}, what...)...)
+	read.Env = l.env()
+	var errOut bytes.Buffer
+	read.Stderr = &errOut
+	out, err := read.Output()
+	if err != nil && !strings.Contains(errOut.String(), "no such table") {
+		l.t.Fatalf("%v: %s", err, errOut.String())
+	}
+	return out
 }
 
 func (l *lakehouse) complete(when string) {
@@ -473,10 +480,8 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	if err := l.store.Put(t.Context(), object); err != nil {
 		t.Fatal(err)
 	}
-	j := l.start()
-	l.ends(j, 2)
-	if !strings.Contains(j.err.String(), "skipped "+key.String()+": ") {
-		t.Errorf("the damaged object is not named: %s", regexp.MustCompile("skipped.*").FindAllString(j.err.String(), -1))
+	if out := l.run(2); !strings.Contains(out, "skipped "+key.String()+": it can't be decompressed or read\n") {
+		t.Errorf("the damaged object is not named: %s", out)
 	}
 	object = bucket.NewObject(key.String(), content)
 	object.Replace, object.Replaces = true, bucket.AnyVersion
@@ -485,19 +490,39 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	}
 	l.run(0)
 	l.complete(fmt.Sprintf("repaired; %d objects were generated", l.generated))
+
+	out := l.ends(l.submit(settingsOfTheJob+"--py-files ../packaging/compact/ledger.py,../packaging/compact/spark_job.py ../packaging/tools/spark/refusals.py lake.db.usages"), 0)
+	for _, want := range []string{"rolled back: lake.db.usages was rolled back", "repaired: accepted", "no ledger: lake.db.usages has rows, but no ledger"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in %s", want, out)
+		}
+	}
 }
 
-// Each host has one object an hour, with 200 records. The figures are of the whole process
-// tree, the start of Java included.
+// Each host has one object an hour, with 200 records; some more are of a daemon, with repeated
+// records. The figures are of the whole process tree, the start of Java included.
 func TestASparkJobCompactsADay(t *testing.T) {
 	if *sparkHosts == 0 {
 		t.Skip("-sparkhosts is not set")
 	}
 	const each = 200
-	l, _ := newLakehouse(t)
-	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
+	l, settings := newLakehouse(t)
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	l.shipReal(settings)
+	shipped, ids := 0, map[string]bool{}
+	for key, err := range l.store.List(context.Background(), "dt=") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		shipped++
+		for _, line := range l.lines(key) {
+			ids[line[:len(`{"id":"00000000-0000-0000-0000-000000000000"`)]] = true
+		}
+	}
+	generated := *sparkHosts * *sparkHours
+	usages := len(ids) + generated*each
 	var wg sync.WaitGroup
-	for hour := range 24 {
+	for hour := range *sparkHours {
 		wg.Go(func() {
 			for host := range *sparkHosts {
 				key, content := generatedObject(day.Add(time.Duration(hour)*time.Hour), host, 1+hour*each, each)
@@ -515,6 +540,9 @@ func TestASparkJobCompactsADay(t *testing.T) {
 		cpu := j.cmd.ProcessState.UserTime() + j.cmd.ProcessState.SystemTime()
 		t.Logf("%s%v, with %v of CPU in all", out, time.Since(began).Round(100*time.Millisecond), cpu.Round(100*time.Millisecond))
 	}
+	if got, want := string(l.read("count")), fmt.Sprintf("%d rows, %d ids\n", usages, usages); got != want {
+		t.Errorf("the table has %s, want %s", got, want)
+	}
 	size := int64(0)
 	for key, err := range l.lake.List(context.Background(), "") {
 		if err != nil {
@@ -524,5 +552,5 @@ func TestASparkJobCompactsADay(t *testing.T) {
 			size += m.Size
 		}
 	}
-	t.Logf("%d objects, %d usages; the table has %d bytes", *sparkHosts*24, *sparkHosts*24*each, size)
+	t.Logf("%d generated objects and %d of a daemon, %d usages, each once; the table has %d bytes", generated, shipped, usages, size)
 }
