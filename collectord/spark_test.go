@@ -315,6 +315,29 @@ func shortOddUsages() []string {
 	return slices.DeleteFunc(usagesToKeep(), func(usage string) bool { return len(usage) > 1000 })
 }
 
+// leftOnDisk counts the files with lines of objects that killed jobs have left, and the temporary
+// files in which a usage can be read.
+func (l *lakehouse) leftOnDisk() (kept, readable int) {
+	l.t.Helper()
+	files, err := filepath.Glob(filepath.Join(l.dir, "blockmgr-*", "*", "*"))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		if strings.HasPrefix(filepath.Base(file), "rdd_") {
+			kept++
+		}
+		if bytes.Contains(content, []byte("inhaler")) { // which LZ4 leaves as it is
+			readable++
+		}
+	}
+	return kept, readable
+}
+
 // put stores an object of a host in an hour, with records of its own.
 func (l *lakehouse) put(hour time.Time, host, first, records int) {
 	l.t.Helper()
@@ -419,6 +442,9 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 		if c.doubled+c.foreign+c.different != 0 {
 			t.Fatal(c)
 		}
+	}
+	if kept, readable := l.leftOnDisk(); kept == 0 && *sparkKills > 3 || readable != 0 {
+		t.Errorf("killed jobs have left %d files with lines of objects on disk, and usages can be read in %d files", kept, readable)
 	}
 	t.Log(l.run(0))
 	l.complete(fmt.Sprintf("killed %d times, %d times too late", *sparkKills, finished))
