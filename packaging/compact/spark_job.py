@@ -73,12 +73,13 @@ class Source:
     def lines(self, objects, **options):
         """Returns the lines of objects, with the path of each. Spark opens no other file."""
         reader = self.spark.read.format("text").options(recursiveFileLookup=True, lineSep="\n", **options)
-        lines = reader.load([f"{self.url}/{p}" for p in sorted({o.partition for o in objects})])
-        lines = lines.select("value", F.col("_metadata.file_path").alias("path"))
+        files = reader.load([f"{self.url}/{p}" for p in sorted({o.partition for o in objects})])
+        lines = files.select("value", F.col("_metadata.file_path").alias("path"))
         join = self.spark._jvm.org.apache.hadoop.util.StringUtils.join
-        listed = join("\n", lines._jdf.inputFiles()).split("\n")
+        # Not of lines: if equal ones are persisted, Spark knows no input of them.
+        listed = join("\n", files._jdf.inputFiles()).split("\n")
         keys = {o.key for o in objects}
-        paths = [p for p in listed if key_of(p) in keys]
+        paths = [re.sub("^file:/+", "file:/", p) for p in listed if key_of(p) in keys]  # as file_path has it
         if len(paths) < len(listed):
             lines = lines.where(F.expr(in_list("path", paths)))
         return lines
@@ -262,7 +263,9 @@ def check(source, objects):
     try:
         lines, counted = read(objects)
     except (Py4JJavaError, PySparkException):
-        # One object can't be read. As whole texts, such objects are left out.
+        # One object can't be read. As whole texts, such objects are left out. What was persisted
+        # would be read instead of the objects again.
+        source.spark.catalog.clearCache()
         whole = source.lines(objects, wholetext=True, ignoreCorruptFiles=True, ignoreMissingFiles=True)
         readable = {key_of(r.path) for r in whole.select("path").collect()}
         damaged = {o.key: "it can't be decompressed or read" for o in objects if o.key not in readable}
