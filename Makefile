@@ -114,12 +114,13 @@ compaction: tools ## kill, repeat and race the compaction of packaging/compact, 
 SPARK_KILLS := 8
 SPARK_RACES := 3
 SPARK_HOSTS := 100
+SPARK_HOURS := 24
 
 compaction-spark: export ALLOW_MISSING := $(ALLOW_MISSING)
 compaction-spark: tools ## compact objects into an Iceberg table with Spark; kill it, and run two at once (installs Spark; python3, java; half an hour)
 	@packaging/tools/build $(TOOLS) spark
 	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsEach' -sparkkills $(SPARK_KILLS) -sparkraces $(SPARK_RACES) | grep -v 'level='
-	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsADay' -sparkhosts $(SPARK_HOSTS) | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 3h -tags torture -count 1 -v ./collectord -run 'SparkJobCompactsADay' -sparkhosts $(SPARK_HOSTS) -sparkhours $(SPARK_HOURS) | grep -v 'level='
 
 api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)

@@ -6,16 +6,10 @@ import (
 	"bytes"
 	"context"
 	endian "encoding/binary"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -27,283 +21,19 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"collectord/shipper/bucket"
-	"collectord/shipper/bucket/storages"
 )
 
-// The compaction into an Iceberg table, as docs/compaction.md shows it. Run it with
+// The compaction into an Iceberg table, as docs/compaction-spark.md shows it. Run it with
 // make compaction-spark.
 
 var (
 	sparkKills = flag.Int("sparkkills", 8, "how often the Spark job is killed")
 	sparkRaces = flag.Int("sparkraces", 3, "how often two Spark jobs run at once")
 	sparkHosts = flag.Int("sparkhosts", 0, "compact a day of so many hosts, and print how fast it was")
+	sparkHours = flag.Int("sparkhours", 24, "so many hours of that day: each host has one object an hour")
 )
 
-// lakehouse is a destination, and the table that its objects are compacted into.
-type lakehouse struct {
-	t         *testing.T
-	dir       string
-	tools     string
-	endpoint  string
-	store     bucket.Store // the destination
-	lake      bucket.Store // the files of the table
-	script    string       // the command of docs/compaction.md
-	generated int          // objects
-}
-
-// newLakehouse returns a destination in MinIO, an empty catalog, and the settings of a
-// daemon that ships to the destination.
-func newLakehouse(t *testing.T) (l *lakehouse, settings string) {
-	t.Helper()
-	l = &lakehouse{t: t, dir: t.TempDir(), tools: filepath.Join(storages.Tools(), "spark")}
-	if _, err := os.Stat(filepath.Join(l.tools, "jars", "stamp")); err != nil {
-		skipMissing(t, "Spark (make compaction-spark installs it)")
-	}
-	if missing := notInstalled("java", "bash"); missing != "" {
-		skipMissing(t, missing)
-	}
-	settings = startMinIO(t, l.dir)
-	l.endpoint = regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
-	open := func(url string) bucket.Store {
-		s, err := bucket.Open(bucket.Destination{URL: url, S3: bucket.S3Options{Endpoint: l.endpoint, Region: "us-east-1", CredentialsFile: filepath.Join(l.dir, "credentials")}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	l.store, l.lake = open("s3://usages/prod"), open("s3://usages/lake")
-
-	page, err := os.ReadFile("../docs/compaction.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile("(?s)```sh\n([^`]*spark_job.py.*?)```").FindSubmatch(page)
-	if found == nil {
-		t.Fatal("docs/compaction.md does not show the command")
-	}
-	l.script = "exec " + string(found[1])
-	for _, change := range [][2]string{
-		{"http://minio.example:9000", l.endpoint},
-		{"jdbc:postgresql://db.example/iceberg", "jdbc:sqlite:" + l.catalog() + "?busy_timeout=120000"},
-		{" jars/*.jar", " " + l.tools + "/jars/*.jar"},
-		{"packaging/compact/", "../packaging/compact/"},
-	} {
-		if !strings.Contains(l.script, change[0]) {
-			t.Fatalf("no %s in %s", change[0], l.script)
-		}
-		l.script = strings.ReplaceAll(l.script, change[0], change[1])
-	}
-	// What a cluster has configured.
-	defaults := "spark.master local[2]\nspark.driver.memory 2g\nspark.ui.enabled false\nspark.sql.shuffle.partitions 4\nspark.local.dir " + l.dir + "\n"
-	if *sparkHosts == 0 { // the jobs are so short that a better compiler would cost more than it saves
-		defaults += "spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1\n"
-	}
-	if err := os.WriteFile(filepath.Join(l.dir, "spark-defaults.conf"), []byte(defaults), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return l, settings
-}
-
-func (l *lakehouse) catalog() string { return filepath.Join(l.dir, "catalog.db") }
-
-func (l *lakehouse) env() []string {
-	return append(os.Environ(), "PATH="+filepath.Join(l.tools, "bin")+":"+os.Getenv("PATH"),
-		"PYSPARK_PYTHON="+filepath.Join(l.tools, "bin", "python"), "SPARK_CONF_DIR="+l.dir, "SPARK_LOCAL_IP=127.0.0.1",
-		"AWS_ACCESS_KEY_ID="+testUser, "AWS_SECRET_ACCESS_KEY="+testSecret, "AWS_REGION=us-east-1")
-}
-
-// sparkJob is a running compaction. It is a process group, since Python starts Java, or Java
-// starts Python.
-type sparkJob struct {
-	cmd      *exec.Cmd
-	out, err bytes.Buffer
-	ended    chan struct{}
-}
-
-func (l *lakehouse) start() *sparkJob { return l.submit(l.script) }
-
-func (l *lakehouse) submit(script string) *sparkJob {
-	l.t.Helper()
-	j := &sparkJob{cmd: exec.Command("bash", "-ec", script), ended: make(chan struct{})}
-	j.cmd.Env, j.cmd.Stdout, j.cmd.Stderr = l.env(), &j.out, &j.err
-	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := j.cmd.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	go func() {
-		_ = j.cmd.Wait()
-		close(j.ended)
-	}()
-	l.t.Cleanup(func() {
-		j.signal(syscall.SIGKILL)
-		<-j.ended
-	})
-	return j
-}
-
-func (j *sparkJob) signal(s syscall.Signal) { _ = syscall.Kill(-j.cmd.Process.Pid, s) }
-
-// ends waits for the end of the job, and returns what it printed.
-func (l *lakehouse) ends(j *sparkJob, status int) string {
-	l.t.Helper()
-	select {
-	case <-j.ended:
-	case <-time.After(20 * time.Minute):
-		l.t.Fatalf("the job does not end: %s", j.out.String())
-	}
-	if got := j.cmd.ProcessState.ExitCode(); got != status {
-		l.t.Fatalf("exit status %d, want %d: %s%s", got, status, j.out.String(), lastOf(j.err.String()))
-	}
-	return j.out.String()
-}
-
-func (l *lakehouse) run(status int) string {
-	l.t.Helper()
-	return l.ends(l.start(), status)
-}
-
-func lastOf(text string) string { return text[max(0, len(text)-6000):] }
-
-// written lists the files of the table.
-func (l *lakehouse) written() (files []string) {
-	l.t.Helper()
-	for key, err := range l.lake.List(context.Background(), "") {
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		files = append(files, key)
-	}
-	return files
-}
-
-// icebergRow is a row of the table.
-type icebergRow struct {
-	ID         string  `json:"id"`
-	ReceivedAt string  `json:"received_at"`
-	Via        string  `json:"via"`
-	Client     *string `json:"client"`
-	Usage      string  `json:"usage"`
-	Node       string  `json:"node"`
-	Log        string  `json:"log"`
-}
-
-func (r icebergRow) String() string {
-	client := "null"
-	if r.Client != nil {
-		client = fmt.Sprintf("%q", *r.Client)
-	}
-	return fmt.Sprint(r.ReceivedAt, " ", r.Via, " ", client, " ", r.Usage)
-}
-
-// tableCount is the result of comparing the table with the objects.
-type tableCount struct{ records, ids, doubled, missing, foreign, different int }
-
-func (c tableCount) String() string {
-	return fmt.Sprintf("%d records in, %d ids out, %d doubled, %d missing, %d different", c.records, c.ids, c.doubled, c.missing, c.different+c.foreign)
-}
-
-// compare reads all objects, and the table with another engine.
-func (l *lakehouse) compare() (c tableCount) {
-	l.t.Helper()
-	want, objects := map[string]string{}, map[string][]string{}
-	for key, err := range l.store.List(context.Background(), "dt=") {
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		for _, line := range l.lines(key) {
-			c.records++
-			var r icebergRow
-			columns, usage, _ := strings.Cut(line, `,"usage":`)
-			if err := json.Unmarshal([]byte(columns+"}"), &r); err != nil {
-				l.t.Fatal(err)
-			}
-			r.Usage = strings.TrimSuffix(usage, "}\n")
-			if want[r.ID] == "" || r.String() < want[r.ID] { // of two records with the same id, the first one stays
-				want[r.ID] = r.String()
-			}
-			objects[key] = append(objects[key], r.ID)
-		}
-	}
-	got := map[string]string{}
-	if _, err := os.Stat(l.catalog()); err == nil {
-		read := exec.Command(filepath.Join(l.tools, "bin", "python"), "../packaging/tools/spark/read.py", l.catalog(), l.endpoint)
-		read.Env = l.env()
-		var errOut bytes.Buffer
-		read.Stderr = &errOut
-		out, err := read.Output()
-		if err != nil && !strings.Contains(errOut.String(), "no such table") {
-			l.t.Fatalf("%v: %s", err, errOut.String())
-		}
-		for line := range bytes.Lines(out) {
-			var r icebergRow
-			if err := json.Unmarshal(line, &r); err != nil {
-				l.t.Fatal(err)
-			}
-			if got[r.ID] != "" {
-				c.doubled++
-			}
-			got[r.ID] = r.String()
-		}
-	}
-	c.ids = len(got)
-	for id, text := range got {
-		switch {
-		case want[id] == "":
-			c.foreign++
-		case want[id] != text:
-			c.different++
-			l.t.Logf("%s is %s, want %s", id, text, want[id])
-		}
-	}
-	for key, ids := range objects {
-		there := 0
-		for _, id := range ids {
-			if got[id] != "" {
-				there++
-			}
-		}
-		if there != 0 && there != len(ids) && !strings.Contains(key, "/edge-1-") { // objects of edge-1 have ids in common
-			l.t.Errorf("%d of %d records of %s are there", there, len(ids), key)
-		}
-	}
-	c.missing = len(want) - len(got) + c.foreign
-	return c
-}
-
-func (l *lakehouse) complete(when string) {
-	l.t.Helper()
-	c := l.compare()
-	l.t.Logf("%s: %v", when, c)
-	if c.doubled+c.missing+c.foreign+c.different != 0 {
-		l.t.Errorf("%s: %v", when, c)
-	}
-}
-
-func (l *lakehouse) lines(key string) (lines []string) {
-	l.t.Helper()
-	body, stored, err := l.store.Open(context.Background(), key)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer body.Close()
-	reader, err := bucket.NewReader(body, stored.Size)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer reader.Close()
-	for {
-		line, err := reader.Next()
-		if errors.Is(err, io.EOF) {
-			return lines
-		}
-		if err != nil {
-			l.t.Fatal(key, err)
-		}
-		lines = append(lines, string(line))
-	}
-}
-
-// shortOddUsages returns usagesToKeep without the usage of 1 MB.
+// shortOddUsages are all of usagesToKeep but the one of 1 MB.
 func shortOddUsages() []string {
 	return slices.DeleteFunc(usagesToKeep(), func(usage string) bool { return len(usage) > 1000 })
 }
@@ -413,6 +143,9 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 			t.Fatal(c)
 		}
 	}
+	if kept, readable := l.leftOnDisk(); kept == 0 && *sparkKills > 3 || readable != 0 {
+		t.Errorf("killed jobs have left %d files with lines of objects on disk, and usages can be read in %d files", kept, readable)
+	}
 	t.Log(l.run(0))
 	l.complete(fmt.Sprintf("killed %d times, %d times too late", *sparkKills, finished))
 
@@ -466,38 +199,85 @@ func TestASparkJobCompactsEachIDOnce(t *testing.T) {
 	}
 	l.complete("after maintenance")
 
-	key, content := generatedObject(days[1], 1, next, 60)
-	damaged := bytes.Clone(content)
-	damaged[len(damaged)-1] ^= 1 // a bit of the checksum, so every line can still be read
-	object := bucket.NewObject(key.String(), damaged)
-	if err := l.store.Put(t.Context(), object); err != nil {
-		t.Fatal(err)
-	}
-	j := l.start()
-	l.ends(j, 2)
-	if !strings.Contains(j.err.String(), "skipped "+key.String()+": ") {
-		t.Errorf("the damaged object is not named: %s", regexp.MustCompile("skipped.*").FindAllString(j.err.String(), -1))
-	}
-	object = bucket.NewObject(key.String(), content)
-	object.Replace, object.Replaces = true, bucket.AnyVersion
-	if err := l.store.Put(t.Context(), object); err != nil {
-		t.Fatal(err)
-	}
-	l.run(0)
+	l.damage(days[1], next, more)
 	l.complete(fmt.Sprintf("repaired; %d objects were generated", l.generated))
+
+	out := l.ends(l.submit(settingsOfTheJob+"--py-files ../packaging/compact/ledger.py,../packaging/compact/spark_job.py ../packaging/tools/spark/refusals.py lake.db.usages"), 0)
+	for _, want := range []string{"rolled back: lake.db.usages was rolled back", "repaired: accepted", "no ledger: lake.db.usages has rows, but no ledger"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is not in %s", want, out)
+		}
+	}
 }
 
-// Each host has one object an hour, with 200 records. The figures are of the whole process
-// tree, the start of Java included.
+// damage stores objects that a job has to skip, beside others, and repairs them.
+func (l *lakehouse) damage(hour time.Time, first int, more func()) {
+	l.t.Helper()
+	put := func(key bucket.Key, content []byte) {
+		object := bucket.NewObject(key.String(), content)
+		object.Replace, object.Replaces = true, bucket.AnyVersion
+		if err := l.store.Put(context.Background(), object); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	more()
+	torn, tornContent := generatedObject(hour, 0, first+100, 60)
+	short, shortContent := generatedObject(hour, 1, first+100, 60)
+	foreign, foreignContent := generatedObject(hour, 2, first+100, 60)
+	hidden, hiddenContent := generatedObject(hour, 3, first, 60)
+	hidden.Node = "_" + hidden.Node
+	_, less := generatedObject(hour, 1, first+100, 59)
+	enc, _ := zstd.NewWriter(nil)
+	damaged := bytes.Clone(tornContent)
+	damaged[len(damaged)-1] ^= 1 // of the checksum: every line can be read
+	put(torn, damaged)
+	put(short, less)
+	put(foreign, enc.EncodeAll(bytes.Repeat([]byte("{}\n"), 60), nil))
+	put(hidden, hiddenContent)
+	out := l.run(2)
+	for _, want := range []string{
+		torn.String() + ": it can't be decompressed or read\n",
+		short.String() + ": it has 59 lines, and its name says 60\n",
+		foreign.String() + ": 60 of its lines are not what collectord writes\n",
+		hidden.String() + ": Spark reads no file whose name begins with _ (change node)\n",
+		" 3 new, 180 records read, 180 added, 4 skipped",
+	} {
+		if !strings.Contains(out, want) {
+			l.t.Errorf("%q is not in %s", want, out)
+		}
+	}
+	put(torn, tornContent)
+	put(short, shortContent)
+	put(foreign, foreignContent)
+	if out := l.run(2); strings.Count(out, "skipped dt=") != 1 {
+		l.t.Errorf("repaired objects are skipped, or the hidden one is not: %s", out)
+	}
+}
+
+// Each host has one object an hour, with 200 records; some more are of a daemon, with repeated
+// records. The figures are of the whole process tree, the start of Java included.
 func TestASparkJobCompactsADay(t *testing.T) {
 	if *sparkHosts == 0 {
 		t.Skip("-sparkhosts is not set")
 	}
 	const each = 200
-	l, _ := newLakehouse(t)
-	day := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
+	l, settings := newLakehouse(t)
+	day := time.Now().UTC().Truncate(24 * time.Hour)
+	l.shipReal(settings)
+	shipped, ids := 0, map[string]bool{}
+	for key, err := range l.store.List(context.Background(), "dt=") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		shipped++
+		for _, line := range l.lines(key) {
+			ids[line[:len(`{"id":"00000000-0000-0000-0000-000000000000"`)]] = true
+		}
+	}
+	generated := *sparkHosts * *sparkHours
+	usages := len(ids) + generated*each
 	var wg sync.WaitGroup
-	for hour := range 24 {
+	for hour := range *sparkHours {
 		wg.Go(func() {
 			for host := range *sparkHosts {
 				key, content := generatedObject(day.Add(time.Duration(hour)*time.Hour), host, 1+hour*each, each)
@@ -515,6 +295,9 @@ func TestASparkJobCompactsADay(t *testing.T) {
 		cpu := j.cmd.ProcessState.UserTime() + j.cmd.ProcessState.SystemTime()
 		t.Logf("%s%v, with %v of CPU in all", out, time.Since(began).Round(100*time.Millisecond), cpu.Round(100*time.Millisecond))
 	}
+	if got, want := string(l.read("count")), fmt.Sprintf("%d rows, %d ids\n", usages, usages); got != want {
+		t.Errorf("the table has %s, want %s", got, want)
+	}
 	size := int64(0)
 	for key, err := range l.lake.List(context.Background(), "") {
 		if err != nil {
@@ -524,5 +307,5 @@ func TestASparkJobCompactsADay(t *testing.T) {
 			size += m.Size
 		}
 	}
-	t.Logf("%d objects, %d usages; the table has %d bytes", *sparkHosts*24, *sparkHosts*24*each, size)
+	t.Logf("%d generated objects and %d of a daemon, %d usages, each once; the table has %d bytes", generated, shipped, usages, size)
 }

@@ -2,8 +2,9 @@
 
     spark-submit --py-files ledger.py spark_job.py --from s3a://usages/prod --table lake.db.usages
 
-docs/compaction.md shows the whole command. Catalog and storages come from Spark's
+docs/compaction-spark.md shows the whole command. Catalog and storages come from Spark's
 configuration. Exit status: 0 all is in the table; 2 all but damaged objects; 1 an error.
+Standard output has the report: spark-submit redirects Python's standard error to it anyway.
 
 The job does one day after the other, the oldest first. Each day is one commit, which changes
 rows and bookkeeping together, because both are branches of one table:
@@ -25,6 +26,7 @@ import sys
 import time
 
 from py4j.protocol import Py4JJavaError
+from pyspark import StorageLevel
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession, Window, functions as F
 
@@ -71,15 +73,19 @@ class Source:
     def lines(self, objects, **options):
         """Returns the lines of objects, with the path of each. Spark opens no other file."""
         reader = self.spark.read.format("text").options(recursiveFileLookup=True, lineSep="\n", **options)
-        lines = reader.load([f"{self.url}/{p}" for p in sorted({o.partition for o in objects})])
-        lines = lines.select("value", F.col("_metadata.file_path").alias("path"))
+        files = reader.load([f"{self.url}/{p}" for p in sorted({o.partition for o in objects})])
+        lines = files.select("value", F.col("_metadata.file_path").alias("path"))
         join = self.spark._jvm.org.apache.hadoop.util.StringUtils.join
-        listed = join("\n", lines._jdf.inputFiles()).split("\n")
+        # Not of lines: if equal ones are persisted, Spark knows no input of them.
+        listed = join("\n", files._jdf.inputFiles()).split("\n")
         keys = {o.key for o in objects}
-        paths = [p for p in listed if key_of(p) in keys]
+        paths = [re.sub("^file:/+", "file:/", p) for p in listed if key_of(p) in keys]  # as file_path has it
         if len(paths) < len(listed):
             lines = lines.where(F.expr(in_list("path", paths)))
         return lines
+
+
+KEY = "substring_index(path, '/', -3)"  # key_of
 
 
 def key_of(path):
@@ -244,24 +250,27 @@ def overlapping(known, objects):
 
 
 def check(source, objects):
-    """Returns what was counted in each intact object, by key, and reasons why the others are
-    not: {key: reason}."""
-    def count(lines):
+    """Returns the lines of objects, kept on local disks because no object is read twice; what
+    was counted in each intact object, by key; and reasons why the others are not: {key: reason}."""
+    def read(objects):
+        lines = source.lines(objects).persist(StorageLevel.DISK_ONLY)
         counted = lines.groupBy("path").agg(
             F.count("*").alias("lines"), F.expr(f"count_if({DERIVED})").alias("derived"),
             F.expr(f"count_if(NOT ({WELL_FORMED}))").alias("malformed"))
-        return {key_of(c.path): c for c in counted.collect()}
+        return lines, {key_of(c.path): c for c in counted.collect()}
 
     damaged = {}
     try:
-        counted = count(source.lines(objects))
+        lines, counted = read(objects)
     except (Py4JJavaError, PySparkException):
-        # One object can't be read. As whole texts, such objects are left out.
+        # One object can't be read. As whole texts, such objects are left out. What was persisted
+        # would be read instead of the objects again.
+        source.spark.catalog.clearCache()
         whole = source.lines(objects, wholetext=True, ignoreCorruptFiles=True, ignoreMissingFiles=True)
         readable = {key_of(r.path) for r in whole.select("path").collect()}
         damaged = {o.key: "it can't be decompressed or read" for o in objects if o.key not in readable}
         objects = [o for o in objects if o.key in readable]
-        counted = count(source.lines(objects)) if objects else {}
+        lines, counted = read(objects) if objects else (None, {})
     for o in objects:
         c = counted.pop(o.key, None)
         if not c or c.lines != o.records:
@@ -270,7 +279,7 @@ def check(source, objects):
             damaged[o.key] = f"{c.malformed} of its lines are not what collectord writes"
         else:
             counted[o.key] = c
-    return counted, damaged
+    return lines, counted, damaged
 
 
 def compact(source, table, day, look_back):
@@ -283,20 +292,20 @@ def compact(source, table, day, look_back):
     new = [o for o in objects if o not in covered]
     hidden = [o for o in new if o.node[0] in "._"]
     for o in hidden:
-        print(f"skipped {o.key}: Spark reads no file whose name begins with {o.node[0]} (change node)", file=sys.stderr)
+        print(f"skipped {o.key}: Spark reads no file whose name begins with {o.node[0]} (change node)", flush=True)
     new = [o for o in new if o.node[0] not in "._"]
-    counted, damaged = check(source, new) if new else ({}, {})
+    lines, counted, damaged = check(source, new) if new else (None, {}, {})
     for key, reason in sorted(damaged.items()):
-        print(f"skipped {key}: {reason}", file=sys.stderr)
+        print(f"skipped {key}: {reason}", flush=True)
     new = [o for o in new if o.key in counted]
     read = sum(o.records for o in new)
     added = 0
     if new:
         again = overlapping(known, new)
-        found = rows(source.lines(new))
+        found = rows(lines.where(F.expr(in_list(KEY, [o.key for o in new]))) if damaged else lines)
         derived = sum(counted[o.key].derived for o in new)
         if derived or again:
-            of_these = F.expr(in_list("substring_index(path, '/', -3)", [o.key for o in again]))
+            of_these = F.expr(in_list(KEY, [o.key for o in again]))
             found = once(table.at(began[0]), found, F.col("derived") | of_these, new, look_back)
         expected = None if derived or again else read
         added = table.commit(began, day, found.drop("path", "derived"), expected, ledger.add(known, new))
@@ -355,6 +364,8 @@ def main():
                 break
             except Conflict:
                 print(f"{d}: another job was quicker, starting over", flush=True)
+            finally:
+                spark.catalog.clearCache()
         else:
             sys.exit(f"{d}: other jobs were quicker {ATTEMPTS} times")
     spark.stop()
