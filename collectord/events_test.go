@@ -29,7 +29,7 @@ import (
 const eventsToken = "a-token-of-the-test"
 
 // eventsBlock returns the only block of shell commands in docs/compaction.md that contains
-// a word, with a user's changes.
+// word. It replaces old texts with new ones, in pairs, as a user would.
 func eventsBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
 	page, err := os.ReadFile("../docs/compaction.md")
@@ -367,8 +367,8 @@ func TestANotificationIsNotTrusted(t *testing.T) {
 	}
 	r.handled(config, "repeated notifications")
 
-	// The receiver deletes no object that is younger than --delete-after, the newest of its log,
-	// or behind a failed one.
+	// The receiver keeps the objects that are younger than --delete-after, the newest one of each
+	// log, and those behind a failed one.
 	if out, err := r.run("--once", "--keep", "5m", "--delete-after", "1m").CombinedOutput(); err == nil || !strings.Contains(string(out), "--keep") {
 		t.Errorf("a --delete-after below --keep is accepted: %v: %s", err, out)
 	}

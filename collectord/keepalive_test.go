@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A client keeps its connection over idle times longer than answer_timeout and commits
-// longer than header_timeout, with the defaults and a real disk. Each post is answered and
+// A client keeps its connection although it is idle for longer than answer_timeout, and
+// although commits take longer than header_timeout, with the defaults and a real disk. Each post is answered and
 // stored once.
 func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
 	requirePrograms(t, "strace")

@@ -11,8 +11,8 @@ import (
 )
 
 // pendingLog stands in for the log until it is open, so that the HTTP server can report
-// that the daemon is starting. Usages received before that wait, so that a restart
-// refuses none.
+// that the daemon is starting. Usages that arrive before the log is open wait, so that a
+// restart refuses none.
 type pendingLog struct {
 	log    atomic.Pointer[wal.Log]
 	opened chan struct{}

@@ -36,8 +36,8 @@ func queriesPage(t *testing.T) string {
 	return readFile(t, "../docs/queries.md")
 }
 
-// fromQueries returns the only code block of a language in docs/queries.md that contains a
-// word, with a user's changes.
+// fromQueries returns the only code block of a language in docs/queries.md that contains
+// word. It replaces old texts with new ones, in pairs, as a user would.
 func fromQueries(t *testing.T, language, word string, change ...string) string {
 	t.Helper()
 	var found []string

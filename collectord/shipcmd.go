@@ -44,8 +44,8 @@ func shipCommand() *cobra.Command {
 this before the host is taken out of service. Stop the daemon first: while it runs, it ships by itself.
 
 After the uploads the command waits for shipper.keep, and checks that the storage still has what it confirmed. Lost
-objects are shipped again, and the command waits again. With --no-wait, and if the destination is a folder, a segment is removed as
-soon as it is confirmed.
+objects are shipped again, and the command waits again. With --no-wait, or if the destination is a folder, a segment
+is removed as soon as it is confirmed.
 
 The command exits with 2, and reports what is left, if nothing could be shipped for --patience, or if it is interrupted. What is
 left stays in the log, and another run or the daemon can ship it.

@@ -54,7 +54,7 @@ repairs all of them at once, while no daemon is running.`,
   collectord wal verify --json | grep '"ok":false'`, walVerify)
 	addSub("cat", "Print the records that check out, one JSON object a line", "  collectord wal cat >records.ndjson", walCat)
 	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
-	addSub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", `  systemctl stop collectord
+	addSub("repair", "Seal the segments that a crash left open, and save the valid records of damaged ones; stop the daemon first", `  systemctl stop collectord
   collectord wal repair`, walRepair, "node", "wal")
 	return c
 }

@@ -143,7 +143,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "10000", "Connections open at a time. If one more comes, another is closed: the oldest without an\nauthenticated request (without tokens: without a stored usage), else the one that has been\nidle longest. If none can be closed, the new one is answered 503. If the limit of open\nfiles is low, fewer may be open; the log reports it.",
+		"http.max_connections", "10000", "Connections open at a time. If one more comes, another is closed: first the oldest that\nhas not sent an authenticated request yet (or, if no tokens are configured, has not stored a\nusage yet). If there is none, the one that has been idle longest is closed. If none can be closed, the new one is answered 503. If the limit of open\nfiles is low, fewer may be open; the log reports it.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{
@@ -210,7 +210,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. A size above a 32nd of\nwal.max_bytes is lowered to that, but not below 4MiB. Up to twice the size is reserved on\nthe disk, in addition to wal.max_bytes, and as much of that is written ahead as recent\nsegments contained. Memory does not depend on the size.",
+		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. A size above a 32nd of\nwal.max_bytes is lowered to that, but not below 4MiB. In addition to wal.max_bytes, up\nto twice this size is reserved on the disk. The part of it that recent segments filled is\nwritten in advance. Memory does not depend on the size.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{
@@ -242,7 +242,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMin }),
 	},
 	{
-		"wal.probe_max", "30s", "Greatest value of the time that begins with wal.probe_min.",
+		"wal.probe_max", "30s", "Longest time between two attempts. The time starts at wal.probe_min and doubles up to this.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMax }),
 	},
 
@@ -275,7 +275,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
 	{
-		"shipper.retry_max", "1m", "Greatest value of the limit that begins with shipper.retry_min.",
+		"shipper.retry_max", "1m", "What that limit doubles up to, beginning with shipper.retry_min.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMax }),
 	},
 	{
@@ -311,7 +311,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "sha256", "off"),
 	},
 	{
-		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer contains its checksum or MD5, or a\nlook at the object confirms it) or off (an answer of 200 is enough, once the storage has\nreturned a small object after the start; data is lost if something else answers 200).",
+		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer contains its checksum or MD5, or a\nlook at the object confirms it) or off: an answer of 200 is enough. With\noff, the daemon checks only once after its start that the storage returns a small object. If\nsomething else answers 200 later, data is lost.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Proof }, "auto", "off"),
 	},
 	{

@@ -96,10 +96,24 @@ func (l *liar) behaviourFor(r *http.Request) s3test.Behaviour {
 	if r.Method != http.MethodPut {
 		return b
 	}
-	switch lies := []s3test.Lie{s3test.ConfirmsNothing, s3test.ConfirmsHalf, s3test.ConfirmsTwice, s3test.ConfirmsGarbled, s3test.ConfirmsOther, s3test.KeepsNothing, s3test.WrongChecksum, s3test.TruncatesHonestly, s3test.Page, s3test.ErrorBody}; {
+	switch lies := []struct {
+		lie  s3test.Lie
+		name string
+	}{
+		{s3test.ConfirmsNothing, "confirms nothing stored"},
+		{s3test.ConfirmsHalf, "confirms half a body"},
+		{s3test.ConfirmsTwice, "confirms a body twice"},
+		{s3test.ConfirmsGarbled, "confirms changed bytes"},
+		{s3test.ConfirmsOther, "confirms another body"},
+		{s3test.KeepsNothing, "keeps nothing"},
+		{s3test.WrongChecksum, "wrong checksum"},
+		{s3test.TruncatesHonestly, "cuts off"},
+		{s3test.Page, "login page"},
+		{s3test.ErrorBody, "error in a 200"},
+	}; {
 	case n < len(lies):
-		l.countLie(fmt.Sprintf("lie %d", lies[n]))
-		b.Lie = lies[n]
+		l.countLie(lies[n].name)
+		b.Lie = lies[n].lie
 	case n < 15:
 		l.countLie("forgets")
 		b.Forget = l.delayBeforeLook()

@@ -39,9 +39,9 @@ type Options struct {
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
 	Concurrency int   // max concurrent uploads; other segments are compressed meanwhile; default 2
-	Bandwidth   int64 // bytes a second of all uploads and all reads by looks; default: no limit
-	// Heartbeat is the interval of heartbeats; 0: none is written. For up to an hour,
-	// heartbeats are skipped while they equal the last two.
+	Bandwidth   int64 // bytes a second of all uploads, and of reads that check stored objects; default: no limit
+	// Heartbeat is the interval of heartbeats; 0: none is written. If the last two were
+	// equal and nothing has changed since, none is written for up to an hour.
 	Heartbeat time.Duration
 	// Keep is how long a segment stays in the log after the storage confirmed its object.
 	// Then a look checks that the storage still has the object. 0: the segment is removed at

@@ -72,5 +72,5 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	wantPutAside(2) // the file at the acknowledged path is another one, and the acknowledged one has another name
+	wantPutAside(2) // both count: the acknowledged file has another name now, and another file has its path
 }

@@ -25,8 +25,7 @@ type batch struct {
 	at  int64 // ReceivedAt, in microseconds since 1970
 }
 
-// batches pools batch values, since what a caller's iterator refers to escapes to the
-// heap.
+// batches is a pool, because a batch escapes to the heap: a caller's iterator refers to it.
 var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool
 
 func (b *batch) recycle() {

@@ -49,7 +49,8 @@ func (s *life) tamperOnce(d vfs.Disk) {
 			unsealed = append(unsealed, e.Name())
 		}
 	}
-	// An empty segment may have its .gone name, which also gives the next seq.
+	// Sometimes an empty active segment gets its .gone name, as by an interrupted removal. That
+	// name still shows the next seq.
 	empty := filepath.Join(dir, segment.ActiveName(next))
 	if info, err := d.Stat(filepath.Join(empty, segment.FileName)); err == nil && info.Size() < 64 && s.rand.IntN(2) == 0 {
 		_ = d.RenameDurably(empty, empty+goneSuffix)

@@ -17,13 +17,13 @@ import (
 
 // The simulation runs lives of a log on a simulated disk. Everything random depends on
 // a seed, which every failure names. To repeat one life, use -simulate-seed N
-// -simulate-states 1. GODEBUG=asyncpreemptoff=1 makes the repetition more exact,
-// because the runtime chooses which goroutine runs next.
+// -simulate-states 1. The repetition is not exact, because the runtime chooses which
+// goroutine runs next. GODEBUG=asyncpreemptoff=1 makes it more exact.
 var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
 	simulateEvery     = flag.Int("simulate-every", 40, "one in so many failed calls is simulated; 1 for all")
-	simulateRecorded  = flag.Int("simulate-recorded", 1, "recorded lives of each kind in which calls then fail")
+	simulateRecorded  = flag.Int("simulate-recorded", 1, "lives of each kind to record; each is then repeated with failing calls")
 	simulateFor       = flag.Duration("simulate-for", time.Hour, "CPU time after which no other life begins")
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")
 )

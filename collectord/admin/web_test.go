@@ -334,7 +334,7 @@ func TestProfilesAreBounded(t *testing.T) {
 	}
 }
 
-// The HTTP server refers to the admin server for these paths.
+// For exactly these paths the HTTP server's 404 names the admin server.
 func TestServesMatchesTheHandlers(t *testing.T) {
 	url := serve(t, healthyOptions())
 	for path, want := range map[string]bool{

@@ -74,7 +74,8 @@ func (p *Policy) Certificates(peers []*x509.Certificate) (why Reason) {
 	return Authenticated
 }
 
-// Page returns why another site's web page may have sent the request, or origin.None. A
+// Page returns what suggests that a web page of another site sent the request, or
+// origin.None if the request is allowed. A
 // request with a valid token is always allowed: browsers send certificates on their
 // own, but never tokens. onLoopback means that the listener is reachable only from this
 // host.

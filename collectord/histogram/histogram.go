@@ -83,8 +83,8 @@ func (d Distribution) Count() (n uint64) {
 	return n
 }
 
-// Since returns the values counted after the copy earlier was made. It returns d itself
-// if earlier has no counts of the same buckets.
+// Since returns the values that were counted since earlier, an older copy of the same
+// distribution. It returns d itself if earlier has no counts of the same buckets.
 func (d Distribution) Since(earlier Distribution) Distribution {
 	if len(earlier.Counts) != len(d.Counts) {
 		return d

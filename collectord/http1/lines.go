@@ -2,8 +2,9 @@ package http1
 
 import "bytes"
 
-// nextLine returns the current line without its CR LF, with the element emptyLine, and
-// moves to the next line. For an incomplete line it returns the element nothing. b begins
+// nextLine returns the current line without its CR LF, and moves to the next line. Whatever
+// the line is, the element is emptyLine, which callers replace. For an incomplete line the
+// element is nothing. b begins
 // with the first byte that is not consumed; only its new bytes are searched.
 func (c *Conn) nextLine(b []byte) (line []byte, elem element) {
 	i := bytes.IndexByte(b[c.searched:], '\n')

@@ -348,7 +348,7 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 				c.send(post(`{"a":1}`))
 				c.expectResponse("201")
 			}
-			log.appendTime = 900 * time.Millisecond // 9 s
+			log.appendTime = 900 * time.Millisecond // stands for 9 s: all limits are a tenth of the defaults
 			for range 2 {
 				c.send(post(`{"a":1}`))
 				c.expectResponse("201")

@@ -23,8 +23,8 @@ import (
 // otherClient is the name of a client that used the server before the test.
 const otherClient = "another"
 
-// newServer returns a server whose pools requests of another client have used. State left
-// by them would show in the test.
+// newServer returns a server that has served another client, so that its pools contain used
+// memory. State that is left in it would show in the test.
 func newServer(t testing.TB, log Log, o Options) *Server {
 	t.Helper()
 	h := New(log, o)

@@ -69,7 +69,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("ratio of a decoder: MB/s of the row, divided by the MB/s of the plain row if each MB also took the CPU time of the decoder alone\nRSS of the daemon: %.0f MiB\n", rss)
+	fmt.Printf("decoder ratio: MB/s of the row, divided by what the plain row would reach if each MB also took the CPU time of the decoder\nRSS of the daemon: %.0f MiB\n", rss)
 	return nil
 }
 

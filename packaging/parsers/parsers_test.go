@@ -35,9 +35,9 @@ func ours(text []byte) (all []understood) {
 					break
 				}
 				switch {
-				case http1.Is(name, "content-type"):
+				case http1.EqualFold(name, "content-type"):
 					u.contentType = string(value)
-				case http1.Is(name, "x-key"):
+				case http1.EqualFold(name, "x-key"):
 					u.key = string(value)
 				}
 			}
@@ -45,7 +45,7 @@ func ours(text []byte) (all []understood) {
 			u.body += string(piece)
 		case http1.End:
 			all = append(all, u)
-			c.AppendAnswer(nil, &http1.Answer{Status: 200})
+			c.AppendResponse(nil, &http1.Response{Status: 200})
 		}
 	}
 }

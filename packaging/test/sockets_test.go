@@ -32,7 +32,8 @@ WantedBy=sockets.target
 	}
 	ids := []string{m.store(`{"patientId":"100"}`)}
 	m.awaitState("active")
-	// Four sockets are the unit's. Those for UDP on ::1 and admin are in the store.
+	// systemd passes the four sockets of the unit. The daemon has opened the others (UDP on ::1,
+	// admin), and systemd stores their descriptors.
 	if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, `"passed_sockets":4`) {
 		t.Error("the log lacks the number of passed sockets")
 	}

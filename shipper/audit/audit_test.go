@@ -204,7 +204,7 @@ func TestAuditSeparatesMissingFromNotYetUploaded(t *testing.T) {
 		b.put(k.String(), []byte("x"), m)
 		f.put(k.String(), []byte("x"), m)
 	}
-	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // the gap before it expired, or was never sent
+	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // 1 to 10 have expired, or were never sent
 	object(1, 31, 40, 21, now.Add(-49*time.Hour)) // 21 to 30 were still in flight
 	object(2, 51, 60, 21, now.Add(-3*time.Hour))
 	b.checkFindings(Options{Now: now}, true, "overdue 21-30", "not_yet 41-50", "earlier 1-10")

@@ -17,7 +17,7 @@ type reading struct {
 	object objectRef
 	key    string
 
-	done      chan struct{} // closed when contents and own are set
+	done      chan struct{} // closed when contents and objectErr are set
 	contents  bucket.Contents
 	objectErr error // error of this object alone
 }

@@ -64,8 +64,8 @@ func (c *objectCalls) retry(ctx context.Context, call func(context.Context) erro
 	})
 }
 
-// do makes a call about one object, with retries. own is a problem of this object alone,
-// for example damage or deletion. err means that the storage fails and that reading must
+// do makes a call about one object, with retries. objectErr is a problem of this object
+// alone, for example damage or deletion. err means that the storage fails and that reading must
 // stop.
 func (c *objectCalls) do(ctx context.Context, key string, call func(context.Context) error) (objectErr, err error) {
 	err = c.retry(ctx, call)

@@ -75,8 +75,8 @@ func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 	return nil
 }
 
-// Records calls each for every valid record, in the order of seqs, and returns the first
-// error of each. The record is reused for the next call. If a frame's records have become
+// Records calls the function each for every valid record, in the order of seqs. If it
+// returns an error, Records stops and returns that error. The record is reused for the next call. If a frame's records have become
 // invalid, Records continues with the next frame and returns a *DamageError at the end.
 // An invalid frame header ends it at once.
 func (s *Scan) Records(each func(*Record) error) error {
@@ -100,7 +100,7 @@ func (s *Scan) Records(each func(*Record) error) error {
 // FirstReceivedAt returns when the first valid record was received, in microseconds since
 // 1970 UTC. It returns 0 if there is none.
 func (s *Scan) FirstReceivedAt() (at int64) {
-	_ = s.Records(func(r *Record) error { // an error leaves at 0
+	_ = s.Records(func(r *Record) error { // after an error the result stays 0
 		at = r.ReceivedAt
 		return errStop
 	})
