@@ -126,7 +126,7 @@ func TestCompactionKeepsADerivedIDInItsFirstHour(t *testing.T) {
 		if fmt.Sprint(hours) != "map[16:5 17:5 18:2]" {
 			t.Errorf("derived ids by hour: %v", hours)
 		}
-		log.put(30, compactIDs(8, 1, 12)) // 24 hours later, --look-back reaches only the ids of 18:00
+		log.put(30, compactIDs(8, 1, 12)) // at 18:00 of the next day, --look-back of 24 hours reaches only the ids of 18:00
 		p.compact(0)
 		if n := len(p.rows()); n != 12+10 {
 			t.Errorf("%d rows", n)

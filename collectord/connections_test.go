@@ -24,7 +24,7 @@ const (
 	groupLimitBytes = 192 << 20 // bytes of the memory cgroup
 	plainConns      = 10_000
 	tlsConns        = 1024
-	maxIdleMemory   = 24 << 20 // memory of as many idle connections
+	maxIdleMemory   = 24 << 20 // memory of plainConns idle connections
 	minAttackTime   = 25 * time.Second
 )
 

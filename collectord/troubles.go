@@ -17,7 +17,7 @@ import (
 // last failure.
 const momentaryFor = 15 * time.Minute
 
-// troubleKind is what the log lines of a trouble do not contain.
+// troubleKind describes how a trouble ends, and who can cause it.
 type troubleKind int
 
 const (

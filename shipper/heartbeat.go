@@ -160,8 +160,8 @@ func (h *heartbeatWriter) write(ctx context.Context, retired bool) {
 const clonedFor = 3 * unchangedInterval
 
 // isCloned reads the heartbeat that is about to be replaced. It reports whether another host
-// writes this log, because data_dir was copied. The sign is a heartbeat of another run that did
-// not exist before this run: a cache may return an old one.
+// writes this log, because data_dir was copied. The sign is a heartbeat of another
+// run, unless it was there when this run began: a cache may still return that one.
 func (h *heartbeatWriter) isCloned(ctx context.Context, key bucket.Key) bool {
 	s := h.shipper
 	if h.readForbidden {
@@ -217,7 +217,8 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 }
 
 // troubles returns all current troubles. A message stays the same while its trouble
-// lasts. A trouble in others replaces one of the same name that the shipper knows.
+// lasts. Each of others, which the caller knows, replaces the shipper's own trouble of the
+// same name.
 func (s *Shipper) troubles(st wal.Stats, others []bucket.Trouble) (all []bucket.Trouble) {
 	addUnlessOther := func(name, message string) {
 		if !slices.ContainsFunc(others, func(o bucket.Trouble) bool { return o.Name == name }) {

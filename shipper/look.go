@@ -100,7 +100,7 @@ func (k *keeper) reship(kept *keptObject) {
 	_ = kept.segment.Remove() // logged
 }
 
-// enqueue queues an object for a look, behind the objects that have had as many tries.
+// enqueue queues an object for a look, behind all objects with the same number of tries.
 func (k *keeper) enqueue(kept *keptObject) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

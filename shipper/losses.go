@@ -60,12 +60,12 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 }
 
 // findStored returns the intact objects that contain records of a note, in order of seq.
-// asked is false if the storage forbids reading, or if the note does not contain the
+// checked is false if the storage forbids reading, or if the note does not contain the
 // hours to search.
 func (s *Shipper) findStored(ctx context.Context, n wal.LossNote) (objects []bucket.Key, checked bool, err error) {
 	hours := map[int64]bool{}
 	for _, h := range n.Hours {
-		hours[h-1], hours[h] = true, true // a piece may come from an object of the hour before
+		hours[h-1], hours[h] = true, true // the records may be in an object that began in the hour before
 	}
 	for _, h := range slices.Sorted(maps.Keys(hours)) {
 		var found []bucket.Key

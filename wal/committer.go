@@ -233,8 +233,8 @@ func (k *committer) write(a *active, c *commit) error {
 // errAbandoned means that the watch goroutine has aborted the commit.
 var errAbandoned = errors.New("the commit was abandoned")
 
-// wakeAsyncMin is the number of blocked appenders from which on another goroutine wakes
-// them, since waking a thousand takes about as long as a sync.
+// wakeAsyncMin: if at least so many appenders are blocked, another goroutine wakes them,
+// since waking a thousand takes about as long as a sync.
 const wakeAsyncMin = 16
 
 // wakeAppenders is the goroutine that wakes the appenders of commits with at least

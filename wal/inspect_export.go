@@ -8,7 +8,7 @@ import (
 	"collectord/wal/segment"
 )
 
-// Export is Examine, but calls each exactly once for every valid record. If two reads return
+// Export does what Examine does, but calls the function each exactly once for every valid record. If two reads return
 // different bytes, Export reads the segment again, a few times. The records may then come out of
 // order. The report lists the records that were not exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {

@@ -15,8 +15,8 @@ import (
 // Find finds a segment by name or path. A name is that of a directory of the log in
 // dataDir, as in Entry.Name, or of an entry of its quarantine. A path leads to a
 // directory or file, which may be part of another log or of none. Find follows symbolic
-// links. All records of the file belong to the segment unless its name gives their
-// seqs.
+// links. If the segment's name gives a range of seqs, only records of that range belong
+// to it; otherwise all records of the file do.
 func Find(dataDir, name string) (*Inspector, Entry, error) {
 	dir := filepath.Join(dataDir, "wal")
 	isName := filepath.Base(name) == name && name != "." && name != ".."

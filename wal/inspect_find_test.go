@@ -227,7 +227,7 @@ func TestASegmentIsFoundThroughALink(t *testing.T) {
 // must not be exported.
 func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 	for name, c := range map[string]struct {
-		from, to int // first and last read of the second record that is changed
+		from, to int // the first and last read of the second record that return changed bytes
 		want     []uint64
 	}{
 		"once":             {2, 2, []uint64{1, 3, 2}},

@@ -78,8 +78,8 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	}
 }
 
-// TestANoteThatBecomesTheReserveIsIntactAfterACrash tests a note that another one
-// includes.
+// TestANoteThatBecomesTheReserveIsIntactAfterACrash crashes while a note
+// whose records are all in another note becomes the reserve.
 func TestANoteThatBecomesTheReserveIsIntactAfterACrash(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {

@@ -11,7 +11,8 @@ import (
 )
 
 // TestASegmentOverwrittenWithAnotherIsNoted writes the only sector of a segment over
-// that of another. Each set of segments without the overwritten one is shipped before.
+// that of another. It does so once for each set of
+// other segments that may have been shipped before.
 func TestASegmentOverwrittenWithAnotherIsNoted(t *testing.T) {
 	const segments, each = 5, 2
 	whole := memoryDir(t)

@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed simulates an overlay, and
-// starts on it that a power loss or a kill interrupts.
+// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed simulates an overlay
+// file system. A power loss or a kill interrupts the starts of a log on it.
 func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 0))

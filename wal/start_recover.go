@@ -132,7 +132,7 @@ func (l *Log) recoverSegment(s *foundDir, found *foundDirs) error {
 	return l.addRecovered(dir, s.first, last)
 }
 
-// leaveSegment leaves a segment that can't be read or renamed to the next start, if this
+// leaveSegment leaves a segment for the next start if it can't be read or renamed, and this
 // start tolerates the error. The segment's records are neither shipped nor lost. An
 // unsealed one is renamed to .tail, with as many seqs as it may contain.
 func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {

@@ -79,8 +79,8 @@ func commits(now, minute sample) CommitStatus {
 	return c
 }
 
-// quantiles returns the quantiles of the values since before. It uses all values if
-// there are none since, and returns nil if there are none at all.
+// quantiles returns the quantiles of the values in now that are not in before. It uses
+// all values if there are no such values, and returns nil if there are none at all.
 func quantiles(now, before histogram.Distribution) (p50, p99 *float64) {
 	of := now.Since(before)
 	if of.Count() == 0 {

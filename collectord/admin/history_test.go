@@ -96,6 +96,6 @@ func TestTheHistoryIsAnHourOfFixedMemory(t *testing.T) {
 	if size := unsafe.Sizeof(history{}); size > 32<<10 {
 		t.Errorf("the history has %d bytes", size)
 	} else {
-		t.Logf("the history has %d bytes, beside one distribution", size)
+		t.Logf("the history has %d bytes, without the distribution that it refers to", size)
 	}
 }

@@ -83,7 +83,7 @@ func httpSeries() []series {
 			func(s *Snapshot) map[string]uint64 { return s.HTTP.ClosedForRoom }),
 		counter("http_reads_delayed_total", "How often a connection was not read at once, because the memory for headers and small bodies was used up.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.ReadsDelayed) }),
-		histogramOf("http_loop_turn_seconds", "Duration of a turn of the event loop, in which it serves some connections and no others.",
+		histogramOf("http_loop_turn_seconds", "Duration of a turn of the event loop. In a turn it serves a limited number of connections; all others wait.",
 			func(s *Snapshot) histogram.Distribution { return s.HTTP.LoopTurns }),
 		counter("http_connections_turned_away_total", "Connections answered 503 because none could make room for them.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.Refused) }),

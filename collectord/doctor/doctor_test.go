@@ -51,7 +51,7 @@ func TestClockIsChecked(t *testing.T) {
 		"no record":            {Clock{}, "clock.newest_record", OK, "no record"},
 		"before a record":      {Clock{Newest: now.Add(time.Hour)}, "clock.newest_record", Error, "2026-11-27 10:00:00"},
 		"ahead once":           {Clock{Newest: now.Add(time.Hour), Compared: true}, "clock.newest_record", Warning, "was ahead then, and is right now"},
-		"a second before one":  {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
+		"a second off":         {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
 	} {
 		c.clock.Now = now
 		wantCheck(t, what, c.clock.Checks(), c.name, c.level, c.text)

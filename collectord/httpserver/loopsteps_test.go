@@ -375,7 +375,7 @@ func TestALoopResumesAConnectionOnceItsDeadlineHasPassed(t *testing.T) {
 	})
 }
 
-// A socket does not join a loop that has ended, or no loop.
+// If there is no loop, or the loop has ended, a socket joins none.
 func TestALoopThatHasEndedAcceptsNoConnection(t *testing.T) {
 	l := newManualLoop(t, newMemoryLog(), Options{})
 	c, s := &conn{}, &socket{fd: 7}

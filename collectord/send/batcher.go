@@ -39,7 +39,8 @@ func (r *run) prepare() {
 	r.prepared = prepared
 }
 
-// body returns the body of batch k. It uses memory unless the body is prepared.
+// body returns the body of batch k. Unless the body is prepared, it is built in
+// the buffer memory, which belongs to the caller.
 func (p *batcher) body(memory *[]byte, k int64) []byte {
 	size := p.plan.size(k)
 	if len(p.prepared) > 0 && size == p.plan.batchSize {

@@ -28,8 +28,8 @@ import "collectord/wal"
 // Log is the part of *wal.Log that the server uses.
 type Log interface {
 	// Enqueue copies records into the queue, in order, and returns how many it copied. It
-	// counts the rest as rejected. Then the queue is full, or the log accepts no records
-	// and Full returns why. Enqueue never waits for the disk, and keeps no reference to
+	// counts the rest as rejected. If it rejects any, the queue is full, or the log accepts
+	// no records and Full returns why. Enqueue never waits for the disk, and keeps no reference to
 	// the records and their usages.
 	Enqueue(recs ...wal.Record) int
 

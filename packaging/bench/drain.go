@@ -10,7 +10,7 @@ import (
 	"collectord/wal"
 )
 
-// backlogPerSecond is the size of the backlog per second that it must last, in bytes.
+// backlogPerSecond is how many bytes of backlog are made for each second of the measurement.
 const backlogPerSecond = 192 << 20
 
 // benchDrain measures single posts while a backlog is shipped to a folder, which uses the

@@ -189,7 +189,8 @@ func workDir(keep string) (string, error) {
 }
 
 // rounds are runs of the simulation. Each has more seeds than the round before, and other
-// ones. Runs that fail calls detect other mutants than runs that only crash.
+// ones. Runs in which calls of the disk fail detect other mutants than runs in which the
+// host only crashes.
 const (
 	crashes = "NoCrashLoses|ACrashLeaves"
 	calls   = "NoFailedCall"

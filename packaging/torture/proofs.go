@@ -19,7 +19,7 @@ var proofs = []proof{
 	{"crashes of a simulated disk that forgets, reorders, tears, rots, lies, hangs", "wal", "TestNoCrashLosesWhatWasAcknowledged", "", ""},
 	{"random operations against a model of the log", "wal", "TestAgainstAModel", "", ""},
 	{"a storage that stalls, resets, refuses, loses answers", "shipper", "TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce", "", ""},
-	{"a storage that lies: 200 without storing, forgetting, truncated listings and bodies", "shipper", "TestALiarLosesNothingUnseen", "only vanished usages, reported", ""},
+	{"a storage that lies: it answers 200 and stores nothing, forgets objects, cuts off listings and bodies", "shipper", "TestALiarLosesNothingUnseen", "only vanished usages, reported", ""},
 	{"the storage is away while a backlog grows and drains", "collectord", "TestABacklogIsDrainedInLittleMemory", "", ""},
 	{"a slow uplink", "collectord", "TestASlowUplinkShipsAtTheFirstAttempt", "", ""},
 	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotMistakenForLostUsages", "no datagram that was read", "–"},
