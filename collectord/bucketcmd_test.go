@@ -213,7 +213,7 @@ func TestShipReportsWhatIsLeft(t *testing.T) {
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 50, 8, false)
 	d.stop()
-	out, stderr, status := runCollectord(t, "ship", "--config", config, "--json", "--patience", "300ms")
+	out, stderr, status := runCollectord(t, "ship", "--config", config, "--json", "--give-up-after", "300ms")
 	var result shipResult
 	if err := json.Unmarshal([]byte(out), &result); err != nil || status != 2 || result.Done || result.LeftRecords != 50 || len(result.Left) != 1 ||
 		!strings.Contains(stderr, "1 segment with 50 records (00000000000000000001-00000000000000000050) left") || !strings.Contains(stderr, "can't ship") {
@@ -221,7 +221,7 @@ func TestShipReportsWhatIsLeft(t *testing.T) {
 	}
 
 	// After a signal, ship stops and reports the number of records left. The log stays intact.
-	cmd := command(t, "ship", "--config", config, "--patience", "0")
+	cmd := command(t, "ship", "--config", config, "--give-up-after", "0")
 	r, w := io.Pipe()
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {

@@ -57,7 +57,7 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 the checks coul
 		case !here && asUser == "":
 			processChecks = enterService(cmd)
 		}
-		x := examiner{ctx: cmd.Context(), src: source(cmd), outsideService: inside == 0 && len(processChecks) > 0}
+		x := checkRun{ctx: cmd.Context(), src: source(cmd), outsideService: inside == 0 && len(processChecks) > 0}
 		x.findHolders()
 		why, err := becomeDaemonUser(x.src, asUser)
 		if err != nil {
@@ -110,8 +110,8 @@ func doctorText(out io.Writer, r doctor.Report) error {
 	return err
 }
 
-// examiner runs the checks of doctor on one configuration.
-type examiner struct {
+// checkRun runs the checks of doctor on one configuration.
+type checkRun struct {
 	ctx            context.Context
 	src            config.Source
 	outsideService bool                          // a service exists, and this process does not share its environment
@@ -124,7 +124,7 @@ type examiner struct {
 }
 
 // checks runs all checks. It skips a group whose keys have a mistake.
-func (x *examiner) checks() []doctor.Check {
+func (x *checkRun) checks() []doctor.Check {
 	x.draft, x.policy = newDraft(x.src)
 	if x.draft.Config != nil && x.draft.Valid("data_dir") {
 		x.log = readLogStateWithTimeout(x.draft.Config.DataDir)
@@ -154,7 +154,7 @@ func (x *examiner) checks() []doctor.Check {
 
 // areValid reports whether the configuration has no mistake in the keys. A section in keys
 // stands for all of its keys.
-func (x *examiner) areValid(keys []string) bool {
+func (x *checkRun) areValid(keys []string) bool {
 	return x.draft.Valid(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })
 	})

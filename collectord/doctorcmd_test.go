@@ -124,7 +124,7 @@ func TestTheDoctorDoesNotWaitForADiskThatHangs(t *testing.T) {
 			t.Error("a slow disk was not measured")
 		}
 	})
-	x := examiner{log: logState{err: errors.New(noAnswerText("/data"))}}
+	x := checkRun{log: logState{err: errors.New(noAnswerText("/data"))}}
 	if c := x.logChecks()[0]; c.Level != doctor.Error || c.Found != "the disk of /data did not answer within 10s" {
 		t.Errorf("%+v", c)
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // configuration checks the settings and describes their effect.
-func (x *examiner) configuration() (all []doctor.Check) {
+func (x *checkRun) configuration() (all []doctor.Check) {
 	for _, m := range x.draft.Mistakes {
 		if x.outsideService && isCredential(m, namedFiles(x.draft.Config)) {
 			all = append(all, doctor.Skip("config."+m.Key, m.Origin+" is a credential, which only the service sees"))
@@ -43,7 +43,7 @@ func (x *examiner) configuration() (all []doctor.Check) {
 }
 
 // sources describes where the settings come from.
-func (x *examiner) sources() string {
+func (x *checkRun) sources() string {
 	file := x.src.File()
 	if file == "" {
 		file = "no file"
@@ -58,7 +58,7 @@ func (x *examiner) sources() string {
 }
 
 // effects describes the effect of the configuration in words.
-func (x *examiner) effects() []doctor.Check {
+func (x *checkRun) effects() []doctor.Check {
 	cfg := x.draft.Config
 	http, udp := describeClients(cfg, &x.policy)
 	orOff := func(words, key string) string {
@@ -90,7 +90,7 @@ func (x *examiner) effects() []doctor.Check {
 
 // files checks the access to the files that the configuration names, and when
 // certificates expire.
-func (x *examiner) files() (all []doctor.Check) {
+func (x *checkRun) files() (all []doctor.Check) {
 	for _, f := range namedFiles(x.draft.Config) {
 		name := "files." + f.key
 		why, advice := f.accessProblem()
@@ -119,7 +119,7 @@ func (x *examiner) files() (all []doctor.Check) {
 	return all
 }
 
-func (x *examiner) expiryWarnings() []string {
+func (x *checkRun) expiryWarnings() []string {
 	if x.policy.TLS == nil {
 		return nil
 	}

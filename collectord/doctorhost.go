@@ -11,7 +11,7 @@ import (
 )
 
 // dataDir checks data_dir and its disk.
-func (x *examiner) dataDir() []doctor.Check {
+func (x *checkRun) dataDir() []doctor.Check {
 	cfg := x.draft.Config
 	info, err := statWithTimeout(cfg.DataDir)
 	switch {
@@ -65,7 +65,7 @@ func directoryCheck(dir string, info os.FileInfo) doctor.Check {
 
 // kernel checks the limits of the running daemon. Before its start it checks those of
 // this process, which may differ from those of the service.
-func (x *examiner) kernel() []doctor.Check {
+func (x *checkRun) kernel() []doctor.Check {
 	cfg, system := x.draft.Config, doctor.System()
 	pid := x.log.process
 	var all []doctor.Check
@@ -85,7 +85,7 @@ func (x *examiner) kernel() []doctor.Check {
 	return append(all, k.Checks()...)
 }
 
-func (x *examiner) clock() []doctor.Check {
+func (x *checkRun) clock() []doctor.Check {
 	c := doctor.Clock{Now: time.Now(), Built: buildTime(), Newest: x.log.newest}
 	if ahead := x.clockAhead.Load(); ahead != nil {
 		c.Ahead, c.Compared = *ahead, true
@@ -94,7 +94,7 @@ func (x *examiner) clock() []doctor.Check {
 }
 
 // folder checks the destination folder, which may be on another host.
-func (x *examiner) folder() []doctor.Check {
+func (x *checkRun) folder() []doctor.Check {
 	folder := bucketFolder(x.draft.Config)
 	all, answered := withDiskTimeout(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })
 	if !answered {

@@ -91,7 +91,7 @@ func readLogStateWithTimeout(dataDir string) logState {
 const oldSegmentAge = time.Hour
 
 // logChecks checks the contents of the log.
-func (x *examiner) logChecks() []doctor.Check {
+func (x *checkRun) logChecks() []doctor.Check {
 	s := x.log
 	switch {
 	case errors.Is(s.err, fs.ErrNotExist):

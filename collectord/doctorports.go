@@ -28,7 +28,7 @@ func listenKeys(cfg *config.Config) []struct {
 
 // findHolders finds the processes that use the configured ports. It runs before
 // becomeDaemonUser, because only root can see the sockets of all users.
-func (x *examiner) findHolders() {
+func (x *checkRun) findHolders() {
 	cfg := config.Read(x.src).Config
 	if os.Geteuid() != 0 || cfg == nil {
 		return
@@ -44,7 +44,7 @@ func (x *examiner) findHolders() {
 }
 
 // ports checks whether each address can be bound, and finds the process that uses it.
-func (x *examiner) ports() (all []doctor.Check) {
+func (x *checkRun) ports() (all []doctor.Check) {
 	for _, list := range listenKeys(x.draft.Config) {
 		name := "ports." + list.key
 		if len(list.all) == 0 {
@@ -61,7 +61,7 @@ func (x *examiner) ports() (all []doctor.Check) {
 	return all
 }
 
-func (x *examiner) port(name, key string, a config.Address) doctor.Check {
+func (x *checkRun) port(name, key string, a config.Address) doctor.Check {
 	where := a.Network + " " + a.String()
 	if a.IP.Port() == 0 {
 		return doctor.Fine(name, where+": any port that is free")
@@ -109,7 +109,7 @@ func probeBind(a config.Address) error {
 
 // unixSocket checks whether a unix socket is in use. The checks of the configuration
 // cover whether it can be created.
-func (x *examiner) unixSocket(name string, a config.Address) doctor.Check {
+func (x *checkRun) unixSocket(name string, a config.Address) doctor.Check {
 	c, err := net.Dial("unix", a.Path)
 	switch {
 	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED):

@@ -11,7 +11,7 @@ import (
 // storageTimeout limits the examination of the storage.
 const storageTimeout = time.Minute
 
-func (x *examiner) storage() []doctor.Check {
+func (x *checkRun) storage() []doctor.Check {
 	cfg := x.draft.Config
 	if isFolder(cfg) {
 		return x.folder()

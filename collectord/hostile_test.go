@@ -172,7 +172,7 @@ func TestHostileTextControlsNoTerminal(t *testing.T) {
 		"collectord man":             {{}},
 		"collectord run":             {{"--config", strange}, {name}},
 		"collectord send":            {{server.URL, "--count", "3"}, {name}, {server.URL, "--count", "1", "--json"}},
-		"collectord ship":            {{"--config", config, "--patience", "300ms"}, {"--config", strange}},
+		"collectord ship":            {{"--config", config, "--give-up-after", "300ms"}, {"--config", strange}},
 		"collectord status":          {{"--config", config, "--admin-listen", "unix:" + dir + "/admin.sock"}, {"--config", config, "--admin-listen", "unix:" + dir + "/admin.sock", "--json"}, {"--config", config, "--check"}, {"--config", strange}, {name}},
 		"collectord token":           {{name}},
 		"collectord token new":       {{"a"}, {name}},

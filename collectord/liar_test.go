@@ -39,7 +39,7 @@ func TestALoginPageIsNotMistakenForTheStorage(t *testing.T) {
 		t.Errorf("the log lacks the hint: %s", d.log())
 	}
 	d.stop()
-	out, err := command(t, "ship", "--config", config, "--patience", "1ms").CombinedOutput()
+	out, err := command(t, "ship", "--config", config, "--give-up-after", "1ms").CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "left") {
 		t.Errorf("ship to a login page: %v: %s", err, out)

@@ -43,7 +43,7 @@ func operationSituations(situations map[string][]situation) {
 		{name: "ship: the damaged object is named", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeDamagedArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records"},
 		{name: "ship: an object that a power loss emptied", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeZeroLengthArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records"},
 		{name: "ship: a pipe under the name of an object", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makePipeInArchive, wantExit: 2, wantOutput: "archive; " + archiveKey + ": damaged after 0 records: not a regular file"},
-		{name: "ship: the storage is down", args: "ship --archive DIR/data/archive --patience 1ms", config: bucket, setUp: setUpBoth(writeKeys, makeArchive), wantExit: 2, wantOutput: "nothing could be brought for 1ms"},
+		{name: "ship: the storage is down", args: "ship --archive DIR/data/archive --give-up-after 1ms", config: bucket, setUp: setUpBoth(writeKeys, makeArchive), wantExit: 2, wantOutput: "nothing could be brought for 1ms"},
 		{name: "ship: a folder to another", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: makeArchive, wantOutput: "brought 1 record in 1 object and 0 loss notes from DIR/data/archive to file://DIR/new"},
 		{name: "ship: without an argument", args: "ship --archive", wantExit: 1, wantOutput: "flag needs an argument: --archive"},
 	}

@@ -47,8 +47,8 @@ After the uploads the command waits for shipper.keep, and checks that the storag
 objects are shipped again, and the command waits again. With --no-wait, or if the destination is a folder, a segment
 is removed as soon as it is confirmed.
 
-The command exits with 2, and reports what is left, if nothing could be shipped for --patience, or if it is interrupted. What is
-left stays in the log, and another run or the daemon can ship it.
+The command exits with 2, and reports what is left, if nothing could be shipped for --give-up-after, or if it is
+interrupted. What is left stays in the log, and another run or the daemon can ship it.
 
 When all is shipped, the host's heartbeat in the bucket marks the host as retired. collectord fleet lists it as retired
 until a daemon writes the next heartbeat.
@@ -58,13 +58,13 @@ the same keys and with the same proof. Objects that the storage has are removed 
 read stay in the folder, and are named. A daemon may run meanwhile.`,
 		Example: `  systemctl disable --now collectord
   collectord ship
-  collectord ship --patience 10m --json
+  collectord ship --give-up-after 10m --json
   collectord ship --archive /var/lib/collectord/archive`,
 		GroupID:    groupHost,
 		SuggestFor: []string{"upload", "drain", "retire", "decommission"},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
-	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
+	c.Flags().DurationVar(&giveUpAfter, "give-up-after", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't check again that the storage has kept what it confirmed")
 	c.Flags().StringVar(&archive, "archive", "", "upload only the objects of this folder, such as an earlier destination")
 	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
