@@ -22,6 +22,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/docs"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/storages"
 )
@@ -32,20 +33,11 @@ const eventsToken = "a-token-of-the-test"
 // word. It replaces old texts with new ones, in pairs, as a user would.
 func eventsBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
-	page, err := os.ReadFile("../docs/compaction.md")
+	block, err := docs.Block("compaction.md", "sh", word)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var found []string
-	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
-		if strings.Contains(m[1], word) {
-			found = append(found, m[1])
-		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("%d blocks with %s in docs/compaction.md", len(found), word)
-	}
-	return strings.NewReplacer(change...).Replace(found[0])
+	return strings.NewReplacer(change...).Replace(block)
 }
 
 // receiver runs packaging/events/events.py with the command of docs/compaction.md.

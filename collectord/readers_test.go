@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"collectord/docs"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/storages"
 )
@@ -40,23 +41,11 @@ func queriesPage(t *testing.T) string {
 // word. It replaces old texts with new ones, in pairs, as a user would.
 func fromQueries(t *testing.T, language, word string, change ...string) string {
 	t.Helper()
-	var found []string
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(queriesPage(t), -1) {
-		if strings.Contains(m[1], word) {
-			found = append(found, m[1])
-		}
+	block, err := docs.Block("queries.md", language, word, change...)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(found) != 1 {
-		t.Fatalf("%d blocks of %s with %s in docs/queries.md", len(found), language, word)
-	}
-	text := found[0]
-	for i := 0; i < len(change); i += 2 {
-		if !strings.Contains(text, change[i]) {
-			t.Fatalf("no %s in %s", change[i], text)
-		}
-		text = strings.ReplaceAll(text, change[i], change[i+1])
-	}
-	return text
+	return block
 }
 
 // sendMedications posts batches of usages, and has each batch shipped.

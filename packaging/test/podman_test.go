@@ -17,12 +17,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"collectord/docs"
 )
 
 // imageUser is the user and group of the image.
@@ -123,26 +124,11 @@ func (p podman) build(name, umask string, env ...string) string {
 // user's changes.
 func deployBlock(t *testing.T, word string, change ...string) string {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/deploy.md")
+	block, err := docs.Block("deploy.md", "sh", word, change...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var found []string
-	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
-		if strings.Contains(m[1], word) {
-			found = append(found, m[1])
-		}
-	}
-	if len(found) != 1 {
-		t.Fatalf("%d blocks with %s in docs/deploy.md", len(found), word)
-	}
-	for i := 0; i < len(change); i += 2 {
-		if !strings.Contains(found[0], change[i]) {
-			t.Fatalf("no %s in %s", change[i], found[0])
-		}
-		found[0] = strings.Replace(found[0], change[i], change[i+1], 1)
-	}
-	return found[0]
+	return block
 }
 
 // testNetwork makes a network namespace for a container, with a veth pair to the host's.
