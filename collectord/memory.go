@@ -1,6 +1,11 @@
 package main
 
-import "collectord/config"
+import (
+	"log/slog"
+
+	"collectord/collectord/units"
+	"collectord/config"
+)
 
 // Soft memory limits, at which the garbage collector starts to work harder. They
 // enforce nothing; the hard limits of the packages do. A soft limit must be well above
@@ -21,7 +26,12 @@ const (
 
 	memoryPerConnection = 2 << 10  // an idle connection, and the same again for the garbage collector
 	memoryPerTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the garbage collector
-	memoryPerKey        = 220      // twice an Idempotency-Key, because the table is copied as it grows
+	// What the kernel needs for a connection, if it counts: see requestBuffer.
+	kernelPerConnection  = 12 << 10
+	minRequestBuffer     = 4 << 10
+	defaultRequestBuffer = 32 << 10
+
+	memoryPerKey = 220 // twice an Idempotency-Key, because the table is copied as it grows
 )
 
 // memoryLimit returns the soft memory limit in bytes for a configuration and a maximum
@@ -36,4 +46,35 @@ func memoryLimit(cfg *config.Config, connections int) int64 {
 	}
 	limit += int64(max(0, cfg.HTTP.IdempotencyKeys-baseKeys)) * memoryPerKey
 	return limit
+}
+
+// memoryNeeded returns how many bytes the process itself may take, without what the kernel
+// needs for its connections.
+func memoryNeeded(cfg *config.Config, connections int) int64 {
+	return memoryLimit(cfg, connections) + programMemory + cfg.HTTP.MaxInFlight
+}
+
+// requestBuffer returns the size in bytes of the receive buffer that each connection begins
+// with: so much that the group's memory suffices if all clients send and the daemon reads
+// nothing. A small buffer delays the first bytes of large requests a little.
+func requestBuffer(cfg *config.Config, connections int, groupLimit int64) int {
+	forBuffers := groupLimit - memoryNeeded(cfg, connections) - int64(connections)*kernelPerConnection
+	each := forBuffers / int64(connections) / 2 // the kernel doubles the size
+	return int(min(max(each, minRequestBuffer), defaultRequestBuffer)) &^ (minRequestBuffer - 1)
+}
+
+// socketsNeeded returns how many bytes the kernel may take for that many connections, in a
+// group with this limit.
+func socketsNeeded(cfg *config.Config, connections int, groupLimit int64) int64 {
+	return int64(connections) * int64(kernelPerConnection+2*requestBuffer(cfg, connections, groupLimit))
+}
+
+// warnOfGroupMemory logs a warning if strangers can use up the memory of the control group.
+func warnOfGroupMemory(cfg *config.Config, connections int, groupLimit int64, logger *slog.Logger) {
+	own, sockets := memoryNeeded(cfg, connections), socketsNeeded(cfg, connections, groupLimit)
+	if groupLimit >= own+sockets {
+		return
+	}
+	logger.Warn("the memory of the control group does not suffice for http.max_connections: when it is used up, connections that are not authenticated make room (raise MemoryMax= or the container's limit, or lower http.max_connections)",
+		"max_connections", connections, "limit", units.Bytes(groupLimit), "process", units.Bytes(own), "sockets", units.Bytes(sockets))
 }

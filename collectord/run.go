@@ -123,10 +123,16 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	pending := newPendingLog()
 	webOptions := httpOptions(cfg, fds, p.policy, logger)
 	webOptions.AdminServes, webOptions.AdminAddresses = admin.Serves, addressesOf(listening.admin)
+	groups, group := groupMemory()
+	webOptions.RequestBuffer = requestBuffer(cfg, cfg.HTTP.MaxConnections, group.Limit)
 	web := httpserver.New(pending, webOptions)
 	fds.warnIfTooFew(cfg, web.MaxConnections(), logger)
+	warnOfGroupMemory(cfg, web.MaxConnections(), group.Limit, logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
+	groupCtx, stopGroup := context.WithCancel(ctx)
+	defer stopGroup()
+	go (&groupWatch{memory: groups.Memory, web: web, logger: logger}).run(groupCtx)
 	for _, ln := range listening.http {
 		go func() { serveErrors <- web.Serve(ln) }()
 	}

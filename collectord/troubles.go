@@ -48,7 +48,7 @@ var troubleKinds = map[string]troubleKind{ //nolint:gochecknoglobals // a consta
 	"event_loop": momentary, "body_memory": momentary, "internal": momentary,
 	"connections": lastingByClients, "handshake": momentaryByClients, "unauthorized": momentaryByClients, "cross_site": momentaryByClients,
 	// Process
-	"notify": momentary, "watchdog": momentary, "clock": lasting,
+	"notify": momentary, "group_memory": lasting, "watchdog": momentary, "clock": lasting,
 }
 
 // kindOf returns the kind of a trouble. The reasons for rejected datagrams are troubles

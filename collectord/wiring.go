@@ -176,7 +176,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 			Requests: web.Requests(), Seconds: web.Latencies(), Connections: web.Connections(),
 			TLSConnections: web.TLSConnections(), MaxTLSConnections: web.MaxTLSConnections(),
 			MaxConnections: web.MaxConnections(), ClosedForRoom: web.ClosedForRoom(), Refused: web.TurnedAway(),
-			ReadsDelayed: web.ReadsDelayed(), LoopTurns: web.LoopTurns(),
+			ReadsDelayed: web.ReadsDelayed(), ClosedForMemory: web.ClosedForMemory(), AcceptsDelayed: web.AcceptsDelayed(), LoopTurns: web.LoopTurns(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: certificateExpiry(web.Policy()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},

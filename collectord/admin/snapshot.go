@@ -53,7 +53,11 @@ type HTTPSnapshot struct {
 	ClosedForRoom map[string]uint64 // connections closed to make room, by what they were doing
 	Refused       uint64            // connections refused with 503
 	ReadsDelayed  uint64
-	LoopTurns     histogram.Distribution // in seconds
+
+	ClosedForMemory uint64 // connections of strangers closed because the control group had little memory left
+	AcceptsDelayed  uint64 // times that no connection was accepted for a while
+
+	LoopTurns histogram.Distribution // in seconds
 
 	HandshakeFailures  map[string]uint64 // by reason
 	CertificateExpires float64           // Unix time in seconds; +Inf without a certificate

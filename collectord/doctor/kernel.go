@@ -19,7 +19,10 @@ type Kernel struct {
 	Backlog int64 // net.core.somaxconn; negative: unknown
 
 	Memory       int64 // limit of the cgroup in bytes; MaxInt64: no limit; negative: unknown
-	MemoryNeeded int64
+	MemoryNeeded int64 // by the process
+
+	CountsSockets bool  // the cgroup counts the kernel's memory for connections
+	SocketsNeeded int64 // that memory, if all clients send and the daemon reads nothing
 }
 
 // Bounds of the kernel's limits.
@@ -79,6 +82,8 @@ func (k Kernel) memory() Check {
 		return Fine(name, "no cgroup limits it")
 	case k.Memory < k.MemoryNeeded:
 		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+	case k.CountsSockets && k.Memory < k.MemoryNeeded+k.SocketsNeeded:
+		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s, and %s of the kernel's memory for http.max_connections %d: when it is used up, connections that are not authenticated make room", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded), units.Bytes(k.SocketsNeeded), k.Connections), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	case k.Memory < k.MemoryNeeded*memoryHalves/2:
 		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	}

@@ -54,6 +54,20 @@ func (p Proc) OpenFiles(pid string) int64 {
 	return -1
 }
 
+// CountsSockets reports whether the memory cgroup of a process counts its sockets: whether
+// it is of version 2.
+func (p Proc) CountsSockets(pid string) bool {
+	unified := false
+	for line := range strings.Lines(readText(filepath.Join(p.Proc, pid, "cgroup"))) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) == 3 && strings.Contains(","+parts[1]+",", ",memory,") {
+			return false
+		}
+		unified = unified || len(parts) == 3 && parts[1] == ""
+	}
+	return unified
+}
+
 // noLimit is the lower bound of the value that means no limit in memory cgroups of
 // version 1. The exact value depends on the page size.
 const noLimit = math.MaxInt64 &^ (1<<20 - 1)

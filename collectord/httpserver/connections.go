@@ -20,6 +20,7 @@ type connections struct {
 	shuttingDown atomic.Bool  // connections that become idle are ended
 	turningAway  atomic.Int32 // connections that are being turned away, until they are closed; changed with mu held
 	room         roomCounters
+	spareWanted  chan struct{} // has an element once a listener waits for spare memory
 
 	mu               sync.Mutex // guards the fields below
 	open             map[*conn]struct{}
@@ -27,7 +28,8 @@ type connections struct {
 	secure           connClass     // open connections over TLS
 	cuttingForMemory bool          // connections end now because memory is short
 	endingForMemory  int           // open connections that end because memory is short
-	descriptorFreed  *sync.Cond    // uses mu; signaled when a descriptor was closed
+	spare            spareMemory   // memory of the control group
+	descriptorFreed  *sync.Cond    // uses mu; signaled when a descriptor was closed, or spare changed
 	sweepTimer       *time.Timer   // runs while connections are open
 	drained          chan struct{} // closed with the last connection; nil if not awaited
 }
@@ -129,13 +131,14 @@ func (h *Server) MaxTLSConnections() int { return h.limits.Load().maxSecure() }
 
 // awaitDescriptor waits until a listener may accept a connection. It reports false once
 // the listener is closed. Without this wait, strangers could take more than
-// MaxDescriptors, and the log could not open files any more.
+// MaxDescriptors, and the log could not open files any more; or more memory than there is.
 //
 // Each listener may exceed MaxDescriptors by one connection, since it accepts after the
 // check. The value of MaxDescriptors must allow for that.
 func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.awaitSpareLocked(closed)
 	for !closed.Load() {
 		limits := s.server.limits.Load()
 		used := len(s.open) + int(s.turningAway.Load())

@@ -74,9 +74,10 @@
 //	datagrams being read        a batch for each socket of package udpserver  1
 //	kept for reuse              buffers, mappings and lists, 16 of each       5
 //
-// For each connection the kernel uses 3 KiB more, and up to 8 KiB for answers that the
-// client has not read (sendBufferBytes). It charges this memory to the cgroup. With
-// cgroup version 2 it also charges received TCP data that the server has not read.
+// For each connection the kernel uses 3 KiB more, up to 8 KiB for answers that the client
+// has not read (sendBufferBytes), and up to 2 * RequestBuffer for what the server has not
+// read. With cgroup version 2 all of this counts as memory of the process, and it can be
+// more than there is. groupmemory.go says which connections make room then.
 //
 // In addition, the log has its queue (9 MiB) and buffers of three frames (4 MiB), and the
 // shipper its uploads (10 MiB). The program takes 19 MiB, plus the runtime and garbage

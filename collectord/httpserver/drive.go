@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -131,8 +132,19 @@ func (c *conn) close() {
 	case c.secure != nil:
 		c.enter(stateLingering)
 	}
+	if raw, err := c.descriptor(); err == nil {
+		_ = raw.Control(c.dropUnreadAnswer)
+	}
 	_ = closing.Close()
 	c.registry.remove(c)
+}
+
+// descriptor returns access to the socket's descriptor.
+func (c *conn) descriptor() (syscall.RawConn, error) {
+	if sc, ok := c.raw.(syscall.Conn); ok {
+		return sc.SyscallConn()
+	}
+	return nil, errors.ErrUnsupported
 }
 
 // linger discards what the client still sends. Closing with unread bytes resets the

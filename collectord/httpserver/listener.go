@@ -59,7 +59,7 @@ func (l *listener) close() {
 // Serve adopts ln and answers on it until StopListening or Shutdown, which close it. An
 // error of ln ends it earlier.
 func (h *Server) Serve(ln net.Listener) error {
-	setSocketOptions(ln)
+	setSocketOptions(ln, h.opts.RequestBuffer)
 	addr := ln.Addr()
 	ln, err := adopt(ln)
 	if _, sockets := ln.(*socketListener); err == nil && sockets {
@@ -141,26 +141,36 @@ func setSendBuffer(fd uintptr, size int) {
 
 // setSendBuffer sets the send buffer of a connection that no loop drives.
 func (c *conn) setSendBuffer(size int) {
-	if sc, ok := c.raw.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			_ = raw.Control(func(fd uintptr) { setSendBuffer(fd, size) })
-		}
+	if raw, err := c.descriptor(); err == nil {
+		_ = raw.Control(func(fd uintptr) { setSendBuffer(fd, size) })
 	}
 }
 
-// requestBuffer is the size in bytes of the receive buffer that a connection begins with.
-// The kernel doubles the size for its own data. It enlarges the buffer only while the
-// server reads, up to tcp_rmem. So it buffers few bytes of strangers that the server does
-// not read.
-const requestBuffer = 32 << 10
+// maxCutAnswer is how many bytes may be unsent when a connection that was cut off is closed:
+// its 503, and a little more.
+const maxCutAnswer = 1 << 10
+
+// dropUnreadAnswer makes the kernel reset a connection when it is closed, if the client does
+// not read its answer. Otherwise the kernel would keep the answer for minutes after the
+// connection is closed, and strangers could fill the memory with closed connections.
+func (c *conn) dropUnreadAnswer(fd uintptr) {
+	unread := c.unwritable
+	if c.hold.Load() == holdTaken {
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		unread = unread || err == nil && n > maxCutAnswer
+	}
+	if unread {
+		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // fails only for a closed socket
+	}
+}
 
 // setRequestBuffer sets the receive buffer of a listener whose connections inherit it.
 // SO_RCVBUF also locks the buffer, which would fix its size and the window scale of the
 // handshake. So the lock is removed. A kernel before 5.14 can't remove it, and neither
 // can multipath TCP: both keep their default size.
-func setRequestBuffer(fd uintptr) {
+func setRequestBuffer(fd uintptr, size int) {
 	if unlockRequestBuffer(fd) == nil {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, requestBuffer)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, size)
 		_ = unlockRequestBuffer(fd)
 	}
 }
@@ -180,7 +190,7 @@ const deferAcceptSeconds = 1
 // first bytes, which saves a second wake-up. A silent connection is accepted after
 // deferAcceptSeconds, and only then takes a place of MaxConnections and has its
 // HeaderTimeout. A failure leaves the kernel's defaults.
-func setSocketOptions(ln net.Listener) {
+func setSocketOptions(ln net.Listener, requestBuffer int) {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {
 		return
@@ -188,7 +198,7 @@ func setSocketOptions(ln net.Listener) {
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			setSendBuffer(fd, sendBufferBytes)
-			setRequestBuffer(fd)
+			setRequestBuffer(fd, requestBuffer)
 			// unix sockets have neither option
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)

@@ -250,6 +250,7 @@ func (l *loop) close(c *conn) {
 		l.conns[c.fd] = nil
 	}
 	l.connCount.Add(-1)
+	c.dropUnreadAnswer(uintptr(c.fd))
 	_ = c.net.Close()
 	c.registry.remove(c)
 }

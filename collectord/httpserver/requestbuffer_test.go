@@ -33,7 +33,8 @@ func TestTheKernelBuffersFewUnreadBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setSocketOptions(plain)
+	const requestBuffer = 32 << 10
+	setSocketOptions(plain, requestBuffer)
 	ln, err := adopt(plain)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,9 @@ type roomCounters struct {
 	turnedAway         atomic.Uint64
 	secureLimitReached atomic.Uint64 // times that only the places over TLS were taken
 	closedForMemory    atomic.Uint64 // strangers cut off because memory was short
+	closedForGroup     atomic.Uint64 // strangers cut off because the control group had little memory left
 	readsDelayed       atomic.Uint64 // reads that waited for memory
+	acceptsDelayed     atomic.Uint64 // times that no connection was accepted because the control group had little memory left
 	listenerWaits      atomic.Uint64 // times that a listener waited for a descriptor
 
 	// Guarded by the mutex of connections.
@@ -30,14 +32,14 @@ type roomCounters struct {
 	lastChange       time.Time // when a sweep last saw the counters grow
 }
 
-type roomCounts struct{ closed, turnedAway, readsDelayed, listenerWaits, secureLimitReached, closedForMemory uint64 }
+type roomCounts struct{ closed, turnedAway, readsDelayed, listenerWaits, secureLimitReached, closedForMemory, closedForGroup, acceptsDelayed uint64 }
 
 func (r *roomCounters) snapshot() (n roomCounts) {
 	for i := range r.closed {
 		n.closed += r.closed[i].Load()
 	}
 	n.turnedAway, n.listenerWaits, n.secureLimitReached, n.closedForMemory = r.turnedAway.Load(), r.listenerWaits.Load(), r.secureLimitReached.Load(), r.closedForMemory.Load()
-	n.readsDelayed = r.readsDelayed.Load()
+	n.readsDelayed, n.closedForGroup, n.acceptsDelayed = r.readsDelayed.Load(), r.closedForGroup.Load(), r.acceptsDelayed.Load()
 	return n
 }
 
@@ -73,6 +75,10 @@ func (s *connections) reportRoomLocked(now time.Time) func() {
 		r.reported, r.shortageReported, r.lastChange = counts, true, now
 		text := "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
 		switch {
+		case counts.closedForGroup > before.closedForGroup:
+			text = "connections make room: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, lower http.max_connections, or look for clients that begin requests and do not complete them)"
+		case counts.acceptsDelayed > before.acceptsDelayed:
+			text = "connections wait to be accepted: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, or look for clients that begin requests and do not complete them)"
 		case counts.closedForMemory > before.closedForMemory:
 			text = "connections make room: the memory for received bytes is used up (look for clients that begin requests and do not complete them)"
 		case counts.readsDelayed > before.readsDelayed:

@@ -20,6 +20,11 @@ type Options struct {
 	Policy    auth.Policy // authentication of clients
 	MaxHeader int         // max bytes of a request's header; default 8 KiB
 
+	// RequestBuffer is the size in bytes of the receive buffer that a TCP connection begins
+	// with. The kernel doubles it for its own data, and enlarges it only while the server
+	// reads. So it holds few bytes of strangers that the server does not read. Default 32 KiB.
+	RequestBuffer int
+
 	MaxBody     int // max bytes of a body as sent; default 4 MiB
 	MaxDecoded  int // max bytes of a decoded body; default 16 MiB
 	MaxRecords  int // max usages in a request; default 100,000
@@ -53,6 +58,7 @@ func (o Options) withDefaults() Options {
 		}
 	}
 	set(&o.MaxHeader, 8<<10)
+	set(&o.RequestBuffer, 32<<10)
 	set(&o.MaxBody, 4<<20)
 	set(&o.MaxDecoded, 16<<20)
 	set(&o.MaxRecords, 100_000)
@@ -112,7 +118,7 @@ type Server struct {
 func New(log Log, o Options) *Server {
 	o = o.withDefaults()
 	h := &Server{
-		log: log, opts: o, conns: connections{epoch: time.Now()},
+		log: log, opts: o, conns: connections{epoch: time.Now(), spareWanted: make(chan struct{}, 1)},
 		small:       budget{free: smallBodiesBytes},
 		inFlight:    budget{free: o.MaxInFlight},
 		storing:     budget{free: o.maxStoringBytes()},

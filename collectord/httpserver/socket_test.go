@@ -48,7 +48,7 @@ func TestSocketsInheritTheListenersOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	setSocketOptions(tcp)
+	setSocketOptions(tcp, 32<<10)
 	ln, err := adopt(tcp)
 	if err != nil {
 		t.Fatal(err)
