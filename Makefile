@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture torture-proofs mutate mutate-http readers compaction compaction-spark api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
+.PHONY: help build run test torture torture-proofs siege-v2 mutate mutate-http readers compaction compaction-spark api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 torture-proofs: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture-proofs:
 	@packaging/tools/build $(TOOLS) proxies
+	$(MAKE) --no-print-directory siege-v2
 	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore|FleetOf' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
@@ -88,6 +89,12 @@ torture-proofs:
 	packaging/tools/fuzz ./collectord/origin FuzzRule $(FUZZ)
 	packaging/tools/fuzz ./collectord/send FuzzResponse $(FUZZ)
 	packaging/tools/fuzz ./collectord FuzzShipped $(FUZZ)
+
+siege-v2: export ALLOW_MISSING := $(ALLOW_MISSING)
+siege-v2: export TEST_VM := $(TOOLS)/vm
+siege-v2: ## hold 10,000 connections of strangers in a small cgroup of version 2, in a virtual machine (qemu; minutes)
+	@packaging/tools/build $(TOOLS) vm
+	go test -timeout 30m -tags torture -count 1 -v ./collectord -run 'CgroupOfVersion2' | grep -v 'level='
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate

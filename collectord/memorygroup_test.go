@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,21 +69,54 @@ func oomKills(t *testing.T, group string) int {
 	return 0
 }
 
-// groupMemory returns the current memory of the cgroup in bytes, and its parts in the page
-// cache and in sockets. The kernel can reclaim the page cache.
-func groupMemory(t *testing.T, group string) (all, files, sockets int) {
-	t.Helper()
-	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {
-		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
-			all = readNumber(t, filepath.Join(group, name), `(\d+)`)
+// peakMemory is the largest memory of a cgroup seen so far in bytes, and of its parts.
+type peakMemory map[string]int
+
+// memoryParts are the parts, by their names in memory.stat. The kernel can reclaim files.
+func memoryParts() []string { return []string{"anon", "file", "sock", "slab", "kernel_stack"} }
+
+// add looks at the cgroup once. It ignores errors: the group may be removed meanwhile.
+func (p peakMemory) add(group string) {
+	note := func(name string, n int) { p[name] = max(p[name], n) }
+	read := func(name string) (n int, ok bool) {
+		text, err := os.ReadFile(filepath.Join(group, name))
+		if err == nil {
+			n, err = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		return n, err == nil
+	}
+	all, version2 := read("memory.current")
+	if !version2 { // sockets are counted separately
+		all, _ = read("memory.usage_in_bytes")
+		sockets, _ := read("memory.kmem.tcp.usage_in_bytes")
+		note("sock", sockets)
+		all += sockets
+	}
+	note("current", all)
+	text, _ := os.ReadFile(filepath.Join(group, "memory.stat"))
+	for line := range strings.Lines(string(text)) {
+		var name string
+		var n int
+		if _, err := fmt.Sscan(line, &name, &n); err != nil {
+			continue
+		}
+		switch {
+		case slices.Contains(memoryParts(), name):
+			note(name, n)
+		case name == "rss": // of version 1
+			note("anon", n)
+		case name == "cache":
+			note("file", n)
 		}
 	}
-	separate := filepath.Join(group, "memory.kmem.tcp.usage_in_bytes")
-	if _, err := os.Stat(separate); err == nil {
-		sockets = readNumber(t, separate, `(\d+)`)
-		all += sockets
-	} else {
-		sockets = readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
+}
+
+func (p peakMemory) String() string {
+	text := fmt.Sprintf("at most %d MiB", p["current"]>>20)
+	for _, name := range memoryParts() {
+		if n := p[name]; n > 0 {
+			text += fmt.Sprintf(", %s %d", name, n>>20)
+		}
 	}
-	return all, readNumber(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
+	return text
 }
