@@ -220,7 +220,9 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			for began := time.Now(); time.Since(began) < minAttackTime || !reached() && time.Since(began) < scaled(testTimeout); <-time.After(200 * time.Millisecond) {
 				m, err := d.scrape()
 				if err != nil {
-					t.Fatal(err)
+					s.over.Store(true)
+					s.running.Wait()
+					t.Fatalf("%v; %.0f connections; the cgroup: %v; %d OOM kills", err, open, peaks, oomKills(t, group))
 				}
 				open, over = max(open, m["collectord_http_connections"]), max(over, m["collectord_http_tls_connections"])
 			}

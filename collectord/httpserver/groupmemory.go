@@ -17,17 +17,21 @@ import (
 const (
 	// kernelConnBytes is the kernel's memory for a connection without its buffers.
 	kernelConnBytes = 4 << 10
-	// minAccepts is how many connections are always accepted from one call to the next, so
-	// that clients get in even if strangers are not the reason for the lack.
-	minAccepts = 4
+	// minAccepts is how many connections are always accepted in minAcceptTime, so that clients
+	// get in even if strangers are not the reason for the lack.
+	minAccepts    = 4
+	minAcceptTime = 20 * time.Millisecond
 	// minCut is how many strangers are cut off at a time, at least.
 	minCut = 16
+	// leastFreed is how many bytes a stranger frees, if it holds little.
+	leastFreed = 4 << 10
 )
 
 // spareMemory is guarded by the mutex of connections.
 type spareMemory struct {
-	limited bool // otherwise any number of connections is accepted
-	accepts int  // how many more connections may be accepted until the next call
+	limited bool      // otherwise any number of connections is accepted
+	accepts int       // how many more connections may be accepted until the next call
+	granted time.Time // when minAccepts were last allowed without memory for them
 }
 
 // maxBuffered returns how many bytes the kernel may use for a connection that is not read
@@ -42,9 +46,12 @@ func (h *Server) SetSpareMemory(bytes int64) {
 	s, each := &h.conns, h.opts.maxBuffered()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.spare = spareMemory{limited: true, accepts: int(min(max(bytes/each, minAccepts), 1<<20))}
+	s.spare.limited, s.spare.accepts = true, int(min(max(bytes/each, 0), 1<<20))
+	if now := time.Now(); s.spare.accepts < minAccepts && now.Sub(s.spare.granted) >= minAcceptTime {
+		s.spare.accepts, s.spare.granted = minAccepts, now
+	}
 	if bytes < 0 {
-		s.cutForGroupLocked(max(minCut, int(min(-bytes/each, maxEndingForMemory))))
+		s.cutForGroupLocked(max(minCut, int(min(-bytes/leastFreed, maxEndingForMemory))))
 	}
 	s.descriptorFreed.Broadcast()
 }

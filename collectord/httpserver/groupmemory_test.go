@@ -71,7 +71,7 @@ func TestConnectionsWaitForTheMemoryOfTheGroup(t *testing.T) {
 	<-h.SpareWanted()
 	// The listener was waiting in accept(2) before the memory was known.
 	waitFor(t, func() bool { return h.Connections() == minAccepts || h.Connections() == minAccepts+1 })
-	h.SetSpareMemory(2 * h.opts.maxBuffered())
+	h.SetSpareMemory(minAccepts * h.opts.maxBuffered())
 	waitFor(t, func() bool { return h.Connections() >= 2*minAccepts && h.Connections() <= 2*minAccepts+1 })
 	h.UnlimitMemory()
 	for _, v := range waiting {
