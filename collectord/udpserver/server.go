@@ -199,7 +199,7 @@ func (u *Server) ReceiveBuffer() int { return u.receiveBuffer }
 // inherits the sockets.
 func (u *Server) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
-		total += r.socket.readDrops()
+		total += r.socket.dropped()
 	}
 	return total
 }

@@ -68,15 +68,16 @@ type socket struct {
 
 	messages, datagrams atomic.Uint64 // read so far
 
-	mu      sync.Mutex // guards the fields below
-	closed  bool
-	drops   dropCount
-	dropped uint64 // datagrams, at the last look
+	mu          sync.Mutex // guards the fields below
+	closed      bool
+	drops       dropCount
+	lastDropped uint64 // datagrams, at the last look
 }
 
 // dropCount converts the kernel's count of dropped messages to datagrams. It is exact if
 // every message is one datagram. Otherwise it assumes that the dropped messages held as many
-// as those read at that time, because the kernel does not count them.
+// as those read at that time, because the kernel does not count them. If a sender mixes large
+// and small messages, this can be wrong by a half (measured).
 type dropCount struct {
 	counter             uint32  // the kernel's latest count, modulo 2^32
 	messages, datagrams uint64  // read until then
@@ -163,17 +164,33 @@ func (s *socket) stopListening() error {
 	return err
 }
 
-// readDrops reads the kernel's drop counter, and returns the number of datagrams dropped so
-// far. A closed socket keeps its last number.
-func (s *socket) readDrops() uint64 {
+// dropped returns the number of datagrams that the kernel dropped so far. A closed socket
+// keeps its last number.
+func (s *socket) dropped() uint64 {
+	n, _ := s.look()
+	return n
+}
+
+// receiveQueueBusy reports whether more than 1/busyFraction of the receive buffer is used.
+func (s *socket) receiveQueueBusy() bool {
+	_, busy := s.look()
+	return busy
+}
+
+const busyFraction = 32
+
+// look reads the kernel's figures of the socket. The more often it is called, the better
+// is the estimate of dropCount.
+func (s *socket) look() (dropped uint64, busy bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
 		if info, err := memoryInfo(s.fd()); err == nil {
-			s.dropped = s.drops.update(info[skMeminfoDrops], s.messages.Load(), s.datagrams.Load())
+			s.lastDropped = s.drops.update(info[skMeminfoDrops], s.messages.Load(), s.datagrams.Load())
+			busy = info[skMeminfoRmemAlloc] > info[skMeminfoRcvbuf]/busyFraction
 		}
 	}
-	return s.dropped
+	return s.lastDropped, busy
 }
 
 func (s *socket) close() error {
@@ -204,11 +221,3 @@ func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	}
 	return info, nil
 }
-
-// receiveQueueBusy reports whether more than 1/busyFraction of the receive buffer is used.
-func (s *socket) receiveQueueBusy() bool {
-	info, err := memoryInfo(s.fd())
-	return err == nil && info[skMeminfoRmemAlloc] > info[skMeminfoRcvbuf]/busyFraction
-}
-
-const busyFraction = 32
