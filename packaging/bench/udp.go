@@ -184,7 +184,8 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 	if err != nil {
 		return f, err
 	}
-	mismatch, lastRead, scrapes := "", -1.0, 0
+	var mismatch string
+	lastRead, scrapes := -1.0, 0
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		after, err := d.series()
 		if err != nil {
