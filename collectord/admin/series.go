@@ -104,7 +104,7 @@ func udpSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.UDP.Datagrams) }),
 		counter("udp_bytes_total", "Bytes of the datagrams read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.Bytes) }),
-		counter("udp_kernel_drops_total", "Datagrams that the kernel dropped because the receive buffer was full, since the sockets were created. A restart that keeps the sockets does not reset the count.",
+		counter("udp_kernel_drops_total", "Datagrams that the kernel dropped because the receive buffer was full, since the sockets were created. A restart that keeps the sockets does not reset the count. Exact, but for senders that segment (UDP_SEGMENT, or GRO of the network card): then estimated from the messages that were read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
 		gauge("udp_receive_buffer_bytes", "Size of the receive buffers of all sockets together, as the kernel granted it.",
 			func(s *Snapshot) float64 { return float64(s.UDP.ReceiveBuffer) }),

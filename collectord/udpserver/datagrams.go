@@ -9,20 +9,32 @@ import (
 )
 
 const (
-	batchSize     = 32      // datagrams per system call
-	smallDatagram = 8 << 10 // average size in bytes up to which the pages of a batch are kept
+	batchSize    = 32       // messages per system call
+	maxMessage   = 64 << 10 // bytes; more than UDP can transmit without jumbograms
+	smallMessage = 8 << 10  // average size in bytes up to which the pages of a batch are kept
 )
 
-// datagrams is the memory for one batch, reused for the next. It lies outside the
-// garbage collector's heap: pages that no datagram reached use no memory, and do not
+// messages is the memory for one batch, reused for the next. It lies outside the
+// garbage collector's heap: pages that no message reached use no memory, and do not
 // trigger collections.
-type datagrams struct {
+//
+// A message is what the kernel queues and returns as one: a datagram, or several of the
+// same sender and size (the last may be shorter), which UDP_GRO (udp(7)) keeps together.
+type messages struct {
 	headers     [batchSize]mmsghdr
 	iovecs      [batchSize]unix.Iovec
 	senderAddrs [batchSize]unix.RawSockaddrInet6 // large enough for an IPv4 address too
+	segments    [batchSize]segmentControl
+	read        int // messages of the last call
 	memory      []byte
-	size        int  // bytes per datagram
 	withSenders bool // the kernel writes the senders' addresses
+}
+
+// segmentControl is the control message of UDP_GRO: a cmsghdr and an int.
+type segmentControl struct {
+	unix.Cmsghdr
+	size int32 // bytes per datagram
+	_    [4]byte
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -32,48 +44,54 @@ type mmsghdr struct {
 	_      [4]byte
 }
 
-func newDatagrams(size int) (*datagrams, error) {
-	memory, err := unix.Mmap(-1, 0, batchSize*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+func newMessages() (*messages, error) {
+	memory, err := unix.Mmap(-1, 0, batchSize*maxMessage, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("memory for datagrams: %w", err)
 	}
-	d := &datagrams{memory: memory, size: size}
+	d := &messages{memory: memory, read: batchSize}
 	for i := range d.headers {
-		d.iovecs[i].Base = &d.memory[i*size]
-		d.iovecs[i].SetLen(size)
+		d.iovecs[i].Base = &d.memory[i*maxMessage]
+		d.iovecs[i].SetLen(maxMessage)
 		d.headers[i].Iov = &d.iovecs[i]
 		d.headers[i].SetIovlen(1)
+		d.headers[i].Control = (*byte)(unsafe.Pointer(&d.segments[i]))
 	}
 	return d, nil
 }
 
-// freeLargePages returns the pages of the batch to the kernel if its datagrams were large (size
+// freeLargePages returns the pages of the batch to the kernel if its messages were large (size
 // bytes in total). Otherwise the memory of many sockets would add up. No reference to a
 // datagram may remain.
-func (d *datagrams) freeLargePages(size int) {
-	if size > batchSize*smallDatagram {
+func (d *messages) freeLargePages(size int) {
+	if size > batchSize*smallMessage {
 		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // an error only leaves the pages allocated
 	}
 }
 
 // free unmaps the memory. No reference to a datagram may remain.
-func (d *datagrams) free() error { return unix.Munmap(d.memory) }
+func (d *messages) free() error { return unix.Munmap(d.memory) }
 
-// receive reads the queued datagrams without waiting, and returns their number. EAGAIN
+// receive reads the queued messages without waiting, and returns their number. EAGAIN
 // means that the queue is empty. The kernel writes the senders' addresses only if
 // withSenders is true, because that costs time.
 //
 // The raw system call bypasses the scheduler, because the call never blocks. Otherwise
 // the runtime's monitor would check it every 20 µs.
-func (d *datagrams) receive(fd int, withSenders bool) (int, error) {
+func (d *messages) receive(fd int, withSenders bool) (int, error) {
 	if withSenders || d.withSenders {
 		d.setWithSenders(withSenders)
 	}
+	for i := range d.headers[:d.read] { // the kernel overwrote them
+		d.headers[i].SetControllen(int(unsafe.Sizeof(d.segments[i])))
+	}
+	d.read = 0
 	for {
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			return int(n), nil
+			d.read = int(n)
+			return d.read, nil
 		case unix.EINTR:
 		default:
 			return 0, errno
@@ -82,7 +100,7 @@ func (d *datagrams) receive(fd int, withSenders bool) (int, error) {
 }
 
 // setWithSenders sets whether the kernel writes the senders' addresses.
-func (d *datagrams) setWithSenders(withSenders bool) {
+func (d *messages) setWithSenders(withSenders bool) {
 	d.withSenders = withSenders
 	for i := range d.headers {
 		d.headers[i].Name, d.headers[i].Namelen = nil, 0
@@ -92,15 +110,20 @@ func (d *datagrams) setWithSenders(withSenders bool) {
 	}
 }
 
-func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
-	h := &d.headers[i]
-	from := i * d.size
-	return d.memory[from : from+int(h.length) : from+int(h.length)], h.Flags&unix.MSG_TRUNC != 0
+// message returns the i-th message, and the size in bytes of its datagrams; the last of
+// them may be shorter. The size is 0 if the message is one datagram.
+func (d *messages) message(i int) (body []byte, size int, truncated bool) {
+	h, c := &d.headers[i], &d.segments[i]
+	if h.Controllen >= unix.SizeofCmsghdr+4 && c.Level == unix.IPPROTO_UDP && c.Type == unix.UDP_GRO {
+		size = int(c.size)
+	}
+	from := i * maxMessage
+	return d.memory[from : from+int(h.length) : from+int(h.length)], size, h.Flags&unix.MSG_TRUNC != 0
 }
 
-// sender returns the source address of the i-th datagram. It is valid only if receive
+// sender returns the source address of the i-th message. It is valid only if receive
 // was called with withSenders.
-func (d *datagrams) sender(i int) netip.Addr {
+func (d *messages) sender(i int) netip.Addr {
 	name := &d.senderAddrs[i]
 	if name.Family == unix.AF_INET {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)

@@ -190,13 +190,32 @@ func TestSocketsPassedToTheNextDaemonLoseNothing(t *testing.T) {
 }
 
 func TestDropsAreCountedAcrossAWrapOfTheKernelsCounter(t *testing.T) {
-	var s socket
+	var d dropCount
 	for _, c := range []struct {
 		counter uint32
 		want    uint64
 	}{{0, 0}, {10, 10}, {1<<32 - 1, 1<<32 - 1}, {4, 1<<32 + 4}, {4, 1<<32 + 4}, {3, 2<<32 + 3}} {
-		if s.addDropsLocked(c.counter); s.drops != c.want {
-			t.Errorf("%d after %d, want %d", s.drops, c.counter, c.want)
+		if got := d.update(c.counter, 1, 1); got != c.want {
+			t.Errorf("%d after %d, want %d", got, c.counter, c.want)
+		}
+	}
+}
+
+func TestDropsOfMessagesAreCountedAsDatagrams(t *testing.T) {
+	var d dropCount
+	for _, c := range []struct {
+		counter             uint32
+		messages, datagrams uint64
+		want                uint64
+	}{
+		{5, 0, 0, 5}, // nothing was read yet
+		{7, 10, 20, 14},
+		{8, 20, 660, 14 + 64},
+		{9, 20, 660, 78 + 64}, // none was read meanwhile
+		{11, 30, 670, 142 + 2},
+	} {
+		if got := d.update(c.counter, c.messages, c.datagrams); got != c.want {
+			t.Errorf("%d after %+v", got, c)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type reader struct {
 	server  *Server
 	socket  *socket
 	buffer  int // size of the kernel's receive buffer in bytes
-	batch   *datagrams
+	batch   *messages
 	records []wal.Record
 
 	splitter usage.Splitter
@@ -25,7 +25,7 @@ type reader struct {
 
 // A fast reader would wake up for every second datagram, which costs several times as
 // much as reading one (measured). It would also make the committer sync small batches.
-// After a batch of several datagrams the reader therefore waits for gatherTime. It does
+// After a batch of several messages the reader therefore waits for gatherTime. It does
 // so only if the receive buffer is at least gatherMinBuffer bytes, enough for many times
 // the datagrams of that period.
 const (

@@ -95,7 +95,7 @@ type Server struct {
 // sockets may also come from an earlier process. New owns the sockets, even if it
 // returns an error; the caller must not use conns any more.
 func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
-	u := &Server{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: histogram.New(1, 1, 6)}
+	u := &Server{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: histogram.New(1, 1, 12)}
 	for _, reason := range append(usage.Codes(), ReasonNotAllowed, ReasonTruncated) {
 		log.Reject(wal.UDP, reason, 0)
 	}
@@ -118,7 +118,7 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 		if r.buffer, err = setReceiveBuffer(socket.fd(), u.opts.ReceiveBuffer/len(conns)); err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
-		if r.batch, err = newDatagrams(u.opts.MaxDatagram); err != nil {
+		if r.batch, err = newMessages(); err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
 		u.receiveBuffer += r.buffer
@@ -199,30 +199,41 @@ func (u *Server) ReceiveBuffer() int { return u.receiveBuffer }
 // inherits the sockets.
 func (u *Server) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
-		total += r.socket.readDrops()
+		total += r.socket.dropped()
 	}
 	return total
 }
 
-// ingest passes the usages of the first n datagrams to the log, in one call.
+// ingest passes the usages of the first n messages to the log, in one call.
 func (r *reader) ingest(n int, limits *Limits) {
-	size := 0
+	size, datagrams := 0, 0
 	r.records = r.records[:0]
 	for i := range n {
-		body, truncated := r.batch.datagram(i)
+		body, segment, truncated := r.batch.message(i)
 		size += len(body)
-		switch {
-		case len(limits.Allow) > 0 && !containsSender(limits.Allow, r.batch.sender(i)):
-			r.rejected.Add(ReasonNotAllowed)
-		case truncated:
-			r.rejected.Add(ReasonTruncated)
-		default:
-			r.split(body, limits.MaxRecord)
+		allowed := len(limits.Allow) == 0 || containsSender(limits.Allow, r.batch.sender(i))
+		for more := true; more; more = len(body) > 0 {
+			datagram := body
+			if 0 < segment && segment < len(body) {
+				datagram = body[:segment:segment]
+			}
+			body = body[len(datagram):]
+			datagrams++
+			switch {
+			case !allowed:
+				r.rejected.Add(ReasonNotAllowed)
+			case truncated, len(datagram) > r.server.opts.MaxDatagram:
+				r.rejected.Add(ReasonTruncated)
+			default:
+				r.split(datagram, limits.MaxRecord)
+			}
 		}
 	}
-	r.server.datagrams.Add(uint64(n))
+	r.socket.messages.Add(uint64(n))
+	r.socket.datagrams.Add(uint64(datagrams))
+	r.server.datagrams.Add(uint64(datagrams))
 	r.server.bytes.Add(uint64(size))
-	r.server.batches.Observe(uint64(n))
+	r.server.batches.Observe(uint64(datagrams))
 	// The log counts usages that it rejects. This server must log a full queue, because
 	// no other component does.
 	if left := len(r.records) - r.server.log.Enqueue(r.records...); left > 0 && r.server.log.Full() == nil {

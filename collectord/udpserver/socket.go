@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -64,10 +66,39 @@ type socket struct {
 	addr    net.Addr
 	pollFDs [2]unix.PollFd // the socket, and the descriptor that ends the wait
 
+	messages, datagrams atomic.Uint64 // read so far
+
 	mu          sync.Mutex // guards the fields below
 	closed      bool
-	lastCounter uint32 // the kernel's latest drop counter
-	drops       uint64
+	drops       dropCount
+	lastDropped uint64 // datagrams, at the last look
+}
+
+// dropCount converts the kernel's count of dropped messages to datagrams. It is exact if
+// every message is one datagram. Otherwise it assumes that the dropped messages held as many
+// as those read at that time, because the kernel does not count them. If a sender mixes large
+// and small messages, this can be wrong by a half (measured).
+type dropCount struct {
+	counter             uint32  // the kernel's latest count, modulo 2^32
+	messages, datagrams uint64  // read until then
+	perMessage          float64 // datagrams per message in the last interval with any; 0 before that
+	datagramsLost       float64
+}
+
+// update adds the growth of the kernel's counter, and returns the number of datagrams that
+// the kernel dropped so far. It must be called at least once per wrap of the counter.
+// messages and datagrams are the numbers read so far.
+func (d *dropCount) update(counter uint32, messages, datagrams uint64) uint64 {
+	growth := float64(counter - d.counter)
+	if messages > d.messages {
+		d.perMessage = float64(datagrams-d.datagrams) / float64(messages-d.messages)
+	}
+	if d.perMessage == 0 { // decided when the first message is read
+		return uint64(growth)
+	}
+	d.datagramsLost += growth * d.perMessage
+	d.counter, d.messages, d.datagrams = counter, messages, datagrams
+	return uint64(math.Round(d.datagramsLost))
 }
 
 // adoptSocket duplicates the descriptor of conn and closes conn. A wait for the socket
@@ -85,6 +116,8 @@ func adoptSocket(conn *net.UDPConn, stop int) (*socket, error) {
 	s := &socket{addr: conn.LocalAddr()}
 	s.pollFDs[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	s.pollFDs[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
+	// Kernels before 5.0 lack the option and pass each datagram on its own.
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1)
 	return s, conn.Close()
 }
 
@@ -131,24 +164,33 @@ func (s *socket) stopListening() error {
 	return err
 }
 
-// readDrops reads the kernel's drop counter, and returns the total so far. A closed
-// socket keeps its last total.
-func (s *socket) readDrops() uint64 {
+// dropped returns the number of datagrams that the kernel dropped so far. A closed socket
+// keeps its last number.
+func (s *socket) dropped() uint64 {
+	n, _ := s.look()
+	return n
+}
+
+// receiveQueueBusy reports whether more than 1/busyFraction of the receive buffer is used.
+func (s *socket) receiveQueueBusy() bool {
+	_, busy := s.look()
+	return busy
+}
+
+const busyFraction = 32
+
+// look reads the kernel's figures of the socket. The more often it is called, the better
+// is the estimate of dropCount.
+func (s *socket) look() (dropped uint64, busy bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
 		if info, err := memoryInfo(s.fd()); err == nil {
-			s.addDropsLocked(info[skMeminfoDrops])
+			s.lastDropped = s.drops.update(info[skMeminfoDrops], s.messages.Load(), s.datagrams.Load())
+			busy = info[skMeminfoRmemAlloc] > info[skMeminfoRcvbuf]/busyFraction
 		}
 	}
-	return s.drops
-}
-
-// addDropsLocked adds the growth of the kernel's 32-bit counter. It must be called at
-// least once per wrap of the counter.
-func (s *socket) addDropsLocked(now uint32) {
-	s.drops += uint64(now - s.lastCounter)
-	s.lastCounter = now
+	return s.lastDropped, busy
 }
 
 func (s *socket) close() error {
@@ -165,7 +207,7 @@ func (s *socket) close() error {
 const (
 	skMeminfoRmemAlloc = 0 // bytes queued
 	skMeminfoRcvbuf    = 1 // maximum number of bytes queued
-	skMeminfoDrops     = 8 // datagrams dropped because the buffer was full, modulo 2^32
+	skMeminfoDrops     = 8 // messages dropped because the buffer was full, modulo 2^32
 )
 
 // memoryInfo returns the SO_MEMINFO of a socket. SO_RXQ_OVFL is no alternative: it
@@ -179,11 +221,3 @@ func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	}
 	return info, nil
 }
-
-// receiveQueueBusy reports whether more than 1/busyFraction of the receive buffer is used.
-func (s *socket) receiveQueueBusy() bool {
-	info, err := memoryInfo(s.fd())
-	return err == nil && info[skMeminfoRmemAlloc] > info[skMeminfoRcvbuf]/busyFraction
-}
-
-const busyFraction = 32

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +12,7 @@ import (
 )
 
 // benchAB measures single posts by ab: with one connection per request, and with the
-// keep-alive of HTTP/1.0.
+// keep-alive of HTTP/1.0. The latter is also compared with the durable limit.
 func (d *daemon) benchAB(rounds, seconds int, dir string, c constantServer) error {
 	fmt.Printf("\nab, 100 connections, compared with %s\n", c.name)
 	ab, err := exec.LookPath("ab")
@@ -35,30 +36,50 @@ func (d *daemon) benchAB(rounds, seconds int, dir string, c constantServer) erro
 		}
 		return strconv.ParseFloat(string(rate[1]), 64)
 	}
-	fmt.Println("          requests/s      GC       theirs   ratio              floor")
+	limitRate := func(flags ...string) (float64, error) {
+		p, err := startReceiver("-"+limitFlag, filepath.Join(dir, "durable-limit"))
+		if err != nil {
+			return 0, err
+		}
+		rate, err := run("http://"+p.addr+"/api/usages", flags...)
+		_, _, stopErr := p.stop()
+		return rate, errors.Join(err, stopErr)
+	}
+	fmt.Println("          requests/s      GC       theirs   ratio              floor   durable limit   of theirs          ratio to it")
 	for _, row := range []struct {
 		name  string
 		flags []string
 		floor float64
 	}{{"ab", nil, 0}, {"ab -k", []string{"-k"}, 0.75}} {
-		var ours, theirs, gcs []float64
-		var shares ratios
+		var own, constant, limit, gcs []float64
+		var toConstant, limitToConstant, toLimit ratios
 		for range rounds {
-			var a float64
+			var ours float64
 			gc, err := d.gcDuring(seconds, func() (err error) {
-				a, err = run(d.url, row.flags...)
+				ours, err = run(d.url, row.flags...)
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			b, err := run(c.url, row.flags...)
+			theirs, err := run(c.url, row.flags...)
 			if err != nil {
 				return err
 			}
-			ours, theirs, shares, gcs = append(ours, a), append(theirs, b), append(shares, a/b), append(gcs, gc)
+			limits := 0.0
+			if row.flags != nil { // the durable limit keeps every connection
+				if limits, err = limitRate(row.flags...); err != nil {
+					return err
+				}
+			}
+			own, constant, limit, gcs = append(own, ours), append(constant, theirs), append(limit, limits), append(gcs, gc)
+			toConstant, limitToConstant, toLimit = append(toConstant, ours/theirs), append(limitToConstant, limits/theirs), append(toLimit, ours/limits)
 		}
-		fmt.Printf("%-6s %13.0f %5.1f %% %12.0f   %-17s %6s\n", row.name, median(ours), median(gcs), median(theirs), shares, goal(row.floor))
+		fmt.Printf("%-6s %13.0f %5.1f %% %12.0f   %-17s %6s", row.name, median(own), median(gcs), median(constant), toConstant, goal(row.floor))
+		if row.flags != nil {
+			fmt.Printf(" %15.0f   %-17s  %s", median(limit), limitToConstant, toLimit)
+		}
+		fmt.Println()
 	}
 	return nil
 }

@@ -50,7 +50,8 @@ type limitConn struct {
 	buf      [4096]byte
 }
 
-const limitResponse = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
+// ab asks for keep-alive with HTTP/1.0, so the response has to confirm it.
+const limitResponse = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nConnection: keep-alive\r\nContent-Length: 45\r\n\r\n" +
 	`{"id":"019aaf5e-6c1e-7b3a-9c41-1f2e3d4c5b6a"}`
 
 // serveLimit prints its address. On SIGTERM it prints the number of commits, and the p99

@@ -89,17 +89,19 @@ func goal(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// printLatency prints the p99 of rows and its limit: twice the p99 of the disk plus 1 ms.
+// printLatency prints the p99 of rows and its limit: twice the p99 of the disk plus 1 ms. It
+// also prints how far the durable limit itself is from that.
 func printLatency(rows []*posts) {
 	fmt.Println("\np99 of requests, compared with the p99 of write and fdatasync that the durable limit measured in the same round")
-	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most")
+	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most       the durable limit's")
 	for _, p := range rows {
 		var maxP99 []float64
-		var shares ratios
+		var shares, limitShares ratios
 		for i, sync := range p.syncP99 {
 			maxP99 = append(maxP99, 2*sync+1)
 			shares = append(shares, p.p99[i]/maxP99[i])
+			limitShares = append(limitShares, p.limit.p99[i]/maxP99[i])
 		}
-		fmt.Printf("%11d %7.2f ms %17.2f ms %8.2f ms   %s\n", p.conns, median(p.p99), median(p.syncP99), median(maxP99), shares)
+		fmt.Printf("%11d %7.2f ms %17.2f ms %8.2f ms   %-17s   %s\n", p.conns, median(p.p99), median(p.syncP99), median(maxP99), shares, limitShares)
 	}
 }

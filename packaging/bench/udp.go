@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,10 +72,14 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	}
 
 	fmt.Println("\ncompared with a bare recvmmsg loop, one sender at full speed, one usage a datagram; CPU of the receiving process")
-	if err := d.benchCPU("64 messages a system call", rounds, seconds); err != nil {
+	if err := d.benchCPU("64 messages a system call", rounds, seconds, 0); err != nil {
 		return err
 	}
-	if err := d.benchCPU("messages that the kernel cuts into 64 datagrams", rounds, seconds, "--offload"); err != nil {
+	if err := d.benchCPU("messages that hold 64 datagrams, 500,000 datagrams a second", rounds, seconds, 500_000, "--offload"); err != nil {
+		return err
+	}
+	fmt.Println("the daemon reads such a message as one. For the bare loop, the sender's kernel cuts it, which makes the sender slower:")
+	if err := d.benchCPU("messages that hold 64 datagrams", rounds, seconds, 0, "--offload"); err != nil {
 		return err
 	}
 	rss, err := d.rss()
@@ -97,17 +102,17 @@ func (d *daemon) lossCurveRow(name string, rate, seconds int) error {
 }
 
 // benchCPU compares the daemon with the bare receiver, in turn.
-func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string) error {
+func (d *daemon) benchCPU(sender string, rounds, seconds, rate int, options ...string) error {
 	fmt.Println(sender)
-	fmt.Println("        sent/s      GC   ns/datagram     theirs   ratio        lost   by theirs   points more")
-	var rates, gcs, ours, theirs, lost, theirLost []float64
+	fmt.Println("        sent/s   to theirs      GC   ns/datagram     theirs   ratio        lost   by theirs   points more")
+	var rates, theirRates, gcs, ours, theirs, lost, theirLost []float64
 	var shares, more ratios
 	for i := range rounds {
 		before, err := d.cpu()
 		if err != nil {
 			return err
 		}
-		f, err := d.flood(1, 0, seconds, options...)
+		f, err := d.flood(1, rate, seconds, options...)
 		if err != nil {
 			return err
 		}
@@ -119,7 +124,7 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 		if err != nil {
 			return err
 		}
-		summary, err := sendDatagrams(d.cmd.Path, b.addr, 1, 0, seconds, options...)
+		summary, err := sendDatagrams(d.cmd.Path, b.addr, 1, rate, seconds, options...)
 		if err != nil {
 			return err
 		}
@@ -129,12 +134,12 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 		}
 		ours, theirs = append(ours, (after-before)*1e9/f.read), append(theirs, ns/received)
 		lost, theirLost = append(lost, 100*(1-f.appended/f.sent)), append(theirLost, 100*(1-received/float64(summary.Datagrams)))
-		rates, gcs = append(rates, f.sent/f.took), append(gcs, f.gc)
+		rates, theirRates, gcs = append(rates, f.sent/f.took), append(theirRates, float64(summary.Datagrams)/summary.Seconds), append(gcs, f.gc)
 		shares, more = append(shares, ours[i]/theirs[i]), append(more, lost[i]-theirLost[i])
-		fmt.Printf("%14.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n", rates[i], gcs[i], ours[i], theirs[i], shares[i], lost[i], theirLost[i], more[i])
+		fmt.Printf("%14.0f %11.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n", rates[i], theirRates[i], gcs[i], ours[i], theirs[i], shares[i], lost[i], theirLost[i], more[i])
 	}
-	fmt.Printf("median %7.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n",
-		median(rates), median(gcs), median(ours), median(theirs), median(shares), median(lost), median(theirLost), median(more))
+	fmt.Printf("median %7.0f %11.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n",
+		median(rates), median(theirRates), median(gcs), median(ours), median(theirs), median(shares), median(lost), median(theirLost), median(more))
 	fmt.Printf("ratio of CPU: %s, at most 0.90; additional loss in percentage points: %s, at most 0.50\n", shares, more)
 	return nil
 }
@@ -160,7 +165,12 @@ func (f *flow) refused() string {
 	return strings.Join(f.reasons, " ")
 }
 
-// flood sends datagrams, waits until all are accounted for, and returns the totals.
+// settledScrapes is the number of scrapes without a datagram read, after which none is left.
+const settledScrapes = 10
+
+// flood sends datagrams, waits until all are accounted for, and returns the totals. If the
+// datagrams come in messages, the daemon only estimates how many the kernel dropped: then
+// those that were not read count as dropped.
 func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, err error) {
 	before, err := d.series()
 	if err != nil {
@@ -175,6 +185,7 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 		return f, err
 	}
 	var mismatch string
+	lastRead, scrapes := -1.0, 0
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		after, err := d.series()
 		if err != nil {
@@ -194,6 +205,12 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 					f.reasons = append(f.reasons, fmt.Sprintf("%s: %.0f", reason, v))
 				}
 			}
+		}
+		if scrapes++; f.read != lastRead {
+			lastRead, scrapes = f.read, 0
+		}
+		if slices.Contains(options, "--offload") && scrapes >= settledScrapes {
+			f.kernel = f.sent - f.read
 		}
 		mismatch = ""
 		if f.sent != f.kernel+f.read {
