@@ -78,7 +78,7 @@ func (x *checkRun) kernel() []doctor.Check {
 		ReceiveMax: system.Sysctl("net/core/rmem_max"), Backlog: system.Sysctl("net/core/somaxconn"),
 		Memory: system.Memory(pid), MemoryNeeded: memoryNeeded(cfg, cfg.HTTP.MaxConnections),
 	}
-	k.CountsSockets, k.SocketsNeeded = system.CountsSockets(pid), socketsNeeded(cfg, cfg.HTTP.MaxConnections, k.Memory)
+	k.CountsSockets, k.KernelNeeded = system.CountsSockets(pid), kernelNeeded(cfg, cfg.HTTP.MaxConnections, k.Memory)
 	k.Reserved = int64(descriptorUse{assumedAtStart, len(cfg.HTTP.Listen)}.reserve(cfg, int(min(k.OpenFiles, 1<<30))))
 	if n := len(cfg.UDP.Listen); n > 0 {
 		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsPerAddress())

@@ -4,10 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync/atomic"
 	"time"
 
 	"collectord/collectord/cgroup"
 	"collectord/collectord/httpserver"
+	"collectord/collectord/udpserver"
 )
 
 // Intervals between two looks at the memory of the control group: while much is left, and
@@ -19,12 +23,14 @@ const (
 	soonestLook = 2 * time.Millisecond // when connections wait to be accepted
 )
 
-// Parts of the group's limit: what strangers must leave for the process itself to grow
-// between two looks, and where looks become frequent.
 const (
-	reserveDivisor = 8
-	maxReserve     = 32 << 20
-	littleDivisor  = 2
+	// littleDivisor is the part of the group's limit from which on little spare memory is left.
+	littleDivisor = 4
+	// maxReserveDivisor is the part of the group's limit that is never spare. In a small group
+	// the parts of reserve together would leave nothing for connections.
+	maxReserveDivisor = 2
+	// arriving is what a network of 1 Gbit/s brings in oftenLook, with the kernel's data.
+	arriving = 4 << 20
 )
 
 // groupMemory returns the control groups of the process, and their memory at the start. On
@@ -46,6 +52,8 @@ func groupMemory() (cgroup.Groups, cgroup.Memory) {
 type groupWatch struct {
 	memory  func() (cgroup.Memory, error)
 	web     *httpserver.Server
+	udp     atomic.Pointer[udpserver.Server] // nil while the daemon starts
+	unread  int64                            // max bytes of datagrams that are not read, while udp is nil
 	logger  *slog.Logger
 	failing bool
 }
@@ -84,9 +92,29 @@ func (w *groupWatch) look() time.Duration {
 		w.web.UnlimitMemory()
 		return time.Second
 	}
-	w.web.SetSpareMemory(m.Free - min(m.Limit/reserveDivisor, maxReserve))
-	if m.Free > m.Limit/littleDivisor {
+	spare := m.Free - min(w.reserve(m), m.Limit/maxReserveDivisor)
+	w.web.SetSpareMemory(spare)
+	if spare > m.Limit/littleDivisor {
 		return seldomLook
 	}
 	return oftenLook
+}
+
+// reserve returns how many bytes connections must leave: what everything else may still take,
+// and what arrives until the next look.
+func (w *groupWatch) reserve(m cgroup.Memory) int64 {
+	datagrams := w.unread
+	if udp := w.udp.Load(); udp != nil {
+		datagrams = udp.ReceiveSpace()
+	}
+	return goSpace(m.Limit) + w.web.BodySpace() + datagrams + max(0, unwrittenFiles-m.Unwritten) + arriving
+}
+
+// goSpace returns how many bytes the heap and stacks may still take within the soft limit and
+// the group's limit.
+func goSpace(groupLimit int64) int64 {
+	used := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(used)
+	limit := debug.SetMemoryLimit(-1) // only returns it
+	return max(0, min(limit, groupLimit)-int64(used[0].Value.Uint64()-used[1].Value.Uint64()))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -30,16 +31,47 @@ func TestTheGroupsMemoryIsLookedAt(t *testing.T) {
 		logged string
 	}{
 		{cgroup.Memory{Limit: math.MaxInt64, Free: math.MaxInt64}, nil, time.Second, ""},
-		{cgroup.Memory{Limit: 192 << 20, Free: 100 << 20}, nil, seldomLook, ""},
-		{cgroup.Memory{Limit: 192 << 20, Free: 90 << 20}, nil, oftenLook, ""},
+		{cgroup.Memory{Limit: 192 << 20, Free: 180 << 20}, nil, seldomLook, ""},
+		{cgroup.Memory{Limit: 192 << 20, Free: 140 << 20}, nil, oftenLook, ""},
 		{cgroup.Memory{Limit: 192 << 20, Free: 1 << 20}, nil, oftenLook, ""},
 		{cgroup.Memory{}, errors.New("no file"), time.Second, "can't be read: "},
-		{cgroup.Memory{Limit: 192 << 20, Free: 100 << 20}, nil, seldomLook, "can be read again"},
+		{cgroup.Memory{Limit: 192 << 20, Free: 180 << 20}, nil, seldomLook, "can be read again"},
 	} {
 		text.Reset()
 		m, failed = row.m, row.err
 		if got := w.look(); got != row.want || !strings.Contains(text.String(), row.logged) || (row.logged == "") != (text.Len() == 0) {
 			t.Errorf("%+v: looks again after %v, want %v; log: %s", row, got, row.want, text.String())
+		}
+	}
+}
+
+// What connections must leave is what everything else may still take: datagrams, bodies, the
+// heap, and files that are not written yet.
+func TestConnectionsLeaveWhatTheProcessMayStillTake(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(0)) // the heap may take nothing
+	w := &groupWatch{web: httpserver.New(newPendingLog(), httpserver.Options{MaxInFlight: 8 << 20}), unread: 32 << 20}
+	if got, want := w.reserve(cgroup.Memory{}), int64(8<<20+32<<20+unwrittenFiles+arriving); got != want {
+		t.Errorf("%d, want %d", got, want)
+	}
+	if got, want := w.reserve(cgroup.Memory{Unwritten: unwrittenFiles}), int64(8<<20+32<<20+arriving); got != want {
+		t.Errorf("files are not written: %d, want %d", got, want)
+	}
+	const more = 1 << 40
+	debug.SetMemoryLimit(more)
+	if got := w.reserve(cgroup.Memory{Limit: more}); got < more*9/10 || got > more+1<<30 {
+		t.Errorf("the heap may take 1 TiB: %d", got)
+	}
+}
+
+// In a small control group the soft limit is no more than a half of its limit.
+func TestTheSoftLimitFitsIntoTheGroup(t *testing.T) {
+	cfg, _, err := config.Load(config.Source{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int64]int64{math.MaxInt64: daemonMemoryLimit, 128 << 20: 64 << 20, 96 << 20: 48 << 20} {
+		if got := goMemoryLimit(cfg, baseConnections, limit); got != want {
+			t.Errorf("in %d MiB: %d MiB, want %d", limit>>20, got>>20, want>>20)
 		}
 	}
 }
@@ -59,9 +91,9 @@ func TestReceiveBuffersFitIntoTheGroup(t *testing.T) {
 	}{
 		{math.MaxInt64, 10_000, defaultRequestBuffer, false},
 		{1 << 30, 10_000, defaultRequestBuffer, false},
-		{512 << 20, 10_000, 12 << 10, false},
+		{512 << 20, 10_000, 8 << 10, false},
 		{192 << 20, 10_000, minRequestBuffer, true},
-		{192 << 20, 1000, defaultRequestBuffer, false},
+		{192 << 20, 1000, 16 << 10, false},
 		{64 << 20, 1000, minRequestBuffer, true},
 	} {
 		var text strings.Builder

@@ -30,6 +30,9 @@ const (
 	kernelPerConnection  = 12 << 10
 	minRequestBuffer     = 4 << 10
 	defaultRequestBuffer = 32 << 10
+	// unwrittenFiles is what the log and the shipper write before the kernel can free it: a
+	// queue (9 MiB), three frames (4 MiB), and parts of uploads.
+	unwrittenFiles = 16 << 20
 
 	memoryPerKey = 220 // twice an Idempotency-Key, because the table is copied as it grows
 )
@@ -48,6 +51,13 @@ func memoryLimit(cfg *config.Config, connections int) int64 {
 	return limit
 }
 
+// goMemoryLimit returns the soft limit in a control group. A small group limits it to a half,
+// so that the other half is left for what it does not count: the program, large bodies, files
+// and the kernel's buffers.
+func goMemoryLimit(cfg *config.Config, connections int, groupLimit int64) int64 {
+	return min(memoryLimit(cfg, connections), groupLimit/2)
+}
+
 // memoryNeeded returns how many bytes the process itself may take, without what the kernel
 // needs for its connections.
 func memoryNeeded(cfg *config.Config, connections int) int64 {
@@ -58,23 +68,31 @@ func memoryNeeded(cfg *config.Config, connections int) int64 {
 // with: so much that the group's memory suffices if all clients send and the daemon reads
 // nothing. A small buffer delays the first bytes of large requests a little.
 func requestBuffer(cfg *config.Config, connections int, groupLimit int64) int {
-	forBuffers := groupLimit - memoryNeeded(cfg, connections) - int64(connections)*kernelPerConnection
+	forBuffers := groupLimit - memoryNeeded(cfg, connections) - datagramBuffers(cfg) - unwrittenFiles - int64(connections)*kernelPerConnection
 	each := forBuffers / int64(connections) / 2 // the kernel doubles the size
 	return int(min(max(each, minRequestBuffer), defaultRequestBuffer)) &^ (minRequestBuffer - 1)
 }
 
-// socketsNeeded returns how many bytes the kernel may take for that many connections, in a
-// group with this limit.
-func socketsNeeded(cfg *config.Config, connections int, groupLimit int64) int64 {
-	return int64(connections) * int64(kernelPerConnection+2*requestBuffer(cfg, connections, groupLimit))
+// datagramBuffers returns how many bytes the kernel may take for datagrams that are not read.
+func datagramBuffers(cfg *config.Config) int64 {
+	if len(cfg.UDP.Listen) == 0 {
+		return 0
+	}
+	return 2 * cfg.UDP.ReceiveBuffer // the kernel doubles the size
+}
+
+// kernelNeeded returns how many bytes the kernel may take for that many connections,
+// datagrams and files, in a group with this limit.
+func kernelNeeded(cfg *config.Config, connections int, groupLimit int64) int64 {
+	return datagramBuffers(cfg) + unwrittenFiles + int64(connections)*int64(kernelPerConnection+2*requestBuffer(cfg, connections, groupLimit))
 }
 
 // warnOfGroupMemory logs a warning if strangers can use up the memory of the control group.
 func warnOfGroupMemory(cfg *config.Config, connections int, groupLimit int64, logger *slog.Logger) {
-	own, sockets := memoryNeeded(cfg, connections), socketsNeeded(cfg, connections, groupLimit)
-	if groupLimit >= own+sockets {
+	own, kernel := memoryNeeded(cfg, connections), kernelNeeded(cfg, connections, groupLimit)
+	if groupLimit >= own+kernel {
 		return
 	}
 	logger.Warn("the memory of the control group does not suffice for http.max_connections: when it is used up, connections that are not authenticated make room (raise MemoryMax= or the container's limit, or lower http.max_connections)",
-		"max_connections", connections, "limit", units.Bytes(groupLimit), "process", units.Bytes(own), "sockets", units.Bytes(sockets))
+		"max_connections", connections, "limit", units.Bytes(groupLimit), "process", units.Bytes(own), "kernel", units.Bytes(kernel))
 }

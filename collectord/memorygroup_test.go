@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -69,15 +70,30 @@ func oomKills(t *testing.T, group string) int {
 	return 0
 }
 
+// isVersion2 reports whether a cgroup is of version 2.
+func isVersion2(group string) bool {
+	_, err := os.Stat(filepath.Join(group, "memory.max"))
+	return err == nil
+}
+
 // peakMemory is the largest memory of a cgroup seen so far in bytes, and of its parts.
-type peakMemory map[string]int
+type peakMemory struct {
+	mu    sync.Mutex
+	parts map[string]int
+	limit int // times that the limit was reached
+}
 
 // memoryParts are the parts, by their names in memory.stat. The kernel can reclaim files.
 func memoryParts() []string { return []string{"anon", "file", "sock", "slab", "kernel_stack"} }
 
 // add looks at the cgroup once. It ignores errors: the group may be removed meanwhile.
-func (p peakMemory) add(group string) {
-	note := func(name string, n int) { p[name] = max(p[name], n) }
+func (p *peakMemory) add(group string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.parts == nil {
+		p.parts = map[string]int{}
+	}
+	note := func(name string, n int) { p.parts[name] = max(p.parts[name], n) }
 	read := func(name string) (n int, ok bool) {
 		text, err := os.ReadFile(filepath.Join(group, name))
 		if err == nil {
@@ -92,7 +108,14 @@ func (p peakMemory) add(group string) {
 		note("sock", sockets)
 		all += sockets
 	}
+	if peak, ok := read("memory.peak"); ok {
+		all = max(all, peak)
+	}
 	note("current", all)
+	events, _ := os.ReadFile(filepath.Join(group, "memory.events"))
+	for line := range strings.Lines(string(events)) {
+		_, _ = fmt.Sscanf(line, "max %d", &p.limit)
+	}
 	text, _ := os.ReadFile(filepath.Join(group, "memory.stat"))
 	for line := range strings.Lines(string(text)) {
 		var name string
@@ -111,12 +134,14 @@ func (p peakMemory) add(group string) {
 	}
 }
 
-func (p peakMemory) String() string {
-	text := fmt.Sprintf("at most %d MiB", p["current"]>>20)
+func (p *peakMemory) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	text := fmt.Sprintf("at most %d MiB", p.parts["current"]>>20)
 	for _, name := range memoryParts() {
-		if n := p[name]; n > 0 {
+		if n := p.parts[name]; n > 0 {
 			text += fmt.Sprintf(", %s %d", name, n>>20)
 		}
 	}
-	return text
+	return text + fmt.Sprintf("; the limit was reached %d times", p.limit)
 }

@@ -128,11 +128,12 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	web := httpserver.New(pending, webOptions)
 	fds.warnIfTooFew(cfg, web.MaxConnections(), logger)
 	warnOfGroupMemory(cfg, web.MaxConnections(), group.Limit, logger)
-	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
+	debug.SetMemoryLimit(goMemoryLimit(cfg, web.MaxConnections(), group.Limit))
 	defer web.StopListening()
 	groupCtx, stopGroup := context.WithCancel(ctx)
 	defer stopGroup()
-	go (&groupWatch{memory: groups.Memory, web: web, logger: logger}).run(groupCtx)
+	watch := &groupWatch{memory: groups.Memory, web: web, unread: datagramBuffers(cfg), logger: logger}
+	go watch.run(groupCtx)
 	for _, ln := range listening.http {
 		go func() { serveErrors <- web.Serve(ln) }()
 	}
@@ -167,6 +168,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
+	watch.udp.Store(udp)
 
 	reload.register(reloadPolicy(web, logger))
 	reload.register(func(next *plan) {
@@ -174,7 +176,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 		ship.SetLimits(shipperLimits(next.cfg))
 		web.SetLimits(httpLimits(next.cfg, fds))
 		fds.warnIfTooFew(next.cfg, web.MaxConnections(), logger)
-		debug.SetMemoryLimit(memoryLimit(next.cfg, web.MaxConnections()))
+		debug.SetMemoryLimit(goMemoryLimit(next.cfg, web.MaxConnections(), group.Limit))
 		udp.SetLimits(udpLimits(next.cfg))
 	})
 

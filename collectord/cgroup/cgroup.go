@@ -43,11 +43,15 @@ func open(membership, mount string) (g Groups, err error) {
 type Memory struct {
 	Limit int64 // MaxInt64: no limit
 	Free  int64 // what is left of the limit, if the kernel reclaims all files that it can
+
+	// Unwritten is how many bytes of files wait to be written, and are not free for that
+	// reason; 0 if more than half of the limit is free without files.
+	Unwritten int64
 }
 
 // Memory returns the memory of the group that has the least left.
 func (g Groups) Memory() (least Memory, err error) {
-	least = Memory{math.MaxInt64, math.MaxInt64}
+	least = Memory{Limit: math.MaxInt64, Free: math.MaxInt64}
 	for _, dir := range g.dirs {
 		m, err := read(dir)
 		if err != nil {
@@ -61,7 +65,7 @@ func (g Groups) Memory() (least Memory, err error) {
 }
 
 func read(dir string) (m Memory, err error) {
-	m = Memory{math.MaxInt64, math.MaxInt64}
+	m = Memory{Limit: math.MaxInt64, Free: math.MaxInt64}
 	// Beyond memory.high the kernel slows the process down.
 	for _, file := range []string{"memory.max", "memory.high"} {
 		n, err := readNumber(filepath.Join(dir, file))
@@ -88,14 +92,16 @@ func read(dir string) (m Memory, err error) {
 	if err != nil {
 		return m, err
 	}
-	m.Free += reclaimable(string(text))
+	var free int64
+	free, m.Unwritten = files(string(text))
+	m.Free += free
 	return m, nil
 }
 
-// reclaimable returns the bytes of files that the kernel can free at once: not those that
-// are mapped, such as the program, or wait to be written. Reclaimable slabs do not count,
-// since open sockets keep theirs.
-func reclaimable(stat string) (n int64) {
+// files returns the bytes of files that the kernel can free at once, and of those that wait
+// to be written. Files that are mapped, such as the program, are neither. Reclaimable slabs
+// are not free, since open sockets keep theirs.
+func files(stat string) (free, unwritten int64) {
 	for line := range strings.Lines(stat) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 		bytes, err := strconv.ParseInt(value, 10, 64)
@@ -104,12 +110,15 @@ func reclaimable(stat string) (n int64) {
 		}
 		switch name {
 		case "file":
-			n += bytes
-		case "file_mapped", "file_dirty", "file_writeback", "shmem":
-			n -= bytes
+			free += bytes
+		case "file_mapped", "shmem":
+			free -= bytes
+		case "file_dirty", "file_writeback":
+			free -= bytes
+			unwritten += bytes
 		}
 	}
-	return max(0, n)
+	return max(0, free), unwritten
 }
 
 func readNumber(file string) (int64, error) {

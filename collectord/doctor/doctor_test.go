@@ -156,9 +156,9 @@ func TestKernelLimitsAreChecked(t *testing.T) {
 		"memory enough":    {func(k *Kernel) { k.Memory = 150 << 20 }, "kernel.memory", OK, "150 MiB"},
 		"memory scarce":    {func(k *Kernel) { k.Memory = 149 << 20 }, "kernel.memory", Warning, "little is left"},
 		"memory too small": {func(k *Kernel) { k.Memory = 99 << 20 }, "kernel.memory", Error, "MemoryMax="},
-		"sockets fit":      {func(k *Kernel) { k.Memory, k.CountsSockets, k.SocketsNeeded = 160<<20, true, 60<<20 }, "kernel.memory", OK, "160 MiB"},
-		"sockets do not":   {func(k *Kernel) { k.Memory, k.CountsSockets, k.SocketsNeeded = 160<<20, true, 61<<20 }, "kernel.memory", Warning, "61 MiB of the kernel's memory for http.max_connections 10000"},
-		"no sockets count": {func(k *Kernel) { k.Memory, k.SocketsNeeded = 160<<20, 61<<20 }, "kernel.memory", OK, "160 MiB"},
+		"sockets fit":      {func(k *Kernel) { k.Memory, k.CountsSockets, k.KernelNeeded = 160<<20, true, 60<<20 }, "kernel.memory", OK, "160 MiB"},
+		"sockets do not":   {func(k *Kernel) { k.Memory, k.CountsSockets, k.KernelNeeded = 160<<20, true, 61<<20 }, "kernel.memory", Warning, "61 MiB of the kernel's memory with http.max_connections 10000"},
+		"no sockets count": {func(k *Kernel) { k.Memory, k.KernelNeeded = 160<<20, 61<<20 }, "kernel.memory", OK, "160 MiB"},
 		"memory unknown":   {func(k *Kernel) { k.Memory = -1 }, "kernel.memory", Unchecked, ""},
 	} {
 		k := plenty

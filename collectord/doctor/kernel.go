@@ -22,7 +22,7 @@ type Kernel struct {
 	MemoryNeeded int64 // by the process
 
 	CountsSockets bool  // the cgroup counts the kernel's memory for connections
-	SocketsNeeded int64 // that memory, if all clients send and the daemon reads nothing
+	KernelNeeded  int64 // by the kernel for connections, datagrams and files, if all clients send and the daemon reads nothing
 }
 
 // Bounds of the kernel's limits.
@@ -82,8 +82,8 @@ func (k Kernel) memory() Check {
 		return Fine(name, "no cgroup limits it")
 	case k.Memory < k.MemoryNeeded:
 		return Fail(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: the daemon can be killed", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
-	case k.CountsSockets && k.Memory < k.MemoryNeeded+k.SocketsNeeded:
-		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s, and %s of the kernel's memory for http.max_connections %d: when it is used up, connections that are not authenticated make room", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded), units.Bytes(k.SocketsNeeded), k.Connections), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
+	case k.CountsSockets && k.Memory < k.MemoryNeeded+k.KernelNeeded:
+		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s, and %s of the kernel's memory with http.max_connections %d: when it is used up, connections that are not authenticated make room", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded), units.Bytes(k.KernelNeeded), k.Connections), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	case k.Memory < k.MemoryNeeded*memoryHalves/2:
 		return Warn(name, fmt.Sprintf("the cgroup is limited to %s, and the configuration may take %s: little is left for files in memory", units.Bytes(k.Memory), units.Bytes(k.MemoryNeeded)), "raise MemoryMax= (or the container's limit), or lower http.max_connections")
 	}

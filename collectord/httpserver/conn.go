@@ -179,6 +179,16 @@ func (c *conn) cutOff() state {
 	return c.state
 }
 
+// drop marks the connection as closed at once, in any state, and returns that state. A call of
+// reset must follow.
+func (c *conn) drop() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut, c.last, c.deadline = true, true, 0
+	c.dropped.Store(true)
+	return c.state
+}
+
 // end ends the connection: at once if no request has begun, or else after its answer.
 func (c *conn) end() {
 	c.mu.Lock()

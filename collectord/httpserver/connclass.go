@@ -6,6 +6,7 @@ import "sync/atomic"
 type roomState struct {
 	isClient atomic.Bool  // one of its requests was authenticated or stored
 	hold     atomic.Int32 // holdFree, holdKept or holdTaken
+	dropped  atomic.Bool  // it is closed at once, without an answer; changed with mu of connections held
 
 	// Guarded by the mutex of connections.
 	endingForRoom            bool   // it makes room

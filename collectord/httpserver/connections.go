@@ -28,6 +28,7 @@ type connections struct {
 	secure           connClass     // open connections over TLS
 	cuttingForMemory bool          // connections end now because memory is short
 	endingForMemory  int           // open connections that end because memory is short
+	dropping         int           // open connections that are dropped
 	spare            spareMemory   // memory of the control group
 	descriptorFreed  *sync.Cond    // uses mu; signaled when a descriptor was closed, or spare changed
 	sweepTimer       *time.Timer   // runs while connections are open

@@ -139,6 +139,19 @@ func (c *conn) close() {
 	c.registry.remove(c)
 }
 
+// reset closes the connection at once, without an answer. The kernel frees its buffers. It is
+// safe for concurrent use.
+func (c *conn) reset() {
+	if c.loop != nil {
+		c.loop.post(c, reasonDropped)
+		return
+	}
+	if raw, err := c.descriptor(); err == nil {
+		_ = raw.Control(resetOnClose)
+	}
+	_ = c.raw.Close() // the goroutine that drives it notices
+}
+
 // descriptor returns access to the socket's descriptor.
 func (c *conn) descriptor() (syscall.RawConn, error) {
 	if sc, ok := c.raw.(syscall.Conn); ok {

@@ -12,26 +12,29 @@ import (
 //
 //   - No more connections are accepted than the spare memory suffices for. The bytes of
 //     connections that are not accepted do not count.
-//   - When there is no spare memory left, strangers are cut off, the oldest first, until
-//     there is. Clients never make room for memory.
+//   - When there is no spare memory left, strangers are dropped, the oldest first, until
+//     there is: closed at once with a reset and without an answer, so that the kernel frees
+//     their buffers. Clients are never dropped.
 const (
 	// kernelConnBytes is the kernel's memory for a connection without its buffers.
 	kernelConnBytes = 4 << 10
-	// minAccepts is how many connections are always accepted in minAcceptTime, so that clients
-	// get in even if strangers are not the reason for the lack.
+	// minAccepts is how many connections are accepted in minAcceptTime when strangers do not
+	// hold the memory, so that clients get in.
 	minAccepts    = 4
 	minAcceptTime = 20 * time.Millisecond
-	// minCut is how many strangers are cut off at a time, at least.
-	minCut = 16
-	// leastFreed is how many bytes a stranger frees, if it holds little.
-	leastFreed = 4 << 10
+	// leastFreed is how many bytes a stranger frees at least.
+	leastFreed = kernelConnBytes
+	// minDrops and maxDrops are how many strangers are being dropped at a time. Loops close
+	// some hundred in a millisecond.
+	minDrops = 16
+	maxDrops = 1024
 )
 
 // spareMemory is guarded by the mutex of connections.
 type spareMemory struct {
 	limited bool      // otherwise any number of connections is accepted
 	accepts int       // how many more connections may be accepted until the next call
-	granted time.Time // when minAccepts were last allowed without memory for them
+	granted time.Time // when minAccepts were last allowed without memory for all of them
 }
 
 // maxBuffered returns how many bytes the kernel may use for a connection that is not read
@@ -41,19 +44,29 @@ func (o *Options) maxBuffered() int64 {
 }
 
 // SetSpareMemory sets how many more bytes the kernel's buffers may use. If it is negative,
-// connections of strangers make room.
+// connections of strangers are dropped.
 func (h *Server) SetSpareMemory(bytes int64) {
-	s, each := &h.conns, h.opts.maxBuffered()
+	for _, c := range h.conns.setSpare(bytes, h.opts.maxBuffered()) {
+		c.reset()
+	}
+}
+
+// setSpare returns the strangers that are to be reset: not with the mutex held, because the
+// kernel then frees much memory.
+func (s *connections) setSpare(bytes, each int64) (dropped []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now()
 	s.spare.limited, s.spare.accepts = true, int(min(max(bytes/each, 0), 1<<20))
-	if now := time.Now(); s.spare.accepts < minAccepts && now.Sub(s.spare.granted) >= minAcceptTime {
+	if bytes < 0 {
+		dropped = s.dropStrangersLocked(now, int(min(max(-bytes/leastFreed, minDrops), maxDrops)))
+	}
+	blameless := s.dropping == 0 && s.plain.strangers.n+s.secure.strangers.n == 0
+	if (bytes >= 0 || blameless) && s.spare.accepts < minAccepts && now.Sub(s.spare.granted) >= minAcceptTime {
 		s.spare.accepts, s.spare.granted = minAccepts, now
 	}
-	if bytes < 0 {
-		s.cutForGroupLocked(max(minCut, int(min(-bytes/leastFreed, maxEndingForMemory))))
-	}
 	s.descriptorFreed.Broadcast()
+	return dropped
 }
 
 // UnlimitMemory ends the effect of SetSpareMemory.
@@ -83,14 +96,26 @@ func (s *connections) awaitSpareLocked(closed *atomic.Bool) {
 	s.spare.accepts--
 }
 
-// cutForGroupLocked cuts off n strangers, or fewer if as many are ending already.
-func (s *connections) cutForGroupLocked(n int) {
-	now := s.deadline(time.Now())
-	s.cuttingForMemory = true
-	for s.endingForMemory < n && s.cutStrangerLocked(now, connMinTime, []*connClass{&s.plain, &s.secure}) {
+// dropStrangersLocked drops strangers until n are being dropped.
+func (s *connections) dropStrangersLocked(now time.Time, n int) (dropped []*conn) {
+	for s.dropping < n {
+		c := s.takeStrangerLocked(s.deadline(now), connMinTime, []*connClass{&s.plain, &s.secure})
+		if c == nil {
+			break
+		}
+		s.room.closed[c.drop()].Add(1)
 		s.room.closedForGroup.Add(1)
+		s.dropping++
+		dropped = append(dropped, c)
 	}
-	s.cuttingForMemory = false
+	return dropped
+}
+
+// BodySpace returns how many bytes of memory request bodies may still take.
+func (h *Server) BodySpace() int64 {
+	h.inFlight.mu.Lock()
+	defer h.inFlight.mu.Unlock()
+	return int64(h.inFlight.free)
 }
 
 // ClosedForMemory returns how many connections of strangers were closed because the control

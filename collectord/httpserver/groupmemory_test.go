@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,49 +11,147 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
 )
 
-// Strangers make room when the control group has little memory left, over TCP and unix
-// sockets. Clients never do, and are still served.
-func TestStrangersMakeRoomForTheMemoryOfTheGroup(t *testing.T) {
+// expectReset checks that a connection is reset before any answer.
+func expectReset(t *testing.T, v *rawClient) {
+	t.Helper()
+	if n, err := io.Copy(io.Discard, v); n > 0 || !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("read %d bytes, then: %v, want a reset", n, err)
+	}
+}
+
+// Strangers are reset at once when the control group has little memory left, on a loop, over
+// TLS and during a handshake. Clients never are, and are still served.
+func TestStrangersAreResetForTheMemoryOfTheGroup(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	var text syncBuffer
-	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{}), Logger: slog.New(slog.NewTextHandler(&text, nil))})
-	client := dialRaw(t, addr)
-	client.send(post("{}"))
-	if status, body := client.readResponse(); status != http.StatusCreated {
-		t.Fatalf("%d %s", status, body)
+	ca := authtest.NewAuthority(t)
+	for name, identity := range map[string]*auth.TLS{"plain": nil, "TLS": ca.Server(t, nil)} {
+		t.Run(name, func(t *testing.T) {
+			var text syncBuffer
+			h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: identity}, Limits: withoutDeadlines(Limits{}), Logger: slog.New(slog.NewTextHandler(&text, nil))})
+			dial := func() *rawClient {
+				if identity == nil {
+					return dialRaw(t, addr)
+				}
+				v, err := dialRawTLS(t, addr, ca.Config(nil))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return v
+			}
+			expectCreated := func(v *rawClient) {
+				t.Helper()
+				v.send(post("{}"))
+				if status, body := v.readResponse(); status != http.StatusCreated {
+					t.Errorf("%d %s", status, body)
+				}
+			}
+			client := dial()
+			expectCreated(client)
+			var strangers []*rawClient
+			for i := range 3 * minDrops {
+				var v *rawClient
+				switch i % 3 {
+				case 0:
+					v = dial()
+					v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
+				case 1:
+					v = dial()
+					v.send("POST /api")
+				case 2:
+					v = dialRaw(t, addr)
+					v.send("\x16") // the first byte of a handshake, or of no request
+				}
+				strangers = append(strangers, v)
+			}
+			waitFor(t, func() bool { return h.Connections() == 1+len(strangers) })
+			waitAged()
+			h.SetSpareMemory(-1)
+			waitFor(t, func() bool { return h.Connections() == 1+len(strangers)-minDrops })
+			waitFor(t, func() bool {
+				h.SetSpareMemory(-1 << 30)
+				return h.Connections() == 1
+			})
+			if n := h.ClosedForMemory(); n != uint64(len(strangers)) {
+				t.Errorf("%d connections were closed for memory, want %d", n, len(strangers))
+			}
+			for _, v := range strangers {
+				raw := *v
+				if c, ok := v.Conn.(*tls.Conn); ok {
+					raw.Conn = c.NetConn()
+				}
+				expectReset(t, &raw)
+			}
+			expectCreated(client)
+			waitFor(t, func() bool { h.SetSpareMemory(-1); return h.conns.spareAccepts() >= 1 })
+			expectCreated(dial())
+			waitFor(t, func() bool {
+				return strings.Contains(text.String(), "little memory is left of the control group's limit")
+			})
+		})
 	}
-	const strangers = 3 * minCut
-	for i := range strangers {
-		v := dialRaw(t, addr)
-		if i%2 == 0 {
-			v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
-		} else {
-			v.send("POST /api")
-		}
+}
+
+// While strangers hold the memory of the group, no connection is accepted, since it could not
+// be served for long.
+func TestNoConnectionIsAcceptedWhileStrangersHoldTheMemory(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{})})
+	stranger := dialRaw(t, addr)
+	stranger.send("POST /api")
+	waitFor(t, func() bool { return h.Connections() == 1 })
+	waitAged()
+	dropped := h.conns.setSpare(-1, h.opts.maxBuffered())
+	if n := h.conns.spareAccepts(); len(dropped) != 1 || n > 0 {
+		t.Fatalf("%d strangers are dropped, and %d connections may be accepted before they are closed", len(dropped), n)
 	}
-	waitFor(t, func() bool { return h.Connections() == 1+strangers })
+	dropped[0].reset()
+	expectReset(t, stranger)
+	waitFor(t, func() bool { h.SetSpareMemory(-1); return h.conns.spareAccepts() > 0 })
+}
+
+func (s *connections) spareAccepts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spare.accepts
+}
+
+// A stranger that is dropped while a worker owns its connection is reset once the worker has
+// ended.
+func TestADroppedStrangerLeavesItsWorkerFirst(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	h, addr := startServer(t, newMemoryLog(), Options{Limits: withoutDeadlines(Limits{})})
+	block, blocked := make(chan struct{}), make(chan struct{}, maxWorkers)
+	for range maxWorkers {
+		h.workers.do(func() { blocked <- struct{}{}; <-block })
+	}
+	for range maxWorkers {
+		<-blocked
+	}
+	v := dialRaw(t, addr)
+	v.send(post(strings.Repeat("{}\n", 5000), ndjsonHeader))
+	waitFor(t, func() bool {
+		h.workers.mu.Lock()
+		defer h.workers.mu.Unlock()
+		return len(h.workers.queue) == 1
+	})
 	waitAged()
 	h.SetSpareMemory(-1)
-	waitFor(t, func() bool { return h.Connections() == 1+strangers-minCut })
-	waitFor(t, func() bool {
-		h.SetSpareMemory(-1 << 30)
-		return h.Connections() == 1
-	})
-	if n := h.ClosedForMemory(); n != strangers {
-		t.Errorf("%d connections were closed for memory, want %d", n, strangers)
+	if n := h.ClosedForMemory(); n != 1 || h.Connections() != 1 {
+		t.Errorf("%d were dropped, %d are open, want 1 and 1", n, h.Connections())
 	}
-	client.send(post("{}"))
-	if status, body := client.readResponse(); status != http.StatusCreated {
-		t.Errorf("%d %s", status, body)
+	close(block)
+	expectReset(t, v)
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.conns.dropping != 0 {
+		t.Errorf("%d are being dropped", h.conns.dropping)
 	}
-	fresh := dialRaw(t, addr)
-	fresh.send(post("{}"))
-	if status, body := fresh.readResponse(); status != http.StatusCreated {
-		t.Errorf("a new client: %d %s", status, body)
-	}
-	waitFor(t, func() bool { return strings.Contains(text.String(), "little memory is left of the control group's limit") })
 }
 
 // No more connections are accepted than the memory suffices for. The others are not lost:

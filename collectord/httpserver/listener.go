@@ -160,8 +160,13 @@ func (c *conn) dropUnreadAnswer(fd uintptr) {
 		unread = unread || err == nil && n > maxCutAnswer
 	}
 	if unread {
-		_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // fails only for a closed socket
+		resetOnClose(fd)
 	}
+}
+
+// resetOnClose makes the kernel reset a connection when it is closed.
+func resetOnClose(fd uintptr) {
+	_ = unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // fails only for a closed socket
 }
 
 // setRequestBuffer sets the receive buffer of a listener whose connections inherit it.

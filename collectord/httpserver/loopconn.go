@@ -43,6 +43,7 @@ const (
 	reasonPrepared                        // a worker has prepared its request
 	reasonAppended                        // the append of a worker has ended, with or without an error
 	reasonMore                            // there is more to do
+	reasonDropped                         // it was dropped
 )
 
 // resume continues a connection that was posted.
@@ -50,15 +51,19 @@ func (l *loop) resume(c *conn, why postReason) {
 	if why&reasonDeadline != 0 {
 		l.now = time.Now() // the deadline may have passed after the turn began
 	}
-	switch {
-	case why&reasonNew != 0:
+	if why&(reasonNew|reasonPrepared|reasonAppended) != 0 {
 		c.ownedByLoop = true
+	}
+	switch {
+	case c.dropped.Load(): // if a worker owns it, the loop closes it afterwards
+		if c.ownedByLoop {
+			l.drop(c)
+		}
+	case why&reasonNew != 0:
 		l.begin(c)
 	case why&reasonPrepared != 0:
-		c.ownedByLoop = true
 		l.drive(c)
 	case why&reasonAppended != 0:
-		c.ownedByLoop = true
 		l.stored(c, c.workerWaiter.Outcomes(nil)[0].Err)
 	case c.waitingFor == stepRead, c.waitingFor == stepWrite:
 		l.drive(c)
@@ -228,6 +233,16 @@ func (l *loop) end(c *conn) {
 		return
 	}
 	l.post(c, reasonMore)
+}
+
+// drop closes a connection at once, without an answer.
+func (l *loop) drop(c *conn) {
+	c.releaseRequest()
+	c.releaseLargeBody()
+	c.in, c.consumed, c.out = nil, 0, nil
+	l.reclaimBuffers(c)
+	resetOnClose(uintptr(c.fd))
+	l.close(c)
 }
 
 // discard reads and drops what a client sends while its connection lingers.

@@ -57,16 +57,26 @@ func (s *connections) cutExcessStrangerLocked(now int64, limit int, classes []*c
 
 // cutStrangerLocked cuts off the oldest stranger that is older than age.
 func (s *connections) cutStrangerLocked(now int64, age time.Duration, classes []*connClass) bool {
+	c := s.takeStrangerLocked(now, age, classes)
+	if c == nil {
+		return false
+	}
+	s.room.closed[c.cutOff()].Add(1)
+	return true
+}
+
+// takeStrangerLocked marks the oldest stranger that is older than age as ending, and returns
+// it, or nil. The caller ends it.
+func (s *connections) takeStrangerLocked(now int64, age time.Duration, classes []*connClass) *conn {
 	for c := oldestStranger(classes); c != nil && c.queuedSince <= now-int64(age); c = oldestStranger(classes) {
 		if !c.hold.CompareAndSwap(holdFree, holdTaken) {
 			c.requeue(now) // its request keeps it
 			continue
 		}
 		s.markEndingLocked(c)
-		s.room.closed[c.cutOff()].Add(1)
-		return true
+		return c
 	}
-	return false
+	return nil
 }
 
 // maxEndingForMemory is how many strangers make room at a time when memory is short. Each may
@@ -163,6 +173,9 @@ func (s *connections) remove(c *conn) {
 	}
 	if c.endingForMemory {
 		s.endingForMemory--
+	}
+	if c.dropped.Load() {
+		s.dropping--
 	}
 	s.descriptorFreed.Signal()
 }

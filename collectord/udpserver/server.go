@@ -194,6 +194,15 @@ func (u *Server) Batches() histogram.Distribution { return u.batches.Distributio
 // ReceiveBuffer returns the total size of the receive buffers in bytes.
 func (u *Server) ReceiveBuffer() int { return u.receiveBuffer }
 
+// ReceiveSpace returns how many bytes of memory the kernel may still use for datagrams that
+// are not read.
+func (u *Server) ReceiveSpace() (left int64) {
+	for _, r := range u.readers {
+		left += r.socket.space()
+	}
+	return left
+}
+
 // KernelDrops returns how many datagrams the kernel dropped because a receive buffer
 // was full, since the sockets were created. The count continues when a new process
 // inherits the sockets.

@@ -203,6 +203,20 @@ func (s *socket) close() error {
 	return unix.Close(s.fd())
 }
 
+// space returns how many bytes of memory the kernel may still use for datagrams.
+func (s *socket) space() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0
+	}
+	info, err := memoryInfo(s.fd())
+	if err != nil {
+		return 0 // this kernel has no SO_MEMINFO
+	}
+	return max(0, int64(info[skMeminfoRcvbuf])-int64(info[skMeminfoRmemAlloc]))
+}
+
 // Indices into the result of SO_MEMINFO (SK_MEMINFO_* in linux/sock_diag.h).
 const (
 	skMeminfoRmemAlloc = 0 // bytes queued
