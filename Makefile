@@ -63,16 +63,17 @@ REQUESTS     := 300
 
 TORTURE_LOG  := bin/torture.log
 TORTURE_PAGE := docs/torture.md
+SIEGE_LOG    := bin/siege-v2.log
 
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes); then write docs/torture.md
 	@mkdir -p bin
 	$(MAKE) --no-print-directory torture-proofs 2>&1 | tee $(TORTURE_LOG)
+	@cat $(SIEGE_LOG) >>$(TORTURE_LOG) 2>/dev/null || true # of the last make siege-v2, if there was one
 	go run ./packaging/torture $(TORTURE_LOG) >$(TORTURE_PAGE)
 
 torture-proofs: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture-proofs:
 	@packaging/tools/build $(TOOLS) proxies
-	$(MAKE) --no-print-directory siege-v2
 	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore|FleetOf' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
@@ -92,9 +93,10 @@ torture-proofs:
 
 siege-v2: export ALLOW_MISSING := $(ALLOW_MISSING)
 siege-v2: export TEST_VM := $(TOOLS)/vm
-siege-v2: ## hold 10,000 connections of strangers in a small cgroup of version 2, in a virtual machine (qemu; minutes)
+siege-v2: ## strangers fill the memory of a small cgroup of version 2, in a virtual machine (qemu; 15 minutes)
+	@mkdir -p bin
 	@packaging/tools/build $(TOOLS) vm
-	go test -timeout 30m -tags torture -count 1 -v ./collectord -run 'CgroupOfVersion2' | grep -v 'level='
+	go test -timeout 90m -tags torture -count 1 -v ./collectord -run 'CgroupOfVersion2' | grep -v 'level=' | tee $(SIEGE_LOG)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate

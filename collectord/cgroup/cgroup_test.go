@@ -30,14 +30,30 @@ func TestTheGroupWithTheLeastMemoryCounts(t *testing.T) {
 		want        Memory
 	}{
 		"no limit": {"0::/a/b\n", map[string]string{"memory.max": unlimited, "memory.high": unlimited}, nil, Memory{Limit: math.MaxInt64, Free: math.MaxInt64}},
-		"own limit": {"0::/a/b\n", map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "9000", "memory.stat": stat},
-			nil, Memory{10000, 1000 + 1700, 300}},
-		"much is left": {"0::/a/b\n", map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "100"},
-			nil, Memory{10000, 9900, 0}},
-		"memory.high": {"0::/a/b\n", map[string]string{"memory.max": "10000", "memory.high": "9500", "memory.current": "9000", "memory.stat": "file 0"},
-			nil, Memory{9500, 500, 0}},
-		"the parent's limit": {"0::/a/b\n", map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "100"},
-			map[string]string{"memory.max": "8000", "memory.high": unlimited, "memory.current": "8000", "memory.stat": "file 0"}, Memory{8000, 0, 0}},
+		"own limit": {
+			"0::/a/b\n",
+			map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "9000", "memory.stat": stat},
+			nil,
+			Memory{10000, 1000 + 1700, 300},
+		},
+		"much is left": {
+			"0::/a/b\n",
+			map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "100"},
+			nil,
+			Memory{10000, 9900, 0},
+		},
+		"memory.high": {
+			"0::/a/b\n",
+			map[string]string{"memory.max": "10000", "memory.high": "9500", "memory.current": "9000", "memory.stat": "file 0"},
+			nil,
+			Memory{9500, 500, 0},
+		},
+		"the parent's limit": {
+			"0::/a/b\n",
+			map[string]string{"memory.max": "10000", "memory.high": unlimited, "memory.current": "100"},
+			map[string]string{"memory.max": "8000", "memory.high": unlimited, "memory.current": "8000", "memory.stat": "file 0"},
+			Memory{8000, 0, 0},
+		},
 		"version 1": {"3:memory:/a/b\n1:cpu:/\n", map[string]string{"memory.max": "10000"}, nil, Memory{Limit: math.MaxInt64, Free: math.MaxInt64}},
 	} {
 		t.Run(name, func(t *testing.T) {

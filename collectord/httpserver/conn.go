@@ -37,7 +37,8 @@ import (
 // state (see conn.cut). Its work ends at once with 503, and the limit includes everything
 // until the connection is closed. A connection that is turned away has no conn (see
 // turnAway). It gets 503 after its first byte, and is then read until the client closes
-// it or the limit passes.
+// it or the limit passes. A connection that is dropped (see groupmemory.go) is closed at once
+// in any state, without an answer.
 type state uint8
 
 const (

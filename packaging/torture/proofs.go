@@ -25,7 +25,7 @@ var proofs = []proof{
 	{"a network that loses datagrams", "collectord", "TestALossyNetworkIsNotMistakenForLostUsages", "no datagram that was read", "–"},
 	{"collectors behind a proxy are killed, restarted and hang", "collectord", "TestProxiesBeforeCollectorsHideKills", "", "under one id"},
 	{"10,000 plain and 1,024 TLS connections at once, in a small cgroup", "collectord", "TestTenThousandConnectionsFitIntoASmallCgroup", "", ""},
-	{"the same with cgroups of version 2, which count the memory of sockets, in a virtual machine", "collectord", "TestASmallCgroupOfVersion2Suffices", "", ""},
+	{"the same with cgroups of version 2, which count the memory of sockets, in a virtual machine (`make siege-v2`)", "collectord", "TestASmallCgroupOfVersion2Suffices", "", ""},
 	{"strangers hold every connection", "collectord", "TestClientsAreServedWhileStrangersHoldEverySlot", "", ""},
 	{"every limit is reached at once", "collectord", "TestEveryLimitReachedAtOnceTakesLittleMemory", "", ""},
 }
