@@ -41,7 +41,10 @@ func recordProfile(seconds int, binary, dir, file string) error {
 		go func() {
 			recorded <- download(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", d.admin, seconds), profile)
 		}()
-		_, err := runSend(binary, seconds+1, load...)
+		s, err := runSend(binary, seconds+1, load...)
+		if s.UsagesUnsent > 0 && s.Datagrams > 0 {
+			err = nil // a slow machine sends fewer datagrams than asked for
+		}
 		if err := errors.Join(err, <-recorded); err != nil {
 			return err
 		}
