@@ -67,11 +67,11 @@ func (w *groupWatch) run(ctx context.Context) {
 		case <-ctx.Done():
 			w.web.UnlimitMemory() // clients are still served while the daemon stops
 			return
-		case <-timer.C:
 		case <-w.web.SpareWanted():
-			<-time.After(soonestLook)
+			timer.Reset(soonestLook)
+		case <-timer.C:
+			timer.Reset(w.look())
 		}
-		timer.Reset(w.look())
 	}
 }
 
