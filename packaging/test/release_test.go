@@ -21,7 +21,7 @@ func repository(t *testing.T) string {
 	mustExec(t, "sh", "-ec", `cd ../..
 		git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"
 		cd "$1"
-		sed -i "s/^## \[Unreleased\]$/&\n\n## [$2] - 2026-01-02\n\n- All of it./" CHANGELOG.md
+		sed -i "s/^## \[Unreleased\]$/&\n\n## [$2] - 2026-01-02\n\n- All of it.\n\n## [1.2.2] - 2026-01-01/" CHANGELOG.md
 		git init -q
 		git add -A
 		export GIT_COMMITTER_DATE='2026-01-02T03:04:05Z'
