@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -194,6 +195,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				}
 			})
 			var served, tried atomic.Int32
+			failures := postFailures{}
 			var clients sync.WaitGroup
 			for range 4 {
 				clients.Go(func() {
@@ -201,7 +203,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 						own := transport.Clone()
 						client := &http.Client{Transport: own, Timeout: scaled(20 * time.Second)}
 						tried.Add(1)
-						if postAs(t, client, url, token) == http.StatusCreated {
+						if failures.count(tryPostAs(t, client, url, token)) {
 							served.Add(1)
 						}
 						own.CloseIdleConnections()
@@ -241,8 +243,8 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			s.over.Store(true)
 			s.running.Wait()
 			clients.Wait()
-			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup: %v; TCP of the whole machine %d MiB; %d of %d clients served; %.0f usages shipped, %.0f connections turned away, %.0f closed for memory",
-				open, over, d.memory(), peaks.String(), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"], m["collectord_http_connections_closed_for_memory_total"])
+			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup: %v; TCP of the whole machine %d MiB; %d of %d clients served%v; %.0f usages shipped, %.0f connections turned away, %.0f closed for memory",
+				open, over, d.memory(), peaks.String(), kernel>>20, served.Load(), tried.Load(), &failures, m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"], m["collectord_http_connections_closed_for_memory_total"])
 			if n := oomKills(t, group); n > 0 {
 				t.Errorf("%d OOM kills", n)
 			}
@@ -258,6 +260,46 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			d.stop()
 		})
 	}
+}
+
+// postFailures counts posts that were not stored, by what the client was told.
+type postFailures struct {
+	mu     sync.Mutex // guards counts
+	counts map[string]int
+}
+
+// count reports whether a post was stored, and counts it otherwise.
+func (p *postFailures) count(status int, err error) (stored bool) {
+	var timeout interface{ Timeout() bool }
+	why := fmt.Sprint("status ", status)
+	switch {
+	case status == http.StatusCreated:
+		return true
+	case errors.As(err, &timeout) && timeout.Timeout():
+		why = "no answer in time"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		why = "reset"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		why = "closed"
+	case err != nil:
+		why = err.Error()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.counts == nil {
+		p.counts = map[string]int{}
+	}
+	p.counts[why]++
+	return false
+}
+
+func (p *postFailures) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.counts) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (not served: %v)", p.counts)
 }
 
 // measureIdle measures the memory of n idle connections.

@@ -133,6 +133,16 @@ func write(t *testing.T, path, text string) {
 // postAs posts a usage and returns the status, or 0 for a connection that failed.
 func postAs(t *testing.T, client *http.Client, url, token string) int {
 	t.Helper()
+	status, err := tryPostAs(t, client, url, token)
+	if err != nil {
+		return 0
+	}
+	return status
+}
+
+// tryPostAs is postAs that returns the error of a post without an answer.
+func tryPostAs(t *testing.T, client *http.Client, url, token string) (status int, err error) {
+	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(`{"a":1}`))
 	if err != nil {
 		t.Fatal(err)
@@ -142,11 +152,11 @@ func postAs(t *testing.T, client *http.Client, url, token string) int {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	return resp.StatusCode, nil
 }
 
 // A token of token new works once its line is in the tokens file, and its name is stored
