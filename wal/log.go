@@ -48,6 +48,7 @@ type Log struct {
 	leftovers []string // directories of unsealed segments without records
 	goneNames []string // directories whose names end in .gone
 	tornBytes atomic.Uint64
+	doubt     error // why the start must not decide yet which records a segment contains
 
 	starting     starting
 	failedStarts int

@@ -64,6 +64,7 @@ func (l *Log) containsScan(s *foundDir, of *segment.Scan) bool {
 		return false
 	}
 	in, err := w.Contains(of)
+	l.mayDoubt(err)
 	return in && err == nil
 }
 

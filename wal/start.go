@@ -185,7 +185,7 @@ func (l *Log) startOnce() error {
 		}
 		l.lock = lock
 	}
-	l.leftovers, l.goneNames, l.identityUnsaved = nil, nil, false
+	l.leftovers, l.goneNames, l.identityUnsaved, l.doubt = nil, nil, false, nil
 	l.queue.reset()
 	l.shelf.reset()
 	l.losses.reset()

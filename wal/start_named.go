@@ -77,18 +77,43 @@ func (s *foundDir) pagesError() error {
 	return s.scan.Unread
 }
 
-// read scans the whole file, at most once. It returns nil if the file can't be read.
+// read scans the whole file, once. It returns nil if the file can't be read.
 func (l *Log) read(s *foundDir) *segment.Scan {
 	if s.scan == nil && s.fileError == nil {
 		if s.isLink {
 			s.fileError = vfs.ErrNotRegular
 		} else if s.isFile {
 			s.fileError = fs.ErrNotExist
-		} else if s.scan, s.fileError = l.scanAll(s.name); s.fileError == nil && s.scan.Missing {
+		} else if s.scan, s.fileError = l.scanRepeatedly(s.name); s.fileError == nil && s.scan.Missing {
 			s.scan, s.fileError = nil, fs.ErrNotExist
+		}
+		if s.scan != nil && s.scan.Unread != nil && s.scan.Unread.Pages == 0 { // it could not even be opened
+			l.mayDoubt(s.scan.Unread)
 		}
 	}
 	return s.scan
+}
+
+// scanAttempts is how often a start reads a file before a part of it counts as unreadable.
+const scanAttempts = 3
+
+// scanRepeatedly scans the file of a segment directory, again if the disk could not read a
+// part of it. What a start makes of missing records can't be undone.
+func (l *Log) scanRepeatedly(name string) (w *segment.Scan, err error) {
+	for range scanAttempts {
+		if w, err = l.scanAll(name); err != nil || w.Unread == nil {
+			break
+		}
+	}
+	return w, err
+}
+
+// mayDoubt makes this attempt to start end before it decides by what it has read, if err may
+// pass. The next attempt reads again.
+func (l *Log) mayDoubt(err error) {
+	if err != nil && l.doubt == nil && isTransient(err) && !l.tolerates(err) {
+		l.doubt = err
+	}
 }
 
 // rightName is the name that matches the segment's records.

@@ -11,6 +11,9 @@ import (
 // intact record or can't be read completely, because its records may be nowhere else.
 func (l *Log) isPiece(p, s *foundDir) (bool, error) {
 	w := l.read(p)
+	if l.doubt != nil {
+		return false, l.doubt
+	}
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
 		return false, nil //nolint:nilerr // unreadable records may be in no other segment
 	}
@@ -22,6 +25,9 @@ func (l *Log) isPiece(p, s *foundDir) (bool, error) {
 func (l *Log) resolveOverlap(found *foundDirs, all []*foundDir) ([]*foundDir, error) {
 	a, b := all[0], all[1]
 	wa, wb := l.read(a), l.read(b)
+	if l.doubt != nil {
+		return nil, l.doubt
+	}
 	leaveB := func() ([]*foundDir, error) {
 		// The next start may be able to read the file.
 		if why := errors.Join(a.fileError, b.fileError, a.pagesError(), b.pagesError()); !b.sealed && why != nil {

@@ -164,21 +164,12 @@ func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 	return nil
 }
 
-// nextAttempts is how often a start reads next/ before it treats it as unreadable.
-const nextAttempts = 3
-
 // recoverNext returns the first seq of next/ if next/ contains whole frames. Such frames mean
 // that a power loss undid the rename that had made the segment active. Without whole frames,
 // recoverNext deletes next/ or puts it aside, and returns 0.
 func (l *Log) recoverNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
-	w, err := l.scanAll(nextName)
-	for range nextAttempts - 1 { // the next start does not read an entry that was put aside
-		if err != nil || w.Unread == nil || len(w.Pieces) > 0 {
-			break
-		}
-		w, err = l.scanAll(nextName)
-	}
+	w, err := l.scanRepeatedly(nextName) // the next start does not read an entry that was put aside
 	if err != nil {
 		if !l.tolerates(err) {
 			return 0, err

@@ -46,6 +46,9 @@ func (l *Log) settle(found *foundDirs, goneStarts []uint64) error {
 	for _, s := range all {
 		l.trustNameIfMisplaced(s, found, all)
 	}
+	if l.doubt != nil {
+		return l.doubt
+	}
 	for _, s := range slices.Clone(all) {
 		switch {
 		case s.firstFrameSeq == 0:
@@ -115,6 +118,9 @@ func (l *Log) settleFirst(found *foundDirs, all []*foundDir, goneStarts []uint64
 			return all, nil
 		}
 		w := l.read(s)
+		if l.doubt != nil {
+			return nil, l.doubt
+		}
 		end, exact := uint64(0), false
 		if w != nil {
 			end, exact = w.Last(), w.EndsExactly()

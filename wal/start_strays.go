@@ -15,6 +15,9 @@ func (l *Log) putStrayDirsAside(all []*foundDir) ([]*foundDir, error) {
 		if !s.validName || !s.noFirstFrame || s.run != 0 || !l.isStray(s, all) {
 			continue
 		}
+		if l.doubt != nil {
+			return nil, l.doubt
+		}
 		l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
 		if err := l.putAside(filepath.Join(l.dir, s.name), errInTheWay); err != nil {
 			return nil, err
