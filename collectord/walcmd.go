@@ -34,8 +34,14 @@ repairs all of them at once, while no daemon is running.`,
 		GroupID: groupHost,
 	}
 	config.AddFlags(c.PersistentFlags(), "data_dir")
+	otherWords := map[string][]string{
+		"ls":     {"list", "segments"},
+		"verify": {"check", "fsck", "scrub", "damaged"},
+		"cat":    {"show", "read", "dump"},
+		"repair": {"fix", "recover"},
+	}
 	addSub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error, moreKeys ...string) {
-		s := &cobra.Command{Use: use, Short: short, Example: example}
+		s := &cobra.Command{Use: use, Short: short, Example: example, SuggestFor: otherWords[use]}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
 			cfg, err := settings(cmd, append(moreKeys, "data_dir")...)
