@@ -83,6 +83,9 @@ func commandSituations(situations map[string][]situation) {
 		{name: "a log that is whole", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(nil), wantOutput: "ok       00000000000000000001-"},
 		{name: "a damaged segment", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantExit: exitNotRight, wantOutput: "the log is damaged: 1 segment; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now"},
 		{name: "a damaged segment is shipped", args: "ship --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantOutput: "collectord wal export prints what can be saved"},
+		{name: "out of service, but the daemon's configuration was not named", args: "ship --data-dir DIR/data", setUp: makeSealedLog(nil), wantOutput: "it is the default: if the daemon has another destination, bring the objects there (collectord ship --archive DIR/data/archive --config FILE"},
+		{name: "out of service, to a folder of its own", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: makeSealedLog(nil), wantOutput: "shipped 1 record in 1 object to file://DIR/bucket", unwantedOutput: "the default"},
+		{name: "out of service, and objects are left of an earlier ship", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: shipToDefault, wantOutput: "objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive DIR/data/archive)"},
 		{name: "out of service", args: "ship --data-dir DIR/data --json", setUp: makeSealedLog(nil), wantOutput: `"done":true`},
 		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7"`},
 
@@ -126,6 +129,12 @@ func makeSealedLog(change func(t *testing.T, file string)) func(*testing.T, stri
 			change(t, files[0])
 		}
 	}
+}
+
+// shipToDefault ships a log to the folder in data_dir, as without a configuration.
+func shipToDefault(t *testing.T, dir string) {
+	makeSealedLog(nil)(t, dir)
+	mustRun(t, "ship", "--data-dir", filepath.Join(dir, "data"))
 }
 
 func flipByte(t *testing.T, file string) {
