@@ -70,6 +70,10 @@ func commandSituations(situations map[string][]situation) {
 		{name: "as for curl", args: "send localhost:PORT/api/usages --timeout 1s", wantExit: exitError, wantOutput: "connection refused"},
 		{name: "another scheme", args: "send ftp://localhost", wantExit: exitError, wantOutput: "ftp is not among http, https, udp and unix"},
 		{name: "a password", args: "send me:secret@localhost:PORT", wantExit: exitError, wantOutput: "could be read by every user of this host", unwantedOutput: "secret@"},
+		{name: "a file in the place of the URL", args: "send usages.ndjson", setUp: withFile("usages.ndjson", "{}\n"), wantExit: exitError, wantOutput: "usages.ndjson is a file, not a URL: send it with --payload usages.ndjson"},
+		{name: "a file as for curl", args: "send @usages.ndjson", setUp: withFile("usages.ndjson", "{}\n"), wantExit: exitError, wantOutput: "send it with --payload usages.ndjson"},
+		{name: "a compressed file", args: "send --payload usages.gz", setUp: withFile("usages.gz", "\x1f\x8b\x08\x00"), wantExit: exitError, wantOutput: "usages.gz: it is compressed"},
+		{name: "a broken array", args: "send --payload usages.json", setUp: withFile("usages.json", "[{},\n{},\n{]"), wantExit: exitError, wantOutput: "usages.json: usage 3 of the array: not JSON at byte"},
 		{name: "no such file", args: "send --payload usages.ndjson", wantExit: exitError, wantOutput: "usages.ndjson: no such file or directory"},
 
 		// A log that is missing, in use, or damaged.
