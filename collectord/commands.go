@@ -22,6 +22,7 @@ const (
 )
 
 const firstSteps = `  # Start the daemon with data and objects in ./var, send one usage, or a file with one a line, and read them back
+  # once they are shipped: after 5 minutes (wal.seal_small_after), or when the daemon stops
   collectord run
   collectord send
   collectord send --payload usages.ndjson

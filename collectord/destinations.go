@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -50,6 +51,9 @@ func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stor
 		d.URL = name
 		all, err := bucket.Expand(ctx, d)
 		if err != nil {
+			if !strings.Contains(name, ":") {
+				err = fmt.Errorf("%w (name a bucket as s3://%s, and a host with --node)", err, name)
+			}
 			add(name, nil, err)
 		}
 		for _, one := range all {

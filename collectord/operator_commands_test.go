@@ -91,7 +91,11 @@ func commandSituations(situations map[string][]situation) {
 		{name: "out of service, to a folder of its own", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: makeSealedLog(nil), wantOutput: "shipped 1 record in 1 object to file://DIR/bucket", unwantedOutput: "the default"},
 		{name: "out of service, and objects are left of an earlier ship", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: shipToDefault, wantOutput: "objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive DIR/data/archive)"},
 		{name: "out of service", args: "ship --data-dir DIR/data --json", setUp: makeSealedLog(nil), wantOutput: `"done":true`},
-		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7"`},
+		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7" in DIR/data/wal or its quarantine, and no file of that name: collectord wal ls prints the names`},
+		{name: "the first number of a segment", args: "wal export 00000000000000000001 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: "did you mean 00000000000000000001-00000000000000000001?"},
+		{name: "a host in the place of a destination", args: "fleet edge-1", wantExit: exitError, wantOutput: "is neither file:///path nor s3://bucket/prefix (name a bucket as s3://edge-1, and a host with --node)"},
+		{name: "what an empty value means", args: "run --help", wantOutput: "(shipper.destination; empty: the folder"},
+		{name: "no keys for the storage", args: "cat --destination s3://usages --s3-endpoint http://127.0.0.1:PORT", env: []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:PORT2"}, wantExit: exitError, wantOutput: "no keys are set, neither in a file nor in the AWS_* variables, so the role was asked: see shipper.s3.credentials_file"},
 
 		// Ports.
 		{name: "a port is taken", args: "run --config DIR/taken.yaml", setUp: occupyConfiguredPort, wantExit: exitError, wantOutput: fmt.Sprintf("(process %d): stop that process, or listen elsewhere (http.listen, --http-listen or COLLECTORD_HTTP_LISTEN)", os.Getpid())},
