@@ -42,6 +42,9 @@ func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stor
 	var urls []string
 	add := func(url string, store bucket.Store, err error) {
 		if err != nil {
+			if !strings.Contains(url, ":") {
+				err = fmt.Errorf("%w (name a bucket as s3://%s, and a host with --node)", err, url)
+			}
 			store, failed = bucket.Unopened(url, err), errors.Join(failed, err)
 		}
 		urls, stores = append(urls, url), append(stores, store)
@@ -51,9 +54,6 @@ func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stor
 		d.URL = name
 		all, err := bucket.Expand(ctx, d)
 		if err != nil {
-			if !strings.Contains(name, ":") {
-				err = fmt.Errorf("%w (name a bucket as s3://%s, and a host with --node)", err, name)
-			}
 			add(name, nil, err)
 		}
 		for _, one := range all {
