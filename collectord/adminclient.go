@@ -123,5 +123,5 @@ func explainNoAnswer(dataDir string, err error) error {
 	case lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist):
 		return fmt.Errorf("no daemon answers, and it is not known whether one runs (%w): %w", lockErr, err)
 	}
-	return fmt.Errorf("no daemon runs: none has locked %s (systemctl start collectord; journalctl --unit collectord shows why it ended): %w", dataDir, err)
+	return fmt.Errorf("no daemon runs: none has locked %s (start it with systemctl start collectord, or collectord run; journalctl --unit collectord shows why it ended): %w", dataDir, err)
 }

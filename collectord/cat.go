@@ -39,6 +39,8 @@ are printed one after the other.
 
 ` + destinationsHelp + `
 
+Usages that a host has not shipped yet are not in the bucket: collectord wal cat prints these on the host.
+
 --from and --to are times of receipt: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how long ago (90s,
 15m, 2h, 7d). Only objects that can contain such records are listed and read. An id of version 7 contains its time. An
 id that was derived from an Idempotency-Key contains no time: all objects are searched for it, unless times are given.

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,7 @@ const (
 )
 
 const firstSteps = `  # Start the daemon with data and objects in ./var, send one usage, or a file with one a line, and read them back
+  # once they are shipped: after 5 minutes (wal.seal_small_after), or when the daemon stops
   collectord run
   collectord send
   collectord send --payload usages.ndjson
@@ -94,6 +97,9 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if advice := withoutCommand(args[0]); advice != "" {
+		return fmt.Errorf("%s has no command %q: %s", cmd.CommandPath(), args[0], advice)
+	}
 	names := suggestions(cmd, args[0])
 	if len(names) == 0 {
 		names = suggestions(cmd.Root(), args[0])
@@ -101,11 +107,30 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestionText(cmd, names))
 }
 
+// withoutCommand returns how to do what a word asks for, if collectord has no command for it.
+func withoutCommand(word string) string {
+	switch word {
+	case "stop", "kill":
+		return "use systemctl stop collectord, or send the daemon SIGTERM (see collectord run --help)"
+	case "restart":
+		return "use systemctl restart collectord"
+	case "reload":
+		return "use systemctl reload collectord, or send the daemon SIGHUP (see collectord run --help)"
+	case "flush", "seal":
+		return "send the daemon SIGUSR1: it seals and ships the active segment (see collectord run --help)"
+	case "log", "logs", "journal":
+		return "use journalctl --unit collectord; collectord wal shows the log of usages"
+	}
+	return ""
+}
+
 // suggestions returns the commands that a misspelled name may mean. It prefers direct
 // subcommands of c to deeper ones.
 func suggestions(c *cobra.Command, name string) (paths []string) {
 	for _, found := range c.SuggestionsFor(name) {
-		paths = append(paths, c.CommandPath()+" "+found)
+		if path := c.CommandPath() + " " + found; !slices.Contains(paths, path) { // a name may be both similar and another word
+			paths = append(paths, path)
+		}
 	}
 	if len(paths) > 0 {
 		return paths
@@ -129,7 +154,11 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s takes flags only, not %q: see %[1]s --help", cmd.CommandPath(), args[0])
+	hint := ""
+	if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() && cmd.Flags().Lookup("config") != nil {
+		hint = " (a configuration is named with --config)"
+	}
+	return fmt.Errorf("%s takes flags only, not %q%s: see %[1]s --help", cmd.CommandPath(), args[0], hint)
 }
 
 // requireArgs returns a check that a command gets minArgs to maxArgs arguments.
@@ -156,17 +185,59 @@ func flagError(cmd *cobra.Command, err error) error {
 	case !errors.As(err, &unknown):
 		return fmt.Errorf("%w%s", err, suggestionText(cmd, nil))
 	case unknown.GetSpecifiedShortnames() != "": // a single letter resembles too many names
-		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, nil))
+		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, synonyms(cmd, unknown.GetSpecifiedName())))
 	}
+	typed := strings.ReplaceAll(unknown.GetSpecifiedName(), "_", "-")
+	names := synonyms(cmd, typed)
+	if len(names) == 0 {
+		names = similarFlags(cmd, typed)
+	}
+	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, names))
+}
+
+// synonyms returns the flags of cmd for which other programs use the name typed.
+func synonyms(cmd *cobra.Command, typed string) (names []string) {
+	var known []string
+	switch typed {
+	case "c":
+		known = []string{"config"}
+	case "f", "file", "input", "data":
+		known = []string{"payload"}
+	case "n", "number":
+		known = []string{"count"}
+	case "rps", "qps":
+		known = []string{"rate"}
+	case "since", "after", "last", "start":
+		known = []string{"from"}
+	case "until", "before", "end":
+		known = []string{"to"}
+	case "host", "hostname", "name":
+		known = []string{"node"}
+	case "port", "address", "bind":
+		known = []string{"http-listen"}
+	case "debug", "verbose", "loglevel":
+		known = []string{"log-level"}
+	case "bucket", "dest", "s3":
+		known = []string{"destination"}
+	}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden && (slices.Contains(known, f.Name) || known == nil && strings.HasSuffix(f.Name, "-"+typed)) { // as in --endpoint for --s3-endpoint
+			names = append(names, "--"+f.Name)
+		}
+	})
+	return names
+}
+
+// similarFlags returns the flags of cmd that a misspelled name may mean.
+func similarFlags(cmd *cobra.Command, typed string) (names []string) {
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}, Hidden: f.Hidden})
 	})
-	names := flags.SuggestionsFor(strings.ReplaceAll(unknown.GetSpecifiedName(), "_", "-"))
-	for i, name := range names {
-		names[i] = "--" + name
+	for _, name := range flags.SuggestionsFor(typed) {
+		names = append(names, "--"+name)
 	}
-	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, names))
+	return names
 }
 
 // valueKind describes the values that a flag accepts.

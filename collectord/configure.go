@@ -15,8 +15,9 @@ func configCommand() *cobra.Command {
 		configCheckCommand(),
 		printCommand(),
 		&cobra.Command{
-			Use:   "example",
-			Short: "Print a configuration file that explains every key, and sets the keys given as flags",
+			Use:        "example",
+			SuggestFor: []string{"init", "new", "edit", "default", "defaults"},
+			Short:      "Print a configuration file that explains every key, and sets the keys given as flags",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
 				if err != nil {
@@ -50,7 +51,6 @@ Run as root, it checks with the rights of the daemon's user: the owner of data_d
 It can't check what a systemd unit provides, such as credentials: systemctl reload collectord checks that.
 
 The command exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
-		Args: cobra.NoArgs,
 	}
 	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -68,7 +68,11 @@ The command exits with 2 if something is wrong. Warnings are about settings that
 		for _, w := range p.warnings {
 			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
 		}
-		_, err = io.WriteString(cmd.OutOrStdout(), "the configuration is valid\n")
+		text := "the configuration is valid"
+		if source(cmd).File() == "" {
+			text += ", but no file was read: " + config.DefaultPath + " does not exist (name another with --config)"
+		}
+		_, err = io.WriteString(cmd.OutOrStdout(), text+"\n")
 		return err
 	}
 	return c
@@ -77,8 +81,9 @@ The command exits with 2 if something is wrong. Warnings are about settings that
 func printCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
-		Use:   "print",
-		Short: "Print the settings in effect, and where each comes from",
+		Use:        "print",
+		SuggestFor: []string{"show", "dump", "get"},
+		Short:      "Print the settings in effect, and where each comes from",
 		Long: `Print the settings in effect as a configuration file. A comment names the origin of each: a line of the file, a
 variable of the environment, a flag, or the default. Node, data_dir and destination are printed as run would use them.`,
 		Example: `  collectord config print

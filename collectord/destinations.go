@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -41,6 +42,9 @@ func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stor
 	var urls []string
 	add := func(url string, store bucket.Store, err error) {
 		if err != nil {
+			if !strings.Contains(url, ":") {
+				err = fmt.Errorf("%w (name a bucket as s3://%s, and a host with --node)", err, url)
+			}
 			store, failed = bucket.Unopened(url, err), errors.Join(failed, err)
 		}
 		urls, stores = append(urls, url), append(stores, store)

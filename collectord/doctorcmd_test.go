@@ -58,6 +58,14 @@ func TestNamesOfChecksAreStable(t *testing.T) {
 	if !slices.Equal(names, want) {
 		t.Errorf("the checks are\n%s\nwant\n%s", strings.Join(names, " "), strings.Join(want, " "))
 	}
+	if c := r.Checks[slices.Index(names, "log.daemon")]; c.Level != doctor.OK {
+		t.Errorf("%+v", c)
+	}
+	other := "file://" + dir + "/other"
+	out, _, status = runCollectord(t, "doctor", "--here", "--config", config, "--destination", other)
+	if want := fmt.Sprintf("the running daemon (process %d) ships to s3://", d.cmd.Process.Pid); status != 0 || !strings.Contains(out, want) || !strings.Contains(out, "and this configuration names "+other) {
+		t.Errorf("with another destination than the daemon's: exit status %d, %s", status, out)
+	}
 	if i := slices.IndexFunc(s3test.Tree(t, filepath.Join(dir, "data")), func(name string) bool { return strings.Contains(name, "doctor") }); i >= 0 {
 		t.Error("the doctor left a file in data_dir")
 	}

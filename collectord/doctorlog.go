@@ -103,10 +103,24 @@ func (x *checkRun) logChecks() []doctor.Check {
 	if !s.live || len(x.draft.Config.Admin.Listen) == 0 {
 		return all
 	}
-	if _, err := askStatus(x.ctx, x.draft.Config); err != nil {
+	status, err := askStatus(x.ctx, x.draft.Config)
+	if err != nil {
 		all[0] = doctor.Warn("log.daemon", err.Error(), "see systemctl status collectord and its journal; restart the daemon if it hangs")
+		return all
+	}
+	if ours := x.destinationName(); x.draft.Valid("shipper.destination") && status.Destination.Where != ours {
+		all[0] = doctor.Warn("log.daemon", fmt.Sprintf("the running daemon (process %s) ships to %s, and this configuration names %s, which is what is checked below", s.process, status.Destination.Where, ours),
+			"give doctor the configuration of the daemon (its --config, flags and variables); if the configuration has changed, restart the daemon")
 	}
 	return all
+}
+
+// destinationName returns the configured destination as the daemon reports its own.
+func (x *checkRun) destinationName() string {
+	if store, err := openStoreToRead(x.draft.Config); err == nil {
+		return store.String()
+	}
+	return x.draft.Config.Shipper.Destination // the folder does not exist yet
 }
 
 func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {

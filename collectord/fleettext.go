@@ -103,7 +103,7 @@ func (p *fleetReport) notes() (notes []string) {
 		notes = append(notes, fmt.Sprintf("not listed: %s (--all lists them%s)", commaList(hidden), awayNote))
 	}
 	if n := p.Count[audit.Unheard]; n > 0 {
-		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects but no heartbeat: the host writes none (shipper.heartbeat: 0), or the storage refuses it", plural(n, "unheard host")))
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects but no heartbeat: the host writes none (shipper.heartbeat: 0), its daemon has just started, or the storage refuses it", plural(n, "unheard host")))
 	}
 	if !p.audited {
 		notes = append(notes, "NOT KNOWN  whether records are missing, or which hosts write no heartbeat: objects were not listed (--holes)")

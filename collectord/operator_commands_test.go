@@ -32,7 +32,21 @@ func commandSituations(situations map[string][]situation) {
 		{name: "a key for a flag", args: "run --data_dir x", wantExit: exitError, wantOutput: "did you mean --data-dir?"},
 		{name: "a flag of the daemon", args: "wal ls --udp-listen :3000", wantExit: exitError, wantOutput: "collectord wal ls has no flag --udp-listen"},
 		{name: "a flag without its value", args: "cat --from", wantExit: exitError, wantOutput: "flag needs an argument: --from: see collectord cat --help"},
-		{name: "a letter that is not a flag", args: "run -c x", wantExit: exitError, wantOutput: "collectord run has no flag -c: see collectord run --help"},
+		{name: "a letter that is not a flag", args: "run -c x", wantExit: exitError, wantOutput: "collectord run has no flag -c: did you mean --config? (see collectord run --help)"},
+		{name: "a letter that is nothing", args: "run -x", wantExit: exitError, wantOutput: "collectord run has no flag -x: see collectord run --help"},
+		{name: "the end of a flag", args: "run --endpoint http://h", wantExit: exitError, wantOutput: "collectord run has no flag --endpoint: did you mean --s3-endpoint?"},
+		{name: "another word for a flag", args: "run --port 3000", wantExit: exitError, wantOutput: "did you mean --http-listen?"},
+		{name: "a file to send", args: "send --file usages.ndjson", wantExit: exitError, wantOutput: "did you mean --payload?"},
+		{name: "another word for a time", args: "cat --since 2h", wantExit: exitError, wantOutput: "did you mean --from?"},
+		{name: "a flag of other programs", args: "ship --force", wantExit: exitError, wantOutput: "collectord ship has no flag --force: see collectord ship --help"},
+		{name: "to stop the daemon", args: "stop", wantExit: exitError, wantOutput: `collectord has no command "stop": use systemctl stop collectord, or send the daemon SIGTERM`, unwantedOutput: "did you mean"},
+		{name: "to reload", args: "reload", wantExit: exitError, wantOutput: "systemctl reload collectord, or send the daemon SIGHUP"},
+		{name: "to ship at once", args: "flush", wantExit: exitError, wantOutput: "SIGUSR1"},
+		{name: "to see what was logged", args: "logs", wantExit: exitError, wantOutput: "journalctl --unit collectord", unwantedOutput: "did you mean"},
+		{name: "to check the log", args: "wal check", wantExit: exitError, wantOutput: "did you mean collectord wal verify?"},
+		{name: "to show the configuration", args: "config show", wantExit: exitError, wantOutput: "did you mean collectord config print?"},
+		{name: "a word that is similar and means the same", args: "get", wantExit: exitError, wantOutput: "did you mean collectord cat? "},
+		{name: "a configuration without its flag", args: "config check collectord.yaml", setUp: withFile("collectord.yaml", ""), wantExit: exitError, wantOutput: `collectord config check takes flags only, not "collectord.yaml" (a configuration is named with --config): see`},
 		{name: "a flag that is not a number", args: "send --count many", wantExit: exitError, wantOutput: `--count: "many" is not a whole number`, unwantedOutput: "strconv"},
 		{name: "a flag that is not a duration", args: "send --timeout 5", wantExit: exitError, wantOutput: `--timeout: "5" is not a duration such as 500ms`},
 		{name: "another word for config check", args: "config validate", wantExit: exitError, wantOutput: "did you mean collectord config check?"},
@@ -56,6 +70,10 @@ func commandSituations(situations map[string][]situation) {
 		{name: "as for curl", args: "send localhost:PORT/api/usages --timeout 1s", wantExit: exitError, wantOutput: "connection refused"},
 		{name: "another scheme", args: "send ftp://localhost", wantExit: exitError, wantOutput: "ftp is not among http, https, udp and unix"},
 		{name: "a password", args: "send me:secret@localhost:PORT", wantExit: exitError, wantOutput: "could be read by every user of this host", unwantedOutput: "secret@"},
+		{name: "a file in the place of the URL", args: "send usages.ndjson", setUp: withFile("usages.ndjson", "{}\n"), wantExit: exitError, wantOutput: "usages.ndjson is a file, not a URL: send it with --payload usages.ndjson"},
+		{name: "a file as for curl", args: "send @usages.ndjson", setUp: withFile("usages.ndjson", "{}\n"), wantExit: exitError, wantOutput: "send it with --payload usages.ndjson"},
+		{name: "a compressed file", args: "send --payload usages.gz", setUp: withFile("usages.gz", "\x1f\x8b\x08\x00"), wantExit: exitError, wantOutput: "usages.gz: it is compressed"},
+		{name: "a broken array", args: "send --payload usages.json", setUp: withFile("usages.json", "[{},\n{},\n{]"), wantExit: exitError, wantOutput: "usages.json: usage 3 of the array: not JSON at byte"},
 		{name: "no such file", args: "send --payload usages.ndjson", wantExit: exitError, wantOutput: "usages.ndjson: no such file or directory"},
 
 		// A log that is missing, in use, or damaged.
@@ -67,10 +85,17 @@ func commandSituations(situations map[string][]situation) {
 		{name: "repair while the daemon runs", args: "wal repair --data-dir DIR/data", setUp: openLog, wantExit: exitError, wantOutput: "the daemon repairs damaged segments by itself", unwantedOutput: "data_dir of its own"},
 		{name: "a second daemon", args: "run --data-dir DIR/data" + quiet, setUp: openLog, wantExit: exitError, wantOutput: fmt.Sprintf("another collectord (process %d): stop that process, or give this daemon a data_dir of its own (--data-dir)", os.Getpid())},
 		{name: "a log that is whole", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(nil), wantOutput: "ok       00000000000000000001-"},
-		{name: "a damaged segment", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantExit: exitNotRight, wantOutput: "the log is damaged: 1 segment; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now"},
+		{name: "a damaged segment", args: "wal verify --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantExit: exitNotRight, wantOutput: "the log is damaged: 1 segment; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now, while no daemon runs (collectord wal export prints those of one segment, and changes nothing)"},
 		{name: "a damaged segment is shipped", args: "ship --data-dir DIR/data", setUp: makeSealedLog(flipByte), wantOutput: "collectord wal export prints what can be saved"},
+		{name: "out of service, but the daemon's configuration was not named", args: "ship --data-dir DIR/data", setUp: makeSealedLog(nil), wantOutput: "it is the default: if the daemon has another destination, bring the objects there (collectord ship --archive DIR/data/archive --config FILE"},
+		{name: "out of service, to a folder of its own", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: makeSealedLog(nil), wantOutput: "shipped 1 record in 1 object to file://DIR/bucket", unwantedOutput: "the default"},
+		{name: "out of service, and objects are left of an earlier ship", args: "ship --data-dir DIR/data --destination file://DIR/bucket", setUp: shipToDefault, wantOutput: "objects are left in the folder of an earlier destination: no daemon ships them (collectord ship --archive DIR/data/archive)"},
 		{name: "out of service", args: "ship --data-dir DIR/data --json", setUp: makeSealedLog(nil), wantOutput: `"done":true`},
-		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7"`},
+		{name: "no such segment", args: "wal export 7 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: `there is no segment "7" in DIR/data/wal or its quarantine, and no file of that name: collectord wal ls prints the names`},
+		{name: "the first number of a segment", args: "wal export 00000000000000000001 --data-dir DIR/data", setUp: makeSealedLog(nil), wantExit: exitError, wantOutput: "did you mean 00000000000000000001-00000000000000000001?"},
+		{name: "a host in the place of a destination", args: "fleet edge-1", wantExit: exitError, wantOutput: "is neither file:///path nor s3://bucket/prefix (name a bucket as s3://edge-1, and a host with --node)"},
+		{name: "what an empty value means", args: "run --help", wantOutput: "(shipper.destination; empty: the folder"},
+		{name: "no keys for the storage", args: "cat --destination s3://usages --s3-endpoint http://127.0.0.1:PORT", env: []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:PORT2"}, wantExit: exitError, wantOutput: "no keys are set, neither in a file nor in the AWS_* variables, so the role was asked: see shipper.s3.credentials_file"},
 
 		// Ports.
 		{name: "a port is taken", args: "run --config DIR/taken.yaml", setUp: occupyConfiguredPort, wantExit: exitError, wantOutput: fmt.Sprintf("(process %d): stop that process, or listen elsewhere (http.listen, --http-listen or COLLECTORD_HTTP_LISTEN)", os.Getpid())},
@@ -112,6 +137,12 @@ func makeSealedLog(change func(t *testing.T, file string)) func(*testing.T, stri
 			change(t, files[0])
 		}
 	}
+}
+
+// shipToDefault ships a log to the folder in data_dir, as without a configuration.
+func shipToDefault(t *testing.T, dir string) {
+	makeSealedLog(nil)(t, dir)
+	mustRun(t, "ship", "--data-dir", filepath.Join(dir, "data"))
 }
 
 func flipByte(t *testing.T, file string) {

@@ -16,7 +16,7 @@ func statusSituations(situations map[string][]situation) {
 	const config = "data_dir: DIR/data\nhttp: {listen: off}\nudp: {listen: off}\nadmin: {listen: 'unix:DIR/admin.sock'}\n"
 	situations["status"] = []situation{
 		// No daemon answers.
-		{name: "no daemon", args: "status", config: config, wantExit: 1, wantOutput: "no daemon runs: none has locked DIR/data (systemctl start collectord;"},
+		{name: "no daemon", args: "status", config: config, wantExit: 1, wantOutput: "no daemon runs: none has locked DIR/data (start it with systemctl start collectord, or collectord run; journalctl"},
 		{name: "no daemon: where it was asked", args: "status", config: config, wantExit: 1, wantOutput: "admin.listen unix:DIR/admin.sock: dial unix DIR/admin.sock: connect: no such file or directory"},
 		{name: "no daemon: check", args: "status --check", config: config, wantExit: 2, wantOutput: "FAILING: no daemon runs: none has locked DIR/data"},
 		{name: "no daemon: for programs", args: "status --json --check", config: config, wantExit: 2, wantOutput: `"verdict":"failing","summary":"no daemon runs`},

@@ -84,7 +84,9 @@ not, and with 1 if nothing could be sent.
   latency_ms           mean, p50, p90, p99, p99_9 and max, to within 2 %; absent if nothing was answered
   statuses             how often each status was answered
   codes                how often each problem code was answered
-  errors               how often each reason for a missing answer occurred`,
+  errors               how often each reason for a missing answer occurred
+  rejections           the first 10 rejections: where (lines of the file, or numbers of usages, from 1), status, code,
+                       detail, and cause (the usage that is not a JSON object, if the whole request was rejected for it)`,
 		Example: `  collectord send
   collectord send localhost:3000 --count 1000 --batch 100
   collectord send --payload usages.ndjson --batch 1000 --ndjson --compress zstd --retry-for 1m
@@ -130,7 +132,7 @@ not, and with 1 if nothing could be sent.
 	f.IntVar(&o.Batch, "batch", 1, "number of usages in a request or datagram")
 	f.BoolVar(&o.Lines, "ndjson", false, "send one usage a line instead of an array")
 	f.StringVar(&o.Compress, "compress", "", "gzip or zstd")
-	f.StringVar(&flags.payload, "payload", "", "file with usages, one a line or in one array, sent over and over; - is standard input")
+	f.StringVar(&flags.payload, "payload", "", "file with usages, one a line or in one array; - is standard input. A --count or --duration beyond its end starts it again")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of the made-up usages (default: random)")
 	f.IntVar(&o.Prepared, "prepare", 0, "make this many requests or datagrams before the start, and send them over and over")
 	f.BoolVar(&o.Offload, "offload", false, "UDP: let the kernel split larger messages into datagrams of one size, which is several times as fast")
@@ -149,6 +151,10 @@ not, and with 1 if nothing could be sent.
 func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags sendFlags) (err error) {
 	switch {
 	case len(args) > 0:
+		path := strings.TrimPrefix(args[0], "@") // as for curl
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return fmt.Errorf("%s is a file, not a URL: send it with --payload %[1]s", path)
+		}
 		o.Target = withScheme(args[0])
 	case source(cmd).Path != "":
 		if o.Target, err = configuredTarget(cmd); err != nil {
@@ -286,6 +292,30 @@ func clientTLS(flags sendFlags) (*tls.Config, error) {
 	return c, nil
 }
 
+// writeRejections writes which usages were rejected, and why.
+func writeRejections(line func(name, format string, args ...any), all []send.Rejection) {
+	var wholeRequest, offset bool
+	for i, r := range all {
+		why := []string{fmt.Sprint(r.Status), r.Code, r.Detail}
+		if r.Status < 300 { // other usages of the request were accepted
+			why = why[1:]
+		}
+		why = slices.DeleteFunc(why, func(s string) bool { return s == "" })
+		line([]string{"rejected", ""}[min(i, 1)], "%s: %s", r.Where, strings.Join(why, ", "))
+		if r.Cause != "" {
+			line("", "  because %s", r.Cause)
+		}
+		wholeRequest = wholeRequest || r.Cause != ""
+		offset = offset || strings.Contains(r.Detail, " byte ")
+	}
+	if offset {
+		line("", "bytes are counted from the start of the request, from 0")
+	}
+	if wholeRequest {
+		line("", "with --ndjson only the usage that is wrong is rejected, not its whole request")
+	}
+}
+
 func printSummary(w io.Writer, s send.Summary, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(s)
@@ -319,6 +349,7 @@ func printSummary(w io.Writer, s send.Summary, asJSON bool) error {
 			line([]string{seen.name, ""}[min(i, 1)], "%d × %s", seen.counts[what], what)
 		}
 	}
+	writeRejections(line, s.Rejections)
 	if s.Interrupted {
 		line("", "interrupted")
 	}

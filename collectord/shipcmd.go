@@ -138,6 +138,8 @@ type shipResult struct {
 	QuarantineBytes int64    `json:"quarantine_bytes"`
 	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in place
 	Stopped         string   `json:"stopped,omitempty"` // why ship stopped early
+
+	defaultFolder string // the destination, if it is the default; or ""
 }
 
 func (r *shipResult) done() bool { return r.Done }
@@ -147,6 +149,9 @@ func (r *shipResult) text() string {
 	writef(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
 	if r.Folder {
 		b.WriteString("the destination is a folder: if it is on this host, its objects go with the host\n")
+	}
+	if r.defaultFolder != "" {
+		writef(&b, "it is the default: if the daemon has another destination, bring the objects there (collectord ship --archive %s --config FILE, with the daemon's file)\n", r.defaultFolder)
 	}
 	if r.Vanished > 0 {
 		writef(&b, "vanished: %s that the storage had confirmed; the log above names them (objects younger than shipper.keep must not be deleted, moved or changed)\n", plural(int(r.Vanished), "object"))
@@ -213,6 +218,9 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		return nil, err
 	}
 	result = &shipResult{Destination: store.String(), Folder: strings.HasPrefix(store.String(), "file://")}
+	if archive := filepath.Join(cfg.DataDir, "archive"); isSameFolder(cfg, archive) {
+		result.defaultFolder = archive
+	}
 
 	shipCtx, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
@@ -245,6 +253,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		aside, _ := look.PutAside() // what can't be listed is not counted
 		result.PutAside = len(aside)
 	}
+	warnOfArchive(ctx, cfg, logger)
 	result.QuarantineBytes = dirBytes(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }

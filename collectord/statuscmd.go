@@ -39,7 +39,7 @@ Rates cover the last minute. Counts begin with the start of the daemon, unless a
   collectord status --json | jq .destination
   collectord status --check || mail -s "collectord on $(hostname)" root </dev/null`,
 		GroupID:    groupDaemon,
-		SuggestFor: []string{"health", "state", "top", "stats", "ps"},
+		SuggestFor: []string{"health", "state", "top", "stats", "ps", "ping"},
 	}
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "the status as one JSON object, for programs")

@@ -25,17 +25,23 @@ func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
 		Short: "Look at the log in data_dir: what waits, and what is damaged; repair it",
-		Long: `Look at the log in data_dir, which contains what is not shipped yet. ls, verify, cat and export change nothing; they and
-acknowledge may be used while the daemon is running. The daemon repairs a damaged segment when it reads it; repair
-repairs all of them at once, while no daemon is running.`,
+		Long: `Look at the log in data_dir, which contains what is not shipped yet, and for shipper.keep (5 minutes) what is. ls, verify,
+cat and export change nothing; they and acknowledge may be used while the daemon is running. The daemon repairs a damaged
+segment when it reads it; repair repairs all of them at once, while no daemon is running.`,
 		Example: `  collectord wal ls
   collectord wal verify --data-dir /var/lib/collectord
   collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson`,
 		GroupID: groupHost,
 	}
 	config.AddFlags(c.PersistentFlags(), "data_dir")
+	otherWords := map[string][]string{
+		"ls":     {"list", "segments"},
+		"verify": {"check", "fsck", "scrub", "damaged"},
+		"cat":    {"show", "read", "dump"},
+		"repair": {"fix", "recover"},
+	}
 	addSub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error, moreKeys ...string) {
-		s := &cobra.Command{Use: use, Short: short, Example: example}
+		s := &cobra.Command{Use: use, Short: short, Example: example, SuggestFor: otherWords[use]}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
 			cfg, err := settings(cmd, append(moreKeys, "data_dir")...)
@@ -137,7 +143,7 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		writef(cmd.OutOrStdout(), "  %s\n", one.Path)
 	}
 	if records > 0 && cfg.Shipper.Keep > 0 && !isFolder(cfg) {
-		writef(cmd.OutOrStdout(), "\nSome sealed segments may be shipped already: a segment stays for %v (shipper.keep) after the storage confirmed it. Only the running daemon knows how many these are: collectord_wal_kept_segments.\n", cfg.Shipper.Keep)
+		writef(cmd.OutOrStdout(), "\nSome sealed segments may be shipped already: a segment stays for %v (shipper.keep) after the storage confirmed it. Only the running daemon knows how many these are: collectord status.\n", cfg.Shipper.Keep)
 	}
 	return err
 }
@@ -159,7 +165,7 @@ func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if damaged > 0 {
-		return notRightf("the log is damaged: %s; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now, while no daemon runs", plural(damaged, "segment"))
+		return notRightf("the log is damaged: %s; the daemon saves the records that check out when it ships a segment, and collectord wal repair saves all of them now, while no daemon runs (collectord wal export prints those of one segment, and changes nothing)", plural(damaged, "segment"))
 	}
 	return nil
 }

@@ -3,6 +3,9 @@ package main
 import (
 	"bufio"
 	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +28,7 @@ If something could not be printed, it is listed on standard error, by sequence n
 exit status is 2.`,
 		Example: `  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson
   collectord wal export ./copy-of-a-segment`,
-		Args:              requireArgs(1, 1, "the name of a segment"),
+		Args:              requireArgs(1, 1, "the name of a segment (collectord wal ls prints them)"),
 		ValidArgsFunction: completeSegment,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := settings(cmd, "data_dir")
@@ -50,9 +53,28 @@ func completeSegment(cmd *cobra.Command, _ []string, _ string) (names []string, 
 	return names, cobra.ShellCompDirectiveDefault
 }
 
+// segmentHint names the segment that begins with a name or number that is not found, or says
+// where the names are. It returns "" if there is no log.
+func segmentHint(dataDir, name string) string {
+	log, err := wal.Inspect(dataDir)
+	if err != nil || filepath.Base(name) != name {
+		return ""
+	}
+	entries, _ := log.Entries() // without the list there is no suggestion
+	for _, e := range entries {
+		if seq, err := strconv.ParseUint(name, 10, 64); err == nil && seq == e.FirstSeq && e.Name != name {
+			return "did you mean " + e.Name + "?"
+		}
+	}
+	return "collectord wal ls prints the names"
+}
+
 func walExport(cmd *cobra.Command, dataDir, name string) error {
 	log, entry, err := wal.Find(dataDir, name)
 	if err != nil {
+		if hint := segmentHint(dataDir, name); hint != "" {
+			return fmt.Errorf("%w: %s", err, hint)
+		}
 		return withLogAdvice(err)
 	}
 	out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)

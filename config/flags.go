@@ -13,7 +13,7 @@ import (
 func AddFlags(flags *pflag.FlagSet, names ...string) {
 	for _, k := range keys {
 		if k.Flag != "" && (len(names) == 0 || slices.Contains(names, k.Name)) {
-			flags.String(k.Flag, k.Default, fmt.Sprintf("%s (%s)", firstSentence(k.Doc), k.Name))
+			flags.String(k.Flag, k.Default, fmt.Sprintf("%s (%s%s)", firstSentence(k.Doc), k.Name, emptyMeaning(k.Doc)))
 		}
 	}
 }
@@ -34,6 +34,15 @@ func Choices(flag string) []string {
 		return nil
 	}
 	return keys[i].value.choices
+}
+
+// emptyMeaning returns the sentence of doc about an empty value, for the end of a bracket.
+func emptyMeaning(doc string) string {
+	_, meaning, found := strings.Cut(strings.ReplaceAll(doc, "\n", " "), " Empty: ")
+	if !found {
+		return ""
+	}
+	return "; empty: " + firstSentence(meaning)
 }
 
 var sentenceEnd = regexp.MustCompile(`\.( [A-Z]|$)`)

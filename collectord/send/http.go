@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,7 +54,7 @@ func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	for attempt := 0; ; attempt++ {
 		a, err := c.conn.exchange(ctx, c.request)
 		now := time.Now()
-		rejected := c.countResponse(a, err)
+		rejected := c.countResponse(k, a, err)
 		retry := err != nil || a.retryable()
 		if retry && c.pauseBeforeRetry(ctx, attempt, a.retryAfter, c.run.opts.RetryFor-now.Sub(began)) {
 			counts.retries.Add(1)
@@ -81,14 +82,16 @@ func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 			counts.failed.Add(usages)
 		default:
 			counts.rejected.Add(usages)
+			report := parseReport(a.body)
+			c.addRejection(rejection{first: k * c.run.plan.batchSize, usages: usages, status: a.status, code: report.Code, detail: report.Detail})
 		}
 		return
 	}
 }
 
-// countResponse counts a response, or the error if there is none, and the error codes of the
-// response. It returns how many usages were rejected.
-func (c *client) countResponse(a response, err error) (rejected int64) {
+// countResponse counts a response to request k, or the error if there is none, and the error
+// codes of the response. It returns how many usages were rejected.
+func (c *client) countResponse(k int64, a response, err error) (rejected int64) {
 	counts := c.run.counts
 	if err != nil {
 		counts.countError(reasonOf(err))
@@ -105,8 +108,19 @@ func (c *client) countResponse(a response, err error) (rejected int64) {
 	}
 	for _, e := range report.Errors {
 		counts.countCode(e.Code, 1)
+		if e.Index >= 0 && e.Index < c.run.plan.size(k) {
+			c.addRejection(rejection{first: k*c.run.plan.batchSize + e.Index, usages: 1, status: a.status, code: e.Code, detail: e.Detail})
+		}
 	}
 	return report.Rejected
+}
+
+// addRejection records a rejection. A server may repeat the token, which must not be printed.
+func (c *client) addRejection(r rejection) {
+	if token := c.run.opts.Token; token != "" && strings.Contains(r.code+" "+r.detail, token) {
+		r.code, r.detail = "unprintable", ""
+	}
+	c.run.counts.addRejection(r)
 }
 
 // pauseBeforeRetry waits before a retry. It returns false if the wait would exceed

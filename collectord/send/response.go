@@ -46,8 +46,13 @@ func retryAfter(value []byte, now time.Time) time.Duration {
 type report struct {
 	ID       string
 	Code     string
+	Detail   string
 	Rejected int64
-	Errors   []struct{ Code string }
+	Errors   []struct {
+		Index  int64
+		Code   string
+		Detail string
+	}
 }
 
 // parseReport returns the zero report if the body is not valid JSON.
@@ -55,9 +60,10 @@ func parseReport(body []byte) (r report) {
 	if json.Unmarshal(body, &r) != nil {
 		return report{}
 	}
-	r.ID, r.Code = printable(r.ID), printable(r.Code)
+	r.ID, r.Code, r.Detail = printable(r.ID), printable(r.Code), printableText(r.Detail)
 	for i := range r.Errors {
-		r.Errors[i].Code = printable(r.Errors[i].Code)
+		e := &r.Errors[i]
+		e.Code, e.Detail = printable(e.Code), printableText(e.Detail)
 	}
 	return r
 }
@@ -66,6 +72,14 @@ func parseReport(body []byte) (r report) {
 // terminal.
 func printable(s string) string {
 	if len(s) > 64 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return "unprintable"
+	}
+	return s
+}
+
+// printableText is printable for a text with blanks.
+func printableText(s string) string {
+	if len(s) > 256 || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
 		return "unprintable"
 	}
 	return s

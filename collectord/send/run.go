@@ -46,6 +46,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 	took, err := work(ctx)
 	s := r.counts.summary(t, took)
+	s.Rejections = r.counts.describeRejections(o.Payload)
 	s.Interrupted = ctx.Err() != nil
 	s.UsagesUnsent = r.unsent(s)
 	return s, err

@@ -419,3 +419,91 @@ func TestTargetsAreParsed(t *testing.T) {
 		}
 	}
 }
+
+// TestRejectedUsagesAreNamed checks that a rejection leads to its line in the payload.
+func TestRejectedUsagesAreNamed(t *testing.T) {
+	const lines = "{\"n\":1}\n\n{\"n\":2}\n{\"n\":\n{\"n\":4}\n"
+	for name, c := range map[string]struct {
+		payload string
+		options Options
+		status  int
+		answer  string
+		want    []Rejection
+	}{
+		"a line": {
+			payload: lines, options: Options{Batch: 4, Lines: true}, status: 200,
+			answer: `{"accepted":3,"rejected":1,"errors":[{"index":2,"code":"invalid_json","detail":"not valid JSON at byte 20"}]}`,
+			want:   []Rejection{{Where: "line 4", Status: 200, Code: "invalid_json", Detail: "not valid JSON at byte 20"}},
+		},
+		"a request": {
+			payload: lines, options: Options{Batch: 4}, status: 400,
+			answer: `{"status":400,"code":"invalid_json","detail":"not valid JSON at byte 20"}`,
+			want:   []Rejection{{Where: "lines 1 to 5", Status: 400, Code: "invalid_json", Detail: "not valid JSON at byte 20", Cause: "line 4 is not a JSON object"}},
+		},
+		"an element of an array": {
+			payload: "[{}, 7]", options: Options{Batch: 2}, status: 200,
+			answer: `{"accepted":1,"rejected":1,"errors":[{"index":1,"code":"not_an_object","detail":"a\u001b[31m"}]}`,
+			want:   []Rejection{{Where: "usage 2", Status: 200, Code: "not_an_object", Detail: "unprintable"}},
+		},
+		"an index that is none": {
+			payload: "[{}, 7]", options: Options{Batch: 2}, status: 200,
+			answer: `{"rejected":1,"errors":[{"index":2,"code":"a"},{"index":-1,"code":"b"}]}`,
+			want:   []Rejection{},
+		},
+		"a wrong token": {
+			payload: lines, options: Options{Batch: 1}, status: 401,
+			answer: `{"code":"unauthorized"}`,
+			want:   []Rejection{{Where: "line 1", Status: 401, Code: "unauthorized"}},
+		},
+		"a repeated token": {
+			payload: lines, options: Options{Batch: 1, Token: "cd_secret"}, status: 403,
+			answer: `{"code":"forbidden","detail":"not cd_secret"}`,
+			want:   []Rejection{{Where: "line 1", Status: 403, Code: "unprintable"}},
+		},
+		"every second of many": {
+			payload: strings.Repeat("{}\n7\n", 100), options: Options{Batch: 200, Lines: true}, status: 200,
+			answer: manyErrors(100),
+			want:   nthLines(10),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := ReadPayload(strings.NewReader(c.payload))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.options.Payload = p
+			c.options.Target = serve(t, &recorder{respond: func(w http.ResponseWriter, _ *http.Request, _ int) {
+				w.WriteHeader(c.status)
+				io.WriteString(w, c.answer)
+			}}).URL
+			if s := mustRun(t, c.options); !slices.Equal(s.Rejections, c.want) {
+				t.Errorf("rejections\n%+v, want\n%+v", s.Rejections, c.want)
+			}
+		})
+	}
+}
+
+// manyErrors returns the answer to 2n usages of which each second one is rejected.
+func manyErrors(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,{"index":%d,"code":"not_an_object"}`, 2*i+1)
+	}
+	return fmt.Sprintf(`{"rejected":%d,"errors":[%s]}`, n, b.String()[1:])
+}
+
+// nthLines returns the rejections of the first n even lines.
+func nthLines(n int) (all []Rejection) {
+	for i := range n {
+		all = append(all, Rejection{Where: fmt.Sprintf("line %d", 2*i+2), Status: 200, Code: "not_an_object"})
+	}
+	return all
+}
+
+func TestACompressedPayloadIsNotSent(t *testing.T) {
+	for _, start := range []string{"\x1f\x8b\x08", "\x28\xb5\x2f\xfd\x04"} {
+		if _, err := ReadPayload(strings.NewReader(start + "{}\n")); err == nil || !strings.Contains(err.Error(), "it is compressed") {
+			t.Errorf("%q: %v", start, err)
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package send
 
 import (
+	"cmp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -36,6 +38,27 @@ type Summary struct {
 	Statuses map[string]int64 `json:"statuses"` // number of responses by status
 	Codes    map[string]int64 `json:"codes"`    // error codes of problems, and of usages rejected in a batch
 	Errors   map[string]int64 `json:"errors"`   // reasons for missing responses
+
+	Rejections []Rejection `json:"rejections"` // the first maxRejections, by their place in the payload
+}
+
+// Rejection names usages that a response rejected.
+type Rejection struct {
+	Where  string `json:"where"`  // lines of the payload, or the numbers of the usages, counted from 1
+	Status int    `json:"status"` // of the response; 200 if it accepted other usages of the request
+	Code   string `json:"code"`
+	Detail string `json:"detail"`          // in the words of the server; a byte is one of the request
+	Cause  string `json:"cause,omitempty"` // the usage for which the whole request was rejected, if it is known
+}
+
+// maxRejections limits how many rejections are reported.
+const maxRejections = 10
+
+// rejection is a Rejection by the numbers of its usages in the run.
+type rejection struct {
+	first, usages int64
+	status        int
+	code, detail  string
 }
 
 // Complete reports whether every due usage was acknowledged or, with UDP, accepted by the
@@ -59,6 +82,7 @@ type counts struct {
 	mu            sync.Mutex // guards the fields below
 	codes, errors map[string]int64
 	id            string
+	rejections    []rejection // at most maxRejections
 }
 
 func newCounts() *counts { return &counts{codes: map[string]int64{}, errors: map[string]int64{}} }
@@ -69,6 +93,39 @@ func (c *counts) setID(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.id = id
+}
+
+func (c *counts) addRejection(r rejection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := false // a wrong token is reported once, and not for each request
+	switch r.status {
+	case 401, 403, 404, 405:
+		known = slices.ContainsFunc(c.rejections, func(o rejection) bool { return o.status == r.status })
+	}
+	if !known && len(c.rejections) < maxRejections {
+		c.rejections = append(c.rejections, r)
+	}
+}
+
+// describeRejections returns the rejections with the places of their usages in p, which may
+// be nil.
+func (c *counts) describeRejections(p *Payload) []Rejection {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortFunc(c.rejections, func(a, b rejection) int { return cmp.Compare(a.first, b.first) })
+	all := []Rejection{}
+	for _, r := range c.rejections {
+		d := Rejection{Where: p.where(r.first, r.usages), Status: r.status, Code: r.code, Detail: r.detail}
+		for n := r.first; r.usages > 1 && n < r.first+r.usages; n++ {
+			if p != nil && !p.isObject(n) {
+				d.Cause = p.where(n, 1) + " is not a JSON object"
+				break
+			}
+		}
+		all = append(all, d)
+	}
+	return all
 }
 
 func (c *counts) countError(reason string) { c.countReason(c.errors, reason, 1) }

@@ -18,6 +18,9 @@ const systemdCredential = "s3-credentials"
 // fromEnvironment describes the environment as the source of the keys.
 const fromEnvironment = "the AWS_* variables"
 
+// fromRole describes the role of the instance, container or web identity as the source.
+const fromRole = "the role of the instance"
+
 // credentialError means that there are no keys to sign requests with.
 type credentialError struct {
 	from    string
@@ -30,6 +33,15 @@ func (e *credentialError) Error() string {
 }
 func (e *credentialError) Unwrap() error { return e.err }
 
+// hint says where to set the keys.
+func (e *credentialError) hint() string {
+	const see = "see shipper.s3.credentials_file; docs/storages.md, Credentials"
+	if e.from == fromRole && !e.hadKeys {
+		return "no keys are set, neither in a file nor in the AWS_* variables, so the role was asked: " + see
+	}
+	return see
+}
+
 // findCredentials returns the first keys that it finds: in the file, the systemd
 // credential, the AWS_* variables, the file AWS_SHARED_CREDENTIALS_FILE, or the role of
 // instance, container or web identity.
@@ -41,7 +53,7 @@ func findCredentials(file string) (c *credentials.Credentials, from string) {
 	case inEnvironment:
 		p.from, p.Provider = fromEnvironment, &credentials.EnvAWS{}
 	default:
-		p.from, p.Provider = "the role of the instance", instanceRole()
+		p.from, p.Provider = fromRole, instanceRole()
 	}
 	return credentials.New(p), p.from
 }

@@ -78,7 +78,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": check the proxy, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.hadKeys
-		e.Hint = "see shipper.s3.credentials_file; docs/storages.md, Credentials"
+		e.Hint = credErr.hint()
 	case errors.As(err, &certErr):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage's certificate is not trusted, is for another name, or has expired: see shipper.s3.ca_file"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
@@ -88,7 +88,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case strings.Contains(err.Error(), "remote error: tls"):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage ends the TLS handshake"
 	case errors.As(err, &dnsErr):
-		e.Kind, e.Hint = "dns", "is the name in shipper.s3.endpoint right?"
+		e.Kind, e.Hint = "dns", dnsHint(s.client.EndpointURL().Hostname())
 	case errors.As(err, &netErr) && netErr.Timeout():
 		e.Kind = Timeout
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -145,4 +145,12 @@ func metricKind(r minio.ErrorResponse) string {
 		}
 	}
 	return r.Code
+}
+
+// dnsHint explains that the name of the storage is not found.
+func dnsHint(host string) string {
+	if strings.HasSuffix(host, "amazonaws.com") { // the default
+		return "is this host to reach AWS? For another storage, set shipper.s3.endpoint"
+	}
+	return "is the name in shipper.s3.endpoint right?"
 }
