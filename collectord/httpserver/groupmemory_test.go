@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/collectord/auth"
@@ -171,6 +172,36 @@ func TestADroppedStrangerLeavesItsWorkerFirst(t *testing.T) {
 	if h.conns.dropping != 0 {
 		t.Errorf("%d are being dropped", h.conns.dropping)
 	}
+}
+
+// As many connections are accepted as the memory suffices for, and minAccepts in
+// minAcceptTime if it does not and no stranger holds it.
+func TestHowManyConnectionsAreAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newServer(t, newMemoryLog(), Options{})
+		each := h.opts.maxBuffered()
+		for i, row := range []struct {
+			after time.Duration
+			spare int64
+			want  int
+		}{
+			{0, 0, minAccepts},
+			{0, 0, 0},
+			{minAcceptTime - 1, 0, 0},
+			{1, -1, minAccepts},
+			{0, 2 * each, 2},
+			{0, 10*each - 1, 9},
+			{minAcceptTime, 10 * each, 10},
+			{0, each, minAccepts}, // minAccepts were last allowed before the pause
+			{time.Hour, 1 << 50, 1 << 20},
+		} {
+			<-time.After(row.after)
+			h.SetSpareMemory(row.spare)
+			if got := h.conns.spareAccepts(); got != row.want {
+				t.Errorf("row %d: %d connections may be accepted, want %d", i, got, row.want)
+			}
+		}
+	})
 }
 
 // dropNow drops a connection, as SetSpareMemory does with a stranger.
