@@ -44,70 +44,82 @@ func (n *keepAliveClient) readResponse(t *testing.T) string {
 	return fmt.Sprintln(a.Status, a.Header, string(body))
 }
 
-// Two clients send requests at the same time, split at each byte. The responses, the stored
-// usages and the counts are the same as if the clients had sent one after the other.
-func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
-	tokens, headers := newTokens(t, "ada", "bob")
-	log := newMemoryLog()
-	h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
-	var clients []*keepAliveClient
-	for _, name := range []string{"ada", "bob"} {
-		conn := ln.dial()
-		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(time.Minute))
-		clients = append(clients, &keepAliveClient{name, conn, bufio.NewReader(conn)})
+// pairOfClients are two clients of one server, each with a connection and a token.
+type pairOfClients struct {
+	server  *Server
+	log     *memoryLog
+	headers []string
+	clients [2]interface {
+		send(t *testing.T, text string)
+		readResponse(t *testing.T) string
 	}
-	shapes := func(client int) []string {
-		name, token := clients[client].name, headers[client]
-		one := fmt.Sprintf(`{"%s":1}`, name)
-		return []string{
-			post(one, token),
-			postChunked(one+"\n{\n"+one, token, ndjsonHeader, "Prefer: return=representation"),
-			post(compress(t, "gzip", "["+one+","+one+"]"), token, "Content-Encoding: gzip", "Idempotency-Key: k"),
-			post(one[1:], token),
-			"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
+	loop *loop // if it drives both connections
+}
+
+var pairNames = [2]string{"ada", "bob"}
+
+// shapes returns requests of a client.
+func (p *pairOfClients) shapes(t *testing.T, client int) []string {
+	name, token := pairNames[client], p.headers[client]
+	one := fmt.Sprintf(`{"%s":1}`, name)
+	return []string{
+		post(one, token),
+		postChunked(one+"\n{\n"+one, token, ndjsonHeader, "Prefer: return=representation"),
+		post(compress(t, "gzip", "["+one+","+one+"]"), token, "Content-Encoding: gzip", "Idempotency-Key: k"),
+		post(one[1:], token),
+		"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
+	}
+}
+
+// outcome returns the responses to one request of each client, and all that was stored and
+// counted.
+func (p *pairOfClients) outcome(t *testing.T, exchange func(read func(client int))) string {
+	t.Helper()
+	log, h := p.log, p.server
+	log.mu.Lock()
+	log.usages, log.clients, log.ids, log.rejected = nil, nil, nil, map[string]int{}
+	log.mu.Unlock()
+	h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
+	before := h.Requests()
+	var responses [2]string
+	exchange(func(client int) { responses[client] = p.clients[client].readResponse(t) })
+	after := h.Requests()
+	for status := range after {
+		after[status] -= before[status]
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	for i, usage := range log.usages {
+		if !strings.Contains(usage, log.clients[i]) {
+			t.Fatalf("%s is stored for %s", usage, log.clients[i])
 		}
 	}
-	// outcomeOf returns the responses to one request of each client, and all that was stored and
-	// counted.
-	outcomeOf := func(exchange func(read func(client int))) string {
-		t.Helper()
-		log.mu.Lock()
-		log.usages, log.clients, log.ids, log.rejected = nil, nil, nil, map[string]int{}
-		log.mu.Unlock()
-		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
-		before := h.Requests()
-		var responses [2]string
-		exchange(func(client int) { responses[client] = clients[client].readResponse(t) })
-		after := h.Requests()
-		for status := range after {
-			after[status] -= before[status]
+	for client, read := range responses {
+		if strings.Contains(read, pairNames[1-client]) {
+			t.Fatalf("%s got the response %s", pairNames[client], read)
 		}
-		log.mu.Lock()
-		defer log.mu.Unlock()
-		for i, usage := range log.usages {
-			if !strings.Contains(usage, log.clients[i]) {
-				t.Fatalf("%s is stored for %s", usage, log.clients[i])
-			}
-		}
-		for client, read := range responses {
-			if other := clients[1-client].name; strings.Contains(read, other) {
-				t.Fatalf("%s got the response %s", clients[client].name, read)
-			}
-		}
-		return fmt.Sprint(responses, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
 	}
-	for first := range clients {
-		a, b := clients[first], clients[1-first]
-		for _, x := range shapes(first) {
-			for _, y := range shapes(1 - first) {
-				oneByOne := outcomeOf(func(read func(int)) {
+	used := 0
+	if p.loop != nil {
+		used = p.loop.bytesInUse()
+	}
+	return fmt.Sprint(responses, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free, used)
+}
+
+// interleave sends requests of both clients at the same time, split at each byte. The outcome
+// is the same as if the clients had sent one after the other.
+func (p *pairOfClients) interleave(t *testing.T) {
+	for first := range p.clients {
+		a, b := p.clients[first], p.clients[1-first]
+		for _, x := range p.shapes(t, first) {
+			for _, y := range p.shapes(t, 1-first) {
+				oneByOne := p.outcome(t, func(read func(int)) {
 					a.send(t, x)
 					read(first)
 					b.send(t, y)
 					read(1 - first)
 				})
-				within := outcomeOf(func(read func(int)) {
+				within := p.outcome(t, func(read func(int)) {
 					b.send(t, y)
 					read(1 - first)
 					a.send(t, x)
@@ -115,7 +127,7 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 				})
 				for at := 1; at < len(x); at++ {
 					cut := 1 + at%(len(y)-1)
-					if got := outcomeOf(func(read func(int)) {
+					if got := p.outcome(t, func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y[:cut])
 						a.send(t, x[at:])
@@ -125,7 +137,7 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 					}); got != oneByOne {
 						t.Fatalf("%q cut at %d, %q at %d:\n got %s\nwant %s", x, at, y, cut, got, oneByOne)
 					}
-					if got := outcomeOf(func(read func(int)) {
+					if got := p.outcome(t, func(read func(int)) {
 						a.send(t, x[:at])
 						b.send(t, y)
 						read(1 - first)
@@ -138,6 +150,22 @@ func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Two clients send requests at the same time. The responses, the stored usages and the counts
+// are the same as if the clients had sent one after the other.
+func TestConcurrentClientsDoNotAffectEachOther(t *testing.T) {
+	tokens, headers := newTokens(t, pairNames[0], pairNames[1])
+	log := newMemoryLog()
+	h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	p := &pairOfClients{server: h, log: log, headers: headers}
+	for i, name := range pairNames {
+		conn := ln.dial()
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		p.clients[i] = &keepAliveClient{name, conn, bufio.NewReader(conn)}
+	}
+	p.interleave(t)
 }
 
 // A connection with an authenticated request is a client's, even if the request is rejected.

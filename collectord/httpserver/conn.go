@@ -185,7 +185,6 @@ func (c *conn) cutOff() state {
 func (c *conn) drop() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cut, c.last, c.deadline = true, true, 0
 	c.dropped.Store(true)
 	return c.state
 }

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"bufio"
 	"crypto/tls"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -182,4 +183,85 @@ func TestTLSSendsCloseNotifyBeforeItLingers(t *testing.T) {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 	})
+}
+
+// A loop writes a response into the socket and closes the connection at once. If the client
+// does not read, the connection has the time in the row "cut off".
+func TestCutOffHasItsLimitOnALoop(t *testing.T) {
+	limit := documentedLimit(t, "cut off")
+	one := post(`{"a":1}`)
+	other := strings.Replace(one, "usages", "x", 1)
+	for name, row := range map[string]struct {
+		send         string
+		readsFirst   string
+		wantResponse string
+	}{
+		"opening": {wantResponse: "503, closed"},
+		"header":  {send: "POST /api/usages", wantResponse: "503, closed"},
+		"body":    {send: one[:len(one)-1], wantResponse: "503, closed"},
+		"idle":    {send: other, readsFirst: "404"},
+		"writing": {send: other}, // its response is delayed
+	} {
+		for _, delayed := range []bool{false, true} {
+			if delayed && name == "idle" || !delayed && name == "writing" {
+				continue // an idle connection has nothing to write
+			}
+			t.Run(fmt.Sprintf("%s, delayed %t", name, delayed), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log := &slowLog{memoryLog: newMemoryLog()}
+					h, ln := newServer(t, log, Options{Limits: Limits{MaxConnections: 1}}), listenInMemory()
+					driver, stop := startLoopInBubble(t, h)
+					defer stop()
+					served := make(chan error, 1)
+					go func() { served <- h.Serve(ln) }()
+					<-time.After(time.Second) // a time of 0 means none
+					dial := func() *slowClient {
+						conn := ln.dialLoop(t, driver)
+						return &slowClient{t, conn, bufio.NewReader(conn), log, h}
+					}
+					c := dial()
+					if row.readsFirst != "" {
+						c.send(row.send)
+						c.expectResponse(row.readsFirst)
+					}
+					if delayed {
+						c.delayResponse()
+					}
+					if row.readsFirst == "" {
+						c.send(row.send)
+					}
+					c.wait(strangerGrace)
+					next := dial()
+					synctest.Wait()
+					if delayed {
+						c.wait(limit - time.Millisecond)
+						synctest.Wait()
+						if n := h.Connections(); n != 2 {
+							t.Errorf("%d connections are open before the limit, want 2", n)
+						}
+						c.wait(2 * time.Millisecond)
+						synctest.Wait()
+					}
+					if n := h.Connections(); n != 1 {
+						t.Errorf("%d connections are open, want 1", n)
+					}
+					if row.wantResponse != "" && !delayed {
+						c.expectResponse(row.wantResponse)
+					}
+					c.expectNoResponse()
+					if len(log.usages) > 0 {
+						t.Errorf("stored %q", log.usages)
+					}
+					_, _ = c.Close(), next.Close()
+					driver.wake()
+					if err := h.Shutdown(t.Context()); err != nil {
+						t.Error(err)
+					}
+					if err := <-served; err != nil {
+						t.Error(err)
+					}
+				})
+			})
+		}
+	}
 }

@@ -44,6 +44,14 @@ type slowClient struct {
 
 func (c *slowClient) wait(d time.Duration) { <-time.After(d) }
 
+// delayResponse makes the next response wait until the client reads. Other connections than
+// those of a loop always do.
+func (c *slowClient) delayResponse() {
+	if p, ok := c.Conn.(*loopPeer); ok {
+		p.fill(c.t)
+	}
+}
+
 // send sends text, and returns once the server has read it.
 func (c *slowClient) send(text string) {
 	c.t.Helper()

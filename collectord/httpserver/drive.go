@@ -121,6 +121,7 @@ const (
 // close closes the connection. The connection counts as open until its descriptor is
 // closed.
 func (c *conn) close() {
+	c.rejectDropped()
 	c.releaseRequest()
 	c.releaseLargeBody()
 	closing := c.net

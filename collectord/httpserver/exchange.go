@@ -123,6 +123,8 @@ func (c *conn) received(n int, err error) {
 func (c *conn) readFailed(err error) {
 	timedOut, cut := isTimeout(err), c.hold.Load() == holdTaken
 	switch {
+	case c.dropped.Load(): // the server has closed it
+		c.mustClose = true
 	case c.state == stateIdle, c.state == stateOpening && (!timedOut || !cut && c.isLast()):
 		c.mustClose = true
 	case timedOut && cut:
@@ -244,6 +246,13 @@ func (c *conn) reject(p *problem) {
 	}
 	p.close = true
 	c.answerProblem(p)
+}
+
+// rejectDropped reports the request of a dropped connection as rejected. It gets no answer.
+func (c *conn) rejectDropped() {
+	if c.request != nil && c.dropped.Load() {
+		c.server.log.Reject(wal.HTTP, CodeOverloaded, 1)
+	}
 }
 
 func (c *conn) answerProblem(p *problem) {

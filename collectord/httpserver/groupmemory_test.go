@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/collectord/auth"
@@ -32,7 +34,8 @@ func TestStrangersAreResetForTheMemoryOfTheGroup(t *testing.T) {
 	for name, identity := range map[string]*auth.TLS{"plain": nil, "TLS": ca.Server(t, nil)} {
 		t.Run(name, func(t *testing.T) {
 			var text syncBuffer
-			h, addr := startServer(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: identity}, Limits: withoutDeadlines(Limits{}), Logger: slog.New(slog.NewTextHandler(&text, nil))})
+			log := newMemoryLog()
+			h, addr := startServer(t, log, Options{Policy: auth.Policy{TLS: identity}, Limits: withoutDeadlines(Limits{}), Logger: slog.New(slog.NewTextHandler(&text, nil))})
 			dial := func() *rawClient {
 				if identity == nil {
 					return dialRaw(t, addr)
@@ -85,6 +88,23 @@ func TestStrangersAreResetForTheMemoryOfTheGroup(t *testing.T) {
 					raw.Conn = c.NetConn()
 				}
 				expectReset(t, &raw)
+			}
+			// A body that had begun is rejected for lack of memory. No answer is counted, and no
+			// client is blamed for the end of its handshake.
+			log.mu.Lock()
+			if len(log.rejected) != 1 || log.rejected["http "+CodeOverloaded] != len(strangers)/3 {
+				t.Errorf("rejected %v, want %d as overloaded", log.rejected, len(strangers)/3)
+			}
+			log.mu.Unlock()
+			for status, n := range h.Requests() {
+				if want := map[int]uint64{http.StatusCreated: 1}[status]; n != want {
+					t.Errorf("%d answers of %d, want %d", n, status, want)
+				}
+			}
+			for reason, n := range h.HandshakeFailures() {
+				if n > 0 {
+					t.Errorf("%d handshakes failed: %s", n, reason)
+				}
 			}
 			expectCreated(client)
 			waitFor(t, func() bool { h.SetSpareMemory(-1); return h.conns.spareAccepts() >= 1 })
@@ -153,6 +173,128 @@ func TestADroppedStrangerLeavesItsWorkerFirst(t *testing.T) {
 		t.Errorf("%d are being dropped", h.conns.dropping)
 	}
 }
+
+// As many connections are accepted as the memory suffices for, and minAccepts in
+// minAcceptTime if it does not and no stranger holds it.
+func TestHowManyConnectionsAreAccepted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newServer(t, newMemoryLog(), Options{})
+		each := h.opts.maxBuffered()
+		for i, row := range []struct {
+			after time.Duration
+			spare int64
+			want  int
+		}{
+			{0, 0, minAccepts},
+			{0, 0, 0},
+			{minAcceptTime - 1, 0, 0},
+			{1, -1, minAccepts},
+			{0, 2 * each, 2},
+			{0, 10*each - 1, 9},
+			{minAcceptTime, 10 * each, 10},
+			{0, each, minAccepts}, // minAccepts were last allowed before the pause
+			{time.Hour, 1 << 50, 1 << 20},
+		} {
+			<-time.After(row.after)
+			h.SetSpareMemory(row.spare)
+			if got := h.conns.spareAccepts(); got != row.want {
+				t.Errorf("row %d: %d connections may be accepted, want %d", i, got, row.want)
+			}
+		}
+	})
+}
+
+// dropNow drops a connection, as SetSpareMemory does with a stranger.
+func (c *conn) dropNow() {
+	c.hold.Store(holdTaken)
+	c.drop()
+	c.reset()
+}
+
+// expectNothingInUse checks that all memory of requests is returned.
+func (l *loop) expectNothingInUse(t *testing.T) {
+	t.Helper()
+	h := l.server
+	if l.bytesInUse() != 0 || h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes || h.storing.free != h.opts.maxStoringBytes() {
+		t.Errorf("%d bytes of the loop are in use, and of the budgets %d, %d and %d",
+			l.bytesInUse(), h.opts.MaxInFlight-h.inFlight.free, smallBodiesBytes-h.small.free, h.opts.maxStoringBytes()-h.storing.free)
+	}
+}
+
+// The loop does not touch a dropped connection that a worker owns. Otherwise another client
+// could get the request's memory while the worker uses it.
+func TestALoopLeavesADroppedConnectionToItsWorker(t *testing.T) {
+	log := newMemoryLog()
+	l := newManualLoop(t, log, Options{})
+	block, blocked := make(chan struct{}), make(chan struct{}, maxWorkers)
+	for range maxWorkers {
+		l.server.workers.do(func() { blocked <- struct{}{}; <-block })
+	}
+	for range maxWorkers {
+		<-blocked
+	}
+	c, _ := l.connectPeer(t, post(strings.Repeat("{}\n", 5000), ndjsonHeader))
+	l.runTurn(t)
+	if c.ownedByLoop {
+		t.Fatal("no worker owns the connection")
+	}
+	c.dropNow()
+	if l.runTurn(t); c.closed || c.request == nil || len(log.rejected) > 0 {
+		t.Fatalf("the loop closed it, or released its request: %t, %t; rejected %v", c.closed, c.request == nil, log.rejected)
+	}
+	close(block)
+	waitFor(t, func() bool { l.runTurn(t); return c.closed })
+	if n := log.rejected["http "+CodeOverloaded]; n != 5000 || len(log.usages) > 0 {
+		t.Errorf("rejected %v, stored %d", log.rejected, len(log.usages))
+	}
+	l.expectNothingInUse(t)
+}
+
+// A dropped connection leaves no memory in use, and the request that it began is counted.
+func TestADroppedConnectionLeavesNoMemoryInUse(t *testing.T) {
+	for name, row := range map[string]struct {
+		text     string
+		rejected int
+	}{
+		"header":     {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nX: ", 0},
+		"large body": {strings.TrimSuffix(post(strings.Repeat(" ", 100_000)), "  "), 1},
+		"small body": {strings.TrimSuffix(post("{}"), "}"), 1},
+		"chunks":     {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n8000\r\n" + strings.Repeat(" ", 0x7fff), 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := newMemoryLog()
+			l := newManualLoop(t, log, Options{})
+			c, _ := l.connectPeer(t, row.text)
+			l.runTurn(t)
+			if l.bytesInUse() == 0 {
+				t.Fatal("nothing is in use before")
+			}
+			c.dropNow()
+			if l.runTurn(t); !c.closed || c.request != nil || log.rejected["http "+CodeOverloaded] != row.rejected || len(log.rejected) > row.rejected {
+				t.Errorf("closed: %t, request: %t, rejected %v, want %d", c.closed, c.request != nil, log.rejected, row.rejected)
+			}
+			l.expectNothingInUse(t)
+		})
+	}
+}
+
+// A request whose client has left before its body is not counted as rejected. Only a dropped
+// one is.
+func TestAClientThatLeavesBeforeItsBodyIsNotRejected(t *testing.T) {
+	log := newMemoryLog()
+	h := newServer(t, log, Options{})
+	text := post("{}", "Expect: 100-continue")
+	c := h.newConn(&brokenPipe{scriptedConn{in: bytes.NewReader([]byte(text[:len(text)-2]))}})
+	c.serve()
+	if !c.unwritable || c.request != nil || len(log.rejected) > 0 {
+		t.Errorf("unwritable: %t, request: %t, rejected %v", c.unwritable, c.request != nil, log.rejected)
+	}
+}
+
+// brokenPipe is a connection whose client does not read any more.
+type brokenPipe struct{ scriptedConn }
+
+func (*brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
 // No more connections are accepted than the memory suffices for. The others are not lost:
 // they wait.

@@ -59,8 +59,10 @@ func (c *conn) doHandshake() error {
 	go func() { done <- c.secure.Handshake() }() // the handshake needs a deep stack, which the connection's goroutine would keep
 	err := <-done
 	if err != nil {
-		c.server.handshakeFailed(err)
-		c.answerPlainHTTP(err)
+		if !c.dropped.Load() { // otherwise the server has closed the connection
+			c.server.handshakeFailed(err)
+			c.answerPlainHTTP(err)
+		}
 		return err
 	}
 	c.handshake.done = true

@@ -237,6 +237,7 @@ func (l *loop) end(c *conn) {
 
 // drop closes a connection at once, without an answer.
 func (l *loop) drop(c *conn) {
+	c.rejectDropped()
 	c.releaseRequest()
 	c.releaseLargeBody()
 	c.in, c.consumed, c.out = nil, 0, nil

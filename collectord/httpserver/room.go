@@ -17,6 +17,10 @@ import "time"
 // authenticated keeps its connection until it is answered, even if its body is slow;
 // http.body_rate limits that time. A request whose usages were passed to the log also
 // keeps its connection. If no connection can make room, the new one is turned away.
+//
+// When memory is short, only strangers make room, the oldest first: by rules 1 and 2 if a
+// loop has too little (cutForMemory), and by rule 4 if the control group has (see
+// groupmemory.go).
 const (
 	strangerGrace = time.Second
 	clientMinIdle = time.Second

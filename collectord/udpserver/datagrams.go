@@ -24,18 +24,15 @@ type messages struct {
 	headers     [batchSize]mmsghdr
 	iovecs      [batchSize]unix.Iovec
 	senderAddrs [batchSize]unix.RawSockaddrInet6 // large enough for an IPv4 address too
-	segments    [batchSize]segmentControl
+	controls    [batchSize]control
 	read        int // messages of the last call
 	memory      []byte
 	withSenders bool // the kernel writes the senders' addresses
 }
 
-// segmentControl is the control message of UDP_GRO: a cmsghdr and an int.
-type segmentControl struct {
-	unix.Cmsghdr
-	size int32 // bytes per datagram
-	_    [4]byte
-}
+// control is the memory for the control messages of a message: that of UDP_GRO, and before it
+// those of other options of a socket that a service manager has passed.
+type control [32]uint64
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
 type mmsghdr struct {
@@ -55,7 +52,7 @@ func newMessages() (*messages, error) {
 		d.iovecs[i].SetLen(maxMessage)
 		d.headers[i].Iov = &d.iovecs[i]
 		d.headers[i].SetIovlen(1)
-		d.headers[i].Control = (*byte)(unsafe.Pointer(&d.segments[i]))
+		d.headers[i].Control = (*byte)(unsafe.Pointer(&d.controls[i]))
 	}
 	return d, nil
 }
@@ -83,7 +80,7 @@ func (d *messages) receive(fd int, withSenders bool) (int, error) {
 		d.setWithSenders(withSenders)
 	}
 	for i := range d.headers[:d.read] { // the kernel overwrote them
-		d.headers[i].SetControllen(int(unsafe.Sizeof(d.segments[i])))
+		d.headers[i].SetControllen(int(unsafe.Sizeof(d.controls[i])))
 	}
 	d.read = 0
 	for {
@@ -113,12 +110,25 @@ func (d *messages) setWithSenders(withSenders bool) {
 // message returns the i-th message, and the size in bytes of its datagrams; the last of
 // them may be shorter. The size is 0 if the message is one datagram.
 func (d *messages) message(i int) (body []byte, size int, truncated bool) {
-	h, c := &d.headers[i], &d.segments[i]
-	if h.Controllen >= unix.SizeofCmsghdr+4 && c.Level == unix.IPPROTO_UDP && c.Type == unix.UDP_GRO {
-		size = int(c.size)
+	h, from := &d.headers[i], i*maxMessage
+	control := unsafe.Slice((*byte)(unsafe.Pointer(&d.controls[i])), h.Controllen)
+	return d.memory[from : from+int(h.length) : from+int(h.length)], segmentSize(control), h.Flags&unix.MSG_TRUNC != 0
+}
+
+// segmentSize returns the size that the control message of UDP_GRO contains, or 0 if there is
+// none.
+func segmentSize(control []byte) int {
+	for len(control) >= unix.SizeofCmsghdr {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
+		if err != nil {
+			return 0 // cut off
+		}
+		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4 {
+			return int(*(*int32)(unsafe.Pointer(&data[0])))
+		}
+		control = rest
 	}
-	from := i * maxMessage
-	return d.memory[from : from+int(h.length) : from+int(h.length)], size, h.Flags&unix.MSG_TRUNC != 0
+	return 0
 }
 
 // sender returns the source address of the i-th message. It is valid only if receive

@@ -124,6 +124,9 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 		u.receiveBuffer += r.buffer
 	}
 	if u.opts.Inherited {
+		for _, r := range u.readers {
+			r.socket.inherit()
+		}
 		u.watch.drops = u.KernelDrops()
 	}
 	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.receiveBuffer < wanted { // the division may lose up to one byte per socket

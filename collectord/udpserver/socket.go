@@ -94,11 +94,22 @@ func (d *dropCount) update(counter uint32, messages, datagrams uint64) uint64 {
 		d.perMessage = float64(datagrams-d.datagrams) / float64(messages-d.messages)
 	}
 	if d.perMessage == 0 { // decided when the first message is read
-		return uint64(growth)
+		return uint64(d.datagramsLost + growth)
 	}
 	d.datagramsLost += growth * d.perMessage
 	d.counter, d.messages, d.datagrams = counter, messages, datagrams
 	return uint64(math.Round(d.datagramsLost))
+}
+
+// inherit makes the drops so far count as one datagram each. An earlier server has reported
+// them, and this one does not know what their messages held.
+func (s *socket) inherit() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if info, err := memoryInfo(s.fd()); err == nil {
+		counter := info[skMeminfoDrops]
+		s.drops = dropCount{counter: counter, datagramsLost: float64(counter)}
+	}
 }
 
 // adoptSocket duplicates the descriptor of conn and closes conn. A wait for the socket
