@@ -181,7 +181,7 @@ func (c *conn) cutOff() state {
 }
 
 // drop marks the connection as closed at once, in any state, and returns that state. A call of
-// reset must follow.
+// reset must follow. It ends the connection in any state, so no deadline has to change.
 func (c *conn) drop() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()

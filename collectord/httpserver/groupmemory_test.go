@@ -9,10 +9,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"collectord/collectord/auth"
 	"collectord/collectord/auth/authtest"
@@ -174,32 +177,50 @@ func TestADroppedStrangerLeavesItsWorkerFirst(t *testing.T) {
 	}
 }
 
-// As many connections are accepted as the memory suffices for, and minAccepts in
-// minAcceptTime if it does not and no stranger holds it.
-func TestHowManyConnectionsAreAccepted(t *testing.T) {
+// As many connections may be accepted as the spare memory suffices for. Once in minAcceptTime
+// it is at least minAccepts, unless there is no spare memory left and strangers hold it.
+func TestAFewConnectionsAreAcceptedWithoutSpareMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newServer(t, newMemoryLog(), Options{})
-		each := h.opts.maxBuffered()
-		for i, row := range []struct {
-			after time.Duration
-			spare int64
-			want  int
-		}{
-			{0, 0, minAccepts},
-			{0, 0, 0},
-			{minAcceptTime - 1, 0, 0},
-			{1, -1, minAccepts},
-			{0, 2 * each, 2},
-			{0, 10*each - 1, 9},
-			{minAcceptTime, 10 * each, 10},
-			{0, each, minAccepts}, // minAccepts were last allowed before the pause
-			{time.Hour, 1 << 50, 1 << 20},
-		} {
-			<-time.After(row.after)
-			h.SetSpareMemory(row.spare)
-			if got := h.conns.spareAccepts(); got != row.want {
-				t.Errorf("row %d: %d connections may be accepted, want %d", i, got, row.want)
+		s := &newServer(t, newMemoryLog(), Options{}).conns
+		const each = 1000
+		expect := func(bytes int64, want int) (dropped []*conn) {
+			t.Helper()
+			dropped = s.setSpare(bytes, each)
+			if n := s.spareAccepts(); n != want {
+				t.Errorf("%d spare bytes: %d connections may be accepted, want %d", bytes, n, want)
 			}
+			return dropped
+		}
+		expect(-1, minAccepts)
+		expect(-1, 0)
+		<-time.After(minAcceptTime - 1)
+		expect(0, 0)
+		<-time.After(1)
+		expect(9*each, 9)
+		expect(minAccepts*each, minAccepts)
+		expect(each, minAccepts)
+		expect(each, 1)
+
+		<-time.After(minAcceptTime)
+		stranger := s.add(&deadlineConn{})
+		defer s.sweepTimer.Stop()
+		<-time.After(connMinTime - 1)
+		if dropped := expect(-1, 0); len(dropped) > 0 {
+			t.Error("a stranger was dropped before connMinTime")
+		}
+		expect(0, minAccepts)
+		<-time.After(minAcceptTime)
+		if dropped := expect(-1, 0); len(dropped) != 1 {
+			t.Errorf("%d strangers were dropped, want 1", len(dropped))
+		}
+		expect(-1, 0) // it is not closed yet
+		s.remove(stranger)
+		expect(-1, minAccepts)
+
+		s.add(&deadlineConn{}).markClient()
+		<-time.After(minAcceptTime)
+		if dropped := expect(-1, minAccepts); len(dropped) > 0 {
+			t.Error("a client was dropped")
 		}
 	})
 }
@@ -296,6 +317,82 @@ type brokenPipe struct{ scriptedConn }
 
 func (*brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
+// A listener waits only without spare memory, and not once it is closed.
+func TestAListenerWaitsOnlyWithoutSpareMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newServer(t, newMemoryLog(), Options{})
+		s := &h.conns
+		var closed atomic.Bool
+		expect := func(wantAccept bool, wantDelays uint64, wantAccepts int) {
+			t.Helper()
+			if accept := s.awaitDescriptor(&closed); accept != wantAccept || h.AcceptsDelayed() != wantDelays || len(h.SpareWanted()) != int(wantDelays) {
+				t.Errorf("accept: %t, want %t; %d delays, want %d; spare memory wanted: %d", accept, wantAccept, h.AcceptsDelayed(), wantDelays, len(h.SpareWanted()))
+			}
+			if n := s.spareAccepts(); n != wantAccepts {
+				t.Errorf("%d more connections may be accepted, want %d", n, wantAccepts)
+			}
+		}
+		expect(true, 0, -1)
+		s.setSpare(2, 1)
+		s.setSpare(2, 1)
+		expect(true, 0, 1)
+		expect(true, 0, 0)
+		h.UnlimitMemory()
+		expect(true, 0, -1)
+		s.setSpare(0, 1)
+		s.setSpare(0, 1)
+		go func() {
+			synctest.Wait()
+			s.setSpare(1, 1)
+		}()
+		expect(true, 1, 0)
+		closed.Store(true)
+		<-h.SpareWanted()
+		s.room.acceptsDelayed.Store(0)
+		expect(false, 1, -1)
+	})
+}
+
+// A connection that a loop drops leaves no memory in use, whatever it waits for.
+func TestADropInAnyStateLeavesNoMemoryInUse(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	h := l.server
+	large := post(strings.Repeat("{}\n", 5000), ndjsonHeader, "Prefer: return=representation", "Idempotency-Key: a")
+	stored, p := l.connectPeer(t, large)
+	waitFor(t, func() bool {
+		l.runTurn(t)
+		p.received()
+		return stored.waitingFor == stepRead
+	})
+	for name, row := range map[string]struct {
+		send string
+		want step // what the connection waits for when it is dropped
+	}{
+		"a part of a header":     {"POST /api", stepRead},
+		"a part of a small body": {strings.TrimSuffix(post("{}"), "}"), stepRead},
+		"a part of a large body": {large[:len(large)-1], stepRead},
+		"responses to be read":   {strings.Repeat("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 500), stepWrite},
+		"a large response":       {large, stepPrepare}, // the request is repeated
+	} {
+		c, _ := l.acceptPeer(t, row.send)
+		watchSendBuffer(t, c.fd) // it makes the buffer small
+		l.resume(c, reasonNew)
+		if row.want != stepPrepare {
+			l.runTurn(t)
+		}
+		if c.waitingFor != row.want || l.bytesInUse() == 0 {
+			t.Errorf("%s: the connection waits for step %d, with %d bytes in use", name, c.waitingFor, l.bytesInUse())
+		}
+		c.hold.Store(holdTaken)
+		c.drop()
+		c.reset()
+		waitFor(t, func() bool { l.runTurn(t); return c.closed })
+		if n := h.opts.MaxInFlight - h.inFlight.available(); c.request != nil || l.bytesInUse() != 0 || n != 0 || h.small.available() != smallBodiesBytes {
+			t.Errorf("%s: request %t, %d bytes in use, %d in flight, %d left for small bodies", name, c.request != nil, l.bytesInUse(), n, h.small.available())
+		}
+	}
+}
+
 // No more connections are accepted than the memory suffices for. The others are not lost:
 // they wait.
 func TestConnectionsWaitForTheMemoryOfTheGroup(t *testing.T) {
@@ -336,5 +433,50 @@ func TestAnAnswerThatIsNotReadIsDropped(t *testing.T) {
 	waitFor(t, func() bool { return h.Requests()[http.StatusCreated] == 1 && h.Connections() == 0 })
 	if _, err := io.Copy(io.Discard, v); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("%v, want a reset", err)
+	}
+}
+
+// The kernel keeps no unread bytes of a closed connection whose client can't be written to, or
+// that made room.
+func TestUnreadBytesOfAClosedConnectionAreDropped(t *testing.T) {
+	l := newManualLoop(t, newMemoryLog(), Options{})
+	for name, row := range map[string]struct {
+		unread     int
+		unwritable bool
+		hold       int32
+		want       bool
+	}{
+		"unwritable":            {100_000, true, holdFree, true},
+		"cut off":               {100_000, false, holdTaken, true},
+		"cut off, nothing left": {0, false, holdTaken, false},
+		"answered":              {100_000, false, holdFree, false},
+	} {
+		for _, driver := range []string{"loop", "goroutine"} {
+			c, _ := l.acceptPeer(t, "")
+			fd := c.fd
+			if driver == "goroutine" {
+				c.loop, c.socket.conn = nil, nil
+			}
+			same, err := unix.Dup(fd) // it shows the option after fd was closed
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n, err := unix.Write(fd, make([]byte, row.unread)); n < row.unread {
+				t.Fatal(n, err)
+			}
+			c.unwritable = row.unwritable
+			c.hold.Store(row.hold)
+			if driver == "loop" {
+				l.close(c)
+			} else {
+				c.close()
+				c.closed = true // the cleanup does not close it again
+			}
+			linger, err := unix.GetsockoptLinger(same, unix.SOL_SOCKET, unix.SO_LINGER)
+			if err != nil || linger.Onoff != 0 != row.want {
+				t.Errorf("%s, %s: reset on close: %+v, %v, want %t", name, driver, linger, err, row.want)
+			}
+			_ = unix.Close(same)
+		}
 	}
 }

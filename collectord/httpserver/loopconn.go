@@ -235,15 +235,12 @@ func (l *loop) end(c *conn) {
 	l.post(c, reasonMore)
 }
 
-// drop closes a connection at once, without an answer.
+// drop closes a connection that was dropped.
 func (l *loop) drop(c *conn) {
 	c.rejectDropped()
-	c.releaseRequest()
-	c.releaseLargeBody()
-	c.in, c.consumed, c.out = nil, 0, nil
-	l.reclaimBuffers(c)
 	resetOnClose(uintptr(c.fd))
-	l.close(c)
+	l.end(c) // it does not linger, since hold is holdTaken
+	l.reclaimBuffers(c)
 }
 
 // discard reads and drops what a client sends while its connection lingers.

@@ -22,8 +22,8 @@ var (
 	owners = []string{"b", "c", "h", "l", "class", "q", "r", "s", "w"}
 	// loops are the files of the event loop.
 	loops = []string{"connclass.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
-	// driven are the files of httpserver that move a connection between states.
-	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
+	// driven are the files of httpserver that move a connection between states, or end it.
+	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "groupmemory.go", "handshakes.go", "header.go"})
 	// timed are functions in other files of httpserver that handle deadlines.
 	timed = []string{"deadlinePassed", "setLoopDeadline", "joinLoop", "sweep", "sweepAll", "shutDown", "endIdleLocked", "cutStrangerLocked"}
 	// skipped are functions of httpserver without mutants: they handle memory, codings or log
