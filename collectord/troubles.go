@@ -111,17 +111,17 @@ func (t *trouble) status(name string) admin.Trouble {
 	}
 	l.Message, l.Advice = adviceIn(t.last.Message)
 	t.last.Attrs(func(a slog.Attr) bool {
-		if a.Key != "error" {
-			return true
-		}
-		err, ok := a.Value.Any().(error)
-		if !ok {
+		switch err, isError := a.Value.Any().(error); {
+		case a.Key == "advice":
+			l.Advice = cmp.Or(a.Value.String(), l.Advice)
+		case a.Key != "error":
+		case isError:
+			f := bucket.FailureOf(err)
+			l.Error, l.Advice = f.Text, cmp.Or(f.Hint, l.Advice)
+		default:
 			l.Error = a.Value.String()
-			return false
 		}
-		f := bucket.FailureOf(err)
-		l.Error, l.Advice = f.Text, cmp.Or(f.Hint, l.Advice)
-		return false
+		return true
 	})
 	return l
 }
