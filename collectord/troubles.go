@@ -123,7 +123,19 @@ func (t *trouble) status(name string) admin.Trouble {
 		}
 		return true
 	})
+	if l.Verdict != admin.Fine {
+		l.Advice = cmp.Or(l.Advice, defaultAdvice(name))
+	}
 	return l
+}
+
+// defaultAdvice is the advice for a trouble whose line has none.
+func defaultAdvice(name string) string {
+	switch name {
+	case "start", "commit", "prepare", "seal", "removal", "make_room", "late_sync", "names", "loss_note", "trim", "close":
+		return "see to the disk of data_dir: its room, its mount and its errors (dmesg); collectord doctor measures it"
+	}
+	return "run collectord doctor, which checks what the daemon needs"
 }
 
 // adviceIn splits a message of the form "what happened: why (what to do)" into the text

@@ -126,6 +126,19 @@ func TestAdviceIsWhatAMessageEndsWith(t *testing.T) {
 	}
 }
 
+// TestEachTroubleOfTheHostSaysWhatToDo logs each trouble with a line that has no advice.
+func TestEachTroubleOfTheHostSaysWhatToDo(t *testing.T) {
+	log, h, _ := newTestLog(slog.LevelError)
+	for name := range troubleKinds {
+		log.Error("something fails: this is tried again", "trouble", name, "error", errors.New("EIO"))
+	}
+	for _, open := range h.openTroubles() {
+		if open.Verdict != admin.Fine && open.Advice == "" {
+			t.Errorf("%s: %+v", open.Name, open)
+		}
+	}
+}
+
 // TestKindsOfTroublesAreThoseOfTheSource checks troubleKinds. A trouble that no line ends
 // would be listed forever. An unlisted one would be missing in the metrics until it occurs.
 func TestKindsOfTroublesAreThoseOfTheSource(t *testing.T) {
