@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,6 +115,47 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 		// The intervals are 10, 20 and 40 seconds, and then always 60.
 		if n := strings.Count(text.String(), "level=WARN"); n != 22 || !strings.HasSuffix(text.String(), "trouble=storage_check destination=\"s3://bucket/p/ at http://192.0.2.1\"\n") || strings.Count(text.String(), "level=INFO") != 1 || time.Since(began) > 25*time.Minute {
 			t.Errorf("after %v: %s", time.Since(began), text.String())
+		}
+	})
+}
+
+// TestAStorageThatNeverEndsAnAnswerIsReported has a storage that is never silent: a byte
+// comes every 30 seconds.
+func TestAStorageThatNeverEndsAnAnswerIsReported(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		fake := s3test.NewPipe()
+		defer fake.Close()
+		fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet {
+				return false
+			}
+			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+			for r.Context().Err() == nil {
+				_, _ = w.Write([]byte(" "))
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-time.After(30 * time.Second):
+				case <-r.Context().Done():
+				}
+			}
+			return true
+		}})
+		store, err := bucket.Open(bucket.Destination{URL: "s3://bucket/p", S3: bucket.S3Options{
+			Endpoint: "http://192.0.2.1", Region: "x", PathStyle: "on", CredentialsFile: keys, Dial: fake.Dial,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		checkStorage(ctx, store, time.Minute, slog.New(slog.NewTextHandler(&text, nil)))
+		if n := strings.Count(text.String(), "the storage has not answered within the time of this check"); n < 2 {
+			t.Errorf("%d warnings: %s", n, text.String())
 		}
 	})
 }

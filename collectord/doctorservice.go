@@ -42,12 +42,14 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), diskTimeout)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,MainPID", serviceName).Output()
-	switch pid, loaded := parseServiceStatus(string(out)); {
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,ActiveState,SubState,MainPID", serviceName).Output()
+	switch pid, loaded, failed := parseServiceStatus(string(out)); {
 	case err != nil, !loaded:
 		return nil // the service is not installed, or not managed by systemd
 	case os.Geteuid() != 0:
 		return skip("only root can look from inside the service")
+	case failed:
+		return []doctor.Check{doctor.Fail(name, "the service has failed and is not running: what only it sees (its credentials, sandbox and limits) was not checked", "see why it ended (journalctl --unit collectord), and start it (systemctl start collectord)")}
 	case pid == 0:
 		return []doctor.Check{doctor.Warn(name, "the service is not running: what only it sees (its credentials, sandbox and limits) was not checked", "start it (systemctl start collectord), or see why it ended (journalctl --unit collectord)")}
 	default:
@@ -83,16 +85,20 @@ func skipCredentials(cfg *config.Config, steps []bucket.Step) []bucket.Step {
 }
 
 // parseServiceStatus parses the output of systemctl show.
-func parseServiceStatus(properties string) (pid int, loaded bool) {
+func parseServiceStatus(properties string) (pid int, loaded, failed bool) {
 	for line := range strings.Lines(properties) {
 		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
 		case "LoadState":
 			loaded = value == "loaded"
+		case "ActiveState":
+			failed = failed || value == "failed"
+		case "SubState":
+			failed = failed || value == "auto-restart"
 		case "MainPID":
 			pid, _ = strconv.Atoi(value)
 		}
 	}
-	return pid, loaded
+	return pid, loaded, failed
 }
 
 func readProcess(pid int) (p runningProcess, err error) {

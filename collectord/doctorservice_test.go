@@ -44,13 +44,21 @@ func TestTheDoctorRunsInTheServicesPlace(t *testing.T) {
 	if argv, _ := (runningProcess{pid: 1}).command(nil, nil); !slices.Contains(argv, "--reuid=65534") {
 		t.Errorf("for a process with an unknown user: %q", argv)
 	}
-	for properties, want := range map[string]int{"LoadState=loaded\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
-		pid, loaded := parseServiceStatus(properties)
+	for properties, want := range map[string]int{"LoadState=loaded\nActiveState=active\nSubState=running\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
+		pid, loaded, failed := parseServiceStatus(properties)
+		if failed {
+			t.Errorf("%q: failed", properties)
+		}
 		if !loaded {
 			pid = -1
 		}
 		if pid != want {
 			t.Errorf("%q: %d, want %d", properties, pid, want)
+		}
+	}
+	for _, properties := range []string{"LoadState=loaded\nActiveState=failed\nSubState=failed\nMainPID=0\n", "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nMainPID=0\n"} {
+		if pid, loaded, failed := parseServiceStatus(properties); pid != 0 || !loaded || !failed {
+			t.Errorf("%q: %d, %v, %v", properties, pid, loaded, failed)
 		}
 	}
 }

@@ -88,7 +88,8 @@ func TestAKilledStorageIsReportedEverywhere(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	until(t, "the service manager has the new status", func() bool {
-		return strings.HasPrefix(line(), "can't ship to s3://bucket/prod/ at") && strings.Contains(line(), cause)
+		return strings.HasPrefix(line(), "can't ship to s3://bucket/prod/ at") && strings.Contains(line(), cause) &&
+			strings.Contains(line(), "; what to do: nothing listens at "+address+": start the storage, or correct shipper.s3.endpoint; last success ")
 	})
 	took := time.Since(posted)
 	if verbose := d.getAdmin("/readyz?verbose"); !strings.HasPrefix(verbose, "ok\nverdict: warning; can't ship") || !strings.Contains(verbose, "\ndestination s3://bucket/prod/ at http://"+address+": failing since ") ||

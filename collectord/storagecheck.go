@@ -22,7 +22,7 @@ const (
 func checkStorage(ctx context.Context, store bucket.Store, stall time.Duration, logger *slog.Logger) {
 	failed := false
 	for wait := recheckMin; ; wait = min(2*wait, recheckMax) {
-		steps := bucket.Examine(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stall}), store)
+		steps := examineWithin(ctx, max(storageTimeout, 2*stall), store, stall)
 		i := slices.IndexFunc(steps, func(s bucket.Step) bool { return s.Outcome == bucket.Failed })
 		switch {
 		case ctx.Err() != nil:
@@ -43,4 +43,12 @@ func checkStorage(ctx context.Context, store bucket.Store, stall time.Duration, 
 		case <-time.After(wait):
 		}
 	}
+}
+
+// examineWithin is bucket.Examine with a time limit, because a storage that sends a byte from
+// time to time never stalls.
+func examineWithin(ctx context.Context, limit time.Duration, store bucket.Store, stall time.Duration) []bucket.Step {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return bucket.Examine(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stall}), store)
 }

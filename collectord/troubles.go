@@ -111,19 +111,31 @@ func (t *trouble) status(name string) admin.Trouble {
 	}
 	l.Message, l.Advice = adviceIn(t.last.Message)
 	t.last.Attrs(func(a slog.Attr) bool {
-		if a.Key != "error" {
-			return true
-		}
-		err, ok := a.Value.Any().(error)
-		if !ok {
+		switch err, isError := a.Value.Any().(error); {
+		case a.Key == "advice":
+			l.Advice = cmp.Or(a.Value.String(), l.Advice)
+		case a.Key != "error":
+		case isError:
+			f := bucket.FailureOf(err)
+			l.Error, l.Advice = f.Text, cmp.Or(f.Hint, l.Advice)
+		default:
 			l.Error = a.Value.String()
-			return false
 		}
-		f := bucket.FailureOf(err)
-		l.Error, l.Advice = f.Text, cmp.Or(f.Hint, l.Advice)
-		return false
+		return true
 	})
+	if l.Verdict != admin.Fine {
+		l.Advice = cmp.Or(l.Advice, defaultAdvice(name))
+	}
 	return l
+}
+
+// defaultAdvice is the advice for a trouble whose line has none.
+func defaultAdvice(name string) string {
+	switch name {
+	case "start", "commit", "prepare", "seal", "removal", "make_room", "late_sync", "names", "loss_note", "trim", "close":
+		return "see to the disk of data_dir: its room, its mount and its errors (dmesg); collectord doctor measures it"
+	}
+	return "run collectord doctor, which checks what the daemon needs"
 }
 
 // adviceIn splits a message of the form "what happened: why (what to do)" into the text

@@ -39,12 +39,14 @@ func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 		<-time.After(time.Minute)
 		fail()
 		log.Warn("no heartbeat was written (see to it)", "trouble", "heartbeat", "error", "a text")
+		log.Warn("the storage does not pass (collectord doctor)", "trouble", "storage_check", "error", "no bucket", "advice", "create it")
 		log.Warn("TLS handshakes fail", "trouble", "handshake")
 		log.Info("nothing of the kind")
 		want := []admin.Trouble{
 			{Name: "shipping", Verdict: admin.Failing, Message: "can't ship: everything is kept and tried again", Error: "put k: away", Advice: "start it", Since: began, Last: time.Now(), Times: 2},
 			{Name: "handshake", Verdict: admin.Fine, Message: "TLS handshakes fail", Since: time.Now(), Last: time.Now(), Times: 1, Momentary: true},
 			{Name: "heartbeat", Verdict: admin.Warning, Message: "no heartbeat was written", Error: "a text", Advice: "see to it", Since: time.Now(), Last: time.Now(), Times: 1},
+			{Name: "storage_check", Verdict: admin.Warning, Message: "the storage does not pass", Error: "no bucket", Advice: "create it", Since: time.Now(), Last: time.Now(), Times: 1},
 		}
 		got := h.openTroubles()
 		for i := range got {
@@ -61,13 +63,14 @@ func TestOpenTroublesAreListedUntilTheyEnd(t *testing.T) {
 		}
 		// A flapping trouble with few log lines is listed with its current state.
 		log.Info("shipping again", "trouble", "shipping")
-		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"handshake", "heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"handshake", "heartbeat", "storage_check"}) {
 			t.Errorf("after the end: %q", names)
 		}
 		<-time.After(momentaryFor + time.Second)
-		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"heartbeat"}) {
+		if names := namesOfTroubles(h.openTroubles()); !slices.Equal(names, []string{"heartbeat", "storage_check"}) {
 			t.Errorf("after %v: %q", momentaryFor, names)
 		}
+		log.Info("the storage passes", "trouble", "storage_check")
 		log.Warn("TLS handshakes fail", "trouble", "handshake")
 		if all := h.openTroubles(); len(all) != 2 || all[1].Times != 1 || !all[1].Since.Equal(time.Now()) {
 			t.Errorf("once more: %+v", all)
@@ -119,6 +122,19 @@ func TestAdviceIsWhatAMessageEndsWith(t *testing.T) {
 	} {
 		if what, advice := adviceIn(message); what != want[0] || advice != want[1] {
 			t.Errorf("%q: %q, %q", message, what, advice)
+		}
+	}
+}
+
+// TestEachTroubleOfTheHostSaysWhatToDo logs each trouble with a line that has no advice.
+func TestEachTroubleOfTheHostSaysWhatToDo(t *testing.T) {
+	log, h, _ := newTestLog(slog.LevelError)
+	for name := range troubleKinds {
+		log.Error("something fails: this is tried again", "trouble", name, "error", errors.New("EIO"))
+	}
+	for _, open := range h.openTroubles() {
+		if open.Verdict != admin.Fine && open.Advice == "" {
+			t.Errorf("%s: %+v", open.Name, open)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type Destination struct {
 	FailingSince time.Time      // when the first attempt after the last success failed
 	Attempts     int            // failed attempts since then
 	Failure      bucket.Failure // of the last failed attempt
+	SilentSince  time.Time      // since when a request has been acknowledged and answered by nothing, if that is long
 	NextAttempt  time.Time      // set while the storage fails; in the past while that attempt runs
 }
 

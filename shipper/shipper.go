@@ -98,6 +98,7 @@ type Shipper struct {
 	unreadable unreadable
 	lastTurn   atomic.Pointer[time.Time]       // when Run's loop last turned; nil: it is not running
 	clock      atomic.Pointer[clockComparison] // the last comparison; nil: none
+	silentAt   atomic.Pointer[time.Time]       // since when the storage is silent; nil: it is not
 	began      time.Time
 
 	mu              sync.Mutex // guards the fields below
@@ -290,6 +291,9 @@ func (s *Shipper) Stats() Stats {
 	if last := s.clock.Load(); last != nil && !last.isOutdated(time.Now()) {
 		c.ClockAhead, c.ClockCompared = last.ahead, true
 	}
+	if since := s.silentAt.Load(); since != nil {
+		c.Destination.SilentSince = *since
+	}
 	return c
 }
 
@@ -298,6 +302,13 @@ func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
 		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, OnFailure: s.keeper.recordOutage,
 		OnClock: func(ahead time.Duration) { s.clock.Store(&clockComparison{ahead, time.Now()}) },
+		OnSilence: func(silent time.Duration) {
+			var since *time.Time
+			if silent > 0 {
+				since = new(time.Now().Add(-silent))
+			}
+			s.silentAt.Store(since)
+		},
 	})
 }
 

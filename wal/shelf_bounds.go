@@ -105,6 +105,8 @@ func (s *shelf) dateOldest() {
 	s.unlock()
 }
 
+func mebibytes(n int64) float64 { return float64(n) / (1 << 20) }
+
 // checkBoundsLocked decides whether the log is full.
 func (s *shelf) checkBoundsLocked() {
 	was := s.full
@@ -116,9 +118,9 @@ func (s *shelf) checkBoundsLocked() {
 	}
 	switch {
 	case used >= limit:
-		s.full = fmt.Errorf("%d bytes are used, wal.max_bytes is %d", used, limits.MaxBytes)
+		s.full = fmt.Errorf("%.1f MiB are used, wal.max_bytes is %.1f MiB", mebibytes(used), mebibytes(limits.MaxBytes))
 	case s.freeLocked() < floor:
-		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
+		s.full = fmt.Errorf("the disk has %.1f MiB free, wal.min_free is %.1f MiB", mebibytes(s.stats.FreeBytes), mebibytes(limits.MinFree))
 	default:
 		s.full = nil
 	}

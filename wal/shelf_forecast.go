@@ -11,8 +11,11 @@ const (
 	// a minute. One filter would report a tenth of the incoming rate as growth; two report
 	// a hundredth. Half of a new rate shows after four minutes.
 	forecastSmoothing = 150 * time.Second
+	// forecastSettle is the time after a start in which growth does not count: what the start
+	// itself allocates would look like a rate.
+	forecastSettle = 30 * time.Second
 	// forecastMin is how long the log is observed before there is a forecast.
-	forecastMin = 30 * time.Second
+	forecastMin = forecastSettle + 30*time.Second
 )
 
 // forecast predicts from the rates of the last minutes when a bound will be reached.
@@ -31,6 +34,7 @@ func (o *forecast) observe(now time.Time, used, free int64) {
 		o.began = now
 	case passed < boundsInterval/2: // too short for a rate
 		return
+	case now.Sub(o.began) <= forecastSettle:
 	default:
 		o.usedRate.add(float64(used-o.used)/passed.Seconds(), passed)
 		o.freeRate.add(float64(free-o.free)/passed.Seconds(), passed)

@@ -128,6 +128,28 @@ func TestSecondsUntilFullCountsTheBytesOfOtherPrograms(t *testing.T) {
 	})
 }
 
+// TestSecondsUntilFullIgnoresWhatAStartAllocates has a disk that loses 8 MiB in the first
+// seconds, for the segments and the spool, and nothing after that.
+func TestSecondsUntilFullIgnoresWhatAStartAllocates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		s := &simulation{t: t, load: 100, log: openLog(t, t.TempDir(), Options{
+			MinFree: 4 << 20,
+		}.WithFree(func(string) (int64, error) {
+			if time.Since(began) > 5*time.Second {
+				return 332 << 20, nil
+			}
+			return 340 << 20, nil
+		}).WithDatasync(func(vfs.File) error { return nil }))}
+		for range 300 {
+			s.seconds(1)
+			if got := s.log.Stats().SecondsUntilFull; got < 24*3600 {
+				t.Fatalf("after %v: full in %.0f s", time.Since(began), got)
+			}
+		}
+	})
+}
+
 func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

@@ -127,7 +127,7 @@ func uploads(now, minute sample) UploadStatus {
 
 func destination(d *shipper.Destination, now sample) Destination {
 	s := Destination{
-		Where: printable(d.Name), LastSuccess: orNil(d.LastSuccess), FailingSince: orNil(d.FailingSince), Attempts: d.Attempts,
+		Where: printable(d.Name), LastSuccess: orNil(d.LastSuccess), FailingSince: orNil(d.FailingSince), Attempts: d.Attempts, SilentSince: orNil(d.SilentSince),
 		Storage: StorageStatus(now.Shipper.Storage),
 	}
 	if s.FailingSince != nil {

@@ -192,6 +192,10 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.LastSuccess) }),
 		gauge("shipper_failing_since_timestamp_seconds", "Since when all attempts to ship have failed; 0: shipping does not fail.",
 			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.FailingSince) }),
+		gauge("shipper_next_attempt_timestamp_seconds", "When the next attempt begins while shipping fails, or when the present one began; 0: shipping does not fail.",
+			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.NextAttempt) }),
+		gauge("shipper_silent_since_timestamp_seconds", "Since when the storage has acknowledged and answered nothing of a request, from a quarter of shipper.stall_timeout on; 0: it is not silent.",
+			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.SilentSince) }),
 		storageInfo(),
 	}
 }

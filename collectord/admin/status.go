@@ -135,6 +135,7 @@ type Destination struct {
 	Attempts     int           `json:"failed_attempts"` // since FailingSince
 	Error        *ErrorStatus  `json:"error"`           // of the last attempt; nil: no failure
 	NextAttempt  *time.Time    `json:"next_attempt"`
+	SilentSince  *time.Time    `json:"silent_since"` // a request has been acknowledged and answered by nothing since then
 	Storage      StorageStatus `json:"storage"`
 }
 

@@ -79,6 +79,10 @@ func (s *Status) judgeReadiness() {
 func (s *Status) judgeDestination() {
 	d := &s.Destination
 	if d.FailingSince == nil {
+		if d.SilentSince != nil {
+			s.addReason(Warning, "silent", fmt.Sprintf("%s has acknowledged and answered nothing for %s", d.Where, ShortDuration(s.At.Sub(*d.SilentSince))),
+				"see whether the storage hangs, and whether a firewall drops packets")
+		}
 		return
 	}
 	v := Warning
@@ -268,15 +272,26 @@ func (s *Status) describeBacklog() string {
 	return text
 }
 
-// line returns the Status in one line: the worst reason, the backlog, and the rates of
-// incoming usages.
+// line returns the Status in one line: the worst reason and what to do about it, the last
+// success of a failing destination, the backlog, and the rates of incoming usages. A line fits
+// into a message of 4,096 bytes: the service manager ignores a longer one.
 func (s *Status) line() string {
 	if s.Verdict == Starting {
 		return s.Summary
 	}
 	var parts []string
 	if len(s.Reasons) > 0 {
-		parts = append(parts, s.worst())
+		parts = append(parts, shortened(s.worst()))
+		if advice := s.Reasons[0].Advice; advice != "" {
+			parts = append(parts, "what to do: "+shortened(advice))
+		}
+	}
+	if d := &s.Destination; d.FailingSince != nil {
+		success := "no success since the start"
+		if d.LastSuccess != nil {
+			success = "last success " + clock(*d.LastSuccess, s.At)
+		}
+		parts = append(parts, success)
 	}
 	rates := make([]string, len(s.Sources))
 	for i, source := range s.Sources {

@@ -82,7 +82,10 @@ func TestTheVerdict(t *testing.T) {
 		"storage away":          {func(d *fakeDaemon) { d.setFailing(time.Minute, connectionRefused) }, Warning, "destination", "can't ship to s3://usages/clinic since "},
 		"storage away: cause":   {func(d *fakeDaemon) { d.setFailing(time.Minute, connectionRefused) }, Warning, "destination", "(connection refused), next attempt in 20 s; all is shipped"},
 		"storage away for long": {func(d *fakeDaemon) { d.setFailing(6*time.Minute, connectionRefused) }, Failing, "destination", ""},
-		"wrong bucket":          {func(d *fakeDaemon) { d.setFailing(0, noBucket) }, Failing, "destination", "(there is none)"},
+		"storage silent": {func(d *fakeDaemon) {
+			d.snapshot.Shipper.Destination = shipper.Destination{Name: "s3://usages/clinic", SilentSince: time.Now().Add(-20 * time.Second)}
+		}, Warning, "silent", "s3://usages/clinic has acknowledged and answered nothing for 20 s"},
+		"wrong bucket": {func(d *fakeDaemon) { d.setFailing(0, noBucket) }, Failing, "destination", "(there is none)"},
 		"storage away, listed once": {func(d *fakeDaemon) {
 			d.setFailing(0, connectionRefused)
 			for _, name := range []string{TroubleShipping, "storage_check", "heartbeat", "last look"} {
@@ -222,6 +225,9 @@ func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e") || !utf8.ValidString(all) {
 			t.Errorf("%d bytes: %.3000q", len(all), all)
 		}
+	}
+	if n := len(s.line()); n > 4000 {
+		t.Errorf("the line has %d bytes", n)
 	}
 	if strings.Contains(s.line(), "\n") || strings.Count(s.verbose(), "\n") != 4 {
 		t.Errorf("a stranger adds a line: %s", s.verbose())

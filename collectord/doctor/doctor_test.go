@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -115,6 +116,11 @@ func TestSyncsAreCheckedAndMeasured(t *testing.T) {
 	wantCheck(t, "slow", []Check{SyncCheck(31*time.Millisecond, 40*time.Millisecond, 48)}, "data_dir.fsync", Warning, "faster or less busy disk")
 	wantCheck(t, "at times", []Check{SyncCheck(time.Millisecond, 501*time.Millisecond, 48)}, "data_dir.fsync", Warning, "501ms")
 	dir := t.TempDir()
+	killed := filepath.Join(dir, ".doctor-123")
+	hoursAgo := time.Now().Add(-2 * time.Hour)
+	if err := errors.Join(os.WriteFile(killed, make([]byte, 4096), 0o600), os.Chtimes(killed, hoursAgo, hoursAgo)); err != nil {
+		t.Fatal(err)
+	}
 	median, p99, n, err := MeasureSyncs(dir)
 	if err != nil || n < minSyncs || median <= 0 || p99 < median {
 		t.Errorf("%v, %v of %d: %v", median, p99, n, err)

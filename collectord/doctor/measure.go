@@ -3,7 +3,9 @@ package doctor
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -66,13 +68,16 @@ const (
 	syncsTimeout = 2 * time.Second // time limit, once there are minSyncs
 	minSyncs     = 8
 	syncBytes    = 4 << 10
+	syncsPrefix  = ".doctor-"
+	syncsOld     = time.Hour // a measurement that is not finished by then was killed
 )
 
 // MeasureSyncs repeatedly appends a page to a temporary file in a directory and syncs
 // it. It returns the latency of a sync and the number n of syncs: up to 48, fewer if
-// they take more than 2 s.
+// they take more than 2 s. It also removes the files of measurements that were killed.
 func MeasureSyncs(dir string) (median, p99 time.Duration, n int, err error) {
-	f, err := os.CreateTemp(dir, ".doctor-*")
+	removeOldFiles(dir)
+	f, err := os.CreateTemp(dir, syncsPrefix+"*")
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -91,4 +96,15 @@ func MeasureSyncs(dir string) (median, p99 time.Duration, n int, err error) {
 	}
 	slices.Sort(latencies)
 	return latencies[len(latencies)/2], latencies[len(latencies)*99/100], len(latencies), nil
+}
+
+// removeOldFiles removes what killed measurements left in a directory. Errors do not matter: the
+// next measurement tries again.
+func removeOldFiles(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && strings.HasPrefix(e.Name(), syncsPrefix) && info.Mode().IsRegular() && info.Size() <= maxSyncs*syncBytes && time.Since(info.ModTime()) > syncsOld {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }

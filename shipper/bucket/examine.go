@@ -66,6 +66,9 @@ func Examine(ctx context.Context, store Store) []Step {
 	if x.reach(ctx) && x.probe(ctx) && x.read(ctx) {
 		x.list(ctx)
 	}
+	if last := &x.steps[len(x.steps)-1]; last.Outcome == Failed && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		last.Found, last.Advice = "the storage has not answered within the time of this check", defaultAdvice(stepAnswer) // any error can follow the time limit
+	}
 	return x.addNotReached()
 }
 
@@ -162,11 +165,7 @@ func (x *examination) addFailed(name string, e *Error) bool {
 		x.add(stepBucket, NotChecked, "the storage failed before it checked this", "")
 	}
 	x.addPassedBefore(name)
-	found := e.Err.Error()
-	if found == context.DeadlineExceeded.Error() {
-		found = "the storage has not answered within the time of this check"
-	}
-	return x.add(name, Failed, found, cmp.Or(e.Hint, defaultAdvice(name)))
+	return x.add(name, Failed, e.Err.Error(), cmp.Or(e.Hint, defaultAdvice(name)))
 }
 
 // acceptedKeys reports whether a storage with this failure has accepted the keys and knows

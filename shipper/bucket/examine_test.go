@@ -157,13 +157,25 @@ func TestExamineDoesNotJudgeKeysThatWereNotChecked(t *testing.T) {
 	}
 }
 
-// TestExamineReportsAStorageThatHangs checks that the report contains advice.
+// TestExamineReportsAStorageThatHangs has a storage that hangs from one of the methods on. The
+// report contains advice.
 func TestExamineReportsAStorageThatHangs(t *testing.T) {
-	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
-	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
-	x.addFailed(stepOf(late), late)
-	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered within the time of this check" || last.Advice == "" {
-		t.Errorf("%+v", last)
+	for method, step := range map[string]string{http.MethodPut: stepAnswer, http.MethodHead: stepRead} {
+		f, s := newFake(t)
+		f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == method {
+				<-r.Context().Done()
+			}
+			return false
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		i := slices.IndexFunc(Examine(ctx, s), func(s Step) bool {
+			return s.Outcome == Failed && s.Name == step && s.Found == "the storage has not answered within the time of this check" && strings.Contains(s.Advice, "hangs")
+		})
+		if i < 0 {
+			t.Errorf("%s: %+v", method, Examine(ctx, s))
+		}
 	}
 }
 

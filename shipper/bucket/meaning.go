@@ -36,13 +36,13 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 	case "InvalidBucketName":
 		return true, false, "correct shipper.destination"
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound":
-		return true, false, "the access key or its secret is wrong; they are from " + s.keysSource
+		return true, false, "the access key or its secret is wrong: correct them; they are from " + s.keysSource
 	case "SignatureDoesNotMatch":
 		return true, false, "the access key or its secret is wrong (they are from " + s.keysSource + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
 	case "InvalidToken", "InvalidTokenId":
 		return true, false, "the session token is wrong or stale: replace or remove " + s.tokenSource()
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return false, false, "the keys from " + s.keysSource + " have expired: they are read again"
+		return false, false, "the keys from " + s.keysSource + " have expired: they are read again; replace them there if this lasts"
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return true, false, "the clocks of this host and the storage differ too much: synchronize this host's clock by NTP"
 	case "InvalidStorageClass":

@@ -86,24 +86,33 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case strings.Contains(err.Error(), "server response headers exceeded"):
 		e.Kind, e.Permanent, e.ThisObjectOnly, e.Hint = "header", true, true, "the storage answers with a header that is too large: look at the object's metadata"
 	case strings.Contains(err.Error(), "remote error: tls"):
-		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage ends the TLS handshake"
+		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage ends the TLS handshake: see its log, and whether it asks for a client certificate"
 	case errors.As(err, &dnsErr):
 		e.Kind, e.Hint = "dns", dnsHint(s.client.EndpointURL().Hostname())
 	case errors.As(err, &netErr) && netErr.Timeout():
 		e.Kind = Timeout
 	case errors.Is(err, syscall.ECONNREFUSED):
-		e.Kind, e.Hint = "network", "nothing listens at "+s.client.EndpointURL().Host
+		e.Kind, e.Hint = "network", "nothing listens at "+s.client.EndpointURL().Host+": start the storage, or correct shipper.s3.endpoint"
 	case resp.StatusCode == 0 && errors.As(err, &netErr):
 		e.Kind = "network"
 	}
 	if t.noRegion.Load() && (!isTemporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !isAboutKeys(resp.Code) && e.Kind != NotAStore {
 		e.Hint = noRegionHint
 	}
+	if e.Hint == "" {
+		e.Hint = waitHint
+		if e.Kind == "network" || e.Kind == Timeout {
+			e.Hint = "check whether the storage runs and answers, and the network between this host and " + s.client.EndpointURL().Host
+		}
+	}
 	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
 		e.Hint = joinHints(e.Hint, s.proxyHint())
 	}
 	return e
 }
+
+// waitHint is the hint for an error that usually ends by itself.
+const waitHint = "wait; if it lasts, check the storage: its log, or its provider, can explain the error"
 
 // changedInTransitHint is the hint for a checksum that differs.
 const changedInTransitHint = "bytes changed on their way: a broken disk, memory or network"

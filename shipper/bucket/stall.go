@@ -56,6 +56,8 @@ type watch struct {
 	stall  time.Duration
 	pace   *Pace // nil: any number of bytes is progress
 
+	onSilence func(time.Duration) // CallOptions.OnSilence
+
 	mu         sync.Mutex // guards the fields below
 	timer      *time.Timer
 	conn       syscall.RawConn // of TCP, below TLS; nil: no connection
@@ -65,6 +67,7 @@ type watch struct {
 	answered   bool            // the header of the answer has arrived
 	reading    bool            // the caller waits for a part of the answer
 	ended      bool
+	silent     bool // onSilence was called with a duration
 
 	// Measurement of the pace.
 	received      int64     // bytes of the answer since measuredSince
@@ -76,11 +79,12 @@ type watch struct {
 // progress is how many bytes the peer's TCP has acknowledged and sent.
 type progress struct{ acknowledged, received uint64 }
 
-func newWatch(parent context.Context, stall time.Duration, pace *Pace) *watch {
+func newWatch(parent context.Context, o *CallOptions) *watch {
+	stall := o.StallTimeout
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, pace: pace, progressAt: time.Now(), measuredSince: time.Now()}
+	w := &watch{stall: stall, pace: o.Pace, onSilence: o.OnSilence, progressAt: time.Now(), measuredSince: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.setConn(info.Conn) }})
 	w.mu.Lock()
@@ -201,7 +205,11 @@ func (w *watch) tick() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.updateLocked()
-	remaining := w.stall - time.Since(w.progressAt)
+	quiet := time.Since(w.progressAt)
+	remaining := w.stall - quiet
+	if !w.ended {
+		w.reportSilence(quiet)
+	}
 	switch {
 	case w.ended:
 	case remaining <= 0:
@@ -213,9 +221,23 @@ func (w *watch) tick() {
 	}
 }
 
+// reportSilence reports how long the peer has been quiet, and once that it is not any more. The
+// caller holds the mutex.
+func (w *watch) reportSilence(quiet time.Duration) {
+	is := quiet >= w.stall/4
+	if w.onSilence == nil || !is && !w.silent {
+		return
+	}
+	if w.silent = is; !is {
+		quiet = 0
+	}
+	w.onSilence(quiet)
+}
+
 func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.reportSilence(0)
 	w.ended, w.conn = true, nil
 	w.timer.Stop()
 	w.cancel(nil)

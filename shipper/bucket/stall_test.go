@@ -64,6 +64,22 @@ func (c *slowConn) Read(p []byte) (int, error) {
 	return n, c.pace.wait(context.Background(), n)
 }
 
+// TestASilentStorageIsReportedBeforeItStalls has a storage that answers after three quarters of
+// the stall timeout.
+func TestASilentStorageIsReportedBeforeItStalls(t *testing.T) {
+	const stall = 2 * time.Second
+	f, s := newFake(t)
+	f.Behave(s3test.Behaviour{Fault: func(http.ResponseWriter, *http.Request) bool { <-time.After(stall * 3 / 4); return false }})
+	var reports []time.Duration // the watch calls it one after the other
+	ctx := WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, OnSilence: func(silent time.Duration) { reports = append(reports, silent) }})
+	if err := s.Put(ctx, testObject("a", "x")); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(reports); n < 2 || reports[0] < stall/4 || reports[n-1] != 0 {
+		t.Errorf("reports: %v", reports)
+	}
+}
+
 // TestASlowUplinkIsNoStall: the kernel buffers the body at once, and the peer needs several
 // times the stall timeout to read it.
 func TestASlowUplinkIsNoStall(t *testing.T) {

@@ -32,7 +32,10 @@ type CallOptions struct {
 	OnFailure func()
 	// OnClock is called with how far this host's clock is ahead of the storage's, by the
 	// Date of an answer; nil: no call.
-	OnClock    func(ahead time.Duration)
+	OnClock func(ahead time.Duration)
+	// OnSilence is called while the storage acknowledges and answers nothing, with how long this
+	// has lasted, from a quarter of StallTimeout on; and with 0 once that is over. nil: no call.
+	OnSilence  func(silent time.Duration)
 	retryAfter atomic.Int64 // of the last answer
 	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
 	withToken  atomic.Bool  // the last request was signed with a session token
@@ -87,7 +90,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
 	o.noRegion.Store(false)
 	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
-	w := newWatch(req.Context(), o.StallTimeout, o.Pace)
+	w := newWatch(req.Context(), o)
 	connections := 0
 	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if connections++; connections > 1 { // net/http has repeated the request by itself
