@@ -79,7 +79,7 @@ func dataDirProblems(dir string) (all, warnings []string) {
 		}
 		switch denied := errors.Is(unix.Access(path, inside.mode), unix.EACCES); {
 		case denied && inside.isReplaced:
-			warnings = append(warnings, deniedText(path, info)+": the daemon puts it aside, or chown it")
+			warnings = append(warnings, deniedText(path, info)+": chown it, or the daemon puts it aside")
 		case denied:
 			all = append(all, deniedText(path, info)+": chown it")
 		}

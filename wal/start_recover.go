@@ -104,7 +104,7 @@ func (l *Log) clearSpool() error {
 	}
 	err := l.disk.TryCreate(filepath.Join(spool, "probe.tmp"))
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.ENOTDIR) {
-		return nil //nolint:nilerr // the disk failed
+		return nil // the disk failed, or the spool can be used
 	}
 	l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool: no file can be made in it", "path", spool, "error", err)
 	return l.putAside(spool, err)
