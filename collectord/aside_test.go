@@ -6,8 +6,10 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +18,8 @@ import (
 	"collectord/wal"
 )
 
-// makeDamagedData makes a data directory with the usages 0 to 6, and with foreign or
-// damaged files in several places. Usages 2 and 3 can't be read.
-func makeDamagedData(t *testing.T, dir string) {
+// makeWholeData makes a data directory with the usages 0 to 6, as a crash leaves it.
+func makeWholeData(t *testing.T, data string) {
 	t.Helper()
 	testrun.WaitPastHourEnd()
 	made := filepath.Join(t.TempDir(), "data")
@@ -35,8 +36,18 @@ func makeDamagedData(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.CopyFS(data, os.DirFS(made)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// makeDamagedData makes a data directory with the usages 0 to 6, and with foreign or
+// damaged files in several places. Usages 2 and 3 can't be read.
+func makeDamagedData(t *testing.T, dir string) {
+	t.Helper()
+	makeWholeData(t, filepath.Join(dir, "data"))
 	in := func(name string) string { return filepath.Join(dir, "data", "wal", name) }
-	err = os.CopyFS(filepath.Join(dir, "data"), os.DirFS(made))
+	var err error
 	for _, name := range []string{"LOG", "next", "lost", "00000000000000000003-00000000000000000004/00000000000000000001"} {
 		err = errors.Join(err, os.RemoveAll(in(name)))
 	}
@@ -149,6 +160,77 @@ func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
 	}
 	until(t, "the log has started by itself", func() bool { return post() == http.StatusCreated })
 	d.stop()
+}
+
+// TestTheDaemonShipsWhateverHasTheNameOfNotesOrScratch puts unusable entries in the places of the
+// loss notes, the identity and the spool.
+func TestTheDaemonShipsWhateverHasTheNameOfNotesOrScratch(t *testing.T) {
+	t.Parallel()
+	link := func(place, to string) func(data string) error {
+		return func(data string) error {
+			path := filepath.Join(data, place)
+			return errors.Join(os.RemoveAll(path), os.Symlink(to, path))
+		}
+	}
+	closed := func(place string) func(data string) error {
+		return func(data string) error {
+			path := filepath.Join(data, place)
+			if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+				return err
+			}
+			return os.Chmod(path, 0)
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		spoil    func(data string) error
+		putAside string // pattern of the path of what the log puts aside
+	}{
+		{"the loss notes are a link to itself", link("wal/lost", "lost"), ""},
+		{"the loss notes are a link to a file", link("wal/lost", "../LOCK"), ""},
+		{"the loss notes can't be listed", closed("wal/lost"), ""},
+		{"the identity can't be read", func(data string) error { return os.Chmod(filepath.Join(data, "wal", "LOG"), 0) }, "wal/quarantine/LOG-*"},
+		{"the spool is a link to itself", link("spool", "spool"), "wal/quarantine/spool-*"},
+		{"the spool is a link to a file", link("spool", "LOCK"), "wal/quarantine/spool-*"},
+		{"the spool can't be used", closed("spool"), "spool.aside-*"},
+		{"an object of the spool is a directory", func(data string) error {
+			return os.MkdirAll(filepath.Join(data, "spool", "00000000000000000003-00000000000000000004.ndjson.zst", "x"), 0o700)
+		}, ""},
+		{"an object of the spool is a FIFO", func(data string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(data, "spool"), 0o700), unix.Mkfifo(filepath.Join(data, "spool", "00000000000000000003-00000000000000000004.ndjson.zst"), 0o600))
+		}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "collectord-test-") // other users can enter it
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")
+			data := filepath.Join(dir, "data")
+			makeWholeData(t, data)
+			path, errBinary := binary()
+			run := exec.Command(path, "run", "--config", config)
+			err = errors.Join(errBinary, c.spoil(data))
+			if os.Geteuid() == 0 { // root could read everything
+				err = errors.Join(err, os.Chmod(filepath.Dir(path), 0o755), filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+					return errors.Join(err, os.Lchown(path, 65534, 65534))
+				}))
+				run.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := startCommand(t, run, port, admin)
+			until(t, "all usages are shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 7 })
+			d.stop()
+			found, err := filepath.Glob(filepath.Join(data, c.putAside))
+			if c.putAside != "" && (err != nil || len(found) != 1) {
+				t.Errorf("put aside: %q, %v", found, err)
+			}
+		})
+	}
 }
 
 func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {

@@ -23,7 +23,7 @@ const diskTimeout = 5 * time.Second
 // checkDirectories checks whether the process can use data_dir and the destination
 // folder.
 func (d draft) checkDirectories() {
-	type findings struct{ data, links, folder []string }
+	type findings struct{ data, warnings, folder []string }
 	found := make(chan findings, 1)
 	dir, folder := d.Config.DataDir, ""
 	if isFolder(d.Config) {
@@ -31,7 +31,7 @@ func (d draft) checkDirectories() {
 	}
 	go func() {
 		var f findings
-		f.data, f.links = dataDirProblems(dir)
+		f.data, f.warnings = dataDirProblems(dir)
 		if folder != "" && len(f.data) == 0 {
 			if why := dirProblem(folder); why != "" {
 				f.folder = []string{why}
@@ -46,8 +46,8 @@ func (d draft) checkDirectories() {
 				d.Mistake("data_dir", why)
 			}
 		}
-		for _, why := range f.links { // a disk may be mounted there later
-			d.warn(why + ": nothing is taken in or shipped until its target exists")
+		for _, why := range f.warnings {
+			d.warn(why)
 		}
 		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
@@ -57,29 +57,34 @@ func (d draft) checkDirectories() {
 	}
 }
 
-// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and the
-// broken links in it.
-func dataDirProblems(dir string) (all, links []string) {
+// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and
+// warnings about entries that don't keep it from starting.
+func dataDirProblems(dir string) (all, warnings []string) {
 	if why := dirProblem(dir); why != "" {
 		return []string{why}, nil
 	}
 	for _, inside := range []struct {
-		name string
-		mode uint32
-	}{{"LOCK", unix.R_OK | unix.W_OK}, {"wal", dirAccess}, {"wal/LOG", unix.R_OK}, {"spool", dirAccess}} {
+		name       string
+		mode       uint32
+		isReplaced bool // the daemon puts it aside
+	}{{"LOCK", unix.R_OK | unix.W_OK, false}, {"wal", dirAccess, false}, {"wal/LOG", unix.R_OK, true}, {"spool", dirAccess, true}} {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
 		if inside.mode == dirAccess && isBrokenLink(path, err) {
-			links = append(links, path+" is a broken symbolic link")
+			// A disk may be mounted there later.
+			warnings = append(warnings, path+" is a broken symbolic link: nothing is taken in or shipped until its target exists")
 		}
 		if err != nil || inside.mode == dirAccess && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
 			continue
 		}
-		if errors.Is(unix.Access(path, inside.mode), unix.EACCES) {
+		switch denied := errors.Is(unix.Access(path, inside.mode), unix.EACCES); {
+		case denied && inside.isReplaced:
+			warnings = append(warnings, deniedText(path, info)+": chown it, or the daemon puts it aside")
+		case denied:
 			all = append(all, deniedText(path, info)+": chown it")
 		}
 	}
-	return all, links
+	return all, warnings
 }
 
 // dirAccess is the access needed to a directory whose entries change.

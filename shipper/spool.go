@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -70,8 +71,8 @@ func openSpool(dir string, reserveSizes func() (largest, sealedAt int64), logger
 	return s
 }
 
-// create creates a file in the spool and replaces an existing regular file. Another kind
-// of file under that name is an error.
+// create creates a file in the spool and replaces an existing regular file. It renames
+// anything else that has the name, because only files of the spool may be deleted.
 func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
 	if err := os.MkdirAll(s.dir, 0o750); err != nil {
 		return nil, nil, err
@@ -80,8 +81,14 @@ func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
 		return nil, nil, err
 	}
 	file, err = root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
-	if info, statErr := root.Lstat(name); errors.Is(err, fs.ErrExist) && statErr == nil && info.Mode().IsRegular() {
-		if err = root.Remove(name); err == nil {
+	if info, statErr := root.Lstat(name); errors.Is(err, fs.ErrExist) && statErr == nil {
+		if info.Mode().IsRegular() {
+			err = root.Remove(name)
+		} else {
+			s.logger.Warn("renamed an entry of the spool that is not a file: the spool is for collectord alone", "path", filepath.Join(s.dir, name))
+			err = root.Rename(name, fmt.Sprintf("%s.aside-%d", name, time.Now().UnixNano()))
+		}
+		if err == nil {
 			file, err = root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
 		}
 	}

@@ -28,7 +28,7 @@ func markOf(path string, info fs.FileInfo) string {
 }
 
 // PutAside lists what an Inspector can find without the daemon: the contents of the
-// quarantine, and entries of the log directory that are not part of a log.
+// quarantine, and entries of the log's directories that are not part of a log.
 func (i *Inspector) PutAside() (all []Aside, err error) {
 	b := base{disk: i.disk, dir: i.dir, dataDir: filepath.Dir(i.dir)}
 	entries, err := b.disk.List(i.dir)
@@ -45,8 +45,31 @@ func (i *Inspector) PutAside() (all []Aside, err error) {
 			b.listLeft(filepath.Join(i.dir, e.Name()), errNotPart)
 		}
 	}
+	i.listLeftIn(&b, b.dataDir, func(e fs.DirEntry) bool { return isAside(e.Name()) })
+	lost := filepath.Join(i.dir, lostName)
+	i.listLeftIn(&b, lost, func(e fs.DirEntry) bool {
+		if isAside(e.Name()) || !e.Type().IsRegular() {
+			return true
+		}
+		_, err := i.disk.ReadFile(filepath.Join(lost, e.Name()))
+		return err != nil && !errors.Is(err, fs.ErrNotExist)
+	})
 	b.refreshAside()
 	return b.aside.list(), nil
+}
+
+// listLeftIn lists the entries of dir that isLeft accepts. Nothing is listed if dir can't be
+// read.
+func (i *Inspector) listLeftIn(b *base, dir string, isLeft func(fs.DirEntry) bool) {
+	entries, err := i.disk.List(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if isLeft(e) {
+			b.listLeft(filepath.Join(dir, e.Name()), errNotPart)
+		}
+	}
 }
 
 // Acknowledge records that an operator has seen what was put aside. Without names it

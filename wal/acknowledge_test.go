@@ -74,3 +74,40 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 	defer l.Close()
 	wantPutAside(2) // both count: the acknowledged file has another name now, and another file has its path
 }
+
+// TestEntriesLeftInEachDirectoryAreListedWithoutADaemon also acknowledges them.
+func TestEntriesLeftInEachDirectoryAreListedWithoutADaemon(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	makeOpenLog(t, data)
+	want := []string{"spool.aside-1", "wal/lost/a directory", "wal/lost/x.aside-1", "wal/notes.txt"}
+	err := errors.Join(os.WriteFile(filepath.Join(data, want[0]), nil, 0o600), os.Mkdir(filepath.Join(data, want[1]), 0o700),
+		os.WriteFile(filepath.Join(data, want[2]), nil, 0o600), os.WriteFile(filepath.Join(data, want[3]), nil, 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := wal.Inspect(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := func() (paths []string) {
+		all, err := i.PutAside()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range all {
+			paths = append(paths, one.Path)
+		}
+		slices.Sort(paths)
+		return paths
+	}
+	if got := paths(); !slices.Equal(got, want) {
+		t.Errorf("put aside: %q, want %q", got, want)
+	}
+	if done, err := wal.Acknowledge(data); err != nil || len(done) != len(want) {
+		t.Errorf("acknowledged %q, %v", done, err)
+	}
+	if got := paths(); len(got) > 0 {
+		t.Errorf("still put aside: %q", got)
+	}
+}

@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
@@ -74,5 +76,78 @@ func TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce(t *testing.T) {
 				t.Errorf("start %d: %s: %v", start, place, err)
 			}
 		}
+	}
+}
+
+// fixedNext is a disk on which next can be neither renamed nor deleted.
+type fixedNext struct {
+	vfs.FS
+	attempts *atomic.Int32 // to delete it
+}
+
+func (f fixedNext) Rename(from, to string) error {
+	if filepath.Base(from) == nextName {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EPERM}
+	}
+	return f.FS.Rename(from, to)
+}
+
+func (f fixedNext) RemoveDir(path string) error {
+	if filepath.Base(path) == nextName {
+		f.attempts.Add(1)
+		return &os.PathError{Op: "rmdir", Path: path, Err: syscall.EPERM}
+	}
+	return f.FS.RemoveDir(path)
+}
+
+// TestAnEntryThatStaysInItsPlaceIsListedOnce: the log tries again and again to make room for
+// the next segment.
+func TestAnEntryThatStaysInItsPlaceIsListedOnce(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	disk := fixedNext{vfs.OS{}, &atomic.Int32{}}
+	l := openLog(t, data, Options{files: disk, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond})
+	until(t, "the log has tried to delete next", func() bool { return disk.attempts.Load() > 5 })
+	if n := l.refreshAside(); n != 1 {
+		t.Errorf("%d entries are put aside: %v", n, l.PutAside())
+	}
+}
+
+// unreadableNotes is a disk that can't open loss notes.
+type unreadableNotes struct {
+	vfs.FS
+	fails *atomic.Bool
+}
+
+func (u unreadableNotes) Open(path string) (vfs.File, error) {
+	if filepath.Base(filepath.Dir(path)) == lostName && u.fails.Load() {
+		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EACCES}
+	}
+	return u.FS.Open(path)
+}
+
+func TestANoteThatCanNotBeReadIsListedUntilItCan(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	n := noteOf(1, 2)
+	if err := os.WriteFile(filepath.Join(data, "wal", lostName, n.fileName()), n.encode(), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	disk := unreadableNotes{vfs.OS{}, &atomic.Bool{}}
+	disk.fails.Store(true)
+	l := openLog(t, data, Options{files: disk})
+	for range 2 { // each call reads the notes
+		if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+			t.Errorf("notes %v, %v", notes, err)
+		}
+		l.refreshAside()
+		if all := l.PutAside(); len(all) != 1 || filepath.Base(all[0].Path) != n.fileName() {
+			t.Errorf("put aside: %v", all)
+		}
+	}
+	disk.fails.Store(false)
+	if notes, err := l.Losses(); err != nil || len(notes) != 1 {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	if n := l.refreshAside(); n != 0 {
+		t.Errorf("put aside: %v", l.PutAside())
 	}
 }

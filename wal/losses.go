@@ -143,7 +143,10 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, valid bool, e
 		l.leaveNote(path, err)
 		return n, false, nil
 	}
-	delete(l.unread, e.Name())
+	if _, was := l.unread[e.Name()]; was {
+		delete(l.unread, e.Name())
+		l.aside.unlist(l.relative(path))
+	}
 	n, err = decodeLossNote(b)
 	switch {
 	case errors.Is(err, ErrVersion):
@@ -177,6 +180,7 @@ func (l *losses) leaveNote(path string, err error) {
 		l.unread = map[string]SeqRange{}
 	}
 	l.unread[name] = r
+	l.listLeft(path, err)
 	l.reportFinding(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
 }
 
@@ -217,13 +221,14 @@ func (l *losses) unreadRanges() (ranges []SeqRange) {
 }
 
 // unconfirmed returns the lowest seq of a note that the storage has not confirmed, or
-// 2^63 if there is none.
-func (l *losses) unconfirmed() (lowest uint64, err error) {
+// 2^63 if there is none. It returns 1 if the notes can't be listed, since each seq may
+// have one.
+func (l *losses) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	if l.waiting.Load() > 0 {
 		notes, err := l.list()
 		if err != nil {
-			return 0, err
+			return 1
 		}
 		for _, n := range notes {
 			lowest = min(lowest, n.FirstSeq)
@@ -234,7 +239,7 @@ func (l *losses) unconfirmed() (lowest uint64, err error) {
 	for _, r := range l.unread {
 		lowest = min(lowest, max(1, r.First))
 	}
-	return lowest, nil
+	return lowest
 }
 
 // Losses returns the loss notes that wait for upload: the first 256 by seq. It returns

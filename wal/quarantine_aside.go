@@ -25,10 +25,14 @@ type aside struct {
 	listed      []Aside // result of refreshAside: entries left in place, and entries of the quarantine
 }
 
+// add lists an entry. Only the first reason counts, because the log may try to move the
+// entry again and again.
 func (a *aside) add(one Aside) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.leftInPlace = append(a.leftInPlace, one)
+	if !slices.ContainsFunc(a.leftInPlace, func(other Aside) bool { return other.Path == one.Path }) {
+		a.leftInPlace = append(a.leftInPlace, one)
+	}
 }
 
 // list returns the result of the last refreshAside.

@@ -7,8 +7,9 @@ import (
 
 // Unconfirmed returns the lowest seq of all sealed, kept and unreadable segments, removals
 // under way, and loss notes that wait for upload. It is 2^63 if there are none. Every
-// sealed record below it is in the storage, or is noted there as lost. Unconfirmed fails
-// until the log has started, and if the loss notes can't be read.
+// sealed record below it is in the storage, or is noted there as lost. It is 1 if the loss
+// notes can't be listed, so that segments are shipped nevertheless. Unconfirmed fails until
+// the log has started.
 //
 // A loss is noted before its record leaves the lists. So Unconfirmed reads the lists first,
 // and a record that becomes lost meanwhile is in one of the two.
@@ -17,8 +18,7 @@ func (l *Log) Unconfirmed() (lowest uint64, err error) {
 		return 0, fmt.Errorf("the log has not started yet: %w", l.Full())
 	}
 	lowest = l.shelf.unconfirmed()
-	noted, err := l.losses.unconfirmed()
-	return min(lowest, noted), err
+	return min(lowest, l.losses.unconfirmed()), nil
 }
 
 // unconfirmed is the lowest seq of the shelf's lists, for Unconfirmed.

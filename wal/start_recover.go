@@ -8,10 +8,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"collectord/wal/segment"
-	"collectord/wal/vfs"
 )
 
 // recoverDir brings the directory into the state of a clean shutdown, and returns the first
@@ -89,14 +89,25 @@ func (l *Log) clearPlaces() error {
 		}
 	}
 	ensureReserve(l.disk, reserve)
-	spool := filepath.Join(l.dataDir, spoolName)
-	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
-		l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool and is not a directory", "path", spool)
-		if err := l.putAside(spool, errInTheWay); err != nil {
-			return err
-		}
+	if err := l.clearSpool(); err != nil {
+		return err
 	}
 	return errors.Join(l.putAsideAgain(l.dataDir), l.putAsideAgain(lost))
+}
+
+// clearSpool puts aside an entry in the place of the spool in which no file can be made. It
+// keeps a link to a missing directory, because a disk may be mounted there later.
+func (l *Log) clearSpool() error {
+	spool := filepath.Join(l.dataDir, spoolName)
+	if _, err := l.disk.Stat(spool); err != nil {
+		return nil //nolint:nilerr // the shipper makes the spool, or reports the error
+	}
+	err := l.disk.TryCreate(filepath.Join(spool, "probe.tmp"))
+	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.ENOTDIR) {
+		return nil // the disk failed, or the spool can be used
+	}
+	l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool: no file can be made in it", "path", spool, "error", err)
+	return l.putAside(spool, err)
 }
 
 // putAsideAgain puts aside entries that an earlier start could only rename.

@@ -43,6 +43,18 @@ func (d Disk) ReadFile(path string) ([]byte, error) {
 	return b[:n], nil
 }
 
+// TryCreate creates and deletes a file, and returns the error of the creation.
+func (d Disk) TryCreate(path string) error {
+	f, err := d.Create(path)
+	if errors.Is(err, fs.ErrExist) { // left by an interrupted attempt
+		return nil
+	}
+	if err == nil {
+		_ = errors.Join(f.Close(), d.Remove(path)) // nothing was written
+	}
+	return err
+}
+
 // Finish syncs and closes a file after a write, whose error is err. It returns all three
 // errors joined.
 func Finish(f File, err error) error { return errors.Join(err, f.Sync(), f.Close()) }
