@@ -65,6 +65,12 @@ func prepareRoot(root *cobra.Command) *cobra.Command {
 		"Additional Commands:", "More:",
 	).Replace(root.UsageTemplate()))
 	root.SetFlagErrorFunc(flagError)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if !cmd.HasSubCommands() || unknownCommand(cmd, cmd.Flags().Args()) == nil {
+			help(cmd, args)
+		}
+	})
 	root.PersistentPreRunE = rejectEmptyConfig
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
@@ -75,7 +81,6 @@ func prepareRoot(root *cobra.Command) *cobra.Command {
 
 // prepareCommand adds argument checks and completion to c and all its subcommands.
 func prepareCommand(c *cobra.Command) {
-	c.SuggestionsMinimumDistance = 2
 	switch {
 	case c.HasSubCommands():
 		c.Args = unknownCommand
@@ -104,6 +109,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 // suggestions returns the commands that a misspelled name may mean. It prefers direct
 // subcommands of c to deeper ones.
 func suggestions(c *cobra.Command, name string) (paths []string) {
+	c.SuggestionsMinimumDistance = maxEdits(name)
 	for _, found := range c.SuggestionsFor(name) {
 		paths = append(paths, c.CommandPath()+" "+found)
 	}
@@ -117,6 +123,10 @@ func suggestions(c *cobra.Command, name string) (paths []string) {
 	}
 	return paths
 }
+
+// maxEdits returns in how many letters a suggestion may differ from a misspelled name. With
+// two, any name of a letter or two would resemble every short one.
+func maxEdits(name string) int { return min(2, max(1, len(name)-1)) }
 
 func suggestionText(cmd *cobra.Command, names []string) string {
 	if len(names) > 0 {
@@ -158,7 +168,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case unknown.GetSpecifiedShortnames() != "": // a single letter resembles too many names
 		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestionText(cmd, nil))
 	}
-	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	flags := &cobra.Command{SuggestionsMinimumDistance: maxEdits(unknown.GetSpecifiedName())}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}, Hidden: f.Hidden})
 	})

@@ -50,7 +50,6 @@ Run as root, it checks with the rights of the daemon's user: the owner of data_d
 It can't check what a systemd unit provides, such as credentials: systemctl reload collectord checks that.
 
 The command exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
-		Args: cobra.NoArgs,
 	}
 	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
