@@ -100,6 +100,9 @@ func dirProblem(dir string) string {
 		if err == nil {
 			err = unix.Access(at, mode)
 		}
+		if err == nil && isKernelFiles(at) {
+			return at + " has files of the kernel only" + cannotCreateText(at, dir)
+		}
 		switch {
 		case isBrokenLink(at, err):
 			return at + " is a broken symbolic link"
@@ -118,6 +121,16 @@ func dirProblem(dir string) string {
 			return ""
 		}
 	}
+}
+
+// isKernelFiles reports whether a directory is in a file system without files of its own, such
+// as /proc. Root has all rights there, and yet can't create a file.
+func isKernelFiles(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && slices.Contains([]int64{
+		unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.SELINUX_MAGIC, unix.BPF_FS_MAGIC,
+	}, int64(fs.Type)) //nolint:unconvert // an int32 on some architectures
 }
 
 // isBrokenLink reports whether err at path comes from a symbolic link to a missing

@@ -417,7 +417,7 @@ func addresses(network string, field func(*Config) *[]Address) value {
 
 func parseAddress(s, network string) ([]Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
-		if !filepath.IsAbs(path) || len(path) > 107 { // the size of sun_path in unix(7)
+		if !filepath.IsAbs(path) || len(path) > 107 || strings.ContainsRune(path, 0) { // the size of sun_path in unix(7)
 			return nil, errors.New("names a unix socket without an absolute path of at most 107 bytes")
 		}
 		return []Address{{Network: "unix", Path: path}}, nil
@@ -436,6 +436,9 @@ func parseAddress(s, network string) ([]Address, error) {
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
 			return nil, errListen
+		}
+		if ip.Is6() && ip.Zone() == "" && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) {
+			return nil, errors.New("is an address that each interface has: add the interface, as in [fe80::1%eth0]:3000")
 		}
 		// The kernel treats ::ffff:127.0.0.1 as 127.0.0.1, too.
 		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
