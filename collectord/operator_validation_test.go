@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // misconfigured has configurations with a mistake, and the expected line. Both config check
@@ -199,6 +202,28 @@ func withLink(name, to string) func(t *testing.T, dir string) {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// config check ends although the disk of a file hangs, here because of a lease (fcntl(2)).
+func TestCheckEndsAlthoughAFileHangs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, tokens := filepath.Join(dir, "collectord.yaml"), filepath.Join(dir, "tokens")
+	write(t, config, "data_dir: "+dir+"/data\nhttp: {tokens_file: "+tokens+"}\n")
+	write(t, tokens, "")
+	f, err := os.OpenFile(tokens, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("this file system has no leases: %v", err)
+	}
+	began := time.Now()
+	out, stderr, status := runCollectord(t, "config", "check", "--config", config)
+	if took := time.Since(began); status != exitError || !strings.Contains(stderr, "the check did not end within 15s: the disk of the configuration, or of a file that it names, does not answer") || took > 2*checkTimeout {
+		t.Errorf("config check exits with %d after %v: %s%s", status, took, out, stderr)
 	}
 }
 
