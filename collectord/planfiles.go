@@ -23,7 +23,7 @@ const diskTimeout = 5 * time.Second
 // checkDirectories checks whether the process can use data_dir and the destination
 // folder.
 func (d draft) checkDirectories() {
-	type findings struct{ data, links, folder []string }
+	type findings struct{ data, later, folder []string }
 	found := make(chan findings, 1)
 	dir, folder := d.Config.DataDir, ""
 	if isFolder(d.Config) {
@@ -31,7 +31,7 @@ func (d draft) checkDirectories() {
 	}
 	go func() {
 		var f findings
-		f.data, f.links = dataDirProblems(dir)
+		f.data, f.later = dataDirProblems(dir)
 		if folder != "" && len(f.data) == 0 {
 			if why := dirProblem(folder); why != "" {
 				f.folder = []string{why}
@@ -46,9 +46,7 @@ func (d draft) checkDirectories() {
 				d.Mistake("data_dir", why)
 			}
 		}
-		for _, why := range f.links { // a disk may be mounted there later
-			d.warn(why + ": nothing is taken in or shipped until its target exists")
-		}
+		d.warn(f.later...)
 		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
 		}
@@ -57,11 +55,14 @@ func (d draft) checkDirectories() {
 	}
 }
 
-// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and the
-// broken links in it.
-func dataDirProblems(dir string) (all, links []string) {
+// dataDirProblems returns all reasons why the daemon can't keep its log in dir. Those in
+// later may end while the daemon runs, such as when a disk is mounted.
+func dataDirProblems(dir string) (all, later []string) {
 	if why := dirProblem(dir); why != "" {
 		return []string{why}, nil
+	}
+	if errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) {
+		later = append(later, "data_dir "+dir+" is on a read-only file system: nothing is taken in until it can be written")
 	}
 	for _, inside := range []struct {
 		name string
@@ -70,7 +71,7 @@ func dataDirProblems(dir string) (all, links []string) {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
 		if inside.mode == dirAccess && isBrokenLink(path, err) {
-			links = append(links, path+" is a broken symbolic link")
+			later = append(later, path+" is a broken symbolic link: nothing is taken in or shipped until its target exists")
 		}
 		if err != nil || inside.mode == dirAccess && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
 			continue
@@ -79,7 +80,7 @@ func dataDirProblems(dir string) (all, links []string) {
 			all = append(all, deniedText(path, info)+": chown it")
 		}
 	}
-	return all, links
+	return all, later
 }
 
 // dirAccess is the access needed to a directory whose entries change.
