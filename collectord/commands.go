@@ -68,6 +68,12 @@ func prepareRoot(root *cobra.Command) *cobra.Command {
 		"Additional Commands:", "More:",
 	).Replace(root.UsageTemplate()))
 	root.SetFlagErrorFunc(flagError)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if !cmd.HasSubCommands() || unknownCommand(cmd, cmd.Flags().Args()) == nil {
+			help(cmd, args)
+		}
+	})
 	root.PersistentPreRunE = rejectEmptyConfig
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
@@ -78,7 +84,6 @@ func prepareRoot(root *cobra.Command) *cobra.Command {
 
 // prepareCommand adds argument checks and completion to c and all its subcommands.
 func prepareCommand(c *cobra.Command) {
-	c.SuggestionsMinimumDistance = 2
 	switch {
 	case c.HasSubCommands():
 		c.Args = unknownCommand
@@ -127,6 +132,7 @@ func withoutCommand(word string) string {
 // suggestions returns the commands that a misspelled name may mean. It prefers direct
 // subcommands of c to deeper ones.
 func suggestions(c *cobra.Command, name string) (paths []string) {
+	c.SuggestionsMinimumDistance = maxEdits(name)
 	for _, found := range c.SuggestionsFor(name) {
 		if path := c.CommandPath() + " " + found; !slices.Contains(paths, path) { // a name may be both similar and another word
 			paths = append(paths, path)
@@ -142,6 +148,10 @@ func suggestions(c *cobra.Command, name string) (paths []string) {
 	}
 	return paths
 }
+
+// maxEdits returns in how many letters a suggestion may differ from a misspelled name. With
+// two, any name of a letter or two would resemble every short one.
+func maxEdits(name string) int { return min(2, max(1, len(name)-1)) }
 
 func suggestionText(cmd *cobra.Command, names []string) string {
 	if len(names) > 0 {
@@ -230,7 +240,7 @@ func synonyms(cmd *cobra.Command, typed string) (names []string) {
 
 // similarFlags returns the flags of cmd that a misspelled name may mean.
 func similarFlags(cmd *cobra.Command, typed string) (names []string) {
-	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	flags := &cobra.Command{SuggestionsMinimumDistance: maxEdits(typed)}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}, Hidden: f.Hidden})
 	})

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,28 +56,42 @@ The command exits with 2 if something is wrong. Warnings are about settings that
 	}
 	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		why, err := becomeDaemonUser(source(cmd), *asUser)
-		if err != nil {
+		checked := make(chan error, 1)
+		go func() { checked <- checkConfiguration(cmd, *asUser) }()
+		select {
+		case err := <-checked:
 			return err
+		case <-time.After(checkTimeout):
+			return fmt.Errorf("the check did not end within %v: the disk of the configuration, or of a file that it names, does not answer", checkTimeout)
 		}
-		if why != "" {
-			writef(cmd.ErrOrStderr(), "checked as %s\n", why)
-		}
-		p, err := newPlan(source(cmd))
-		if err != nil {
-			return err
-		}
-		for _, w := range p.warnings {
-			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
-		}
-		text := "the configuration is valid"
-		if source(cmd).File() == "" {
-			text += ", but no file was read: " + config.DefaultPath + " does not exist (name another with --config)"
-		}
-		_, err = io.WriteString(cmd.OutOrStdout(), text+"\n")
-		return err
 	}
 	return c
+}
+
+// checkTimeout is the time limit of config check. A file may be on a disk that hangs.
+const checkTimeout = 3 * diskTimeout
+
+func checkConfiguration(cmd *cobra.Command, asUser string) error {
+	why, err := becomeDaemonUser(source(cmd), asUser)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		writef(cmd.ErrOrStderr(), "checked as %s\n", why)
+	}
+	p, err := newPlan(source(cmd))
+	if err != nil {
+		return err
+	}
+	for _, w := range p.warnings {
+		writef(cmd.ErrOrStderr(), "warning: %s\n", w)
+	}
+	text := "the configuration is valid"
+	if source(cmd).File() == "" {
+		text += ", but no file was read: " + config.DefaultPath + " does not exist (name another with --config)"
+	}
+	_, err = io.WriteString(cmd.OutOrStdout(), text+"\n")
+	return err
 }
 
 func printCommand() *cobra.Command {

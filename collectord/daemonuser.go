@@ -118,6 +118,7 @@ func daemonAccount(src config.Source, userFlag string) (as userAccount, why stri
 		as, err = lookUpAccount(userFlag)
 		return as, "named by --user", err
 	}
+	src.Uses = []string{"data_dir"} // the disk of another file may hang
 	if c := config.Read(src).Config; c != nil {
 		info, err := statWithTimeout(c.DataDir)
 		if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs

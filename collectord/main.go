@@ -48,6 +48,9 @@ func execute(args []string, caught *signals) int {
 	root.SetOut(&visibleWriter{out: os.Stdout})
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteC()
+	if err == nil && cmd.HasSubCommands() { // --help and --version precede the check of arguments
+		err = unknownCommand(cmd, cmd.Flags().Args())
+	}
 	if err == nil {
 		return 0
 	}

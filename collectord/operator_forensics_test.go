@@ -53,6 +53,7 @@ func forensicSituations(situations map[string][]situation) {
 		{name: "cat with a wrong destination", args: "cat", config: "shipper: {destination: 's3://b/p'}\n", wantExit: exitError, wantOutput: "names the bucket \"b\", which is too short"},
 		{name: "cat with a wrong endpoint", args: "cat", config: "shipper: {destination: 's3://abc/p', s3: {endpoint: 'ftp://h'}}\n", wantExit: exitError, wantOutput: "has a scheme other than http and https"},
 		{name: "cat with a wrong level", args: "cat", config: "data_dir: DIR/data\nshipper: {level: hard}\n", setUp: makeEmptyLog, wantOutput: "warning: shipper.level (DIR/collectord.yaml line 2): \"hard\" is not one of fastest, default, better, best"},
+		{name: "wal ls does not touch files of others", args: "wal ls", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR}\nshipper: {s3: {ca_file: DIR}}\n", setUp: makeEmptyLog, unwantedOutput: "is a directory"},
 		{name: "audit of another host's configuration", args: "audit file://DIR", config: "http: {tls: {cert: /none, key: /none}}\nshipper: {level: hard}\n", wantExit: exitNotRight, wantOutput: "the bucket is not right: nothing", unwantedOutput: "/none"},
 		{name: "send with a wrong value of others", args: "send --count 1 --timeout 1s", config: "http: {listen: '127.0.0.1:PORT'}\nwal: {max_bytes: much}\n", wantExit: exitError, wantOutput: "warning: wal.max_bytes (DIR/collectord.yaml line 2)"},
 	}...)

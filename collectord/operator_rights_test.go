@@ -47,3 +47,27 @@ func TestMissingPermissions(t *testing.T) {
 		}
 	}
 }
+
+// A read-only data_dir is not a mistake, because the daemon waits for its disk. config check
+// warns of it.
+func TestCheckWarnsOfAReadOnlyDataDir(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "collectord.yaml")
+	write(t, config, "data_dir: "+data+"\n")
+	if err := os.Mkdir(data, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mount = "mount -t tmpfs -o ro none "
+	if err := exec.Command("unshare", "--mount", "sh", "-c", mount+data).Run(); err != nil {
+		t.Skipf("a file system can't be mounted here: %v", err)
+	}
+	out, err := exec.Command("unshare", "--mount", "sh", "-c", mount+data+" && exec "+path+" config check --config "+config).CombinedOutput()
+	if want := "warning: data_dir " + data + " is on a read-only file system: nothing is taken in until it can be written\n"; err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("config check: %v: %s\nwant: %s", err, out, want)
+	}
+}

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // misconfigured has configurations with a mistake, and the expected line. Both config check
@@ -30,6 +33,12 @@ var misconfigured = []situation{
 	{name: "keys that are a pipe", config: s3Config("https://h", "credentials_file: DIR/pipe"), setUp: withPipe("pipe"), wantOutput: `shipper.s3.credentials_file (DIR/collectord.yaml line 3): "DIR/pipe" is not a regular file`},
 	{name: "authorities in a directory", config: s3Config("https://h", "ca_file: DIR"), wantOutput: `shipper.s3.ca_file (DIR/collectord.yaml line 3): "DIR" is a directory: name a file`},
 	{name: "a bucket with a short name", config: destinationConfig("s3://b/p"), wantOutput: `shipper.destination (DIR/collectord.yaml line 2): "s3://b/p" names the bucket "b", which is too short`},
+	{name: "a bucket with two dots", config: destinationConfig("s3://a..b/p"), wantOutput: `names the bucket "a..b": a dot in a name has a letter or digit on both sides`},
+	{name: "a bucket with a dot and a hyphen", config: destinationConfig("s3://a-.b"), wantOutput: `names the bucket "a-.b": a dot in a name has`},
+	{name: "a bucket that is an address", config: destinationConfig("s3://192.168.1.1/p"), wantOutput: `names the bucket "192.168.1.1", which looks like an IP address: write the address in shipper.s3.endpoint`},
+	{name: "a prefix that leaves no room", config: destinationConfig("s3://abc/" + strings.Repeat("p", 801)), wantOutput: "has a prefix of more than 800 characters"},
+	{name: "a folder that is the root in disguise", config: destinationConfig("file:///srv/.."), wantOutput: "names no folder: write file:///path"},
+	{name: "a folder with a NUL", config: destinationConfig("file:///srv/%00x"), wantOutput: "contains %00, which no path can contain"},
 	{name: "a prefix with an empty component", config: destinationConfig("s3://abc/a//b"), wantOutput: "has a prefix with an empty component"},
 	{name: "a prefix with a dot", config: destinationConfig("s3://abc/./b"), wantOutput: `has a prefix with the component "."`},
 	{name: "a prefix with two dots", config: destinationConfig("s3://abc/../b"), wantOutput: `has a prefix with the component ".."`},
@@ -44,6 +53,10 @@ var misconfigured = []situation{
 	{name: "a credentials file that is missing", config: s3Config("https://h", "credentials_file: DIR/keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): no such file"},
 	{name: "a credentials file without the profile", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[prod]\n"), wantOutput: `shipper.s3.credentials_file (DIR/keys): it has no profile "default"`},
 	{name: "a credentials file without a secret", config: s3Config("https://h", "credentials_file: DIR/keys"), setUp: withFile("keys", "[default]\naws_access_key_id = AKIA\n"), wantOutput: "a key and its secret are needed", unwantedOutput: "AKIA"},
+	{name: "keys of the environment in a pipe", config: s3Config("https://h"), env: []string{"AWS_SHARED_CREDENTIALS_FILE=DIR/pipe"}, setUp: withPipe("pipe"), wantOutput: "shipper.s3.credentials_file (DIR/pipe): is not a regular file"},
+	{name: "keys of the environment in a device", config: s3Config("https://h"), env: []string{"AWS_SHARED_CREDENTIALS_FILE=/dev/zero"}, wantOutput: "shipper.s3.credentials_file (/dev/zero): is not a regular file"},
+	{name: "keys of the environment in a huge file", config: s3Config("https://h"), env: []string{"AWS_SHARED_CREDENTIALS_FILE=DIR/keys"}, setUp: withHugeFile("keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): has more than 16MiB"},
+	{name: "a systemd credential that is a pipe", config: s3Config("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: withPipe("s3-credentials"), wantOutput: "shipper.s3.credentials_file (DIR/s3-credentials): is not a regular file"},
 	{name: "keys in the environment without a secret", config: s3Config("https://h"), env: []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY="}, wantOutput: "shipper.s3.credentials_file (the AWS_* variables): "},
 
 	// Directories.
@@ -51,6 +64,7 @@ var misconfigured = []situation{
 	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", wantOutput: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
+	{name: "a data_dir in the files of the kernel", config: "data_dir: /proc/usages\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): " + map[bool]string{true: "/proc has files of the kernel only, so that /proc/usages can't be made", false: "can't use /proc"}[os.Geteuid() == 0]},
 	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: withLink("data", "nothing"), wantOutput: "DIR/data is a broken symbolic link"},
 
 	// Which clients can send.
@@ -74,6 +88,10 @@ var misconfigured = []situation{
 	{name: "a unix socket in no directory", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/none/s'}\n", wantOutput: "http.listen (DIR/collectord.yaml line 2): unix:DIR/none/s can't be bound: its directory does not exist"},
 	{name: "a unix socket in the place of a file", config: "data_dir: DIR/data\nadmin: {listen: 'unix:DIR/collectord.yaml'}\n", wantOutput: "admin.listen (DIR/collectord.yaml line 2): unix:DIR/collectord.yaml can't be bound: there is a file of this name that is not a socket"},
 
+	{name: "a unix socket with a NUL", config: "data_dir: DIR/data\nhttp: {listen: \"unix:DIR/a\\0b\"}\n", wantOutput: "names a unix socket without an absolute path"},
+	{name: "a unix socket in two spellings", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/s'}\nadmin: {listen: 'unix:DIR/./s'}\n", wantOutput: "admin.listen (DIR/collectord.yaml line 3): unix:DIR/./s and unix:DIR/s in http.listen can't both be bound"},
+	{name: "an address of every interface", config: "data_dir: DIR/data\nhttp: {anonymous: true, listen: '[fe80::1]:PORT'}\n", wantOutput: "is an address that each interface has: add the interface, as in [fe80::1%eth0]:3000"},
+	{name: "a multicast address of every interface", config: "data_dir: DIR/data\nudp: {allow: '::/0', listen: '[ff02::1]:PORT'}\n", wantOutput: "is an address that each interface has"},
 	{name: "three addresses that are wrong", config: "data_dir: DIR/data\nhttp: {listen: 'a, b, c'}\n", wantOutput: "the configuration has 3 mistakes"},
 
 	// The file.
@@ -184,6 +202,28 @@ func withLink(name, to string) func(t *testing.T, dir string) {
 		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// config check ends although the disk of a file hangs, here because of a lease (fcntl(2)).
+func TestCheckEndsAlthoughAFileHangs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, tokens := filepath.Join(dir, "collectord.yaml"), filepath.Join(dir, "tokens")
+	write(t, config, "data_dir: "+dir+"/data\nhttp: {tokens_file: "+tokens+"}\n")
+	write(t, tokens, "")
+	f, err := os.OpenFile(tokens, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("this file system has no leases: %v", err)
+	}
+	began := time.Now()
+	out, stderr, status := runCollectord(t, "config", "check", "--config", config)
+	if took := time.Since(began); status != exitError || !strings.Contains(stderr, "the check did not end within 15s: the disk of the configuration, or of a file that it names, does not answer") || took > 2*checkTimeout {
+		t.Errorf("config check exits with %d after %v: %s%s", status, took, out, stderr)
 	}
 }
 

@@ -46,9 +46,7 @@ func (d draft) checkDirectories() {
 				d.Mistake("data_dir", why)
 			}
 		}
-		for _, why := range f.warnings {
-			d.warn(why)
-		}
+		d.warn(f.warnings...)
 		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
 		}
@@ -58,10 +56,13 @@ func (d draft) checkDirectories() {
 }
 
 // dataDirProblems returns all reasons why the daemon can't keep its log in dir, and
-// warnings about entries that don't keep it from starting.
+// warnings about what does not keep it from starting, or may end while it runs.
 func dataDirProblems(dir string) (all, warnings []string) {
 	if why := dirProblem(dir); why != "" {
 		return []string{why}, nil
+	}
+	if errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) {
+		warnings = append(warnings, "data_dir "+dir+" is on a read-only file system: nothing is taken in until it can be written")
 	}
 	for _, inside := range []struct {
 		name       string
@@ -105,6 +106,9 @@ func dirProblem(dir string) string {
 		if err == nil {
 			err = unix.Access(at, mode)
 		}
+		if err == nil && isKernelFiles(at) {
+			return at + " has files of the kernel only" + cannotCreateText(at, dir)
+		}
 		switch {
 		case isBrokenLink(at, err):
 			return at + " is a broken symbolic link"
@@ -123,6 +127,16 @@ func dirProblem(dir string) string {
 			return ""
 		}
 	}
+}
+
+// isKernelFiles reports whether a directory is in a file system without files of its own, such
+// as /proc. Root has all rights there, and yet can't create a file.
+func isKernelFiles(dir string) bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(dir, &fs) == nil && slices.Contains([]int64{
+		unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC,
+		unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.SELINUX_MAGIC, unix.BPF_FS_MAGIC,
+	}, int64(fs.Type)) //nolint:unconvert // an int32 on some architectures
 }
 
 // isBrokenLink reports whether err at path comes from a symbolic link to a missing

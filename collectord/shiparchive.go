@@ -115,10 +115,9 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		return nil, err
 	}
 	if isSameFolder(cfg, dir) {
-		return nil, fmt.Errorf("%s is the current destination: set shipper.destination to the one that is to receive the objects", dir)
+		return nil, isDestinationError(dir)
 	}
-	keys, err := listObjects(ctx, dir, 0)
-	if err != nil {
+	if _, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)}); err != nil {
 		return nil, err
 	}
 	store, err := bucket.Open(destination(cfg, logger))
@@ -130,6 +129,10 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		return nil, err
 	}
 	defer func() { _ = archive.Close() }()
+	keys, err := listObjects(ctx, dir, 0)
+	if err != nil {
+		return nil, err
+	}
 	calls := shipper.WithArchiveOptions(ctx, cfg.Shipper.Bandwidth, cfg.Shipper.StallTimeout)
 	result = &archiveResult{Archive: dir, Destination: store.String()}
 
@@ -156,16 +159,17 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 		case <-ctx.Done():
 		case <-time.After(keep):
 		}
+		retry.last = time.Now() // nothing was tried meanwhile
 	}
 	for _, o := range stored {
 		key := names[o]
-		if err := retry.try(ctx, key, func() error { return checkStillConfirmed(calls, archive, cfg, o) }); err != nil {
+		err := retry.try(ctx, key, func() error { return archive.Remove(calls, key, o) })
+		if errors.Is(err, shipper.ErrIsDestination) {
+			return nil, fmt.Errorf("%w: %w", isDestinationError(dir), err)
+		}
+		if err != nil {
 			result.addLeft(key, err)
 			result.Stopped = retry.stopped(ctx)
-			continue
-		}
-		if err := archive.Remove(key); err != nil {
-			result.addLeft(key, err)
 			continue
 		}
 		if _, isNote := bucket.ParseLossKey(key); isNote {
@@ -179,16 +183,8 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	return result, nil
 }
 
-// checkStillConfirmed returns nil if the archive copy of a confirmed object may be removed.
-func checkStillConfirmed(ctx context.Context, archive *shipper.Archive, cfg *config.Config, o *bucket.Object) error {
-	if shipperLimits(cfg).Keep == 0 {
-		return nil
-	}
-	still, err := archive.IsStored(ctx, o)
-	if err == nil && !still {
-		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", ThisObjectOnly: true, Err: errors.New("the storage had confirmed it, but no longer has it"), Hint: "run this again"}
-	}
-	return err
+func isDestinationError(dir string) error {
+	return fmt.Errorf("%s is the current destination: set shipper.destination to the one that is to receive the objects", dir)
 }
 
 // retries repeats failed attempts until nothing has succeeded for giveUpAfter. If

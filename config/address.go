@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -57,7 +58,7 @@ func (a Address) overlaps(b Address) bool {
 		return false
 	}
 	if a.Network == "unix" {
-		return a.Path == b.Path
+		return filepath.Clean(a.Path) == filepath.Clean(b.Path)
 	}
 	x, y := a.IP.Addr(), b.IP.Addr()
 	return a.IP.Port() == b.IP.Port() && a.IP.Port() != 0 && x.Is4() == y.Is4() && (x == y || x.IsUnspecified() || y.IsUnspecified())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -11,7 +12,15 @@ import (
 // prefixMarks are the characters that a prefix may contain besides letters and digits.
 const prefixMarks = "!'()*-./=_"
 
-var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
+// maxPrefix is the max length of a prefix in bytes. A key has at most 1,024 bytes, of which
+// up to 200 follow the prefix.
+const maxPrefix = 800
+
+var (
+	bucketName  = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
+	lonelyDot   = regexp.MustCompile(`\.[.-]|-\.`)
+	likeAddress = regexp.MustCompile(`^(\d+\.){3}\d+$`)
+)
 
 // destination is file:///path or s3://bucket/prefix.
 func destination(field func(*Config) *string) value {
@@ -44,8 +53,14 @@ func checkDestination(s string) error {
 		return fmt.Errorf("names the bucket %q, which is too long: a name has at most 63 characters", name)
 	case !bucketName.MatchString(name):
 		return fmt.Errorf("names the bucket %q: a name has lower-case letters, digits, dots and hyphens, and begins and ends with a letter or digit", name)
+	case lonelyDot.MatchString(name):
+		return fmt.Errorf("names the bucket %q: a dot in a name has a letter or digit on both sides", name)
+	case likeAddress.MatchString(name):
+		return fmt.Errorf("names the bucket %q, which looks like an IP address: write the address in shipper.s3.endpoint", name)
 	case prefix == "":
 		return nil
+	case len(prefix) > maxPrefix:
+		return fmt.Errorf("has a prefix of more than %d characters", maxPrefix)
 	}
 	for component := range strings.SplitSeq(strings.TrimSuffix(prefix, "/"), "/") {
 		switch component {
@@ -73,7 +88,9 @@ func checkFolder(escaped string) error {
 		return errors.New("has a ? or # in the path: write %3F or %23")
 	case strings.HasPrefix(u.Path, "/~"):
 		return errTilde
-	case strings.Trim(u.Path, "/") == "":
+	case strings.ContainsRune(u.Path, 0):
+		return errors.New("contains %00, which no path can contain")
+	case filepath.Clean(u.Path) == "/":
 		return errors.New("names no folder: write file:///path")
 	}
 	return nil

@@ -22,6 +22,7 @@ func Read(src Source) *Draft {
 			l.fileMistake("", 0, err.Error())
 		}
 		d.Config = build(raw, l.mistake, l.isValid)
+		l.checkFiles(d.Config)
 		if src.Uses == nil {
 			d.Warnings = append(d.Warnings, d.Config.warnings()...)
 		}

@@ -24,7 +24,11 @@ func LoadEffective(src Source) (*Effective, error) {
 	c := d.Config
 	e := &Effective{map[string]effective{}}
 	for _, k := range keys {
-		e.all[k.Name] = effective{c.raw[k.Name], d.loader.originOf(k.Name)}
+		value := c.raw[k.Name]
+		if k.value.file != nil { // it may be a credential
+			value = *k.value.file(c)
+		}
+		e.all[k.Name] = effective{value, d.loader.originOf(k.Name)}
 	}
 	e.derive("node", c.Node, "the host's name")
 	e.derive("data_dir", c.DataDir, "")

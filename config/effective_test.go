@@ -20,7 +20,8 @@ func (c *Config) Print() []byte {
 func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_RATE", "7")
 	t.Setenv("COLLECTORD_WAL_SEAL_AFTER", "9s")
-	path := writeConfig(t, "http:\n  rate: 5\n  burst: 8\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
+	t.Setenv("CREDENTIALS_DIRECTORY", "/credentials")
+	path := writeConfig(t, "http:\n  rate: 5\n  burst: 8\n  tokens_file: tokens\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AddFlags(flags)
 	if err := flags.Parse([]string{"--seal-after", "3s", "--data-dir", "x y"}); err != nil {
@@ -46,7 +47,9 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 		"http.burst":           {"8", path + " line 3"},
 		"wal.seal_after":       {"3s", "--seal-after"},
 		"wal.seal_small_after": {"3s", "default: from wal.seal_after"},
-		"shipper.level":        {"best", path + " line 5"},
+		"shipper.level":        {"best", path + " line 6"},
+		"http.tokens_file":     {"/credentials/tokens", path + " line 4"},
+		"http.tls.cert":        {"", "default"},
 		"shipper.concurrency":  {"2", "default"},
 		"data_dir":             {dir, "--data-dir"},
 		"shipper.destination":  {c.Shipper.Destination, "default: archive in data_dir"},

@@ -79,9 +79,29 @@ func (l *loader) isValid(keys ...string) bool { return !slices.ContainsFunc(keys
 // concerns the command, because the user has set the flag for it.
 func (l *loader) isRelevant(m Mistake) bool {
 	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
-	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {
-		return isWithin(m.Key, used) || isWithin(used, m.Key)
+	return !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || l.isUsed(m.Key)
+}
+
+// isUsed reports whether the command uses a key, or some keys of a section.
+func (l *loader) isUsed(key string) bool {
+	return l.source.Uses == nil || slices.ContainsFunc(l.source.Uses, func(used string) bool {
+		return isWithin(key, used) || isWithin(used, key)
 	})
+}
+
+// checkFiles checks the files that used keys name. It does not touch the other files, because
+// their disk may not answer.
+func (l *loader) checkFiles(c *Config) {
+	for _, k := range keys {
+		if k.value.file == nil || !l.isUsed(k.Name) || !l.isValid(k.Name) {
+			continue
+		}
+		path := k.value.file(c)
+		if err := checkFile(*path); err != nil {
+			l.mistake(k.Name, fmt.Sprintf("%q %v", c.raw[k.Name], err))
+			*path = ""
+		}
+	}
 }
 
 // isWithin reports whether key is section, or is in that section.

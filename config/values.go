@@ -24,6 +24,8 @@ type value struct {
 	set   func(*Config, string) error
 
 	choices []string // all valid texts, if they are few
+
+	file func(*Config) *string // the path of a file that is read, or nil
 }
 
 var (
@@ -51,7 +53,7 @@ func path(field func(*Config) *string) value {
 // file is a path, or the name of a systemd credential. systemd.exec(5) puts credentials
 // in a directory of their own and sets its path in CREDENTIALS_DIRECTORY.
 func file(field func(*Config) *string) value {
-	return value{kind: "a path, or the name of a credential", set: func(c *Config, s string) error {
+	return value{kind: "a path, or the name of a credential", file: field, set: func(c *Config, s string) error {
 		*field(c) = s
 		if s == "" {
 			return nil
@@ -59,7 +61,7 @@ func file(field func(*Config) *string) value {
 		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && !strings.ContainsRune(s, '/') {
 			*field(c) = filepath.Join(dir, s)
 		}
-		return errors.Join(checkPath(s), checkFile(*field(c)))
+		return checkPath(s)
 	}}
 }
 
@@ -417,7 +419,7 @@ func addresses(network string, field func(*Config) *[]Address) value {
 
 func parseAddress(s, network string) ([]Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
-		if !filepath.IsAbs(path) || len(path) > 107 { // the size of sun_path in unix(7)
+		if !filepath.IsAbs(path) || len(path) > 107 || strings.ContainsRune(path, 0) { // the size of sun_path in unix(7)
 			return nil, errors.New("names a unix socket without an absolute path of at most 107 bytes")
 		}
 		return []Address{{Network: "unix", Path: path}}, nil
@@ -436,6 +438,9 @@ func parseAddress(s, network string) ([]Address, error) {
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
 			return nil, errListen
+		}
+		if ip.Is6() && ip.Zone() == "" && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) {
+			return nil, errors.New("is an address that each interface has: add the interface, as in [fe80::1%eth0]:3000")
 		}
 		// The kernel treats ::ffff:127.0.0.1 as 127.0.0.1, too.
 		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -26,13 +27,18 @@ type Archive struct {
 	store bucket.Store // the new destination
 }
 
-// OpenArchive opens the folder dir. Copy copies its objects to store. The caller calls Close.
+// OpenArchive opens the folder dir, and puts back what an interrupted Remove has left aside.
+// Copy copies its objects to store. The caller calls Close.
 func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("archive folder: %w", err)
 	}
-	return &Archive{root, store}, nil
+	a := &Archive{root, store}
+	if err := a.putBack(); err != nil {
+		return nil, errors.Join(fmt.Errorf("archive folder: %w", err), root.Close())
+	}
+	return a, nil
 }
 
 // Close closes the folder.
@@ -149,8 +155,8 @@ func keyMetadata(k bucket.Key) bucket.Metadata {
 	}
 }
 
-// IsStored reports whether the destination still has the object that it confirmed.
-func (a *Archive) IsStored(ctx context.Context, stored *bucket.Object) (bool, error) {
+// isStored reports whether the destination still has the object that it confirmed.
+func (a *Archive) isStored(ctx context.Context, stored *bucket.Object) (bool, error) {
 	var found bucket.Comparison
 	var err error
 	if k, isNote := bucket.ParseLossKey(stored.Key); isNote {
@@ -165,9 +171,34 @@ func (a *Archive) IsStored(ctx context.Context, stored *bucket.Object) (bool, er
 	return found == bucket.SameLines, err
 }
 
-// Remove removes an object from the folder, and each parent directory that is now empty.
-func (a *Archive) Remove(key string) error {
-	if err := a.root.Remove(key); err != nil {
+// asideSuffix ends the name of a file that is about to be removed.
+const asideSuffix = ".aside"
+
+// ErrIsDestination means that the folder is the destination itself, such as the folder of a
+// server for S3 requests.
+var ErrIsDestination = errors.New("the destination has its objects in this folder")
+
+// Remove removes an object that the destination has confirmed from the folder, and each
+// parent directory that is now empty. It first takes the file out of its place, and asks
+// whether the destination still has the object. If not, it puts the file back.
+func (a *Archive) Remove(ctx context.Context, key string, stored *bucket.Object) error {
+	if err := a.root.Rename(key, key+asideSuffix); err != nil {
+		return err
+	}
+	still, err := a.isStored(ctx, stored)
+	if err != nil || !still {
+		if back := a.root.Rename(key+asideSuffix, key); back != nil || err != nil {
+			return errors.Join(err, back)
+		}
+		if still, err = a.isStored(ctx, stored); err != nil {
+			return err
+		}
+		if still {
+			return ErrIsDestination
+		}
+		return &bucket.Error{Op: "stat", Key: stored.Key, Kind: "vanished", ThisObjectOnly: true, Err: errors.New("the storage had confirmed it, but no longer has it"), Hint: "run this again"}
+	}
+	if err := a.root.Remove(key + asideSuffix); err != nil {
 		return err
 	}
 	dir := path.Dir(key)
@@ -175,6 +206,20 @@ func (a *Archive) Remove(key string) error {
 		dir = path.Dir(dir)
 	}
 	return nil
+}
+
+// putBack puts back the files that an interrupted Remove has left aside.
+func (a *Archive) putBack() error {
+	return fs.WalkDir(a.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		key, isAside := strings.CutSuffix(name, asideSuffix)
+		if err != nil || !isAside || e.IsDir() || !IsCopyable(key) {
+			return err
+		}
+		if _, err := a.root.Lstat(key); errors.Is(err, fs.ErrNotExist) {
+			return a.root.Rename(name, key)
+		}
+		return nil
+	})
 }
 
 // readObject reads an object of a folder, which stores no metadata beside the content.

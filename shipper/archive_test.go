@@ -3,6 +3,7 @@ package shipper_test
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,5 +52,70 @@ func TestArchiveCopyRejectsDamagedLossNotes(t *testing.T) {
 				t.Errorf("a damaged note was copied: stored %.100q, %v", stored, err)
 			}
 		})
+	}
+}
+
+// TestArchiveRemoveKeepsTheOnlyCopy removes an object from the folder in which the destination
+// has it, as if a server for S3 requests served that folder. Then an interrupted removal leaves
+// the file aside.
+func TestArchiveRemoveKeepsTheOnlyCopy(t *testing.T) {
+	k := bucket.Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}
+	note := []byte(`{"log_id":"0000000000000001","run":"0000000000000002","first_seq":3,"last_seq":4,"reason":"evicted"}` + "\n")
+	key := k.LossKey()
+	from, to := t.TempDir(), t.TempDir()
+	path := filepath.Join(from, key)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, note, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	open := func(destination string) *shipper.Archive {
+		t.Helper()
+		store, err := bucket.Open(bucket.Destination{URL: "file://" + destination})
+		if err != nil {
+			t.Fatal(err)
+		}
+		archive, err := shipper.OpenArchive(from, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = archive.Close() })
+		return archive
+	}
+	same := open(from)
+	stored, err := same.Copy(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := same.Remove(t.Context(), key, stored); !errors.Is(err, shipper.ErrIsDestination) {
+		t.Errorf("the removal of the only copy: %v", err)
+	}
+	if content, err := os.ReadFile(path); !bytes.Equal(content, note) {
+		t.Fatalf("the only copy is lost: %q, %v", content, err)
+	}
+
+	if err := os.Rename(path, path+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	other := open(to)
+	if stored, err = other.Copy(t.Context(), key); err != nil {
+		t.Fatalf("a file that was left aside is not copied: %v", err)
+	}
+	if err := os.Remove(filepath.Join(to, key)); err != nil {
+		t.Fatal(err)
+	}
+	var failed *bucket.Error
+	if err := other.Remove(t.Context(), key, stored); !errors.As(err, &failed) || failed.Kind != "vanished" {
+		t.Errorf("the removal of an object that has vanished: %v", err)
+	}
+	if stored, err = other.Copy(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Remove(t.Context(), key, stored); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("left after the removal: %v, %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(to, key)); errors.Is(err, fs.ErrNotExist) {
+		t.Error("the object is gone")
 	}
 }

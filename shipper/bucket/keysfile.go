@@ -42,7 +42,7 @@ func profile() string { return cmp.Or(os.Getenv("AWS_PROFILE"), "default") }
 // parseKeysFile returns the keys in the profile of a file. elsewhere means that the profile
 // names a program or a login for keys.
 func parseKeysFile(path string) (v credentials.Value, elsewhere bool, err error) {
-	text, err := os.ReadFile(path)
+	text, err := readSettings(path)
 	if err != nil {
 		return v, false, err
 	}
@@ -59,6 +59,23 @@ func parseKeysFile(path string) (v credentials.Value, elsewhere bool, err error)
 		AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
 		SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
 	}, section.HasKey("credential_process") || section.HasKey("sso_role_name"), nil
+}
+
+// maxSettings is the max size in bytes of a file with keys or certificates.
+const maxSettings = 16 << 20
+
+// readSettings reads a file with keys or certificates. It rejects a pipe, which would block,
+// and a device, which may have no end.
+func readSettings(path string) ([]byte, error) {
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular() && !info.IsDir():
+		return nil, errors.New("is not a regular file, and can't be read again: write its content to a file")
+	case info.Size() > maxSettings:
+		return nil, errors.New("has more than 16MiB: name another file")
+	}
+	return os.ReadFile(path)
 }
 
 // checkKeys returns an error for keys that can't sign a request.

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -248,7 +247,7 @@ func newS3Transport(caFile string, dial dialFunc) (*transport, error) {
 
 // loadCAs returns the certificates in a PEM file and those that the system trusts.
 func loadCAs(caFile string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(caFile)
+	pem, err := readSettings(caFile)
 	if err != nil {
 		return nil, err
 	}
