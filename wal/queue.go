@@ -31,7 +31,8 @@ type queue struct {
 	finishedCommit uint64    // number of the newest commit that is durable or aborted
 	staged         staging   // UDP records that are in no commit yet
 	buffers        buffers
-	nextSeq        uint64 // first seq of the next commit
+	spareCommit    *commit // for reuse, or nil
+	nextSeq        uint64  // first seq of the next commit
 	seals          []sealRequest
 
 	refusal error // why appends are refused now, or nil
@@ -140,7 +141,12 @@ func (q *queue) commitForLocked(at int64, size int) *commit {
 // concurrently.
 func (q *queue) newCommitLocked(buf []byte) *commit {
 	q.lastCommit++
-	return &commit{number: q.lastCommit, done: make(chan struct{}), buf: buf, memory: buf}
+	c := q.spareCommit
+	if q.spareCommit = nil; c == nil {
+		c = new(commit)
+	}
+	*c = commit{number: q.lastCommit, buf: buf, memory: buf}
+	return c
 }
 
 // reserveUDPIDsLocked reserves ids for the UDP records that c still has room for. They must

@@ -13,7 +13,7 @@ import (
 // the sizes of recent segments, and a segment that outgrows its zeros gets more.
 const (
 	minFill = 16 << 10 // minimum of zeros, in bytes
-	// 	// A segment that outgrows its zeros gets at most maxFillStep more bytes of zeros at a
+	// A segment that outgrows its zeros gets at most maxFillStep more bytes of zeros at a
 	// time. They are requested when at most maxLead bytes of its zeros are left.
 	maxFillStep = 8 << 20
 	maxLead     = 1 << 20
