@@ -50,8 +50,9 @@ func newQueue(b *base) *queue {
 // append adds records to the newest pending commit, or to a new one, and returns that
 // commit. waiter, unless nil, is notified when the commit ends.
 //
-// It draws ids and time and reserves the room under the mutex. It copies the records
-// outside of it, since the caller's iterator yields them.
+// It draws the time and reserves ids and room under the mutex. It copies the records, with
+// these ids, outside of it, since the caller's iterator yields them. The committer waits for
+// the copy, so the iterator must not block.
 func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
 	q.mu.Lock()
 	ledger := &q.ledger.BySource[b.source]
