@@ -255,6 +255,7 @@ func (s *life) run(steps int) bool {
 	for range steps {
 		s.step()
 		s.checkLedger(before)
+		s.checkProgress()
 	}
 	return true
 }
