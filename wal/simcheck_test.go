@@ -38,7 +38,8 @@ func (s *life) checkConfirmed(below uint64) {
 
 // checkProgress checks what the log claims in a heartbeat.
 func (s *life) checkProgress() {
-	if _, below, err := s.log.Progress(); err == nil {
+	if _, below, err := s.log.Progress(); err == nil && below != s.claimedBelow {
+		s.claimedBelow = below
 		s.checkConfirmed(below)
 	}
 }
