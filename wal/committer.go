@@ -208,6 +208,7 @@ func (k *committer) commit(c *commit) {
 	k.shelf.committed(a)
 	if c.blockedAppenders < wakeAsyncMin {
 		c.finish()
+		k.queue.reuse(c)
 	} else {
 		k.toWake <- c
 	}

@@ -19,9 +19,10 @@
 // Read the files in the order of the data's path. Files of one part begin alike:
 //
 //	log.go options.go   the exported methods
-//	queue*.go           where an id is drawn (queue.append, queue.nextCommit: queue_id.go)
+//	queue*.go           where ids are reserved (queue.append, queue.nextCommit) and drawn
+//	                    (batch.copy and stamp, by idSource.next)
 //	committer*.go       what appenders get if a sync fails (committer.fail)
-//	active.go zeros.go  the segment that is written to; which goroutine writes its file
+//	active.go zeros.go  the segment that is written to, and which goroutine writes its file
 //	roller*.go          when the name of a segment is durable (roller.sealOne, FORMAT.md)
 //	shelf*.go           the sealed segments and the bounds
 //	removal*.go         which code deletes which file (the list below, and type removal)
@@ -45,8 +46,11 @@
 //   - replace: remove a segment whose records are also in other segments: the pieces of
 //     a salvage, or the halves of a split. A note covers the records that are not.
 //   - delete: unlink a file or directory. Only the shelf and the start delete a segment
-//     with records, once the name .gone is durable. Only the losses delete a loss note,
-//     once the storage has it or another note includes it.
+//     with records, once the name .gone is durable (removal; deleteRedundant for a segment
+//     whose records others have). The roller, the start and Close delete a prepared segment,
+//     next/, which has no record. The start, a salvage and a split delete salvage/, in which
+//     no record is the only copy. Only the losses delete a loss note, once the storage has it
+//     or another note includes it. Nothing deletes from the quarantine.
 //   - tombstone: the directory of a deleted file, which is kept because its name gives
 //     the next seq.
 //   - put aside: move to the quarantine what is damaged as a whole, or in the way. If
@@ -70,9 +74,11 @@
 //   - Seqs have no gap except for seqs that were skipped because the disk could not read
 //     the end of a segment. The seqs of a failed commit are used again.
 //   - Only the committer writes records, and only to the active segment. The roller
-//     writes zeros behind them before a segment is active; one goroutine does so while
-//     it is active. The roller cuts the file at the last record. The start does so for a
-//     segment that a crash left open. Nothing is added to a segment of an earlier run.
+//     writes zeros behind them before a segment is active; one goroutine (writeZeros) does
+//     so while it is active. The roller cuts the file at the last record (sealOne); the
+//     committer does so for an empty segment that a Close leaves, and the start for a
+//     segment that a crash left open. Nothing is added to a segment of an earlier run. A
+//     salvage or split writes new files (makePieces).
 //   - Records of Enqueue, for which no client waits, wait up to maxStagedWait for others to
 //     share a commit with, if the disk keeps up. Nothing else waits for them: an append
 //     takes them along, and Seal and Close commit them at once.

@@ -89,9 +89,9 @@ func (l *Log) Append(ctx context.Context, recs ...Record) error {
 
 // AppendSeq is Append for records that need not be in memory at the same time. It
 // ranges over recs twice, first to measure the records and then to copy them, so both
-// passes must yield the same records. The iterator may reuse a record for the next one.
-// ID and ReceivedAt are set when the record is copied. All records must have the same
-// source.
+// passes must yield the same records. The iterator may reuse a record for the next one. It
+// must not block, because a commit waits for its second pass. ID and ReceivedAt are set when
+// the record is copied. All records must have the same source.
 func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if err := ctx.Err(); err != nil {
 		return err

@@ -31,7 +31,8 @@ type queue struct {
 	finishedCommit uint64    // number of the newest commit that is durable or aborted
 	staged         staging   // UDP records that are in no commit yet
 	buffers        buffers
-	nextSeq        uint64 // first seq of the next commit
+	spareCommit    *commit // for reuse, or nil
+	nextSeq        uint64  // first seq of the next commit
 	seals          []sealRequest
 
 	refusal error // why appends are refused now, or nil
@@ -49,8 +50,9 @@ func newQueue(b *base) *queue {
 // append adds records to the newest pending commit, or to a new one, and returns that
 // commit. waiter, unless nil, is notified when the commit ends.
 //
-// It draws ids and time and reserves the room under the mutex. It copies the records
-// outside of it, since the caller's iterator yields them.
+// It draws the time and reserves ids and room under the mutex. It copies the records, with
+// these ids, outside of it, since the caller's iterator yields them. The committer waits for
+// the copy, so the iterator must not block.
 func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
 	q.mu.Lock()
 	ledger := &q.ledger.BySource[b.source]
@@ -140,7 +142,12 @@ func (q *queue) commitForLocked(at int64, size int) *commit {
 // concurrently.
 func (q *queue) newCommitLocked(buf []byte) *commit {
 	q.lastCommit++
-	return &commit{number: q.lastCommit, done: make(chan struct{}), buf: buf, memory: buf}
+	c := q.spareCommit
+	if q.spareCommit = nil; c == nil {
+		c = new(commit)
+	}
+	*c = commit{number: q.lastCommit, buf: buf, memory: buf}
+	return c
 }
 
 // reserveUDPIDsLocked reserves ids for the UDP records that c still has room for. They must

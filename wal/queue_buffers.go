@@ -58,6 +58,16 @@ func (q *queue) recycle(c *commit) {
 	c.buf, c.memory = nil, nil
 }
 
+// reuse keeps a finished commit for the next one if no appender knows of it.
+func (q *queue) reuse(c *commit) {
+	if c.hasAppenders() {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.spareCommit = c
+}
+
 // free unmaps all memory outside of the heap.
 func (q *queue) free() {
 	q.mu.Lock()

@@ -25,8 +25,8 @@ type commit struct {
 
 	waiters          []*Waiter
 	blockedAppenders int           // number of appenders that wait for done
-	done             chan struct{} // closed once the commit is durable, or failed
-	err              error         // why it failed; valid once done is closed
+	done             chan struct{} // closed once the commit is durable, or failed; nil if no appender waits for it
+	err              error         // why it failed; valid once the commit is finished
 }
 
 // udpShare holds the ids and the time for the UDP records of a commit once a later
@@ -68,7 +68,9 @@ func (c *commit) reserve(n int) (room []byte) {
 // waits for done.
 func (c *commit) addWaiter(w *Waiter) {
 	if w == nil {
-		c.blockedAppenders++
+		if c.blockedAppenders++; c.done == nil {
+			c.done = make(chan struct{})
+		}
 		return
 	}
 	if len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {
@@ -82,9 +84,15 @@ func (c *commit) addWaiter(w *Waiter) {
 	c.waiters = append(c.waiters, w)
 }
 
+// hasAppenders reports whether anybody besides the committer knows of the commit. Nobody
+// does if all of its records are from Enqueue.
+func (c *commit) hasAppenders() bool { return c.blockedAppenders > 0 || len(c.waiters) > 0 }
+
 // finish wakes all appenders of the commit and delivers its outcome to its waiters.
 func (c *commit) finish() {
-	close(c.done)
+	if c.done != nil {
+		close(c.done)
+	}
 	for _, w := range c.waiters {
 		w.Deliver(Outcome{c.number, c.err})
 	}

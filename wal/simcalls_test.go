@@ -22,7 +22,7 @@ var errnos = []syscall.Errno{
 // nevertheless, as on a network file system or with a failing journal.
 func canReturn(op simdisk.Op, errno syscall.Errno) (can, applied bool) {
 	in := func(ops ...simdisk.Op) bool { return slices.Contains(ops, op) }
-	onDescriptor := in(simdisk.Read, simdisk.Write, simdisk.Truncate, simdisk.Sync, simdisk.Datasync)
+	onDescriptor := in(simdisk.Read, simdisk.Write, simdisk.Truncate, simdisk.Sync, simdisk.Datasync, simdisk.Close, simdisk.Reserve)
 	names := in(simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir)
 	syncs := in(simdisk.Sync, simdisk.Datasync, simdisk.SyncDir)
 	changes := names || syncs || in(simdisk.Truncate)
@@ -36,7 +36,7 @@ func canReturn(op simdisk.Op, errno syscall.Errno) (can, applied bool) {
 	case syscall.EROFS:
 		return names || in(simdisk.Reopen, simdisk.Truncate, simdisk.Write, simdisk.Lock), false
 	case syscall.ENOSPC, syscall.EDQUOT:
-		return names && !in(simdisk.Remove, simdisk.RemoveDir) || syncs || in(simdisk.Write, simdisk.Truncate, simdisk.Lock), syncs
+		return names && !in(simdisk.Remove, simdisk.RemoveDir) || syncs || in(simdisk.Write, simdisk.Truncate, simdisk.Lock, simdisk.Reserve, simdisk.Close), syncs
 	default:
 		return in(simdisk.Rename, simdisk.Link), false
 	}

@@ -36,6 +36,14 @@ func (s *life) checkConfirmed(below uint64) {
 	s.tally.add("claims", 1)
 }
 
+// checkProgress checks what the log claims in a heartbeat.
+func (s *life) checkProgress() {
+	if _, below, err := s.log.Progress(); err == nil && below != s.claimedBelow {
+		s.claimedBelow = below
+		s.checkConfirmed(below)
+	}
+}
+
 // unfinishedWork returns the name of a directory of an unfinished removal or salvage,
 // or "". Directories that wait for the next start do not count.
 func unfinishedWork(d *simdisk.Disk) string {

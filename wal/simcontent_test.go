@@ -2,6 +2,7 @@ package wal
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,13 @@ type logContent struct {
 
 	inBucket map[uint64]bool
 	hours    map[uint64]int64 // hour of each record in the bucket
+	ids      []recordID
+}
+
+// recordID is the id of a record, in the bucket or in the log.
+type recordID struct {
+	run, seq uint64
+	id       ID
 }
 
 func (c *logContent) add(seq uint64, number int) {
@@ -50,6 +58,7 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 	for _, b := range m.past.bucket {
 		c.add(b.seq, b.number)
 		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
+		c.ids = append(c.ids, recordID{b.run, b.seq, b.id})
 	}
 	g := l.Ledger()
 	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
@@ -88,6 +97,8 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 		fail("records are noted as damaged, but the quarantine is empty")
 	}
 	s.checkComplete(c)
+	c.checkOrder()
+	c.checkIDs()
 	checkStrayFiles(m.disk, m.past, fail)
 	for seq := range c.bySeq {
 		highest = max(highest, seq)
@@ -135,27 +146,22 @@ func (s *life) readLog(l *Log, c *logContent) {
 	}
 	segments, _ := l.Sealed()
 	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // so that none is evicted meanwhile
-	var lastRun uint64
-	var lastID ID
 	for _, segment := range segments {
 		h, err := segment.Header()
 		if err != nil {
 			c.fail("header of %s: %v", segment, err)
 			continue
 		}
-		if h.Run != lastRun {
-			lastRun, lastID = h.Run, ID{}
-		}
 		for r, err := range segment.Records() {
 			if err != nil {
 				c.fail("records of %s: %v", segment, err)
 				break
 			}
-			if bytes.Compare(r.ID[:], lastID[:]) <= 0 {
-				c.fail("id of seq %d does not rise", r.Seq)
-			}
-			lastID = r.ID
+			c.ids = append(c.ids, recordID{h.Run, r.Seq, r.ID})
 			c.add(r.Seq, numberOf(r.Usage))
+			if !bytes.Equal(r.Usage, usageOf(numberOf(r.Usage))) {
+				c.fail("seq %d has other bytes than were appended: %q", r.Seq, r.Usage)
+			}
 		}
 	}
 }
@@ -191,6 +197,49 @@ func (s *life) checkComplete(c *logContent) {
 		if _, ok := c.bySeq[seq]; !ok && c.lossReason[seq] == "" {
 			c.fail("seq %d is missing without a note", seq)
 			return
+		}
+	}
+}
+
+// checkOrder asserts that seqs rise in the order of the appends: a usage that was passed to
+// the log after another was acknowledged has a higher seq, and the usages of one call have
+// consecutive seqs.
+func (c *logContent) checkOrder() {
+	next, highest := 0, ack{} // highest is the acknowledged usage with the highest seq
+	for _, number := range slices.Sorted(maps.Keys(c.seqByNumber)) {
+		for ; next < len(c.m.past.acked) && c.m.past.acked[next].offered < number; next++ {
+			if a := c.m.past.acked[next]; c.seqByNumber[a.number] > c.seqByNumber[highest.number] {
+				highest = a
+			}
+		}
+		if seq := c.seqByNumber[number]; seq < c.seqByNumber[highest.number] {
+			c.fail("usage %d has seq %d, below that of usage %d, which was acknowledged before", number, seq, highest.number)
+			return
+		}
+	}
+	for _, a := range c.m.past.acked {
+		seq, first := c.seqByNumber[a.number], c.seqByNumber[a.first]
+		if seq > 0 && first > 0 && seq-first != uint64(a.number-a.first) {
+			c.fail("usages %d and %d were appended together, and have the seqs %d and %d", a.first, a.number, first, seq)
+			return
+		}
+	}
+}
+
+// checkIDs asserts that the ids of a run rise with the seqs, and that no id is drawn twice.
+func (c *logContent) checkIDs() {
+	slices.SortFunc(c.ids, func(a, b recordID) int { return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.seq, b.seq)) })
+	seqs := map[ID]uint64{}
+	for i, r := range c.ids {
+		if seq, ok := seqs[r.id]; ok && seq != r.seq {
+			c.fail("seqs %d and %d have the same id", seq, r.seq)
+		}
+		seqs[r.id] = r.seq
+		if i == 0 || c.ids[i-1].run != r.run {
+			continue
+		}
+		if before := c.ids[i-1]; before.seq == r.seq && before.id != r.id || before.seq < r.seq && bytes.Compare(before.id[:], r.id[:]) >= 0 {
+			c.fail("the id of seq %d is not above that of seq %d", r.seq, before.seq)
 		}
 	}
 }

@@ -16,12 +16,16 @@ type stored struct {
 	seq    uint64
 	number int
 	hour   int64 // hour of its folder
+	run    uint64
+	id     ID
 }
 
 // ack is a usage that was acknowledged.
 type ack struct {
-	number int
-	at     time.Time
+	number  int
+	first   int // number of the first usage of the same call
+	offered int // number of the newest usage that was passed to the log before the acknowledgement
+	at      time.Time
 }
 
 // past is the history of a log up to a moment. It determines what the log must contain
@@ -72,7 +76,7 @@ func (h *history) acknowledge(recs []Record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range recs {
-		h.past.acked = append(h.past.acked, ack{numberOf(recs[i].Usage), time.Now()})
+		h.past.acked = append(h.past.acked, ack{numberOf(recs[i].Usage), numberOf(recs[0].Usage), h.past.offered, time.Now()})
 	}
 }
 

@@ -75,6 +75,7 @@ type life struct {
 	log            *Log
 	shippedRecords uint64 // records confirmed in this run
 	kept           []keptSegment
+	claimedBelow   uint64       // seq of the last claim that checkProgress has checked
 	jumped         atomic.Int64 // offset of the wall clock in nanoseconds
 
 	mu         sync.Mutex // guards the fields below, which calls of the disk use
@@ -250,11 +251,12 @@ func (s *life) run(steps int) bool {
 		}
 		return false
 	}
-	s.shippedRecords, s.kept = 0, nil
+	s.shippedRecords, s.kept, s.claimedBelow = 0, nil, 0
 	before := s.history.now()
 	for range steps {
 		s.step()
 		s.checkLedger(before)
+		s.checkProgress()
 	}
 	return true
 }

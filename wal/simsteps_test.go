@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
+	"slices"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -45,19 +47,53 @@ func (s *life) append() {
 	for range 1 + s.rand.IntN(3) {
 		recs := s.history.offer(1 + s.rand.IntN(3))
 		later := time.Duration(s.rand.IntN(1e6)) // so that the appends have one order
-		if s.rand.IntN(4) == 0 {
-			recs = withSource(recs, UDP)
-		}
+		way := s.rand.IntN(4)
 		all.Go(func() {
 			time.Sleep(later)
-			if recs[0].Source == UDP {
-				s.log.Enqueue(recs...)
-			} else if s.log.Append(context.Background(), recs...) == nil {
-				s.history.acknowledge(recs)
+			switch way {
+			case 0:
+				s.log.Enqueue(withSource(recs, UDP)...)
+			case 1:
+				s.appendTo(recs)
+			default:
+				if s.log.Append(context.Background(), recs...) == nil {
+					s.history.acknowledge(recs)
+				}
 			}
 		})
 	}
 	all.Wait()
+}
+
+// appendTo appends the records one by one, as an event loop with a client for each of them
+// does: without blocking, with one outcome for each commit.
+func (s *life) appendTo(recs []Record) {
+	woken := make(chan struct{}, 1)
+	w := NewWaiter(func() { woken <- struct{}{} })
+	owed := map[uint64][]Record{} // by commit
+	for i := range recs {
+		if commit, err := s.log.AppendTo(w, slices.Values([]*Record{&recs[i]})); err == nil {
+			owed[commit] = append(owed[commit], recs[i])
+		}
+	}
+	s.log.Commit()
+	for len(owed) > 0 {
+		<-woken
+		for _, o := range w.Outcomes(nil) {
+			acked, ok := owed[o.Commit]
+			switch delete(owed, o.Commit); {
+			case !ok:
+				s.fail("an outcome of commit %d, which has no record of this waiter, or had one before", o.Commit)
+			case o.Err != nil && !errors.Is(o.Err, ErrCommitFailed):
+				s.fail("the outcome of a commit is %v", o.Err)
+			case o.Err == nil:
+				s.tally.add("commits by a waiter", 1)
+				for i := range acked {
+					s.history.acknowledge(acked[i : i+1])
+				}
+			}
+		}
+	}
 }
 
 func withSource(recs []Record, source Source) []Record {
@@ -83,6 +119,10 @@ func (s *life) ship() {
 		s.checkConfirmed(min(confirmed, segment.first))
 	}
 	var uploaded []stored
+	header, err := segment.Header()
+	if err != nil { // Records fails, too
+		header.Run = 0
+	}
 	var hour int64
 	for r, err := range segment.Records() {
 		if err != nil { // as the shipper does for a segment that is damaged or without its file
@@ -92,7 +132,7 @@ func (s *life) ship() {
 		if len(uploaded) == 0 {
 			hour = hourOf(r.ReceivedAt)
 		}
-		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
+		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour, header.Run, r.ID})
 	}
 	_ = s.disk.Edit(segment.path(), func(b []byte) []byte {
 		s.shippedSector = bytes.Clone(b[:min(len(b), sector)])

@@ -28,14 +28,30 @@ func (f *file) Stat() (fs.FileInfo, error) {
 	return f.node.info(filepath.Base(f.path)), nil
 }
 
+// Close closes the file also if the call fails.
 func (f *file) Close() error {
-	f.disk.mu.Lock()
+	c := Call{Op: Close, Path: f.path}
+	fault, _ := f.disk.begin(c)
 	defer f.disk.mu.Unlock()
 	if f.closed {
-		return &fs.PathError{Op: "close", Path: f.path, Err: fs.ErrClosed}
+		return pathError(c, fs.ErrClosed)
 	}
 	f.closed = true
+	if fault.Err != nil {
+		return pathError(c, fault.Err)
+	}
 	return nil
+}
+
+// Reserve implements vfs.Reserver. It needs the space and does not take it.
+func (f *file) Reserve(size int64) error {
+	c := Call{Op: Reserve, Path: f.path}
+	return f.disk.runReadOnly(c, func() error {
+		if size-int64(len(f.node.data)) > f.disk.capacity-f.disk.used {
+			return syscall.ENOSPC
+		}
+		return f.checkWritable()
+	})
 }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {

@@ -30,6 +30,8 @@ const (
 	Truncate  Op = "truncate"
 	Sync      Op = "sync"
 	Datasync  Op = "datasync"
+	Close     Op = "close"
+	Reserve   Op = "fallocate"
 )
 
 // Mkdir implements vfs.FS.
