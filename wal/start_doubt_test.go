@@ -4,23 +4,24 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"collectord/wal/segment"
 	"collectord/wal/vfs/simdisk"
 )
 
 // TestACallThatFailsOnceChangesNoDecisionOfAStart writes one segment, or half of it, over
-// another. Then each call of a start fails once. The start must ship and note
-// the same records as a start without a failed call: what it renames or deletes can't be
-// undone.
+// another. Then calls of a start fail, one in each start. The start must ship and note the
+// same records as a start without a failed call: what it renames or deletes can't be undone.
 func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 	t.Parallel()
-	step := max(1, *startStep/3)
 	names := []string{segment.SealedName(1, 3), segment.SealedName(4, 6), segment.SealedName(7, 9), segment.ActiveName(10)}
 	var disk *simdisk.Disk
 	synctest.Test(t, func(t *testing.T) {
@@ -46,16 +47,20 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 	disk.Walk(simulatedDir, func(path string, data []byte) { files[path] = slices.Clone(data) })
 	for from := range names {
 		for to := range names {
-			for _, all := range []bool{true, false} {
+			for _, row := range []struct {
+				all   bool
+				errno syscall.Errno
+				step  int
+			}{{true, syscall.EIO, *startStep / 3}, {true, syscall.EACCES, *startStep / 3}, {false, syscall.EIO, *startStep}} {
 				if from == to {
 					continue
 				}
-				t.Run(fmt.Sprintf("%d over %d, all of it %t", from, to, all), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d over %d, all of it %t, %s", from, to, row.all, unix.ErrnoName(row.errno)), func(t *testing.T) {
 					t.Parallel()
 					s := startTrial{disk: disk.Kill()}
 					if err := s.disk.Edit(pathOf(to), func(data []byte) []byte {
 						content := files[pathOf(from)]
-						if all {
+						if row.all {
 							return content
 						}
 						copy(data, content[:len(content)/2])
@@ -64,10 +69,11 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 						t.Fatal(err)
 					}
 					var want string
-					synctest.Test(t, func(t *testing.T) { want, _ = s.outcome(t, 0) })
+					synctest.Test(t, func(t *testing.T) { want, _ = s.outcome(t, 0, row.errno) })
+					step := max(1, row.step)
 					for at := 1 + (from+to)%step; at <= s.calls && !t.Failed(); at += step {
 						synctest.Test(t, func(t *testing.T) {
-							if got, call := s.outcome(t, at); got != want {
+							if got, call := s.outcome(t, at, row.errno); got != want {
 								t.Errorf("call %d (%s %s) failed once: %s\nwithout: %s", at, call.Op, call.Path, got, want)
 							}
 						})
@@ -79,15 +85,15 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 }
 
 // outcome starts the log twice and returns what was shipped and noted. Call number at of the
-// first start fails with EIO; 0: none does, and the number of calls is counted.
-func (s *startTrial) outcome(t *testing.T, at int) (of string, failed simdisk.Call) {
+// first start fails with errno; 0: none does, and the number of calls is counted.
+func (s *startTrial) outcome(t *testing.T, at int, errno syscall.Errno) (of string, failed simdisk.Call) {
 	d := s.disk.Kill()
 	var last atomic.Int64
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		last.Store(int64(c.N))
-		if c.N == at {
+		if c.N == at && strings.HasPrefix(c.Path, simulatedDir+"/wal/") { // of the data directory itself, a failure may end Open
 			failed = c
-			return simdisk.Fault{Err: syscall.EIO}
+			return simdisk.Fault{Err: errno}
 		}
 		return simdisk.Fault{}
 	})

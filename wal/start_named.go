@@ -84,10 +84,11 @@ func (l *Log) read(s *foundDir) *segment.Scan {
 			s.fileError = vfs.ErrNotRegular
 		} else if s.isFile {
 			s.fileError = fs.ErrNotExist
-		} else if s.scan, s.fileError = l.scanRepeatedly(s.name); s.fileError == nil && s.scan.Missing {
+		} else if s.scan, s.fileError = l.scanRepeatedly(s.name); s.fileError != nil {
+			l.mayDoubt(s.fileError)
+		} else if s.scan.Missing {
 			s.scan, s.fileError = nil, fs.ErrNotExist
-		}
-		if s.scan != nil && s.scan.Unread != nil && s.scan.Unread.Pages == 0 { // it could not even be opened
+		} else if s.scan.Unread != nil && s.scan.Unread.Pages == 0 { // it could not even be opened
 			l.mayDoubt(s.scan.Unread)
 		}
 	}
@@ -108,10 +109,10 @@ func (l *Log) scanRepeatedly(name string) (w *segment.Scan, err error) {
 	return w, err
 }
 
-// mayDoubt makes this attempt to start end before it decides by what it has read, if err may
-// pass. The next attempt reads again.
+// mayDoubt makes this attempt to start end before it decides by what it has read, unless it
+// tolerates err. The next attempt reads again.
 func (l *Log) mayDoubt(err error) {
-	if err != nil && l.doubt == nil && isTransient(err) && !l.tolerates(err) {
+	if err != nil && l.doubt == nil && !l.tolerates(err) {
 		l.doubt = err
 	}
 }
