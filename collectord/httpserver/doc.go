@@ -6,9 +6,9 @@
 // does no input and output itself. conn.next returns the next step, and one of two
 // drivers executes it.
 //
-//   - loop (loop.go, loopconn.go, loopmemory.go) drives connections of TCP and unix sockets,
-//     thousands on one goroutine. It never blocks on one of them, and the log wakes it once
-//     for each commit. Slow work goes to workers (workers.go).
+//   - loop (loop.go, loopconn.go) drives connections of TCP and unix sockets, thousands on
+//     one goroutine. It never blocks on one of them, and the log wakes it once for each
+//     commit. Slow work goes to workers (workers.go).
 //   - conn.serve (drive.go) runs on a goroutine that reads, writes and waits for one
 //     connection. Each TLS connection has such a goroutine, since package crypto/tls reads
 //     and writes by itself.
@@ -19,8 +19,8 @@
 //
 // exchange.go shows the path of a request, from top to bottom. conn.go lists the states
 // of a connection and their deadlines (type state). room.go defines which connection
-// makes room when there are too many. memory.go, loopmemory.go and the table below
-// describe how memory is limited.
+// makes room when there are too many. memory.go and the table below describe how memory
+// is limited.
 //
 // The package owns connections, TLS handshakes, deadlines, request bodies and their
 // memory, repeated requests (Idempotency-Key), and answers. It does not own the format of

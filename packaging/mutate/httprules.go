@@ -21,7 +21,11 @@ var (
 	// owners are the variables of http1 and httpserver whose fields are state.
 	owners = []string{"b", "c", "h", "l", "class", "q", "r", "s", "w"}
 	// loops are the files of the event loop.
-	loops = []string{"connclass.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
+	loops = []string{"epoll.go", "loop.go", "loopconn.go", "workers.go"}
+	// loopTypes are types of httpserver whose methods belong to the event loop in any file, and
+	// loopFuncs are functions that handle its queues of connections (connections.go).
+	loopTypes = []string{"buffers", "loop", "queue"}
+	loopFuncs = []string{"classOf", "dequeue", "oldestStranger", "requeue"}
 	// driven are the files of httpserver that move a connection between states, or end it.
 	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "groupmemory.go", "handshakes.go", "header.go"})
 	// timed are functions in other files of httpserver that handle deadlines.
@@ -34,7 +38,8 @@ var (
 // visitHTTP plants the mutants of a node of packages http1, httpserver and epoll. Their
 // kinds are check, reset, deadline and step.
 func (p *planter) visitHTTP(n ast.Node) bool {
-	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(skipped, in)) {
+	in := strings.TrimPrefix(p.in, p.within)
+	if listed := slices.Contains(driven, filepath.Base(p.path)) || p.isOfLoop() || slices.Contains(timed, in); p.pkg == "httpserver" && (!listed || slices.Contains(skipped, in)) {
 		return false
 	}
 	switch n := n.(type) {
@@ -86,6 +91,12 @@ func (p *planter) visitHTTP(n ast.Node) bool {
 		return false
 	}
 	return true
+}
+
+// isOfLoop reports whether the current function belongs to the event loop.
+func (p *planter) isOfLoop() bool {
+	return slices.Contains(loops, filepath.Base(p.path)) ||
+		p.pkg == "httpserver" && (slices.Contains(loopTypes, p.receives) || slices.Contains(loopFuncs, strings.TrimPrefix(p.in, p.within)))
 }
 
 // counts plants mutants that skip the update of a counter in the state.
@@ -188,7 +199,7 @@ func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 		p.add("deadline", fmt.Sprintf("%s by %s", text, with), p.around(s, fmt.Sprintf("if isMutant($N) { %s.%s(%s) } else { ", c, with, arg), " }"))
 	case slices.Contains(replaced, callee):
 		p.add("reset", text, unless)
-	case slices.Contains(loops, filepath.Base(p.path)) && slices.Contains(loopSteps, callee):
+	case p.isOfLoop() && slices.Contains(loopSteps, callee):
 		p.add("step", text, unless)
 	}
 }

@@ -6,11 +6,75 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"runtime"
+	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"collectord/collectord/usage"
 )
+
+// mediaType is the format of a body by its Content-Type.
+type mediaType int
+
+const (
+	jsonContent   mediaType = iota // one JSON object, or an array of them
+	objectContent                  // one JSON object
+	arrayContent                   // a JSON array of objects
+	linesContent                   // NDJSON: one object per line
+	formContent                    // a form, which curl -d declares by default
+	otherContent
+)
+
+// mediaTypeOf parses a Content-Type (RFC 9110, section 8.3). A body without one is JSON.
+//
+//	application/json                       object or array
+//	application/x-ndjson, …/ndjson,        lines
+//	  text/x-ndjson, application/jsonl,
+//	  …/json-lines, …/x-jsonlines
+//	application/cloudevents-batch+json     array
+//	application/*+json                     object (RFC 6839, section 3.1)
+//	application/x-www-form-urlencoded      a form, which is rejected with advice
+//	anything else, or not in UTF-8         other
+func mediaTypeOf(contentType []byte) mediaType {
+	switch string(contentType) { // common values, without allocating
+	case "", "application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", "application/json; charset=UTF-8", "application/json;charset=UTF-8":
+		return jsonContent
+	case "application/x-ndjson":
+		return linesContent
+	}
+	media, params, err := mime.ParseMediaType(string(contentType))
+	if media == "application/x-www-form-urlencoded" {
+		return formContent
+	}
+	switch strings.ToLower(params["charset"]) {
+	case "", "utf-8", "utf8":
+	default:
+		return otherContent
+	}
+	name, application := strings.CutPrefix(media, "application/")
+	kind, suffixed := strings.CutSuffix(name, "+json")
+	switch {
+	case err != nil:
+		return otherContent
+	case media == "application/json":
+		return jsonContent
+	case media == "text/x-ndjson":
+		return linesContent
+	case !application:
+		return otherContent
+	case name == "x-ndjson", name == "ndjson", name == "jsonl", name == "json-lines", name == "x-jsonlines":
+		return linesContent
+	case name == "cloudevents-batch+json":
+		return arrayContent
+	case suffixed && kind != "":
+		return objectContent
+	}
+	return otherContent
+}
 
 const (
 	maxDecoders = 4       // max bodies decoded at once, also limited by the number of processors
@@ -146,4 +210,39 @@ func explain(err error) string {
 		return "the compressed body ends too soon"
 	}
 	return "the compressed body is damaged"
+}
+
+// splitters keeps splitters of usages for reuse. Splitting a large usage with many names
+// needs several times its size, so only a few large bodies are split at a time. No
+// splitter waits for a client or the disk, since the body has arrived.
+type splitters struct {
+	small sync.Pool // holds *usage.Splitter
+	large chan *usage.Splitter
+}
+
+func newSplitters() *splitters {
+	s := &splitters{large: make(chan *usage.Splitter, runtime.GOMAXPROCS(0))}
+	s.small.New = func() any { return new(usage.Splitter) }
+	for range cap(s.large) {
+		s.large <- new(usage.Splitter)
+	}
+	return s
+}
+
+// get returns a splitter for a body of size bytes.
+func (s *splitters) get(size int) *usage.Splitter {
+	if size > smallBodyBytes {
+		return <-s.large
+	}
+	return s.small.Get().(*usage.Splitter) //nolint:forcetypeassert // the pool contains only this type
+}
+
+// put returns a splitter for reuse and clears its references to the body.
+func (s *splitters) put(used *usage.Splitter, size int) {
+	used.Reset(nil, usage.Object, usage.Limits{})
+	if size > smallBodyBytes {
+		s.large <- used
+		return
+	}
+	s.small.Put(used)
 }
