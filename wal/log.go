@@ -96,7 +96,7 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	c, err := l.submit(recs, nil)
+	c, _, err := l.submit(recs, nil)
 	if c == nil {
 		return err
 	}
@@ -105,18 +105,18 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	return c.err
 }
 
-// submit adds records to the next commit and returns that commit, or nil if there are
-// no records. The caller signals the committer.
-func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
+// submit adds records to the next commit and returns that commit and its number, or nil and
+// 0 if there are no records. The caller signals the committer.
+func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, uint64, error) {
 	b := batches.Get().(*batch)
 	defer b.recycle()
 	b.measure(recs)
 	if b.count == 0 {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if b.err != nil {
 		l.Reject(min(b.source, segment.Sources-1), ReasonUnstorable, b.count)
-		return nil, b.err
+		return nil, 0, b.err
 	}
 	return l.queue.append(recs, b, waiter)
 }

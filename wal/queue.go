@@ -48,22 +48,24 @@ func newQueue(b *base) *queue {
 }
 
 // append adds records to the newest pending commit, or to a new one, and returns that
-// commit. waiter, unless nil, is notified when the commit ends.
+// commit and its number. waiter, unless nil, is notified when the commit ends; the commit
+// itself may then be in use for other records.
 //
 // It draws the time and reserves ids and room under the mutex. It copies the records, with
 // these ids, outside of it, since the caller's iterator yields them. The committer waits for
 // the copy, so the iterator must not block.
-func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
+func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (c *commit, number uint64, err error) {
 	q.mu.Lock()
 	ledger := &q.ledger.BySource[b.source]
 	if q.refusal != nil {
 		defer q.mu.Unlock()
 		ledger.reject(refusalReason(q.refusal), b.count)
-		return nil, q.refusal
+		return nil, 0, q.refusal
 	}
 	ledger.accept(b.count)
 	b.at = q.opts.clock().UnixMicro()
-	c := q.commitForLocked(b.at, b.bytes)
+	c = q.commitForLocked(b.at, b.bytes)
+	number = c.number
 	b.dst = c.reserve(b.bytes)
 	b.ids = q.ids.reserve(b.at/1000, b.unset)
 	c.add(b.source, b.count, b.at)
@@ -79,7 +81,7 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 		c.copying.Done()
 	}()
 	unchanged = b.copy(recs)
-	return c, nil
+	return c, number, nil
 }
 
 // enqueue stages UDP records without waiting and returns how many it accepted. It wakes
@@ -146,7 +148,7 @@ func (q *queue) newCommitLocked(buf []byte) *commit {
 	if q.spareCommit = nil; c == nil {
 		c = new(commit)
 	}
-	*c = commit{number: q.lastCommit, buf: buf, memory: buf}
+	*c = commit{number: q.lastCommit, buf: buf, memory: buf, waiters: c.waiters[:0]}
 	return c
 }
 

@@ -58,9 +58,10 @@ func (q *queue) recycle(c *commit) {
 	c.buf, c.memory = nil, nil
 }
 
-// reuse keeps a finished commit for the next one if no appender knows of it.
+// reuse keeps a finished commit for the next one. A commit with blocked appenders is not
+// reused, since they still read its error.
 func (q *queue) reuse(c *commit) {
-	if c.hasAppenders() {
+	if c.blockedAppenders > 0 {
 		return
 	}
 	q.mu.Lock()

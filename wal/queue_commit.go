@@ -84,10 +84,6 @@ func (c *commit) addWaiter(w *Waiter) {
 	c.waiters = append(c.waiters, w)
 }
 
-// hasAppenders reports whether anybody besides the committer knows of the commit. Nobody
-// does if all of its records are from Enqueue.
-func (c *commit) hasAppenders() bool { return c.blockedAppenders > 0 || len(c.waiters) > 0 }
-
 // finish wakes all appenders of the commit and delivers its outcome to its waiters.
 func (c *commit) finish() {
 	if c.done != nil {

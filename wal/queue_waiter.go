@@ -54,11 +54,8 @@ func (w *Waiter) Outcomes(spare []Outcome) []Outcome {
 // The commit may begin only when Commit is called, so that many appends cause one
 // signal.
 func (l *Log) AppendTo(w *Waiter, recs iter.Seq[*Record]) (commit uint64, err error) {
-	c, err := l.submit(recs, w)
-	if c == nil {
-		return 0, err
-	}
-	return c.number, err
+	_, commit, err = l.submit(recs, w)
+	return commit, err
 }
 
 // Commit makes the log commit soon what AppendTo has added. It does not wait.
