@@ -30,7 +30,7 @@ func allocationsOf(function string) (n int64) {
 				n += r.AllocObjects
 				break
 			}
-			if !more {
+			if !more || frame.Function == "sync.(*Pool).Get" { // with the race detector, a pool drops every fourth value
 				break
 			}
 		}
@@ -43,10 +43,7 @@ func allocationsOf(function string) (n int64) {
 // is allocated.
 func TestTheCommitPathAllocatesNothing(t *testing.T) {
 	const appends, perCommit = 300, 2
-	const (
-		others = appends / 2 // of the runtime, and of slices that grow; the committer had two a commit
-		pooled = appends     // with the race detector, a sync.Pool drops every fourth value
-	)
+	const others = appends / 2 // of the runtime, and of slices that grow
 	rate := runtime.MemProfileRate
 	runtime.MemProfileRate = 1
 	defer func() { runtime.MemProfileRate = rate }()
@@ -96,7 +93,7 @@ func TestTheCommitPathAllocatesNothing(t *testing.T) {
 		if n := allocationsOf(".(*committer).run") - committer; n > others {
 			t.Errorf("%s: the committer allocated %d times in %d commits", name, n, appends)
 		}
-		if n := allocationsOf(".(*Log).submit") - submit; n > c.most*appends+pooled {
+		if n := allocationsOf(".(*Log).submit") - submit; n > c.most*appends+others {
 			t.Errorf("%s: %d appends allocated %d times", name, appends, n)
 		}
 	}
