@@ -45,13 +45,15 @@ func (l *Log) beginLater(cause error) {
 	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
 	// The names of empty and removed segments preserve the next seq until there is an
-	// active segment.
-	tombstones := slices.Clone(l.goneNames)
+	// active segment. Without one, perhaps only a loss note has it, and the shipper deletes that.
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
-			tombstones = append(tombstones, name+goneSuffix)
+			l.goneNames = append(l.goneNames, name+goneSuffix)
 		}
+	} else if l.queue.nextSeq > 1 && l.keepSeqsBelow(l.queue.nextSeq) != nil {
+		l.opts.Logger.Warn("can't make a name that preserves the next seq: it is preserved by the segments and loss notes that are left", "trouble", "names", "seq", l.queue.nextSeq)
 	}
+	tombstones := slices.Clone(l.goneNames)
 	l.shelf.lock()
 	defer l.shelf.unlock()
 	for _, name := range tombstones {

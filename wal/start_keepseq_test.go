@@ -1,0 +1,80 @@
+package wal
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs/simdisk"
+)
+
+// TestSeqsStayInUseWhileTheDiskTakesNoSegment loses all segments of a log, so that only a loss
+// note has their seqs. The disk is full at the next start, and the storage gets the note.
+func TestSeqsStayInUseWhileTheDiskTakesNoSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := simdisk.New(1<<24, func(n int) int { return n / 2 })
+		if err := d.Mkdir(simulatedDir); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(simulatedDir, startTrial{}.options(d, t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			mustAppend(t, l, Record{Usage: usage(i)})
+		}
+		mustSeal(t, l)
+		killed := d.Kill()
+		mustClose(t, l)
+
+		d = killed
+		dir := filepath.Join(simulatedDir, "wal")
+		active := filepath.Join(dir, segment.ActiveName(4))
+		if err := errors.Join(d.Remove(filepath.Join(dir, segment.SealedName(1, 3), segment.FileName)), d.Remove(filepath.Join(active, segment.FileName)), d.RemoveDir(active)); err != nil {
+			t.Fatal(err)
+		}
+		d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
+			if c.Op == simdisk.Reserve && strings.Contains(c.Path, "/"+nextName+"/") {
+				return simdisk.Fault{Err: syscall.ENOSPC}
+			}
+			return simdisk.Fault{}
+		})
+		if l, err = Open(simulatedDir, startTrial{}.options(d, t)); err != nil {
+			t.Fatal(err)
+		}
+		notes, err := l.Losses()
+		if err != nil || len(notes) != 1 || notes[0].FirstSeq != 1 || notes[0].LastSeq != 3 {
+			t.Fatalf("notes %v, %v", notes, err)
+		}
+		if err := l.LossStored(notes[0]); err != nil {
+			t.Fatal(err)
+		}
+		killed = d.Kill()
+		mustClose(t, l)
+
+		d = killed
+		if l, err = Open(simulatedDir, startTrial{}.options(d, t)); err != nil {
+			t.Fatal(err)
+		}
+		if next := l.queue.nextSeq; next != 4 {
+			t.Errorf("the log continues with seq %d, want 4", next)
+		}
+		mustAppend(t, l, Record{Usage: usage(3)})
+		time.Sleep(time.Minute)
+		entries, err := d.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasSuffix(e.Name(), goneSuffix) {
+				t.Errorf("%s is left", e.Name())
+			}
+		}
+		mustClose(t, l)
+	})
+}
