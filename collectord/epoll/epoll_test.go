@@ -275,3 +275,17 @@ func TestAPollerNeedsDescriptors(t *testing.T) {
 		}
 	}
 }
+
+// A wake is no event of a socket.
+func TestAWakeIsNotReported(t *testing.T) {
+	p, err := New(4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	p.asleep.Store(true) // otherwise Wake only sets woken
+	p.Wake()
+	if n, err := p.Poll(func(e Event) { t.Errorf("reported %+v", e) }); n != 0 || err != nil {
+		t.Errorf("reported %d events, %v", n, err)
+	}
+}
