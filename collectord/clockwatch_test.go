@@ -94,10 +94,7 @@ func TestTheStartChecksTheStorage(t *testing.T) {
 
 // TestTheStorageIsCheckedUntilNothingFails has growing intervals between the checks.
 func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
-	keys := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	keys := keysFile(t)
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()
 		defer fake.Close()
@@ -122,10 +119,7 @@ func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
 // TestAStorageThatNeverEndsAnAnswerIsReported has a storage that is never silent: a byte
 // comes every 30 seconds.
 func TestAStorageThatNeverEndsAnAnswerIsReported(t *testing.T) {
-	keys := filepath.Join(t.TempDir(), "keys")
-	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	keys := keysFile(t)
 	synctest.Test(t, func(t *testing.T) {
 		fake := s3test.NewPipe()
 		defer fake.Close()
@@ -169,4 +163,14 @@ func TestAFolderHasNoStepsToCheck(t *testing.T) {
 	if steps := bucket.Examine(t.Context(), store); len(steps) > 0 {
 		t.Errorf("%+v", steps)
 	}
+}
+
+// keysFile returns the path of a file of S3 keys.
+func keysFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(path, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -95,12 +95,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 							c.expectResponse(row.wantResponse)
 						}
 						if responseUnread {
-							c.wait(limit - time.Millisecond)
-							synctest.Wait()
-							if n := h.Connections(); n != 2 {
-								t.Errorf("%d connections are open before the limit, want 2", n)
-							}
-							c.wait(2 * time.Millisecond)
+							c.passLimit(limit)
 						}
 						synctest.Wait()
 						if n := h.Connections(); n != 1 {
@@ -234,12 +229,7 @@ func TestCutOffHasItsLimitOnALoop(t *testing.T) {
 					next := dial()
 					synctest.Wait()
 					if delayed {
-						c.wait(limit - time.Millisecond)
-						synctest.Wait()
-						if n := h.Connections(); n != 2 {
-							t.Errorf("%d connections are open before the limit, want 2", n)
-						}
-						c.wait(2 * time.Millisecond)
+						c.passLimit(limit)
 						synctest.Wait()
 					}
 					if n := h.Connections(); n != 1 {
@@ -264,4 +254,16 @@ func TestCutOffHasItsLimitOnALoop(t *testing.T) {
 			})
 		}
 	}
+}
+
+// passLimit waits until shortly after a limit. Until shortly before it, the connection and the
+// next one are open.
+func (c *slowClient) passLimit(limit time.Duration) {
+	c.t.Helper()
+	c.wait(limit - time.Millisecond)
+	synctest.Wait()
+	if n := c.server.Connections(); n != 2 {
+		c.t.Errorf("%d connections are open before the limit, want 2", n)
+	}
+	c.wait(2 * time.Millisecond)
 }
