@@ -187,10 +187,7 @@ func (k *committer) commit(c *commit) {
 		return
 	}
 	if err != nil {
-		err = fmt.Errorf("commit %d records: %w", c.count, err)
-		k.queue.abort(err, c) // before fail, which may wait for the roller to receive
-		k.queue.recycle(c)
-		k.fail(err)
+		k.fail(fmt.Errorf("commit %d records: %w", c.count, err), c)
 		return
 	}
 	if a.count == 0 {

@@ -11,8 +11,9 @@ import (
 // fail ends the active segment at its last acknowledged record, and refuses appends
 // until another segment is prepared. No sync is retried: after a failed sync the kernel
 // may have dropped the pages, and the next one would succeed without having written
-// them.
-func (k *committer) fail(err error) {
+// them. failed are the commits that it could not write. Their appenders get err only once
+// appends are refused: whoever has it then waits for Full, not for a second failure.
+func (k *committer) fail(err error, failed ...*commit) {
 	a := k.segment
 	if a != nil {
 		a.failed = true
@@ -20,7 +21,7 @@ func (k *committer) fail(err error) {
 	k.segment = nil
 	k.failures++
 	k.shelf.commitFailed(a)
-	k.queue.abortPending(err, k.queue.fail(err))
+	k.queue.abortAll(err, append(failed, k.queue.fail(err)...))
 	k.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", err)
 	k.rolls.retired <- retired{segment: a, failed: true, failures: k.failures}
 }

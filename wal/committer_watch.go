@@ -69,7 +69,7 @@ func (k *committer) watch() {
 		if err == nil {
 			continue
 		}
-		k.queue.abortPending(err, pending)
+		k.queue.abortAll(err, pending)
 		records := uint32(0)
 		if c != nil {
 			records = c.count

@@ -13,7 +13,7 @@ func refusalReason(refusal error) string {
 }
 
 // fail refuses appends from now on, and returns the commits that the committer has not
-// taken. The caller passes them to abortPending.
+// taken. The caller passes them to abortAll.
 func (q *queue) fail(err error) (pending []*commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -23,10 +23,11 @@ func (q *queue) fail(err error) (pending []*commit) {
 	return pending
 }
 
-// abortPending aborts the commits that fail returned.
-func (q *queue) abortPending(err error, pending []*commit) {
-	q.abort(err, pending...)
-	for _, c := range pending {
+// abortAll aborts commits that are not being written, and recycles each once nothing is
+// copied into it.
+func (q *queue) abortAll(err error, commits []*commit) {
+	q.abort(err, commits...)
+	for _, c := range commits {
 		c.copying.Wait()
 		q.recycle(c)
 	}

@@ -77,6 +77,28 @@ func TestAWaiterGetsOneOutcomePerCommit(t *testing.T) {
 	}
 }
 
+// Whoever is told that a commit failed, and then waits until the log is writable, must not
+// look before the log knows.
+func TestALogRefusesAppendsBeforeItReportsAFailedCommit(t *testing.T) {
+	var fails atomic.Bool
+	l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+		if fails.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
+	refusal := make(chan error, 1)
+	w := NewWaiter(func() { refusal <- l.Full() })
+	fails.Store(true)
+	if _, err := l.AppendTo(w, slices.Values([]*Record{{Usage: usage(1)}})); err != nil {
+		t.Fatal(err)
+	}
+	l.Commit()
+	if err := <-refusal; !errors.Is(err, ErrUnavailable) {
+		t.Errorf("when the failure is reported, appends are refused with: %v", err)
+	}
+}
+
 // Records that differ on the second pass fail, together with the other records of their
 // frame.
 func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
