@@ -9,9 +9,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/wal/vfs"
+	"collectord/wal/vfs/simdisk"
 )
 
 func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
@@ -98,9 +100,45 @@ func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 	}
 }
 
+// TestThePreparedSegmentIsReportedBeforeItIsUsed has a slow logger. Whoever can append again
+// must not find that the trouble still lasts.
+func TestThePreparedSegmentIsReportedBeforeItIsUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		troubles := &troubleRecorder{level: map[string]slog.Level{}, delay: func(r slog.Record) {
+			if r.Message == "the next segment is prepared" {
+				time.Sleep(time.Second)
+			}
+		}}
+		fails := atomic.Bool{}
+		d := simdisk.New(simulatedRoom, func(int) int { return 0 })
+		d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
+			if fails.Load() && (c.Op == simdisk.Datasync || c.Op == simdisk.Mkdir) {
+				f.Err = syscall.EIO
+			}
+			return f
+		})
+		o := (&life{t: t, disk: d}).options(d)
+		o.Logger = slog.New(troubles)
+		l := openLog(t, simulatedDir, o)
+		mustAppend(t, l, Record{Usage: usage(1)})
+		fails.Store(true)
+		if err := l.Append(context.Background(), Record{Usage: usage(2)}); !errors.Is(err, ErrCommitFailed) {
+			t.Fatal(err)
+		}
+		until(t, "no segment can be prepared", func() bool { return troubles.last()["prepare"] == slog.LevelError })
+		fails.Store(false)
+		until(t, "the log accepts records again", func() bool { return l.Full() == nil })
+		if troubles.last()["prepare"] != slog.LevelInfo {
+			t.Error("the log accepts records before the end of the trouble is logged")
+		}
+		mustClose(t, l)
+	})
+}
+
 // troubleRecorder keeps the level of the last line of each trouble.
 type troubleRecorder struct {
 	slog.Handler
+	delay func(slog.Record) // nil: none
 	mu    sync.Mutex
 	level map[string]slog.Level
 }
@@ -108,6 +146,9 @@ type troubleRecorder struct {
 func (e *troubleRecorder) Enabled(context.Context, slog.Level) bool { return true }
 
 func (e *troubleRecorder) Handle(_ context.Context, r slog.Record) error {
+	if e.delay != nil {
+		e.delay(r)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Attrs(func(a slog.Attr) bool {

@@ -136,10 +136,6 @@ func (r *roller) work() bool {
 			}
 			return false
 		}
-		if r.failing.prepare {
-			r.failing.prepare = false
-			r.opts.Logger.Info("the next segment is prepared", "trouble", "prepare")
-		}
 	}
 	return len(r.unsealed) == 0
 }
@@ -162,6 +158,10 @@ func (r *roller) prepare() error {
 	default:
 	}
 	r.wanted = false
+	if r.failing.prepare { // reported before the committer has the segment and accepts records
+		r.failing.prepare = false
+		r.opts.Logger.Info("the next segment is prepared", "trouble", "prepare")
+	}
 	r.rolls.next <- prepared{a, r.failures} // can't block: only this goroutine sends, and the buffer is empty
 	return nil
 }
