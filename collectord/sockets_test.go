@@ -111,6 +111,24 @@ func (m *manager) receive(lines []string, rights []byte) {
 	}
 }
 
+// receiveSent waits until the messages that were sent before the call are received.
+func (m *manager) receiveSent() {
+	m.t.Helper()
+	const mark = "X_MARK=1"
+	if err := notifier(m.socket).send(mark); err != nil {
+		m.t.Fatal(err)
+	}
+	until(m.t, "the manager receives the messages", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		i := slices.Index(m.messages, mark)
+		if i >= 0 {
+			m.messages = slices.Delete(m.messages, i, i+1)
+		}
+		return i >= 0
+	})
+}
+
 func (m *manager) lastStatus() (status string, watchdogSignals int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

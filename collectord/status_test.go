@@ -64,10 +64,12 @@ func TestTheWatchdogIsNotNotifiedWhileALoopIsStuck(t *testing.T) {
 	}
 	turn()
 	turn()
+	m.receiveSent()
 	before := watchdogSignals()
 	for range 10 {
 		turn()
 	}
+	m.receiveSent()
 	if n := watchdogSignals(); n != before {
 		t.Errorf("%d watchdog messages while a loop is stuck", n-before)
 	}
