@@ -88,8 +88,13 @@ func (l *Log) clearAndRename(place, from string) error {
 			return err
 		}
 	}
-	l.leftovers = append(l.leftovers, filepath.Base(place)) // a failed rename may have created it
-	return l.disk.RenameDurably(from, place)
+	err := l.disk.RenameDurably(from, place)
+	if err != nil {
+		if _, errStat := l.disk.Stat(from); errors.Is(errStat, fs.ErrNotExist) { // it took effect
+			l.leftovers = append(l.leftovers, filepath.Base(place))
+		}
+	}
+	return err
 }
 
 // deleteLeftovers deletes the remains of interrupted removals and the empty segments of
