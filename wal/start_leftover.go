@@ -131,22 +131,32 @@ func (l *Log) lastAcknowledged(s *foundDir, found *foundDirs, w *segment.Scan) (
 	from := max(last+1, s.first) // seqs from here on have no record in the file
 	next := found.nextAbove(max(last, s.first), found.nextAfter(s))
 	run := cmp.Or(next.run, found.runAfter(next))
-	allAcknowledged := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.overwritten)
-	if run == 0 && next.first < maxSeq && !w.Missing {
-		if allAcknowledged = next.sealed || !errors.Is(next.fileError, fs.ErrNotExist); !allAcknowledged {
-			if err := l.noteSkipped(w, SeqRange{First: from, Last: next.first - 1}); err != nil {
-				return 0, err
-			}
-		}
+	left := l.wasLeft(s, next, w)
+	allAcknowledged := false
+	switch {
+	case run != 0:
+		allAcknowledged = w.Header.Run == run || s.overwritten || w.Header.Run == 0 && !left
+	case next.first < maxSeq && !w.Missing:
+		allAcknowledged = !left && (next.sealed || !errors.Is(next.fileError, fs.ErrNotExist))
 	}
 	if !allAcknowledged {
-		return last, nil
+		if left || run == 0 && next.first < maxSeq {
+			err = l.noteSkipped(w, SeqRange{First: from, Last: next.first - 1})
+		}
+		return last, err
 	}
 	if missing := next.first - from; missing > 0 {
 		l.reportFinding(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", from)
 	}
 	return next.first - 1, nil
+}
+
+// wasLeft reports whether an earlier start could neither open nor rename s (leaveSegment). It
+// then continued with next, above all seqs that s may hold.
+func (l *Log) wasLeft(s, next *foundDir, w *segment.Scan) bool {
+	skipped := next.first - s.first
+	return skipped == segment.MaxUnsealedRecords || w.Size > 0 && skipped == segment.MaxRecords(l.disk, l.fileOf(s.name))
 }
 
 // putLeftoverAside puts aside an unsealed segment without a readable header or record of its
@@ -190,8 +200,9 @@ func (l *Log) sealAs(dir, name string, w *segment.Scan) (present string, err err
 	return dir, nil
 }
 
-// noteSkipped notes the seqs r between the end of an unsealed segment and the next name,
-// whose file is missing. It is unknown whether a record ever had them, and none will.
+// noteSkipped notes the seqs r between the end of an unsealed segment and the next name. The
+// file of the next name is missing, or a start skipped these seqs because it could not open
+// the segment. It is unknown whether a record ever had them, and none will.
 func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
 	if r.First > r.Last || w.HeaderEnd == 0 && w.Last() == 0 {
 		return nil
