@@ -217,13 +217,12 @@ func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
 func (l *Log) cutTail(name string, tail segment.ByteRange) (cut bool, err error) {
 	path := l.fileOf(name)
 	info, err := l.disk.Stat(path)
-	if err != nil && !l.tolerates(err) {
-		return false, err
-	}
-	if err != nil {
+	switch {
+	case err != nil && l.tolerates(err):
 		return false, nil
-	}
-	if vfs.LinkCount(info) > 1 { // a .tail has the same file, and needs the rest of it
+	case err != nil:
+		return false, err
+	case vfs.LinkCount(info) > 1: // a .tail has the same file, and needs the rest of it
 		return true, nil
 	}
 	kept, err := l.quarantineTail(name, path, tail)
