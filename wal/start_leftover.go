@@ -132,11 +132,8 @@ func (l *Log) lastAcknowledged(s *foundDir, found *foundDirs, w *segment.Scan) (
 	next := found.nextAbove(max(last, s.first), found.nextAfter(s))
 	run := cmp.Or(next.run, found.runAfter(next))
 	left := l.wasLeft(s, next, w)
-	allAcknowledged := false
-	switch {
-	case run != 0:
-		allAcknowledged = w.Header.Run == run || s.overwritten || w.Header.Run == 0 && !left
-	case next.first < maxSeq && !w.Missing:
+	allAcknowledged := run != 0 && (w.Header.Run == run || s.overwritten || w.Header.Run == 0 && !left)
+	if run == 0 && next.first < maxSeq && !w.Missing {
 		allAcknowledged = !left && (next.sealed || !errors.Is(next.fileError, fs.ErrNotExist))
 	}
 	if !allAcknowledged {
