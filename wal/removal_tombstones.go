@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // addTombstoneLocked lists a directory that is kept because its name gives the next
@@ -46,7 +47,7 @@ func (s *shelf) clearActive(dir string) error {
 // could not be written, it keeps the header, which contains the log id.
 func (b *base) emptyTombstone(dir string) error {
 	path := filepath.Join(dir, segment.FileName)
-	if info, err := b.disk.Stat(path); err == nil && b.identityUnsaved && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
+	if info, err := b.disk.Stat(path); err == nil && b.identityUnsaved && info.Mode().IsRegular() && vfs.LinkCount(info) == 1 {
 		return b.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
 	}
 	if err := b.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -44,14 +44,9 @@ func (l *Log) beginLater(cause error) {
 	l.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", cause)
 	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
-	// The names of empty and removed segments preserve the next seq until there is an
-	// active segment. Without one, perhaps only a loss note has it, and the shipper deletes that.
-	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
-		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
-			l.goneNames = append(l.goneNames, name+goneSuffix)
-		}
-	} else if l.queue.nextSeq > 1 && l.keepSeqsBelow(l.queue.nextSeq) != nil {
-		l.opts.Logger.Warn("can't make a name that preserves the next seq: it is preserved by the segments and loss notes that are left", "trouble", "names", "seq", l.queue.nextSeq)
+	if err := l.keepNextSeq(); err != nil {
+		l.opts.Logger.Warn("can't make a name that preserves the next seq: it is preserved by the segments and loss notes that are left",
+			"trouble", "names", "seq", l.queue.nextSeq, "error", err)
 	}
 	tombstones := slices.Clone(l.goneNames)
 	l.shelf.lock()
@@ -59,6 +54,25 @@ func (l *Log) beginLater(cause error) {
 	for _, name := range tombstones {
 		l.shelf.addTombstoneLocked(filepath.Join(l.dir, name))
 	}
+}
+
+// keepNextSeq makes a name that preserves the next seq until there is an active segment.
+// Without one, perhaps only a loss note has it, and the shipper deletes that.
+func (l *Log) keepNextSeq() error {
+	name := segment.ActiveName(l.queue.nextSeq)
+	if slices.Contains(l.leftovers, name) {
+		err := l.markDirGone(filepath.Join(l.dir, name))
+		if err == nil {
+			l.goneNames = append(l.goneNames, name+goneSuffix)
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // not there after a failed clearAndRename
+			return err
+		}
+	}
+	if l.queue.nextSeq == 1 {
+		return nil
+	}
+	return l.keepSeqsBelow(l.queue.nextSeq)
 }
 
 // clearAndRename renames the directory from to place. It marks an empty segment at place as
@@ -74,8 +88,13 @@ func (l *Log) clearAndRename(place, from string) error {
 			return err
 		}
 	}
-	l.leftovers = append(l.leftovers, filepath.Base(place)) // a failed rename may have created it
-	return l.disk.RenameDurably(from, place)
+	err := l.disk.RenameDurably(from, place)
+	if err != nil {
+		if _, errStat := l.disk.Stat(from); errors.Is(errStat, fs.ErrNotExist) { // it took effect
+			l.leftovers = append(l.leftovers, filepath.Base(place))
+		}
+	}
+	return err
 }
 
 // deleteLeftovers deletes the remains of interrupted removals and the empty segments of

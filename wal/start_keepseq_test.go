@@ -14,8 +14,21 @@ import (
 )
 
 // TestSeqsStayInUseWhileTheDiskTakesNoSegment loses all segments of a log, so that only a loss
-// note has their seqs. The disk is full at the next start, and the storage gets the note.
+// note has their seqs. The next start can't make a segment, and the storage gets the note.
 func TestSeqsStayInUseWhileTheDiskTakesNoSegment(t *testing.T) {
+	for name, c := range map[string]struct {
+		op    simdisk.Op
+		errno syscall.Errno
+	}{
+		"the disk is full":                  {simdisk.Reserve, syscall.ENOSPC},
+		"the segment does not get its name": {simdisk.Rename, syscall.EIO},
+	} {
+		t.Run(name, func(t *testing.T) { checkSeqsStayInUse(t, c.op, c.errno) })
+	}
+}
+
+// checkSeqsStayInUse lets the calls op on the next segment fail at the second start.
+func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 	synctest.Test(t, func(t *testing.T) {
 		d := simdisk.New(1<<24, func(n int) int { return n / 2 })
 		if err := d.Mkdir(simulatedDir); err != nil {
@@ -39,8 +52,8 @@ func TestSeqsStayInUseWhileTheDiskTakesNoSegment(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
-			if c.Op == simdisk.Reserve && strings.Contains(c.Path, "/"+nextName+"/") {
-				return simdisk.Fault{Err: syscall.ENOSPC}
+			if c.Op == op && strings.Contains(c.Path+"/", "/"+nextName+"/") {
+				return simdisk.Fault{Err: errno}
 			}
 			return simdisk.Fault{}
 		})

@@ -95,6 +95,13 @@ func (l *Log) read(s *foundDir) *segment.Scan {
 	return s.scan
 }
 
+// readToDecide is read for a caller that decides at once. It fails if the start must not
+// decide, because of this segment or one that was read before.
+func (l *Log) readToDecide(s *foundDir) (*segment.Scan, error) {
+	w := l.read(s)
+	return w, l.doubt
+}
+
 // scanAttempts is how often a start reads a file before a part of it counts as unreadable.
 const scanAttempts = 3
 

@@ -10,9 +10,9 @@ import (
 // isPiece reports whether s contains every intact record of p. It returns false if p has no
 // intact record or can't be read completely, because its records may be nowhere else.
 func (l *Log) isPiece(p, s *foundDir) (bool, error) {
-	w := l.read(p)
-	if l.doubt != nil {
-		return false, l.doubt
+	w, err := l.readToDecide(p)
+	if err != nil {
+		return false, err
 	}
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
 		return false, nil //nolint:nilerr // unreadable records may be in no other segment
@@ -24,9 +24,10 @@ func (l *Log) isPiece(p, s *foundDir) (bool, error) {
 // the same records. It returns the segments that are left.
 func (l *Log) resolveOverlap(found *foundDirs, all []*foundDir) ([]*foundDir, error) {
 	a, b := all[0], all[1]
-	wa, wb := l.read(a), l.read(b)
-	if l.doubt != nil {
-		return nil, l.doubt
+	wa := l.read(a)
+	wb, err := l.readToDecide(b)
+	if err != nil {
+		return nil, err
 	}
 	leaveB := func() ([]*foundDir, error) {
 		// The next start may be able to read the file.

@@ -137,7 +137,6 @@ func (l *Log) recoverSegment(s *foundDir, found *foundDirs) error {
 	}
 	found.raiseNextSeq(max(s.first-1, last))
 	if last == 0 {
-		l.leftovers = append(l.leftovers, s.name) // it has no record
 		return nil
 	}
 	return l.addRecovered(dir, s.first, last)

@@ -117,9 +117,9 @@ func (l *Log) settleFirst(found *foundDirs, all []*foundDir, goneStarts []uint64
 		case s.noFirstFrame && s.sealed && nameGivesRange && limit == s.last+1: // its neighbours confirm the name
 			return all, nil
 		}
-		w := l.read(s)
-		if l.doubt != nil {
-			return nil, l.doubt
+		w, err := l.readToDecide(s)
+		if err != nil {
+			return nil, err
 		}
 		end, exact := uint64(0), false
 		if w != nil {
@@ -131,7 +131,6 @@ func (l *Log) settleFirst(found *foundDirs, all []*foundDir, goneStarts []uint64
 		overlaps := next == s.firstFrameSeq || exact && next <= end && !nextNameWins
 		if !overlaps && w != nil && nameGivesRange && next <= s.last { // the name of s claims too much, or all[1] is a piece of s
 			if overlaps = w.Unread != nil; !overlaps {
-				var err error
 				if overlaps, err = l.isPiece(all[1], s); err != nil {
 					return nil, err
 				}

@@ -45,14 +45,14 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 	return max(1, uint64(at-s.FramesEnd)/RecordOverhead), nil
 }
 
-// maxUnsealedRecords is above the number of records in any unsealed segment.
-const maxUnsealedRecords = 1 << 25
+// MaxUnsealedRecords is above the number of records in any unsealed segment.
+const MaxUnsealedRecords = 1 << 25
 
 // MaxRecords returns the max number of records in a file that can't be opened.
 func MaxRecords(disk vfs.Disk, path string) uint64 {
 	info, err := disk.Stat(path)
 	if err != nil {
-		return maxUnsealedRecords
+		return MaxUnsealedRecords
 	}
-	return max(1, min(maxUnsealedRecords, uint64(info.Size())/RecordOverhead))
+	return max(1, min(MaxUnsealedRecords, uint64(info.Size())/RecordOverhead))
 }

@@ -158,13 +158,6 @@ func (d Disk) MkdirDurably(dir string) error {
 	return d.SyncDir(parent)
 }
 
-// HasOtherNames reports whether a file has other names (hard links). A file with other
-// names must not be truncated.
-func (d Disk) HasOtherNames(path string) bool {
-	info, err := d.Stat(path)
-	return err == nil && LinkCount(info) > 1
-}
-
 // IsSameFile reports whether two paths name the same file.
 func (d Disk) IsSameFile(a, b string) bool {
 	left, errLeft := d.Stat(a)

@@ -1,0 +1,94 @@
+package wal
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs/simdisk"
+)
+
+// TestSeqsSkippedForALeftSegmentAreNoted has a start that can neither open nor rename an
+// unsealed segment. It continues above all seqs that the segment may hold. Once the segment
+// can be read, a note must stand for those that it does not hold.
+func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		records int
+		damaged bool // before it can be read
+		fails   []simdisk.Op
+	}{
+		"it has records":        {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}},
+		"it has none":           {0, false, []simdisk.Op{simdisk.Open, simdisk.Rename}},
+		"its size is unknown":   {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename, simdisk.Stat}},
+		"its header is damaged": {3, true, []simdisk.Op{simdisk.Open, simdisk.Rename}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := simdisk.New(1<<24, func(n int) int { return n / 2 })
+				if err := d.Mkdir(simulatedDir); err != nil {
+					t.Fatal(err)
+				}
+				open := func() *Log {
+					l, err := Open(simulatedDir, startTrial{}.options(d, t))
+					if err != nil {
+						t.Fatal(err)
+					}
+					return l
+				}
+				l := open()
+				for i := range c.records {
+					mustAppend(t, l, Record{Usage: usage(i)})
+				}
+				killed := d.Kill()
+				mustClose(t, l)
+
+				d = killed
+				left := filepath.Join(simulatedDir, "wal", segment.ActiveName(1))
+				d.SetIntercept(func(call simdisk.Call) simdisk.Fault {
+					if strings.HasPrefix(call.Path, left) && slices.Contains(c.fails, call.Op) {
+						return simdisk.Fault{Err: syscall.EACCES}
+					}
+					return simdisk.Fault{}
+				})
+				l = open()
+				next := l.queue.nextSeq
+				mustAppend(t, l, Record{Usage: usage(int(next) - 1)})
+				if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+					t.Errorf("notes before the segment was read: %v, %v", notes, err)
+				}
+				killed = d.Kill()
+				mustClose(t, l)
+
+				d = killed
+				want := []uint64{1, 2, 3}[:c.records]
+				if c.damaged {
+					want = nil
+					if err := d.Edit(filepath.Join(left, segment.FileName), func(content []byte) []byte { clear(content); return content }); err != nil {
+						t.Fatal(err)
+					}
+				}
+				l = open()
+				if shipped := shipAll(t, l); !slices.Equal(shipped, append(want, next)) {
+					t.Errorf("shipped %v", shipped)
+				}
+				notes, err := l.Losses()
+				switch {
+				case err != nil:
+					t.Error(err)
+				case c.damaged: // nothing shows what it held
+					if len(notes) > 0 {
+						t.Errorf("notes %v", notes)
+					}
+				case len(notes) != 1 || notes[0].Reason != LossSkipped || notes[0].FirstSeq != uint64(c.records+1) || notes[0].LastSeq != next-1:
+					t.Errorf("notes %v, next was %d", notes, next)
+				}
+				checkLedger(t, l)
+				mustClose(t, l)
+			})
+		})
+	}
+}
