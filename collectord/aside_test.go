@@ -193,6 +193,9 @@ func TestTheDaemonShipsWhateverHasTheNameOfNotesOrScratch(t *testing.T) {
 		{"the spool is a link to itself", link("spool", "spool"), "wal/quarantine/spool-*"},
 		{"the spool is a link to a file", link("spool", "LOCK"), "wal/quarantine/spool-*"},
 		{"the spool can't be used", closed("spool"), "spool.aside-*"},
+		{"the spool can't be listed", func(data string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(data, "spool"), 0o700), os.Chmod(filepath.Join(data, "spool"), 0o300))
+		}, "wal/quarantine/spool-*"},
 		{"an object of the spool is a directory", func(data string) error {
 			return os.MkdirAll(filepath.Join(data, "spool", "00000000000000000003-00000000000000000004.ndjson.zst", "x"), 0o700)
 		}, ""},

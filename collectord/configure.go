@@ -52,7 +52,8 @@ does. The command changes nothing, and may be used while the daemon is running.
 Run as root, it checks with the rights of the daemon's user: the owner of data_dir, or the user that the packages create.
 It can't check what a systemd unit provides, such as credentials: systemctl reload collectord checks that.
 
-The command exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
+The command exits with 2 if a start would refuse the configuration. Warnings are about what a start accepts: settings
+that are seldom intended, and directories that can't be used.`,
 	}
 	asUser := c.Flags().String("user", "", "check as this user, by name or number; for root only")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

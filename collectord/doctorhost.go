@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"strings"
 	"time"
 
 	"collectord/collectord/doctor"
@@ -107,9 +108,9 @@ func (x *checkRun) folder() []doctor.Check {
 func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 	at := existingPart(folder)
 	var all []doctor.Check
-	switch why := dirProblem(folder); {
-	case why != "":
-		all = append(all, doctor.Fail("storage.folder", folder+" can't be used: "+why, "nothing is shipped until then: see to its owner and mode, or mount it"))
+	switch problems := folderProblems(folder, time.Now()); {
+	case len(problems) > 0:
+		all = append(all, doctor.Fail("storage.folder", folder+" "+strings.Join(problems, "; it "), "see to the owner and mode of these directories, or mount them"))
 	case at != folder:
 		all = append(all, doctor.Fine("storage.folder", folder+" does not exist: the first start makes it"))
 	default:

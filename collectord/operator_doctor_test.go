@@ -69,7 +69,7 @@ func doctorSituations(situations map[string][]situation) {
 
 		// Destinations.
 		{name: "a folder", args: "doctor", config: listens, wantOutput: "collectord never deletes objects there"},
-		{name: "a folder that is a file", args: "doctor", config: listens + "shipper: {destination: 'file://DIR/keys'}\n", setUp: writeKeys, wantExit: 2, wantOutput: "DIR/keys can't be used: "},
+		{name: "a folder that is a file", args: "doctor", config: listens + "shipper: {destination: 'file://DIR/keys'}\n", setUp: writeKeys, wantExit: 2, wantOutput: "DIR/keys can't be used, and nothing is shipped until it can: "},
 		{name: "a storage that is away", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://127.0.0.1:1', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "unchecked  tls, answer, credentials, bucket, put, conditional_put, checksum, encryption, storage_class, read, metadata, list  not checked: connection comes first"},
 		{name: "a name that is wrong", args: "doctor", config: listens + "shipper: {destination: 's3://bucket/p', s3: {endpoint: 'http://storage.invalid', region: x, credentials_file: DIR/keys}}\n", setUp: writeKeys, wantExit: 2, wantOutput: "-> is the name in shipper.s3.endpoint right"},
 		{name: "a storage", args: named, setUp: withStorage(s3test.Behaviour{}), wantOutput: "ok         read                  the object that was put was read back"},

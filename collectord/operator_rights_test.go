@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Commands explain missing permissions, and how to get them.
@@ -70,4 +72,115 @@ func TestCheckWarnsOfAReadOnlyDataDir(t *testing.T) {
 	if want := "warning: data_dir " + data + " is on a read-only file system: nothing is taken in until it can be written\n"; err != nil || !strings.Contains(string(out), want) {
 		t.Errorf("config check: %v: %s\nwant: %s", err, out, want)
 	}
+}
+
+// config check warns of each directory below data_dir that the daemon's user can't list, write or
+// enter, and of no other one. The daemon starts anyway.
+func TestCheckWarnsOfDirectoriesThatCanNotBeUsed(t *testing.T) {
+	t.Parallel()
+	const sealed, active, shipping = "wal/00000000000000000001-00000000000000000002", "wal/00000000000000000003", "/archive can't be used, and nothing is shipped until it can: "
+	for _, c := range []struct {
+		dir  string // DAY and HOUR are those of the current partition
+		want string // with DENIED in place of the reason
+	}{
+		{"wal/lost", "warning: DENIED: chown it, or lost usages can be noted neither here nor at the destination"},
+		{"wal/quarantine", "warning: DENIED: chown it, or nothing damaged can be put aside"},
+		{"wal/next", "warning: DENIED: chown it, or the daemon puts it aside"},
+		{"wal/salvage", "warning: DENIED: chown it, or the daemon puts it aside"},
+		{sealed, "warning: DENIED: chown it, or its usages are not shipped"},
+		{active, "warning: DENIED: chown it, or its usages are not shipped"},
+		{"spool", "warning: DENIED: chown it, or the daemon puts it aside"},
+		{"archive", shipping + "DENIED"},
+		{"archive/_collectord", shipping + "DENIED"},
+		{"archive/_collectord/tmp", shipping + "DENIED"},
+		{"archive/DAY", shipping + "DENIED"},
+		{"archive/DAY/HOUR", shipping + "DENIED"},
+		{"archive/_collectord/lost", "/archive can't take loss notes: DENIED"},
+		{"archive/_collectord/nodes", "/archive can't take heartbeats: DENIED"},
+		{"archive/dt=2026-01-01", ""},
+		{"elsewhere", ""},
+		{"wal/elsewhere", ""},
+	} {
+		for _, mode := range []os.FileMode{0, 0o333, 0o555, 0o666} {
+			t.Run(fmt.Sprintf("%s, mode %o", c.dir, mode), func(t *testing.T) {
+				t.Parallel()
+				p := newDaemonsHost(t)
+				partition := time.Now().UTC().Format("dt=2006-01-02/hour=15")
+				dir := strings.NewReplacer("DAY/HOUR", partition, "DAY", filepath.Dir(partition)).Replace(c.dir)
+				p.makeDirs("wal/lost", "wal/quarantine", "wal/next", "wal/salvage", sealed, active, "spool", "archive/_collectord/tmp", "archive/"+partition, "archive/_collectord/lost", "archive/_collectord/nodes", dir)
+				denied := filepath.Join(p.data, dir)
+				if err := errors.Join(os.Chown(denied, os.Geteuid(), -1), os.Chmod(denied, mode)); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = os.Chmod(denied, 0o700) })
+				before := p.listing()
+				out, stderr, status := runCollectord(t, "config", "check", "--config", p.config)
+				want := strings.ReplaceAll(c.want, "DENIED", fmt.Sprintf("%s can't use %s (it belongs to %s, mode %04o)", userName(p.user), denied, userName(os.Geteuid()), mode))
+				if status != 0 || !strings.Contains(stderr, want) || (c.want == "") == strings.Contains(stderr, "warning") {
+					t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
+				}
+				if after := p.listing(); after != before {
+					t.Errorf("config check has changed\n%s\nto\n%s", before, after)
+				}
+			})
+		}
+	}
+}
+
+// daemonsHost has a configuration, and a data_dir that belongs to the daemon's user.
+type daemonsHost struct {
+	t            *testing.T
+	config, data string
+	user         int
+}
+
+func newDaemonsHost(t *testing.T) *daemonsHost {
+	t.Helper()
+	dir := t.TempDir()
+	h := &daemonsHost{t, filepath.Join(dir, "collectord.yaml"), filepath.Join(dir, "data"), os.Geteuid()}
+	if h.user == 0 {
+		h.user = 65531
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, h.config, "data_dir: "+h.data+"\n")
+	err = errors.Join(
+		os.Chmod(filepath.Dir(path), 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(h.config, 0o644),
+		os.Mkdir(h.data, 0o750), os.Chown(h.data, h.user, -1),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// makeDirs makes directories in data_dir, with their parents, for the daemon's user.
+func (h *daemonsHost) makeDirs(names ...string) {
+	h.t.Helper()
+	for _, name := range names {
+		dir := h.data
+		for part := range strings.SplitSeq(name, "/") {
+			dir = filepath.Join(dir, part)
+			if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+				h.t.Fatal(err)
+			}
+			if err := os.Chown(dir, h.user, -1); err != nil {
+				h.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// listing lists what is in data_dir, with modes and times of modification.
+func (h *daemonsHost) listing() string {
+	var b strings.Builder
+	_ = filepath.WalkDir(h.data, func(path string, e os.DirEntry, _ error) error { // a closed directory is listed without its content
+		if info, err := e.Info(); err == nil {
+			fmt.Fprintln(&b, path, info.Mode(), info.ModTime().UnixNano())
+		}
+		return nil
+	})
+	return b.String()
 }

@@ -93,6 +93,7 @@ func (d draft) checkDestination() {
 		"URL": "shipper.destination", "Endpoint": "shipper.s3.endpoint", "SSE": "shipper.s3.sse",
 		"CAFile": "shipper.s3.ca_file", "CredentialsFile": "shipper.s3.credentials_file",
 	}
+	d.warn(bucket.Warnings(to)...)
 	for _, e := range bucket.Check(to) {
 		key := keys[e.Option]
 		switch {

@@ -23,7 +23,7 @@ const diskTimeout = 5 * time.Second
 // checkDirectories checks whether the process can use data_dir and the destination
 // folder.
 func (d draft) checkDirectories() {
-	type findings struct{ data, warnings, folder []string }
+	type findings struct{ data, warnings []string }
 	found := make(chan findings, 1)
 	dir, folder := d.Config.DataDir, ""
 	if isFolder(d.Config) {
@@ -33,8 +33,8 @@ func (d draft) checkDirectories() {
 		var f findings
 		f.data, f.warnings = dataDirProblems(dir)
 		if folder != "" && len(f.data) == 0 {
-			if why := dirProblem(folder); why != "" {
-				f.folder = []string{why}
+			for _, why := range folderProblems(folder, time.Now()) { // the daemon can start anyway
+				f.warnings = append(f.warnings, "shipper.destination "+d.Config.Shipper.Destination+" "+why)
 			}
 		}
 		found <- f
@@ -47,45 +47,9 @@ func (d draft) checkDirectories() {
 			}
 		}
 		d.warn(f.warnings...)
-		for _, why := range f.folder { // the daemon can start anyway
-			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
-		}
 	case <-time.After(diskTimeout):
 		d.warn(fmt.Sprintf("data_dir %s is not checked: its disk did not answer within %v", dir, diskTimeout))
 	}
-}
-
-// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and
-// warnings about what does not keep it from starting, or may end while it runs.
-func dataDirProblems(dir string) (all, warnings []string) {
-	if why := dirProblem(dir); why != "" {
-		return []string{why}, nil
-	}
-	if errors.Is(unix.Access(dir, unix.W_OK), unix.EROFS) {
-		warnings = append(warnings, "data_dir "+dir+" is on a read-only file system: nothing is taken in until it can be written")
-	}
-	for _, inside := range []struct {
-		name       string
-		mode       uint32
-		isReplaced bool // the daemon puts it aside
-	}{{"LOCK", unix.R_OK | unix.W_OK, false}, {"wal", dirAccess, false}, {"wal/LOG", unix.R_OK, true}, {"spool", dirAccess, true}} {
-		path := filepath.Join(dir, inside.name)
-		info, err := os.Stat(path)
-		if inside.mode == dirAccess && isBrokenLink(path, err) {
-			// A disk may be mounted there later.
-			warnings = append(warnings, path+" is a broken symbolic link: nothing is taken in or shipped until its target exists")
-		}
-		if err != nil || inside.mode == dirAccess && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
-			continue
-		}
-		switch denied := errors.Is(unix.Access(path, inside.mode), unix.EACCES); {
-		case denied && inside.isReplaced:
-			warnings = append(warnings, deniedText(path, info)+": chown it, or the daemon puts it aside")
-		case denied:
-			all = append(all, deniedText(path, info)+": chown it")
-		}
-	}
-	return all, warnings
 }
 
 // dirAccess is the access needed to a directory whose entries change.
@@ -110,7 +74,7 @@ func dirProblem(dir string) string {
 			return at + " has files of the kernel only" + cannotCreateText(at, dir)
 		}
 		switch {
-		case isBrokenLink(at, err):
+		case isBrokenLink(at):
 			return at + " is a broken symbolic link"
 		case errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, syscall.ENOTDIR):
@@ -139,14 +103,11 @@ func isKernelFiles(dir string) bool {
 	}, int64(fs.Type)) //nolint:unconvert // an int32 on some architectures
 }
 
-// isBrokenLink reports whether err at path comes from a symbolic link to a missing
-// file.
-func isBrokenLink(path string, err error) bool {
-	if !errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	_, err = os.Lstat(path)
-	return err == nil
+// isBrokenLink reports whether path is a symbolic link to a missing file.
+func isBrokenLink(path string) bool {
+	_, err := os.Stat(path)
+	_, linkErr := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist) && linkErr == nil
 }
 
 // cannotCreateText returns a text about a directory that can't be created.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -73,12 +74,18 @@ read stay in the folder, and are named. A daemon may run meanwhile.`,
 		if err != nil {
 			return err
 		}
+		if giveUpAfter < 0 {
+			return errors.New("--give-up-after is negative: write 0 to never give up")
+		}
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
 		writtenDir := cfg.DataDir
 		if archive != "" {
 			writtenDir = archive
+			if _, err := os.Stat(archive); err != nil {
+				return fmt.Errorf("--archive names no folder: %w", err)
+			}
 		}
 		if err := becomeOwner(writtenDir); err != nil {
 			return err

@@ -95,18 +95,22 @@ func (l *Log) clearPlaces() error {
 	return errors.Join(l.putAsideAgain(l.dataDir), l.putAsideAgain(lost))
 }
 
-// clearSpool puts aside an entry in the place of the spool in which no file can be made. It
-// keeps a link to a missing directory, because a disk may be mounted there later.
+// clearSpool puts aside an entry in the place of the spool that can't be listed, or in which no
+// file can be made. It keeps a link to a missing directory, because a disk may be mounted there
+// later.
 func (l *Log) clearSpool() error {
 	spool := filepath.Join(l.dataDir, spoolName)
 	if _, err := l.disk.Stat(spool); err != nil {
 		return nil //nolint:nilerr // the shipper makes the spool, or reports the error
 	}
 	err := l.disk.TryCreate(filepath.Join(spool, "probe.tmp"))
+	if err == nil {
+		_, err = l.disk.List(spool)
+	}
 	if !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.ELOOP) && !errors.Is(err, syscall.ENOTDIR) {
 		return nil // the disk failed, or the spool can be used
 	}
-	l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool: no file can be made in it", "path", spool, "error", err)
+	l.reportFinding(FoundStray, slog.LevelWarn, "put aside an entry that was in the place of the spool: it can't be used", "path", spool, "error", err)
 	return l.putAside(spool, err)
 }
 

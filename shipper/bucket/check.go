@@ -3,6 +3,7 @@ package bucket
 import (
 	"errors"
 	"net/url"
+	"strings"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
@@ -40,8 +41,12 @@ func Check(d Destination) (wrong []*OptionError) {
 	if err != nil || u.Scheme != "s3" {
 		return wrong
 	}
-	_, _, err = parseEndpoint(d.S3.Endpoint)
+	endpoint, err := parseEndpoint(d.S3.Endpoint)
 	add("Endpoint", "", err)
+	if err == nil {
+		variable, err := checkProxyVariables(endpoint)
+		add("Endpoint", "the variable "+variable, err)
+	}
 	if d.S3.CAFile != "" {
 		_, err = loadCAs(d.S3.CAFile)
 		add("CAFile", d.S3.CAFile, err)
@@ -61,6 +66,18 @@ func Check(d Destination) (wrong []*OptionError) {
 		add("URL", "", err)
 	}
 	return wrong
+}
+
+// Warnings returns what is valid in the environment of an S3 destination, but can't be intended.
+func Warnings(d Destination) []string {
+	endpoint, err := parseEndpoint(d.S3.Endpoint)
+	if err != nil || !strings.HasPrefix(d.URL, "s3://") || !isProxied(endpoint) {
+		return nil
+	}
+	if _, proxy := proxyVariable(endpoint.Scheme); proxy == "" {
+		return nil
+	}
+	return noProxyProblems()
 }
 
 func checkKeysFile(path string) error {

@@ -89,6 +89,24 @@ func readFolder(root string) *folder {
 	return &folder{root: filepath.Clean(root), calls: systemCalls, durable: map[string]bool{}}
 }
 
+// FolderDirs lists the directories of a folder in which a collector makes files or directories at a
+// time, as paths. They may not exist yet.
+type FolderDirs struct {
+	Objects    []string // those without which no object can be put
+	LossNotes  string
+	Heartbeats string
+}
+
+// DirsOfFolder returns the directories of a folder.
+func DirsOfFolder(root string, at time.Time) FolderDirs {
+	join := func(key string) string { return filepath.Join(root, filepath.FromSlash(key)) }
+	hour := HourOf(at)
+	return FolderDirs{
+		Objects:   []string{join(""), join(ownDir), readFolder(root).tempDir(), join(DayPrefix(hour)), join(Partition(hour))},
+		LossNotes: join(LossPrefix), Heartbeats: join(HeartbeatPrefix),
+	}
+}
+
 // tempPrefix returns the prefix of the names of this collector's temporary files.
 func (s *folder) tempPrefix() string { return "put-" + s.owner + "-" }
 

@@ -63,9 +63,12 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	host, secure, err := parseEndpoint(o.Endpoint)
+	endpoint, err := parseEndpoint(o.Endpoint)
 	if err != nil {
 		return nil, err
+	}
+	if variable, err := checkProxyVariables(endpoint); err != nil {
+		return nil, fmt.Errorf("the variable %s %w", variable, err)
 	}
 	transport := o.shared
 	if transport == nil {
@@ -81,13 +84,13 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	lookup := map[string]minio.BucketLookupType{"on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[o.PathStyle]
 	options := minio.Options{
 		Creds:        keys,
-		Secure:       secure,
+		Secure:       endpoint.Scheme == "https",
 		Transport:    repeatGuard{transport},
 		Region:       o.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // the shipper retries, and knows which errors are permanent
 	}
-	client, err := minio.New(host, &options)
+	client, err := minio.New(endpoint.Host, &options)
 	if err != nil {
 		return nil, fmt.Errorf("s3 client: %w", err)
 	}
@@ -98,19 +101,19 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	}, nil
 }
 
-// parseEndpoint returns host and scheme of an endpoint.
-func parseEndpoint(endpoint string) (host string, secure bool, err error) {
+// parseEndpoint returns an endpoint with its scheme and host only.
+func parseEndpoint(endpoint string) (*url.URL, error) {
 	if endpoint == "" {
-		return "s3.amazonaws.com", true, nil
+		return &url.URL{Scheme: "https", Host: "s3.amazonaws.com"}, nil
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" {
 		u, err = url.Parse("https://" + endpoint)
 	}
 	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", false, fmt.Errorf("s3 endpoint %q: write http://host:port or https://host", endpoint)
+		return nil, fmt.Errorf("s3 endpoint %q: write http://host:port or https://host", endpoint)
 	}
-	return u.Host, u.Scheme == "https", nil
+	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
 func (s *s3Store) String() string {
