@@ -180,7 +180,9 @@ func (k *committer) commit(c *commit) {
 	}
 	began := time.Now()
 	err := k.write(a, c)
-	k.metrics.commit.ObserveTime(time.Since(began))
+	took := time.Since(began)
+	k.queue.commitTime.Add(int64(took))
+	k.metrics.commit.ObserveTime(took)
 	if k.diskWait.end() { // abandoned: its appenders have their error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errAbandoned, err)))

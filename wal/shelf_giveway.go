@@ -4,35 +4,79 @@ import (
 	"time"
 )
 
-// Readers of sealed segments give way to UDP usages: a sealed segment is safe, but
-// usages in memory or in the kernel's buffers are not. A reader does so while more than
-// 1/giveWayQueueDivisor of the queue is used, and for giveWayMaxPause after each
-// YieldToIngest. It then pauses after each frame for at most giveWayMaxPause, so that
-// it still reads ten megabytes per second or more. Once half of MaxBytes is used,
-// readers no longer give way, because only shipping makes room.
+// Readers of sealed segments give way to ingest: a sealed segment is safe, but usages in
+// memory or in the kernel's buffers are not. A reader looks after each frame.
+//
+//   - It pauses while more than 1/giveWayQueueDivisor of the UDP queue is used, and for
+//     giveWayMaxPause after each YieldToIngest.
+//   - While commits take more than a quarter of the time, it pauses after each giveWayTurn,
+//     three times as long as it worked. The kernel gives a processor away for milliseconds,
+//     so a reader that never pauses makes clients wait that long (measured).
+//
+// A pause takes at most giveWayMaxPause, so that a reader still reads ten megabytes per
+// second or more. Once half of MaxBytes is used, readers no longer give way, because only
+// shipping makes room.
 const (
 	giveWayQueueDivisor = 16 // 1/16 of the queue is more than arrives within maxStagedWait
 	giveWayMaxPause     = 20 * time.Millisecond
 	giveWayPoll         = time.Millisecond
+	giveWayTurn         = time.Millisecond
 )
 
-// giveWay waits while UDP usages have priority, for at most giveWayMaxPause.
-func (s *shelf) giveWay() {
-	for end := time.Now().Add(giveWayMaxPause); s.udpHasPriority() && time.Now().Before(end); {
-		select {
-		case <-time.After(giveWayPoll):
-		case <-s.closing:
-			return
+// readerPace decides when the reader of a sealed segment pauses.
+type readerPace struct {
+	shelf     *shelf
+	began     time.Time // when the turn began
+	checked   time.Time // when the last turn ended
+	committed int64     // commitTime of the queue at that time
+}
+
+func (s *shelf) newReaderPace() *readerPace {
+	now := time.Now()
+	return &readerPace{shelf: s, began: now, checked: now, committed: s.queue.commitTime.Load()}
+}
+
+// giveWay pauses, if it is time to.
+func (p *readerPace) giveWay() {
+	if p.shelf.udpHasPriority() {
+		for end := time.Now().Add(giveWayMaxPause); p.shelf.udpHasPriority() && time.Now().Before(end); {
+			p.shelf.pause(giveWayPoll)
 		}
+		p.began = time.Now()
+		return
+	}
+	now := time.Now()
+	worked := now.Sub(p.began)
+	if worked < giveWayTurn {
+		return
+	}
+	committed := p.shelf.queue.commitTime.Load()
+	busy := time.Duration(committed-p.committed) > now.Sub(p.checked)/4
+	p.checked, p.committed = now, committed
+	if busy && p.shelf.hasRoom() {
+		p.shelf.pause(min(3*worked, giveWayMaxPause))
+	}
+	p.began = time.Now()
+}
+
+// pause waits, unless the log is being closed.
+func (s *shelf) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.closing:
 	}
 }
 
 // udpHasPriority reports whether UDP usages lack room while the log has room.
 func (s *shelf) udpHasPriority() bool {
-	urgent := s.queue.udpIsUrgent()
+	return s.queue.udpIsUrgent() && s.hasRoom()
+}
+
+// hasRoom reports whether less than half of MaxBytes is used.
+func (s *shelf) hasRoom() bool {
 	s.lock()
 	defer s.unlock()
-	return urgent && s.sealedBytes-s.reclaimableLocked() < s.limits.Load().MaxBytes/2
+	return s.sealedBytes-s.reclaimableLocked() < s.limits.Load().MaxBytes/2
 }
 
 func (q *queue) udpIsUrgent() bool {

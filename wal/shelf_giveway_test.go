@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"collectord/wal/vfs"
 )
@@ -58,4 +60,50 @@ func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	}
 	close(hang)
 	until(t, "the queue is empty", func() bool { return !l.shelf.udpHasPriority() })
+}
+
+// TestReadersGiveWayToABusyCommitter has a reader that works in turns, while the committer
+// commits for a part of the time, and looks how long the reader pauses.
+func TestReadersGiveWayToABusyCommitter(t *testing.T) {
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		turn       time.Duration
+		committing float64 // part of the time
+		pause      time.Duration
+		halfFull   bool
+	}{
+		"busy":                 {2 * ms, 0.5, 6 * ms, false},
+		"before the turn ends": {giveWayTurn - 1, 1, 0, false},
+		"idle":                 {2 * ms, 0, 0, false},
+		"a few commits":        {2 * ms, 0.2, 0, false},
+		"after a slow read":    {time.Minute, 1, giveWayMaxPause, false},
+		"the log is half full": {2 * ms, 1, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := openLog(t, t.TempDir(), Options{})
+				mustAppend(t, l, Record{Usage: usage(0)})
+				mustSeal(t, l)
+				if c.halfFull {
+					sealed, _ := l.Sealed()
+					l.SetLimits(Limits{MaxBytes: sealed[0].Bytes()})
+				}
+				p := l.shelf.newReaderPace()
+				began := time.Now()
+				commitTime := l.queue.commitTime.Load()
+				for range 3 {
+					time.Sleep(c.turn)
+					l.queue.commitTime.Store(commitTime + int64(c.committing*float64(time.Since(began))))
+					paused := time.Now()
+					p.giveWay()
+					if pause := time.Since(paused); pause != c.pause {
+						t.Errorf("paused %v, want %v", pause, c.pause)
+					}
+					if c.turn < giveWayTurn {
+						p.began = time.Now()
+					}
+				}
+			})
+		})
+	}
 }

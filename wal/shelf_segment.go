@@ -83,7 +83,7 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk could not read these records before the last start")})
 		}
 	}
-	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.giveWay)
+	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.newReaderPace().giveWay)
 }
 
 // FirstReceivedAt is when the first record was received, in microseconds since 1970. It is
