@@ -57,9 +57,6 @@ var misconfigured = []situation{
 	{name: "keys of the environment in a device", config: s3Config("https://h"), env: []string{"AWS_SHARED_CREDENTIALS_FILE=/dev/zero"}, wantOutput: "shipper.s3.credentials_file (/dev/zero): is not a regular file"},
 	{name: "keys of the environment in a huge file", config: s3Config("https://h"), env: []string{"AWS_SHARED_CREDENTIALS_FILE=DIR/keys"}, setUp: withHugeFile("keys"), wantOutput: "shipper.s3.credentials_file (DIR/keys): has more than 16MiB"},
 	{name: "a systemd credential that is a pipe", config: s3Config("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: withPipe("s3-credentials"), wantOutput: "shipper.s3.credentials_file (DIR/s3-credentials): is not a regular file"},
-	{name: "a proxy with a wrong port", config: s3Config("https://h"), env: []string{"HTTPS_PROXY=http://me:hunter2@proxy:31x"}, wantOutput: "shipper.s3.endpoint (the variable HTTPS_PROXY): is not a URL: write http://host:port", unwantedOutput: "hunter2"},
-	{name: "a proxy with a password that is not escaped", config: s3Config("http://h:9000"), env: []string{"http_proxy=http://me:12#hunter2@proxy:3128"}, wantOutput: "shipper.s3.endpoint (the variable http_proxy): has a user or password with /, ? or #", unwantedOutput: "hunter2"},
-	{name: "a proxy with a line break", config: s3Config("https://h"), env: []string{"https_proxy=http://me:hunter2@proxy:3128\r"}, wantOutput: "shipper.s3.endpoint (the variable https_proxy): contains a blank or a line break", unwantedOutput: "hunter2"},
 	{name: "keys in the environment without a secret", config: s3Config("https://h"), env: []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY="}, wantOutput: "shipper.s3.credentials_file (the AWS_* variables): "},
 
 	// Directories.
@@ -131,6 +128,9 @@ var questionable = []situation{
 	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", wantOutput: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
 	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a broken symbolic link"},
 	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a broken symbolic link"},
+	{name: "a proxy with a wrong port", config: s3Config("https://h"), env: []string{"HTTPS_PROXY=http://me:hunter2@proxy:31x"}, wantOutput: "warning: the variable HTTPS_PROXY is not a URL: the storage is reached without the proxy, or not at all: write http://host:port", unwantedOutput: "hunter2"},
+	{name: "a proxy with a password that is not escaped", config: s3Config("http://h:9000"), env: []string{"http_proxy=http://me:12#hunter2@proxy:3128"}, wantOutput: "warning: the variable http_proxy has a user or password with /, ? or #", unwantedOutput: "hunter2"},
+	{name: "a proxy with a line break", config: s3Config("https://h"), env: []string{"https_proxy=http://me:hunter2@proxy:3128\r"}, wantOutput: "warning: the variable https_proxy contains a blank or a line break", unwantedOutput: "hunter2"},
 	{name: "an exception from the proxy that is a URL", config: s3Config("https://h"), env: []string{"HTTPS_PROXY=http://proxy:3128", "NO_PROXY=localhost,https://me:hunter2@h"}, wantOutput: `warning: the variable NO_PROXY: the entry "h" matches no host: write the host without scheme`, unwantedOutput: "hunter2"},
 	{name: "a malformed proxy that is not used", config: s3Config("http://127.0.0.1:9000"), env: []string{"HTTP_PROXY=ftp://proxy", "HTTPS_PROXY=ftp://proxy", "NO_PROXY=a b"}, wantOutput: "the configuration is valid", unwantedOutput: "PROXY"},
 	{name: "a malformed proxy and a folder", config: "data_dir: DIR/data\n", env: []string{"HTTP_PROXY=ftp://proxy", "NO_PROXY=a b"}, wantOutput: "the configuration is valid", unwantedOutput: "PROXY"},

@@ -41,12 +41,8 @@ func Check(d Destination) (wrong []*OptionError) {
 	if err != nil || u.Scheme != "s3" {
 		return wrong
 	}
-	endpoint, err := parseEndpoint(d.S3.Endpoint)
+	_, err = parseEndpoint(d.S3.Endpoint)
 	add("Endpoint", "", err)
-	if err == nil {
-		variable, err := checkProxyVariables(endpoint)
-		add("Endpoint", "the variable "+variable, err)
-	}
 	if d.S3.CAFile != "" {
 		_, err = loadCAs(d.S3.CAFile)
 		add("CAFile", d.S3.CAFile, err)
@@ -68,16 +64,14 @@ func Check(d Destination) (wrong []*OptionError) {
 	return wrong
 }
 
-// Warnings returns what is valid in the environment of an S3 destination, but can't be intended.
+// Warnings returns what is wrong with the proxy variables that an S3 destination uses. They are
+// no mistakes: usages can be stored until the proxy is right.
 func Warnings(d Destination) []string {
 	endpoint, err := parseEndpoint(d.S3.Endpoint)
-	if err != nil || !strings.HasPrefix(d.URL, "s3://") || !isProxied(endpoint) {
+	if err != nil || !strings.HasPrefix(d.URL, "s3://") {
 		return nil
 	}
-	if _, proxy := proxyVariable(endpoint.Scheme); proxy == "" {
-		return nil
-	}
-	return noProxyProblems()
+	return proxyProblems(endpoint)
 }
 
 func checkKeysFile(path string) error {

@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"errors"
 	"net/netip"
 	"net/url"
 	"os"
@@ -28,21 +27,19 @@ func firstSet(names ...string) (name, value string) {
 	return names[0], ""
 }
 
-// checkProxyVariables returns the variable that makes the proxy of an endpoint unusable, and why.
-// err is nil if the proxy is right, or if there is none. The reason contains no part of the value,
-// which may contain a password.
-func checkProxyVariables(endpoint *url.URL) (variable string, err error) {
+// proxyProblems returns why the variables that name the proxy of an endpoint do not have the
+// effect that the operator meant. It returns none if the endpoint has no proxy.
+func proxyProblems(endpoint *url.URL) (all []string) {
 	name, value := proxyVariable(endpoint.Scheme)
 	if value == "" || !isProxied(endpoint) {
-		return "", nil
+		return nil
 	}
-	if err := checkProxyURL(value); err != nil {
-		return name, err
+	if why := proxyProblem(value); why != "" {
+		all = append(all, "the variable "+name+" "+why+": the storage is reached without the proxy, or not at all: "+proxyForm)
+	} else if endpoint.Scheme == "http" && os.Getenv("REQUEST_METHOD") != "" {
+		all = append(all, "the variable REQUEST_METHOD is set, as in a CGI program, so "+name+" is refused and nothing is shipped: unset REQUEST_METHOD")
 	}
-	if endpoint.Scheme == "http" && os.Getenv("REQUEST_METHOD") != "" {
-		return "REQUEST_METHOD", errors.New("is set, as in a CGI program, where a client could set " + name + ": unset it")
-	}
-	return "", nil
+	return append(all, noProxyProblems()...)
 }
 
 // isProxied reports whether NO_PROXY leaves the endpoint to a proxy.
@@ -54,40 +51,41 @@ func isProxied(endpoint *url.URL) bool {
 }
 
 // proxyForm is the advice for each malformed proxy variable.
-const proxyForm = ": write http://host:port or http://user:password@host:port, with special characters of the password as %XX"
+const proxyForm = "write http://host:port or http://user:password@host:port, with special characters of the password as %XX"
 
-// checkProxyURL returns why net/http does not use value as the operator meant it. It ignores some
-// malformed values, and takes a part of others for the host.
-func checkProxyURL(value string) error {
+// proxyProblem returns why net/http does not use value as the operator meant it. It ignores some
+// malformed values, and takes a part of others for the host. The reason contains no part of the
+// value, which may contain a password.
+func proxyProblem(value string) string {
 	if strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-		return errors.New("contains a blank or a line break" + proxyForm)
+		return "contains a blank or a line break"
 	}
 	if !strings.Contains(value, "://") {
 		for _, scheme := range []string{"http:", "https:", "socks5:"} {
 			if strings.HasPrefix(value, scheme) {
-				return errors.New("has no // behind its scheme" + proxyForm)
+				return "has no // behind its scheme"
 			}
 		}
 		value = "http://" + value
 	}
 	u, err := url.Parse(value)
 	if err != nil { // its text contains the value
-		return errors.New("is not a URL" + proxyForm)
+		return "is not a URL"
 	}
 	port, errPort := strconv.ParseUint(u.Port(), 10, 16)
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" && u.Scheme != "socks5" && u.Scheme != "socks5h":
-		return errors.New("has a scheme other than http, https, socks5 and socks5h" + proxyForm)
+		return "has a scheme other than http, https, socks5 and socks5h"
 	case strings.Contains(u.Path+u.RawQuery+u.Fragment, "@"):
-		return errors.New("has a user or password with /, ? or #" + proxyForm)
+		return "has a user or password with /, ? or #"
 	case u.Hostname() == "":
-		return errors.New("names no host" + proxyForm)
+		return "names no host"
 	case !isHostname(u.Hostname()):
-		return errors.New("has a host that is neither a name nor an address" + proxyForm)
+		return "has a host that is neither a name nor an address"
 	case u.Port() != "" && (errPort != nil || port == 0):
-		return errors.New("has no port from 1 to 65535" + proxyForm)
+		return "has no port from 1 to 65535"
 	}
-	return nil
+	return ""
 }
 
 // isHostname reports whether text may be a host's name or address. A name may have letters of

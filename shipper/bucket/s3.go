@@ -67,9 +67,6 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if variable, err := checkProxyVariables(endpoint); err != nil {
-		return nil, fmt.Errorf("the variable %s %w", variable, err)
-	}
 	transport := o.shared
 	if transport == nil {
 		if transport, err = newS3Transport(o.CAFile, o.Dial); err != nil {
