@@ -286,7 +286,7 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			return f
 		})
 		var crashes []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { crashes = append(crashes, d.Crash(), d.Kill()) })
+		d.SetChanged(func(_ simdisk.Call, d simdisk.Locked) { crashes = append(crashes, d.Crash(), d.Kill()) })
 		if err := disk.Rename("/a", to); err != nil {
 			t.Error(err)
 		}
@@ -296,7 +296,7 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			}
 		}
 		for _, after := range slices.Clone(crashes) {
-			after.SetChanged(func(simdisk.Call) { crashes = append(crashes, after.Crash()) })
+			after.SetChanged(func(_ simdisk.Call, d simdisk.Locked) { crashes = append(crashes, d.Crash()) })
 			undo(after)
 			after.SetChanged(nil)
 		}

@@ -75,7 +75,7 @@ func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 		for l.Append(context.Background(), Record{Usage: usage(2)}) != nil {
 			time.Sleep(time.Second)
 		}
-		left := d.Detach((*simdisk.Disk).Crash)
+		left := d.Detach(simdisk.Locked.Crash)
 		close(stop)
 		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs.Load() != 3 || err != nil {
 			t.Errorf("after %d syncs and a crash the disk has\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)

@@ -93,7 +93,7 @@ func TestANoteThatBecomesTheReserveIsIntactAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		var crashes []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { crashes = append(crashes, d.Crash()) })
+		d.SetChanged(func(_ simdisk.Call, d simdisk.Locked) { crashes = append(crashes, d.Crash()) })
 		if err := deleteReplacedNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}

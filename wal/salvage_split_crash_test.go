@@ -56,14 +56,14 @@ func (s *splitTest) open(d *simdisk.Disk) (*Log, error) {
 }
 
 // crash records a state of the disk that a crash after this call may leave.
-func (s *splitTest) crash(c simdisk.Call) {
+func (s *splitTest) crash(c simdisk.Call, disk simdisk.Locked) {
 	s.mu.Lock()
 	quiet := s.noCrashes
 	s.mu.Unlock()
 	if quiet || c.Op != simdisk.Rename && s.intn(s.crashEvery) > 0 {
 		return
 	}
-	d := s.disk.Crash()
+	d := disk.Crash()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.crashes = append(s.crashes, crashState{c, d, slices.Clone(s.inBucket)})

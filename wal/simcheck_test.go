@@ -99,7 +99,7 @@ func sum(m map[string]uint64) (n uint64) {
 
 // checkCrashes checks every recorded crash, and the end of the life.
 func (s *life) checkCrashes() {
-	disk := s.disk.Detach((*simdisk.Disk).Kill)
+	disk := s.disk.Detach(simdisk.Locked.Kill)
 	end := crash{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // so that the checks come after all crashes
 	lived := s.logged.text.String()
@@ -195,13 +195,13 @@ func (s *life) check(m crash) {
 }
 
 // crashOnce returns a hook that records a crash at one of the next changes of a disk.
-func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) {
+func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call, simdisk.Locked) {
 	left := 1 + s.diskIntN(50)
-	return func(c simdisk.Call) {
+	return func(c simdisk.Call, disk simdisk.Locked) {
 		if left--; left != 0 {
 			return
 		}
-		if crashed := m.disk.Crash(); s.tally.isNew(stateOf(crashed)) {
+		if crashed := disk.Crash(); s.tally.isNew(stateOf(crashed)) {
 			*again = &crash{disk: crashed, call: c, past: h.now(), at: time.Now(), interruptedStarts: m.interruptedStarts + 1}
 		}
 	}

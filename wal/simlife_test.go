@@ -204,16 +204,16 @@ func (s *life) options(d *simdisk.Disk) Options {
 
 // recordCrash records a state that a crash after a call would leave, to be checked
 // later: usually a power loss, sometimes a kill, which keeps everything written.
-func (s *life) recordCrash(c simdisk.Call) {
+func (s *life) recordCrash(c simdisk.Call, disk simdisk.Locked) {
 	s.seedDiskRandom(string(c.Op) + c.Path)
 	if s.crashEvery > 1 && (s.faults.failures() == 0 || s.diskIntN(s.crashEvery/crashesAfter(c)) > 0) {
 		return
 	}
 	kill := s.diskIntN(8) == 0
 	for range crashesAfter(c) {
-		left := s.disk.Crash
+		left := disk.Crash
 		if kill {
-			left = s.disk.Kill
+			left = disk.Kill
 		}
 		d := left()
 		if state := stateOf(d); !s.seen[state] {
@@ -276,12 +276,12 @@ func (s *life) recover() {
 }
 
 // kill ends the run as kill -9 does: everything written stays.
-func (s *life) kill() { s.end((*simdisk.Disk).Kill) }
+func (s *life) kill() { s.end(simdisk.Locked.Kill) }
 
 // losePower ends the run by a power loss.
-func (s *life) losePower() { s.end((*simdisk.Disk).Crash) }
+func (s *life) losePower() { s.end(simdisk.Locked.Crash) }
 
-func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
+func (s *life) end(how func(simdisk.Locked) *simdisk.Disk) {
 	left := s.disk.Detach(how)
 	_ = s.stop() // nothing reads this disk afterwards
 	s.log = nil
@@ -291,7 +291,7 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 // restartFromCrash continues from a recorded crash of this run, as if the run had ended
 // there.
 func (s *life) restartFromCrash() {
-	left := s.disk.Detach((*simdisk.Disk).Crash)
+	left := s.disk.Detach(simdisk.Locked.Crash)
 	_ = s.stop()
 	s.log = nil
 	if len(s.crashes) == 0 {

@@ -54,7 +54,7 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		}
 		var left []*simdisk.Disk
 		first := d.Kill()
-		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Kill()) })
+		first.SetChanged(func(_ simdisk.Call, d simdisk.Locked) { left = append(left, d.Crash(), d.Kill()) })
 		first.SetIntercept(refuse)
 		interrupted := openLog(t, simulatedDir, options(first))
 		first.SetChanged(nil)

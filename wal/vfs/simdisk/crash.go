@@ -10,10 +10,29 @@ import (
 // sectorSize is the number of bytes that a disk writes as a whole or not at all.
 const sectorSize = 512
 
+// Locked is a disk that no call changes meanwhile. Hooks get it, since they run in the
+// middle of a call.
+type Locked struct{ disk *Disk }
+
 // Crash returns a disk in a state that a power loss at this moment may leave. Open files
-// stay with the old disk. The hook of SetChanged may call Crash; otherwise no goroutine
-// may use the disk meanwhile.
+// stay with the old disk.
 func (d *Disk) Crash() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return Locked{d}.Crash()
+}
+
+// Kill returns the disk as the end of the process leaves it. Everything written is there,
+// and a later crash can still lose it.
+func (d *Disk) Kill() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return Locked{d}.Kill()
+}
+
+// Crash is Disk.Crash.
+func (l Locked) Crash() *Disk {
+	d := l.disk
 	var chosen []int
 	switch n := len(d.pending); d.random(4) {
 	case 0: // no change was written back
@@ -35,9 +54,9 @@ func (d *Disk) Crash() *Disk {
 	return d.afterCrash(withDependencies(d.pending, chosen))
 }
 
-// Kill returns the disk as the end of the process leaves it. Everything written is there,
-// and a later crash can still lose it.
-func (d *Disk) Kill() *Disk {
+// Kill is Disk.Kill.
+func (l Locked) Kill() *Disk {
+	d := l.disk
 	after := &Disk{capacity: d.capacity, used: d.used, random: d.random, inodes: d.inodes}
 	copies := map[*node]*node{}
 	after.root = d.root.clone(copies)
@@ -51,13 +70,13 @@ func (d *Disk) Kill() *Disk {
 	return after
 }
 
-// Detach removes the hooks of the disk, and returns the result of after. after is Crash or
-// Kill.
-func (d *Disk) Detach(after func(*Disk) *Disk) *Disk {
+// Detach removes the hooks of the disk, and returns the result of after, which is
+// Locked.Crash or Locked.Kill.
+func (d *Disk) Detach(after func(Locked) *Disk) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pause, d.intercept, d.changed = nil, nil, nil
-	return after(d)
+	return after(Locked{d})
 }
 
 // clone copies a node and everything below it, durable or not.

@@ -40,7 +40,7 @@ type Disk struct {
 	mu        sync.Mutex // guards all fields below, and all nodes
 	pause     func(Call)
 	intercept func(Call) Fault
-	changed   func(Call)
+	changed   func(Call, Locked)
 	calls     int
 	root      *node
 	pending   []change // changes of names that are not durable yet, oldest first
@@ -105,9 +105,9 @@ func (d *Disk) SetIntercept(f func(Call) Fault) {
 }
 
 // SetChanged sets a hook that is called after each call that changed the disk's content
-// or made it durable. The disk is locked, so the hook may call nothing but Crash. Once
+// or made it durable. The hook may use nothing but the Locked that it gets. Once
 // SetChanged has returned, the previous hook is neither running nor called again.
-func (d *Disk) SetChanged(f func(Call)) {
+func (d *Disk) SetChanged(f func(Call, Locked)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.changed = f
@@ -148,7 +148,7 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 func (d *Disk) notifyChanged(c Call) {
 	if d.changed != nil {
 		c.N = d.calls
-		d.changed(c)
+		d.changed(c, Locked{d})
 	}
 }
 
