@@ -180,9 +180,7 @@ func (k *committer) commit(c *commit) {
 	}
 	began := time.Now()
 	err := k.write(a, c)
-	took := time.Since(began)
-	k.queue.commitTime.Add(int64(took))
-	k.metrics.commit.ObserveTime(took)
+	k.metrics.commit.ObserveTime(time.Since(began))
 	if k.diskWait.end() { // abandoned: its appenders have their error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errAbandoned, err)))
@@ -201,6 +199,7 @@ func (k *committer) commit(c *commit) {
 	a.count += uint64(c.count)
 	a.ackedBytes = a.Bytes()
 	k.metrics.records.Observe(uint64(c.count))
+	k.queue.committed.Add(uint64(c.count))
 	k.metrics.bytes.Observe(uint64(frameSize(c.buf)))
 	k.queue.stored(c)
 	k.queue.recycle(c)

@@ -21,8 +21,8 @@ type queue struct {
 	*base
 	wake chan struct{} // wakes the committer; buffers one signal
 
-	commitTime       atomic.Int64 // of all commits so far, in ns
-	yieldRequestedAt atomic.Int64 // time of the last YieldToIngest, in ns since the heartbeat's epoch
+	committed        atomic.Uint64 // records so far
+	yieldRequestedAt atomic.Int64  // time of the last YieldToIngest, in ns since the heartbeat's epoch
 
 	mu             sync.Mutex // guards the fields below
 	ledger         Ledger

@@ -9,9 +9,9 @@ import (
 //
 //   - It pauses while more than 1/giveWayQueueDivisor of the UDP queue is used, and for
 //     giveWayMaxPause after each YieldToIngest.
-//   - While commits take more than a quarter of the time, it pauses after each giveWayTurn,
-//     three times as long as it worked. The kernel gives a processor away for milliseconds,
-//     so a reader that never pauses makes clients wait that long (measured).
+//   - While more than giveWayRate records per second are committed, it pauses after each
+//     giveWayTurn, three times as long as it worked. The kernel gives a processor away for
+//     milliseconds, so a reader that never pauses makes clients wait that long (measured).
 //
 // A pause takes at most giveWayMaxPause, so that a reader still reads ten megabytes per
 // second or more. Once half of MaxBytes is used, readers no longer give way, because only
@@ -21,6 +21,7 @@ const (
 	giveWayMaxPause     = 20 * time.Millisecond
 	giveWayPoll         = time.Millisecond
 	giveWayTurn         = time.Millisecond
+	giveWayRate         = 2000 // a few hundredths of a processor's time
 )
 
 // readerPace decides when the reader of a sealed segment pauses.
@@ -28,12 +29,12 @@ type readerPace struct {
 	shelf     *shelf
 	began     time.Time // when the turn began
 	checked   time.Time // when the last turn ended
-	committed int64     // commitTime of the queue at that time
+	committed uint64    // records that the queue had committed at that time
 }
 
 func (s *shelf) newReaderPace() *readerPace {
 	now := time.Now()
-	return &readerPace{shelf: s, began: now, checked: now, committed: s.queue.commitTime.Load()}
+	return &readerPace{shelf: s, began: now, checked: now, committed: s.queue.committed.Load()}
 }
 
 // giveWay pauses, if it is time to.
@@ -50,8 +51,8 @@ func (p *readerPace) giveWay() {
 	if worked < giveWayTurn {
 		return
 	}
-	committed := p.shelf.queue.commitTime.Load()
-	busy := time.Duration(committed-p.committed) > now.Sub(p.checked)/4
+	committed := p.shelf.queue.committed.Load()
+	busy := float64(committed-p.committed) > giveWayRate*now.Sub(p.checked).Seconds()
 	p.checked, p.committed = now, committed
 	if busy && p.shelf.hasRoom() {
 		p.shelf.pause(min(3*worked, giveWayMaxPause))

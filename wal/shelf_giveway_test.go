@@ -62,22 +62,22 @@ func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	until(t, "the queue is empty", func() bool { return !l.shelf.udpHasPriority() })
 }
 
-// TestReadersGiveWayToABusyCommitter has a reader that works in turns, while the committer
-// commits for a part of the time, and looks how long the reader pauses.
+// TestReadersGiveWayToABusyCommitter has a reader that works in turns, while records are
+// committed at a rate, and looks how long the reader pauses.
 func TestReadersGiveWayToABusyCommitter(t *testing.T) {
 	const ms = time.Millisecond
 	for name, c := range map[string]struct {
-		turn       time.Duration
-		committing float64 // part of the time
-		pause      time.Duration
-		halfFull   bool
+		turn     time.Duration
+		rate     float64 // records per second
+		pause    time.Duration
+		halfFull bool
 	}{
-		"busy":                 {2 * ms, 0.5, 6 * ms, false},
-		"before the turn ends": {giveWayTurn - 1, 1, 0, false},
+		"busy":                 {2 * ms, 3000, 6 * ms, false},
+		"before the turn ends": {giveWayTurn - 1, 1e5, 0, false},
 		"idle":                 {2 * ms, 0, 0, false},
-		"a few commits":        {2 * ms, 0.2, 0, false},
-		"after a slow read":    {time.Minute, 1, giveWayMaxPause, false},
-		"the log is half full": {2 * ms, 1, 0, true},
+		"at a low rate":        {2 * ms, 1000, 0, false},
+		"after a slow read":    {time.Minute, 3000, giveWayMaxPause, false},
+		"the log is half full": {2 * ms, 1e5, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -90,10 +90,10 @@ func TestReadersGiveWayToABusyCommitter(t *testing.T) {
 				}
 				p := l.shelf.newReaderPace()
 				began := time.Now()
-				commitTime := l.queue.commitTime.Load()
+				committed := l.queue.committed.Load()
 				for range 3 {
 					time.Sleep(c.turn)
-					l.queue.commitTime.Store(commitTime + int64(c.committing*float64(time.Since(began))))
+					l.queue.committed.Store(committed + uint64(c.rate*time.Since(began).Seconds()))
 					paused := time.Now()
 					p.giveWay()
 					if pause := time.Since(paused); pause != c.pause {
