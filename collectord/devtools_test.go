@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -75,15 +76,21 @@ func startBrowser(t *testing.T) *browser {
 		from.Close()
 		<-ended
 	})
-	var targets struct {
-		TargetInfos []struct{ TargetID, Type string }
-	}
+	type target struct{ TargetID, Type string }
+	var targets struct{ TargetInfos []target }
+	page := -1 // the browser lists its pages and its own parts in any order
+	t.Cleanup(func() {
+		if page < 0 {
+			t.Logf("the browser has no page: %+v", targets.TargetInfos)
+		}
+	})
 	until(t, "the browser has a page", func() bool {
 		b.call("Target.getTargets", nil, &targets)
-		return len(targets.TargetInfos) > 0 && targets.TargetInfos[0].Type == "page"
+		page = slices.IndexFunc(targets.TargetInfos, func(one target) bool { return one.Type == "page" })
+		return page >= 0
 	})
 	var attached struct{ SessionID string }
-	b.call("Target.attachToTarget", map[string]any{"targetId": targets.TargetInfos[0].TargetID, "flatten": true}, &attached)
+	b.call("Target.attachToTarget", map[string]any{"targetId": targets.TargetInfos[page].TargetID, "flatten": true}, &attached)
 	b.session = attached.SessionID
 	for _, domain := range []string{"Page", "Network", "Log", "Runtime", "Accessibility"} {
 		b.call(domain+".enable", nil, nil)
