@@ -62,6 +62,8 @@ func (p *pendingLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit
 
 func (p *pendingLog) Commit() { p.wait().Commit() }
 
+func (p *pendingLog) RequestCommit() { p.wait().RequestCommit() }
+
 func (p *pendingLog) Enqueue(recs ...wal.Record) int { return p.wait().Enqueue(recs...) }
 
 func (p *pendingLog) YieldToIngest() { p.wait().YieldToIngest() }

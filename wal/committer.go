@@ -9,9 +9,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// committer is the goroutine that writes records. It takes one commit at a time from
-// the queue, writes it to the active segment as one frame, syncs it, and updates the
-// ledger. Only then does it wake the commit's appenders.
+// committer writes records. It takes one commit at a time from the queue, writes it to
+// the active segment as one frame, syncs it, and updates the ledger. Only then does it
+// wake the commit's appenders. Its goroutine does that, or an appender that calls
+// commitHere: whoever has the turn.
 //
 // The committer starts a new segment when the active one is full, old, or of another
 // hour: it renames the segment that the roller has prepared, and passes the old one to
@@ -29,9 +30,11 @@ type committer struct {
 	stopped  chan struct{} // closed once run has returned
 	metrics  *metrics
 
-	segment  *active // the active segment; nil while the log is unavailable
-	failures uint64  // number of failures so far; a segment prepared before the last failure is not used
-	hour     int64   // UTC hour of the active segment's records, in hours since 1970
+	turn     chan struct{} // holds a value while a goroutine has the turn, which guards the fields below
+	finished bool          // the log is closed
+	segment  *active       // the active segment; nil while the log is unavailable
+	failures uint64        // number of failures so far; a segment prepared before the last failure is not used
+	hour     int64         // UTC hour of the active segment's records, in hours since 1970
 	lastSync time.Time
 }
 
@@ -47,25 +50,14 @@ func (k *committer) run() {
 	defer k.heartbeat.stop(loopCommitter)
 	for {
 		k.heartbeat.beat(loopCommitter)
-		wait := min(k.housekeep(), heartbeatInterval)
-		if k.segment != nil || closing == nil { // staged UDP records wait while the log is unavailable
-			k.gather()
-			c, later := k.queue.nextCommit()
-			if c != nil {
-				k.commit(c)
-				continue
-			}
-			wait = min(wait, later)
-		}
-		if closing == nil {
-			k.finish()
+		wait, next := k.round(closing == nil)
+		if k.finished {
 			return
 		}
-		timer.Reset(wait)
-		var next chan prepared
-		if k.segment == nil {
-			next = k.rolls.next
+		if wait == 0 {
+			continue
 		}
+		timer.Reset(wait)
 		select {
 		case <-k.queue.wake:
 		case <-timer.C:
@@ -75,6 +67,31 @@ func (k *committer) run() {
 			closing = nil // the next round writes what is queued, then ends
 		}
 	}
+}
+
+// round does what is due, and writes at most one commit. It returns how long to wait for
+// the next round, and where a prepared segment arrives if the log needs one.
+func (k *committer) round(closing bool) (wait time.Duration, next chan prepared) {
+	k.turn <- struct{}{}
+	defer k.endTurn()
+	wait = min(k.housekeep(), heartbeatInterval)
+	if k.segment != nil || closing { // staged UDP records wait while the log is unavailable
+		k.gather()
+		c, later := k.queue.nextCommit()
+		if c != nil {
+			k.commit(c)
+			return 0, nil
+		}
+		wait = min(wait, later)
+	}
+	if closing {
+		k.finish()
+		k.finished = true
+	}
+	if k.segment == nil {
+		next = k.rolls.next
+	}
+	return wait, next
 }
 
 // gather yields the processor at most gatherMaxRounds times, and stops once gatherTarget

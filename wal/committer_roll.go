@@ -72,6 +72,8 @@ func (k *committer) roll(reason string) {
 
 // adopt activates a segment that the roller prepared at the start or after a failure.
 func (k *committer) adopt(p prepared) {
+	k.turn <- struct{}{}
+	defer k.endTurn()
 	if p.failures != k.failures {
 		p.segment.Abandon() // prepared before the failure; the roller prepares another
 		return

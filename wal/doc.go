@@ -11,10 +11,10 @@
 //	 shelf       Sealed -> Segment.Keep, Remove, evict, Salvage, Split -> deleted
 //
 // Each box is one struct in a file of that name. Its comment describes its input and its
-// duties. Committer, roller and shelf are a goroutine each. Three more goroutines wake
-// appenders, write zeros ahead of the active segment, and bound every wait for the disk
-// to CommitTimeout. A goroutine that waits for a disk holds no mutex that an appender
-// needs.
+// duties. Committer, roller and shelf are a goroutine each. An event loop also writes
+// commits on its own goroutine (Log.Commit). Three more goroutines wake appenders, write
+// zeros ahead of the active segment, and bound every wait for the disk to CommitTimeout.
+// A goroutine that waits for a disk holds no mutex that an appender needs.
 //
 // Read the files in the order of the data's path. Files of one part begin alike:
 //

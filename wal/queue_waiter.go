@@ -51,12 +51,18 @@ func (w *Waiter) Outcomes(spare []Outcome) []Outcome {
 // error. Without records the number is 0 and there is no outcome. Like AppendSeq,
 // AppendTo ranges over recs twice.
 //
-// The commit may begin only when Commit is called, so that many appends cause one
-// signal.
+// The commit may begin only when Commit or RequestCommit is called, so that many appends
+// cause one commit.
 func (l *Log) AppendTo(w *Waiter, recs iter.Seq[*Record]) (commit uint64, err error) {
 	_, commit, err = l.submit(recs, w)
 	return commit, err
 }
 
-// Commit makes the log commit soon what AppendTo has added. It does not wait.
-func (l *Log) Commit() { l.queue.signal() }
+// Commit makes the log commit now what AppendTo has added. It writes and syncs it on the
+// calling goroutine, unless another commit is being written: then it returns at once,
+// like RequestCommit. While the disk does not answer, it does not return. Waiters are
+// woken in any case.
+func (l *Log) Commit() { l.committer.commitHere() }
+
+// RequestCommit makes the log commit soon what AppendTo has added. It does not wait.
+func (l *Log) RequestCommit() { l.queue.signal() }

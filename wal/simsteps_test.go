@@ -47,14 +47,16 @@ func (s *life) append() {
 	for range 1 + s.rand.IntN(3) {
 		recs := s.history.offer(1 + s.rand.IntN(3))
 		later := time.Duration(s.rand.IntN(1e6)) // so that the appends have one order
-		way := s.rand.IntN(4)
+		way := s.rand.IntN(5)
 		all.Go(func() {
 			time.Sleep(later)
 			switch way {
 			case 0:
 				s.log.Enqueue(withSource(recs, UDP)...)
 			case 1:
-				s.appendTo(recs)
+				s.appendTo(recs, s.log.Commit)
+			case 2:
+				s.appendTo(recs, s.log.RequestCommit)
 			default:
 				if s.log.Append(context.Background(), recs...) == nil {
 					s.history.acknowledge(recs)
@@ -67,7 +69,7 @@ func (s *life) append() {
 
 // appendTo appends the records one by one, as an event loop with a client for each of them
 // does: without blocking, with one outcome for each commit.
-func (s *life) appendTo(recs []Record) {
+func (s *life) appendTo(recs []Record, commit func()) {
 	woken := make(chan struct{}, 1)
 	w := NewWaiter(func() { woken <- struct{}{} })
 	owed := map[uint64][]Record{} // by commit
@@ -76,7 +78,7 @@ func (s *life) appendTo(recs []Record) {
 			owed[commit] = append(owed[commit], recs[i])
 		}
 	}
-	s.log.Commit()
+	commit()
 	for len(owed) > 0 {
 		<-woken
 		for _, o := range w.Outcomes(nil) {

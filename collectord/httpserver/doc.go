@@ -7,8 +7,9 @@
 // drivers executes it.
 //
 //   - loop (loop.go, loopconn.go) drives connections of TCP and unix sockets, thousands on
-//     one goroutine. It never blocks on one of them, and the log wakes it once for each
-//     commit. Slow work goes to workers (workers.go).
+//     one goroutine. It never blocks on one of them, and writes a commit for all of them
+//     itself. If the disk is slow, another goroutine takes the loop over (relief.go).
+//     Other slow work goes to workers (workers.go).
 //   - conn.serve (drive.go) runs on a goroutine that reads, writes and waits for one
 //     connection. Each TLS connection has such a goroutine, since package crypto/tls reads
 //     and writes by itself.
@@ -120,10 +121,12 @@ type Log interface {
 
 	// AppendTo is AppendSeq for an event loop. It copies the records into a commit and
 	// returns the commit's number; w receives the outcome. It fails at once with
-	// AppendSeq's errors, and with ErrStarting where AppendSeq would wait. Commit begins
-	// the commit.
+	// AppendSeq's errors, and with ErrStarting where AppendSeq would wait. Commit writes
+	// the commit on the calling goroutine, unless another is being written. RequestCommit
+	// leaves that to the log.
 	AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error)
 	Commit()
+	RequestCommit()
 
 	// Reject counts n usages that were rejected for a reason and not passed to the log.
 	// With n = 0 it only adds the reason to the metrics.

@@ -21,8 +21,8 @@ import (
 //	commits ended -> resumeCommitted -> drive
 //	posted        -> resumePosted    -> drive
 //
-// Each of these lines is a turn. After a round of turns, the loop signals the log to
-// commit what was appended. Connections that a turn does not handle have to wait, so a
+// Each of these lines is a turn. Between turns, the loop commits what was appended.
+// Connections that a turn does not handle have to wait, so a
 // turn is short: slow work goes to workers, and the answers of a large commit take
 // several turns.
 type loop struct {
@@ -35,13 +35,14 @@ type loop struct {
 
 	memoryShort atomic.Bool  // a connection waits for memory
 	turnStart   atomic.Int64 // when the turn began, by connections.deadline; 0: the loop waits
+	relief      relief
 
 	mu        sync.Mutex // guards the fields below
 	posted    []*conn    // connections whose loopState.posted is set
 	shouldEnd bool       // the loop ends after its last connection
 	hasEnded  bool       // the loop has ended
 
-	// Only the loop's goroutine uses the fields below.
+	// Only the goroutine that runs the loop uses the fields below.
 	conns       []*conn       // indexed by descriptor
 	resuming    []*conn       // former value of posted, being resumed
 	resumed     int           // how many of resuming were resumed
@@ -69,9 +70,9 @@ const (
 	// Max number of turns of each kind in a round.
 	maxRoundTurns = 8
 
-	// restTime is how long a loop rests during a commit. Requests that arrive in that time
-	// can't be stored sooner, and waking up for each of them took a third of the time.
-	// The runtime's timers can add up to a millisecond.
+	// restTime is how long a loop rests while another goroutine writes a commit. Requests
+	// that arrive in that time can't be stored sooner, and waking up for each of them took
+	// a third of the time. The runtime's timers can add up to a millisecond.
 	restTime = 250 * time.Microsecond
 )
 
@@ -83,12 +84,13 @@ func newLoop(h *Server, budgetBytes int) (*loop, error) {
 	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), ended: make(chan struct{})}
 	l.init(h.opts.MaxHeader, budgetBytes)
 	l.waiter = wal.NewWaiter(l.wake)
+	l.relief.init(l.run)
 	return l, nil
 }
 
-// run runs rounds of turns until the server is shut down and no connection is left.
+// run runs rounds of turns until the server is shut down and no connection is left, or
+// another goroutine has taken the loop over.
 func (l *loop) run() {
-	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for more, idle := true, false; ; {
@@ -99,7 +101,7 @@ func (l *loop) run() {
 				l.fail(err)
 				return
 			}
-		case !more && len(l.commitWaits) > 0:
+		case !more && !l.mustCommit && len(l.commitWaits) > 0:
 			l.turnStart.Store(0)
 			l.rest(timer)
 		}
@@ -109,12 +111,14 @@ func (l *loop) run() {
 			l.fail(failed)
 			return
 		}
-		l.commit() // the answers of the previous commit are sent during this one
-		answered, moreOutcomes := l.turns(maxTurnResponses, l.resumeCommitted)
 		resumed, morePosted := l.turns(maxTurnResponses, l.resumePosted)
-		l.commit()
+		if !l.commit() {
+			return
+		}
+		answered, moreOutcomes := l.turns(maxTurnResponses, l.resumeCommitted)
 		if l.isDone() {
 			_ = l.poller.Close() // the poller is not used any more
+			close(l.ended)
 			return
 		}
 		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+resumed == 0
@@ -141,6 +145,7 @@ func (l *loop) turns(limit int, turn func() int) (done int, more bool) {
 
 func (l *loop) fail(err error) {
 	l.turnStart.Store(1) // so that Alive reports an error from now on
+	close(l.ended)
 	l.server.opts.Logger.Error("the event loop can't wait for its connections, so it serves none of them any more: restart collectord", "trouble", "event_loop", "error", err)
 }
 
@@ -162,12 +167,17 @@ func (l *loop) wake() {
 	l.poller.Wake()
 }
 
-// commit signals the log to commit what was appended.
-func (l *loop) commit() {
-	if l.mustCommit {
-		l.mustCommit = false
-		l.server.log.Commit()
+// commit commits what was appended. It reports false if that took so long that another
+// goroutine has taken the loop over. The caller then has to leave the loop alone.
+func (l *loop) commit() (runs bool) {
+	if !l.mustCommit {
+		return true
 	}
+	l.mustCommit = false
+	l.turnStart.Store(0)
+	number := l.relief.begin()
+	l.server.log.Commit()
+	return l.relief.end(number)
 }
 
 // handleEvent continues a connection whose socket is ready.

@@ -27,7 +27,7 @@ type commitLog struct {
 	mu            sync.Mutex // guards the fields below
 	currentCommit uint64     // number of the commit that appends join
 	waiters       map[uint64][]*wal.Waiter
-	commitCalls   int // calls of Commit
+	commitCalls   int // calls of Commit and RequestCommit
 }
 
 func newCommitLog() *commitLog {
@@ -46,7 +46,9 @@ func (l *commitLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64,
 	return l.currentCommit, nil
 }
 
-func (l *commitLog) Commit() {
+func (l *commitLog) Commit() { l.RequestCommit() }
+
+func (l *commitLog) RequestCommit() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.commitCalls++

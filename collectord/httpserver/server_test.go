@@ -88,6 +88,8 @@ func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit 
 
 func (l *memoryLog) Commit() {}
 
+func (l *memoryLog) RequestCommit() {}
+
 func (l *memoryLog) storeLocked(r *wal.Record) {
 	l.usages = append(l.usages, string(r.Usage))
 	l.clients = append(l.clients, r.Client)

@@ -68,7 +68,7 @@ func (l *loop) startWorker(c *conn, from step) {
 		c.workerWaiter = w
 		_, err := log.AppendTo(w, recs)
 		if err == nil {
-			log.Commit()
+			log.RequestCommit()
 			return
 		}
 		if errors.Is(err, ErrStarting) {

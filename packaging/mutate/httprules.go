@@ -21,7 +21,7 @@ var (
 	// owners are the variables of http1 and httpserver whose fields are state.
 	owners = []string{"b", "c", "h", "l", "class", "q", "r", "s", "w"}
 	// loops are the files of the event loop.
-	loops = []string{"epoll.go", "loop.go", "loopconn.go", "workers.go"}
+	loops = []string{"epoll.go", "loop.go", "loopconn.go", "relief.go", "workers.go"}
 	// loopTypes are types of httpserver whose methods belong to the event loop in any file, and
 	// loopFuncs are functions that handle its queues of connections (connections.go).
 	loopTypes = []string{"buffers", "loop", "queue"}

@@ -1,0 +1,63 @@
+package httpserver
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// relief passes a loop to another goroutine while a commit keeps the loop's goroutine for
+// long. A commit usually takes less than the two switches between threads that it would
+// cost to leave it to another one. But a slow or hanging disk must not keep the loop from
+// rejecting requests, or from enforcing deadlines.
+type relief struct {
+	takeOver func() // runs the loop
+	timer    *time.Timer
+
+	begun      uint64        // number of the last commit; only the goroutine that runs the loop uses it
+	committing atomic.Uint64 // number of the commit that is being written, or 0
+	seen       atomic.Uint64 // former value of committing, at the last check
+	checking   atomic.Bool   // the timer runs
+}
+
+// commitPatience: a commit that takes as long is noticed, and at the latest after twice
+// that time another goroutine runs the loop.
+const commitPatience = 2 * time.Millisecond
+
+func (r *relief) init(takeOver func()) {
+	r.takeOver = takeOver
+	r.timer = time.AfterFunc(time.Hour, r.check)
+	r.timer.Stop()
+}
+
+// begin begins a commit and returns its number.
+func (r *relief) begin() (number uint64) {
+	r.begun++
+	number = r.begun
+	r.committing.Store(number)
+	r.startChecking()
+	return number
+}
+
+// end ends a commit. It reports false if another goroutine runs the loop since.
+func (r *relief) end(number uint64) (runs bool) { return r.committing.CompareAndSwap(number, 0) }
+
+// startChecking starts the timer unless it runs. It is not restarted for each commit,
+// since that would wake a thread of the runtime.
+func (r *relief) startChecking() {
+	if r.checking.CompareAndSwap(false, true) {
+		r.timer.Reset(commitPatience)
+	}
+}
+
+// check takes the loop over if the last check has seen the same commit.
+func (r *relief) check() {
+	number := r.committing.Load()
+	late := number != 0 && r.seen.Swap(number) == number && r.end(number)
+	r.checking.Store(false)
+	switch {
+	case late:
+		r.takeOver()
+	case r.committing.Load() != 0:
+		r.startChecking()
+	}
+}

@@ -1,0 +1,39 @@
+package wal
+
+// commitHere writes the oldest commit on the calling goroutine. For an event loop, this
+// saves waking the committer's goroutine and being woken by it, and so a fifth of the time
+// of a request (measured with 100 clients). If another goroutine has the turn, or if there
+// is more to do than a commit, commitHere leaves the commit to the committer's goroutine.
+func (k *committer) commitHere() {
+	if k.opts.Sync != SyncAlways || !k.tryTurn() {
+		k.queue.signal()
+		return
+	}
+	defer k.endTurn()
+	a := k.segment
+	if k.finished || a == nil || a.Bytes() >= a.Limit(k.sealing().size) {
+		k.queue.signal()
+		return
+	}
+	c, _ := k.queue.nextCommit()
+	if c == nil {
+		return // another goroutine has written it
+	}
+	first := a.count == 0
+	k.commit(c)
+	if first || k.segment == nil || k.queue.waiting() > 0 {
+		k.queue.signal() // to seal the segment in time, to replace it, or to write the rest
+	}
+}
+
+// tryTurn takes the turn unless another goroutine has it.
+func (k *committer) tryTurn() bool {
+	select {
+	case k.turn <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (k *committer) endTurn() { <-k.turn }
