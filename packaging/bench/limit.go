@@ -255,8 +255,12 @@ func (l *limit) receive(fd int) {
 	l.posted = append(l.posted, fd)
 }
 
+// contentLength returns 0 without a Content-Length. wrk and ab spell its name differently.
 func contentLength(header []byte) int {
-	_, after, _ := bytes.Cut(header, []byte("Content-Length: "))
+	_, after, found := bytes.Cut(header, []byte("Content-Length: "))
+	if !found {
+		_, after, _ = bytes.Cut(header, []byte("Content-length: "))
+	}
 	digits, _, _ := bytes.Cut(after, []byte("\r"))
 	n, _ := strconv.Atoi(string(digits))
 	return n
