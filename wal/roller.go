@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"collectord/wal/segment"
@@ -30,6 +31,7 @@ type rolls struct {
 	next    chan prepared // from the roller; buffers one
 	failed  chan error    // from the roller, why it could not prepare a segment; buffers one
 	retired chan retired  // to the roller
+	awaited atomic.Bool   // the committer waits for next or failed
 }
 
 func newRolls() *rolls {

@@ -30,12 +30,9 @@ type zeros struct {
 	err       error // of a sync, or of a write unless the disk was full
 }
 
-// zeroChunk is the number of zeros in one write. syncChunk is the number of zeros that
-// are synced at a time; it is small because a sync of entries waits for a sync of zeros.
-const (
-	zeroChunk = 256 << 10
-	syncChunk = 1 << 20
-)
+// zeroChunk is the number of zeros that are written and synced at a time. It is small
+// because a sync of entries waits for a sync of zeros.
+const zeroChunk = 256 << 10
 
 var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
@@ -45,7 +42,12 @@ type Prealloc struct {
 	// Reserved is the number of bytes to reserve without a write, where the file system
 	// can. Other programs that fill the disk can't take them.
 	Reserved int64
+	Pace     Pace // may be nil
 }
+
+// Pace is called after each chunk of zeros but the last. It may wait, to leave the disk to
+// entries. ahead returns how many bytes of zeros are ahead of the entries now.
+type Pace func(ahead func() int64)
 
 func (a Prealloc) apply(w *Writer) error {
 	if r, ok := w.file.(vfs.Reserver); ok && a.Reserved > 0 {
@@ -53,7 +55,7 @@ func (a Prealloc) apply(w *Writer) error {
 			return err
 		}
 	}
-	return w.zeros.write(w.Limit(a.Zeros))
+	return w.zeros.write(w.Limit(a.Zeros), a.Pace)
 }
 
 func (z *zeros) init(claimed int64) {
@@ -126,31 +128,36 @@ func (z *zeros) sync() error {
 	return err
 }
 
-// write writes zeros up to offset size. It leaves less than syncChunk bytes of them
-// unsynced.
-func (z *zeros) write(size int64) error {
-	for unsynced := int64(0); ; {
-		n, err := z.writeChunk(size)
-		if n == 0 || err != nil {
+// write writes zeros up to offset size. It leaves the last chunk unsynced.
+func (z *zeros) write(size int64, pace Pace) error {
+	for {
+		more, err := z.writeChunk(size)
+		if !more || err != nil {
 			return err
 		}
-		if unsynced += n; unsynced >= syncChunk {
-			unsynced = 0
-			if err := z.sync(); err != nil {
-				return err
-			}
+		if err := z.sync(); err != nil {
+			return err
+		}
+		if pace != nil {
+			pace(z.ahead)
 		}
 	}
 }
 
-// writeChunk writes at most zeroChunk zeros and returns how many, or 0 if none are needed
-// below offset size.
-func (z *zeros) writeChunk(size int64) (n int64, err error) {
+func (z *zeros) ahead() int64 {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.filled - z.claimed
+}
+
+// writeChunk writes at most zeroChunk zeros, and reports whether more are needed below
+// offset size.
+func (z *zeros) writeChunk(size int64) (more bool, err error) {
 	z.mu.Lock()
 	at := max(z.filled, z.claimed)
 	if z.stopped || at >= size {
 		z.mu.Unlock()
-		return 0, nil
+		return false, nil
 	}
 	z.writingAt = at
 	z.mu.Unlock()
@@ -161,15 +168,15 @@ func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	defer z.mu.Unlock()
 	z.writingAt, z.filled = -1, at+int64(wrote)
 	z.idle.Broadcast()
-	return int64(wrote), err
+	return z.filled < size, err
 }
 
 // Fill writes zeros up to offset size and syncs them, unless the segment is finished
 // meanwhile. It may be called concurrently with the other methods. Every later Sync
 // returns the error, too, unless a write failed because the disk was full.
-func (w *Writer) Fill(size int64) error {
+func (w *Writer) Fill(size int64, pace Pace) error {
 	z := &w.zeros
-	err := z.write(size)
+	err := z.write(size, pace)
 	if err == nil {
 		err = z.sync()
 	}

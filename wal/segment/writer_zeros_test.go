@@ -27,7 +27,7 @@ func TestZerosNeverOverwriteRecords(t *testing.T) {
 			filling.Wait()
 			size := w.Bytes() + 64<<10
 			filling.Go(func() {
-				if err := w.Fill(size); err != nil {
+				if err := w.Fill(size, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -74,7 +74,7 @@ func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	}
 	defer w.Abandon()
 	w.zeros.file = failingSync{w.zeros.file}
-	if err := w.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
+	if err := w.Fill(8 << 10, nil); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Fill returns %v", err)
 	}
 	if err := w.Sync(); !errors.Is(err, syscall.EIO) {
@@ -115,7 +115,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 				gate := make(chan struct{})
 				w.zeros.file = gatedFile{w.zeros.file, gate}
 				filled, done := make(chan error, 1), make(chan error, 1)
-				go func() { filled <- w.Fill(16 << 10) }()
+				go func() { filled <- w.Fill(16 << 10, nil) }()
 				synctest.Wait()
 				if step == nil {
 					if err := w.Append(make([]byte, 1000)); err != nil { // this must not wait
