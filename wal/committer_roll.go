@@ -55,12 +55,9 @@ func (k *committer) roll(reason string) {
 		if reason == sealedBySize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
 			return // a larger segment is better than a wait
 		}
-		k.rolls.awaited.Store(true)
 		select {
 		case p = <-k.rolls.next:
-			k.rolls.awaited.Store(false)
 		case err := <-k.rolls.failed:
-			k.rolls.awaited.Store(false)
 			k.fail(err)
 			return
 		}

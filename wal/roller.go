@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"collectord/wal/segment"
@@ -31,7 +30,6 @@ type rolls struct {
 	next    chan prepared // from the roller; buffers one
 	failed  chan error    // from the roller, why it could not prepare a segment; buffers one
 	retired chan retired  // to the roller
-	awaited atomic.Bool   // the committer waits for next or failed
 }
 
 func newRolls() *rolls {

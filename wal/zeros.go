@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"math/bits"
-	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
@@ -15,14 +14,9 @@ import (
 const (
 	minFill = 16 << 10 // minimum of zeros, in bytes
 	// A segment that outgrows its zeros gets at most maxFillStep more bytes of zeros at a
-	// time. They are requested when at most maxLead bytes of its zeros are left, and written
-	// while fewer are left.
+	// time. They are requested when at most maxLead bytes of its zeros are left.
 	maxFillStep = 8 << 20
 	maxLead     = 1 << 20
-	// While zeros are further ahead than necessary, the goroutine that writes them pauses
-	// after each chunk. Otherwise one commit in a hundred would wait for them (measured).
-	zeroPauseStep = 5 * time.Millisecond
-	maxZeroPause  = 20 * time.Millisecond
 	// reservedSpace is the space in bytes that fallocate(2) reserves without a write.
 	// It lets a segment take more than a few records when other programs fill the disk.
 	reservedSpace = 8 << 20
@@ -73,9 +67,6 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 // uses the minimum of zeros.
 func (r *roller) createNext(dir string) (a *active, err error) {
 	prealloc := r.shelf.preallocFor(r.recent)
-	prealloc.Pace = func(ahead func() int64) {
-		r.pauseZeros(func() bool { return !r.isAwaited() && r.shelf.canWaitForZeros(ahead(), prealloc.Zeros) })
-	}
 	for {
 		if err := r.deleteDir(dir); err != nil {
 			return nil, err
@@ -89,30 +80,6 @@ func (r *roller) createNext(dir string) (a *active, err error) {
 			return nil, errors.Join(err, r.deleteDir(dir))
 		}
 		prealloc = minimum
-	}
-}
-
-// isAwaited reports whether the committer waits for the next segment, or has more work for
-// the roller.
-func (r *roller) isAwaited() bool { return r.rolls.awaited.Load() || len(r.rolls.retired) > 0 }
-
-// canWaitForZeros reports whether written of total zeros of the next segment are enough for
-// now: twice the part to which the active segment is filled.
-func (s *shelf) canWaitForZeros(written, total int64) bool {
-	s.lock()
-	defer s.unlock()
-	part := float64(s.active.bytes) / float64(s.sealing().size)
-	return s.active.open && float64(written) > 2*part*float64(total)
-}
-
-// pauseZeros waits while canWait, at most maxZeroPause, unless the log is being closed.
-func (b *base) pauseZeros(canWait func() bool) {
-	for paused := time.Duration(0); paused < maxZeroPause && canWait(); paused += zeroPauseStep {
-		select {
-		case <-time.After(zeroPauseStep):
-		case <-b.closing:
-			return
-		}
 	}
 }
 
@@ -161,8 +128,7 @@ func (k *committer) requestFill(a *active) {
 // ends.
 func (k *committer) writeZeros() {
 	for job := range k.fillJobs {
-		pace := func(ahead func() int64) { k.pauseZeros(func() bool { return ahead() > maxLead }) }
-		if err := job.segment.Fill(job.size, pace); err != nil {
+		if err := job.segment.Fill(job.size); err != nil {
 			k.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
 		}
 	}

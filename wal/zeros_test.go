@@ -1,84 +1,104 @@
 package wal
 
 import (
-	"bytes"
-	"context"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
-// rolledLog returns a log that has just sealed a segment of two MiB, so that the next one
-// gets as many zeros. It runs in a bubble, whose clock only the pauses advance.
-func rolledLog(t *testing.T) *Log {
+// sizeOf returns the size of a segment's file, with the zeros ahead of use.
+func sizeOf(t *testing.T, l *Log, name string) int64 {
 	t.Helper()
-	l := openLog(t, t.TempDir(), Options{SegmentSize: 2 << 20})
-	big := Record{Usage: append(bytes.Repeat([]byte(" "), 64<<10), usage(1)...)}
-	for segments, _ := l.Sealed(); len(segments) == 0; segments, _ = l.Sealed() {
-		mustAppend(t, l, big)
-		time.Sleep(maxZeroPause) // while a segment fills slowly, its zeros are written
+	info, err := os.Stat(filepath.Join(l.dir, name, segment.FileName))
+	if err != nil {
+		return -1 // the file is being created or renamed
 	}
-	return l
+	return info.Size()
 }
 
-// The zeros of the next segment are written with pauses while the active segment has room.
-func TestZerosLeaveTheDiskToCommits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := rolledLog(t)
-		began := time.Now()
-		for len(l.roller.rolls.next) == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		if took := time.Since(began); took < 5*maxZeroPause || took > 9*maxZeroPause {
-			t.Errorf("eight chunks of zeros were written within %v", took)
-		}
-	})
+func wantNextSize(t *testing.T, l *Log, want int64) {
+	t.Helper()
+	until(t, "the next segment has its zeros", func() bool { return sizeOf(t, l, nextName) == want })
 }
 
-// Whoever waits for the next segment does not wait for pauses.
-func TestASegmentThatIsAwaitedIsPreparedWithoutPauses(t *testing.T) {
-	for name, do := range map[string]func(l *Log) error{
-		"seal":  func(l *Log) error { return l.Seal(context.Background()) },
-		"close": func(l *Log) error { return l.Close() },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l := rolledLog(t)
-				mustAppend(t, l, Record{Usage: usage(1)})
-				if len(l.roller.rolls.next) > 0 {
-					t.Fatal("the next segment is prepared already")
-				}
-				began := time.Now()
-				if err := do(l); err != nil {
-					t.Error(err)
-				}
-				if took := time.Since(began); took > 2*zeroPauseStep {
-					t.Errorf("it took %v", took)
-				}
-			})
-		})
-	}
-}
-
-// Zeros are far enough ahead with twice the part to which the active segment is filled.
-func TestZerosFollowTheActiveSegment(t *testing.T) {
+func TestZerosAheadFollowTheSizesOfRecentSegments(t *testing.T) {
 	l := openLog(t, t.TempDir(), Options{SegmentSize: 1 << 20})
-	for _, c := range []struct {
-		open                   bool
-		active, written, total int64
-		canWait                bool
-	}{
-		{true, 0, 1, 100, true},
-		{true, 256 << 10, 50, 100, false},
-		{true, 256 << 10, 51, 100, true},
-		{true, 512 << 10, 100, 100, false},
-		{false, 0, 100, 100, false}, // no segment is active, so the next one is awaited
-	} {
-		l.shelf.lock()
-		l.shelf.active.open, l.shelf.active.bytes = c.open, c.active
-		l.shelf.mu.Unlock()
-		if got := l.shelf.canWaitForZeros(c.written, c.total); got != c.canWait {
-			t.Errorf("%+v: %t", c, got)
-		}
+	wantNextSize(t, l, minFill)
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	wantNextSize(t, l, minFill)
+	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
+	mustSeal(t, l)
+	for range len(recentSizes{}) { // segments with few bytes
+		wantNextSize(t, l, 128<<10)
+		mustAppend(t, l, Record{Usage: usage(1)})
+		mustSeal(t, l)
 	}
+	wantNextSize(t, l, minFill)
+	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
+	mustSeal(t, l)
+	wantNextSize(t, l, 1<<20) // at most the size of a segment
+}
+
+// TestASegmentThatOutgrowsItsZerosGetsMore watches the file. A commit within the zeros
+// does not change the file's size, and the records never reach the end of the zeros.
+func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
+	const size = 256 << 10
+	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
+	changes, last := 0, int64(0)
+	for i := 0; l.Stats().Bytes < size-2<<10; i++ {
+		mustAppend(t, l, Record{Usage: make([]byte, 500)})
+		name := segment.ActiveName(1)
+		if now := sizeOf(t, l, name); now != last {
+			changes, last = changes+1, now
+		}
+		until(t, "the file has zeros ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
+	}
+	if last != size || changes > 10 { // 16 KiB, doubled four times
+		t.Errorf("%d changes of the size, to %d", changes, last)
+	}
+	checkLedger(t, l)
+}
+
+// A disk without space for many zeros gets a few.
+func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
+	o := Options{SegmentSize: 1 << 20}.WithFree(func(string) (int64, error) { return 200 << 10, nil })
+	l := openLog(t, t.TempDir(), o)
+	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
+	mustSeal(t, l)
+	wantNextSize(t, l, 50<<10) // a quarter of the free space
+
+	full := Options{SegmentSize: 1 << 20, files: smallDisk{limit: 100 << 10}}
+	l = openLog(t, t.TempDir(), full)
+	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
+	mustSeal(t, l)
+	wantNextSize(t, l, minFill)
+	mustAppend(t, l, Record{Usage: usage(1)})
+}
+
+// smallDisk is a file system on which zeros can't make a file larger than limit.
+type smallDisk struct {
+	vfs.OS
+	limit int64
+}
+
+type limitedFile struct {
+	vfs.File
+	limit int64
+}
+
+func (l smallDisk) OpenWritable(path string) (vfs.File, error) {
+	f, err := l.OS.OpenWritable(path)
+	return limitedFile{f, l.limit}, err
+}
+
+func (f limitedFile) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.limit {
+		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+	}
+	return f.File.WriteAt(p, off)
 }

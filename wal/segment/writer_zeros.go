@@ -30,9 +30,12 @@ type zeros struct {
 	err       error // of a sync, or of a write unless the disk was full
 }
 
-// zeroChunk is the number of zeros that are written and synced at a time. It is small
-// because a sync of entries waits for a sync of zeros.
-const zeroChunk = 256 << 10
+// zeroChunk is the number of zeros in one write. syncChunk is the number of zeros that
+// are synced at a time; it is small because a sync of entries waits for a sync of zeros.
+const (
+	zeroChunk = 256 << 10
+	syncChunk = 1 << 20
+)
 
 var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
@@ -42,12 +45,7 @@ type Prealloc struct {
 	// Reserved is the number of bytes to reserve without a write, where the file system
 	// can. Other programs that fill the disk can't take them.
 	Reserved int64
-	Pace     Pace // may be nil
 }
-
-// Pace is called after each chunk of zeros but the last. It may wait, to leave the disk to
-// entries. ahead returns how many bytes of zeros are ahead of the entries now.
-type Pace func(ahead func() int64)
 
 func (a Prealloc) apply(w *Writer) error {
 	if r, ok := w.file.(vfs.Reserver); ok && a.Reserved > 0 {
@@ -55,7 +53,7 @@ func (a Prealloc) apply(w *Writer) error {
 			return err
 		}
 	}
-	return w.zeros.write(w.Limit(a.Zeros), a.Pace)
+	return w.zeros.write(w.Limit(a.Zeros))
 }
 
 func (z *zeros) init(claimed int64) {
@@ -128,36 +126,31 @@ func (z *zeros) sync() error {
 	return err
 }
 
-// write writes zeros up to offset size. It leaves the last chunk unsynced.
-func (z *zeros) write(size int64, pace Pace) error {
-	for {
-		more, err := z.writeChunk(size)
-		if !more || err != nil {
+// write writes zeros up to offset size. It leaves less than syncChunk bytes of them
+// unsynced.
+func (z *zeros) write(size int64) error {
+	for unsynced := int64(0); ; {
+		n, err := z.writeChunk(size)
+		if n == 0 || err != nil {
 			return err
 		}
-		if err := z.sync(); err != nil {
-			return err
-		}
-		if pace != nil {
-			pace(z.ahead)
+		if unsynced += n; unsynced >= syncChunk {
+			unsynced = 0
+			if err := z.sync(); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-func (z *zeros) ahead() int64 {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	return z.filled - z.claimed
-}
-
-// writeChunk writes at most zeroChunk zeros, and reports whether more are needed below
-// offset size.
-func (z *zeros) writeChunk(size int64) (more bool, err error) {
+// writeChunk writes at most zeroChunk zeros and returns how many, or 0 if none are needed
+// below offset size.
+func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	z.mu.Lock()
 	at := max(z.filled, z.claimed)
 	if z.stopped || at >= size {
 		z.mu.Unlock()
-		return false, nil
+		return 0, nil
 	}
 	z.writingAt = at
 	z.mu.Unlock()
@@ -168,15 +161,15 @@ func (z *zeros) writeChunk(size int64) (more bool, err error) {
 	defer z.mu.Unlock()
 	z.writingAt, z.filled = -1, at+int64(wrote)
 	z.idle.Broadcast()
-	return z.filled < size, err
+	return int64(wrote), err
 }
 
 // Fill writes zeros up to offset size and syncs them, unless the segment is finished
 // meanwhile. It may be called concurrently with the other methods. Every later Sync
 // returns the error, too, unless a write failed because the disk was full.
-func (w *Writer) Fill(size int64, pace Pace) error {
+func (w *Writer) Fill(size int64) error {
 	z := &w.zeros
-	err := z.write(size, pace)
+	err := z.write(size)
 	if err == nil {
 		err = z.sync()
 	}

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -29,7 +27,7 @@ func TestZerosNeverOverwriteRecords(t *testing.T) {
 			filling.Wait()
 			size := w.Bytes() + 64<<10
 			filling.Go(func() {
-				if err := w.Fill(size, nil); err != nil {
+				if err := w.Fill(size); err != nil {
 					t.Error(err)
 				}
 			})
@@ -76,7 +74,7 @@ func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	}
 	defer w.Abandon()
 	w.zeros.file = failingSync{w.zeros.file}
-	if err := w.Fill(8<<10, nil); !errors.Is(err, syscall.EIO) {
+	if err := w.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Fill returns %v", err)
 	}
 	if err := w.Sync(); !errors.Is(err, syscall.EIO) {
@@ -117,7 +115,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 				gate := make(chan struct{})
 				w.zeros.file = gatedFile{w.zeros.file, gate}
 				filled, done := make(chan error, 1), make(chan error, 1)
-				go func() { filled <- w.Fill(16<<10, nil) }()
+				go func() { filled <- w.Fill(16 << 10) }()
 				synctest.Wait()
 				if step == nil {
 					if err := w.Append(make([]byte, 1000)); err != nil { // this must not wait
@@ -141,26 +139,4 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Zeros are written in chunks, and the writer may wait after each of them but the last.
-func TestZerosArePaced(t *testing.T) {
-	var ahead []int64
-	pace := func(now func() int64) { ahead = append(ahead, now()) }
-	dir := filepath.Join(t.TempDir(), "segment")
-	w, err := Create(vfs.OSDisk(), dir, goldenHeader, Prealloc{Zeros: 2*zeroChunk + 1, Pace: pace}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	header := w.Bytes()
-	if err := w.Fill(3*zeroChunk+1+header, pace); err != nil {
-		t.Fatal(err)
-	}
-	if want := []int64{zeroChunk, 3*zeroChunk + 1 - header}; !slices.Equal(ahead, want) {
-		t.Errorf("zeros ahead after each chunk: %d, want %d", ahead, want)
-	}
-	if info, err := os.Stat(filepath.Join(dir, FileName)); err != nil || info.Size() != 3*zeroChunk+1+header {
-		t.Errorf("%v: %v", info, err)
-	}
-	w.Abandon()
 }
