@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"slices"
@@ -216,20 +217,61 @@ func TestCommitReportsAFailedSync(t *testing.T) {
 	})
 }
 
-// The committer learns that a segment has its first record, and seals it in time.
+// The committer learns when a segment that only Commit writes is due, by its size or by its
+// age. The age at which it is sealed depends on its size.
 func TestASegmentThatOnlyCommitWritesIsSealedInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := openLog(t, t.TempDir(), Options{SealAfter: 2 * time.Second})
-		time.Sleep(time.Second) // the committer waits now
-		a := newWaiterClient(t, l)
-		commit := a.append()
-		l.Commit()
-		a.mustBeStored(commit)
-		time.Sleep(3 * time.Second)
-		if segments, _ := l.Sealed(); len(segments) != 1 {
-			t.Errorf("%d sealed segments after 3 s, want 1", len(segments))
+	for name, c := range map[string]struct {
+		o       Options
+		records int
+		bytes   int
+		wait    time.Duration
+	}{
+		"full":  {Options{SegmentSize: 32 << 10, SealAfter: time.Hour}, 9, 4000, 0},
+		"old":   {Options{SealAfter: 2 * time.Second}, 1, 10, 3 * time.Second},
+		"large": {Options{SegmentSize: 64 << 20, SealAfter: 2 * time.Second, SealSmallAfter: 5 * time.Minute}, 9, 1<<20 - 200, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := openLog(t, t.TempDir(), c.o)
+				time.Sleep(time.Second) // the committer waits now
+				w := NewWaiter(func() {})
+				for range c.records {
+					if _, err := l.AppendTo(w, slices.Values([]*Record{{Usage: append(bytes.Repeat([]byte(" "), c.bytes), "{}"...)}})); err != nil {
+						t.Fatal(err)
+					}
+					l.Commit()
+					synctest.Wait()
+				}
+				time.Sleep(c.wait)
+				synctest.Wait()
+				if segments, _ := l.Sealed(); len(segments) != 1 {
+					t.Errorf("%d sealed segments after %v, want 1", len(segments), c.wait)
+				}
+			})
+		})
+	}
+}
+
+// Commit may be called before the log has started. Run with -race.
+func TestCommitBeforeTheStart(t *testing.T) {
+	var works atomic.Bool
+	l := openLog(t, t.TempDir(), Options{ProbeMin: time.Millisecond, ProbeMax: time.Millisecond}.WithDisk(func(op, _ string) error {
+		if !works.Load() && op == "mkdir" {
+			return syscall.EIO
 		}
-	})
+		return nil
+	}))
+	for n := 0; l.Full() != nil; n++ {
+		l.Commit()
+		if n == 1000 {
+			works.Store(true)
+		}
+	}
+	a := newWaiterClient(t, l)
+	commit := a.append()
+	l.Commit()
+	until(t, "the usage is stored", a.w.HasOutcomes)
+	a.mustBeStored(commit)
 }
 
 // With SyncInterval the committer's goroutine writes, since it also has to sync in time.

@@ -46,6 +46,13 @@ func (w *Waiter) Outcomes(spare []Outcome) []Outcome {
 	return all
 }
 
+// HasOutcomes reports whether Outcomes would return any.
+func (w *Waiter) HasOutcomes() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.outcomes) > 0
+}
+
 // AppendTo copies all of the records or none into the next commit, and returns the
 // number of that commit. The numbers rise. w receives the outcome, except after an
 // error. Without records the number is 0 and there is no outcome. Like AppendSeq,
@@ -61,7 +68,7 @@ func (l *Log) AppendTo(w *Waiter, recs iter.Seq[*Record]) (commit uint64, err er
 // Commit makes the log commit now what AppendTo has added. It writes and syncs it on the
 // calling goroutine, unless another commit is being written: then it returns at once,
 // like RequestCommit. While the disk does not answer, it does not return. Waiters are
-// woken in any case.
+// woken in any case. The records of an append must not call Commit while they are copied.
 func (l *Log) Commit() { l.committer.commitHere() }
 
 // RequestCommit makes the log commit soon what AppendTo has added. It does not wait.

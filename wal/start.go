@@ -147,6 +147,7 @@ func (l *Log) startLoops() {
 	if l.committer.segment != nil {
 		l.queue.setBroken(nil) // appends are accepted only now, because the committer and its watch start here
 	}
+	l.committer.endTurn()
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
 	l.done.Go(l.committer.watch)

@@ -101,10 +101,11 @@ func (l *loop) run() {
 				l.fail(err)
 				return
 			}
-		case !more && !l.mustCommit && len(l.commitWaits) > 0:
+		case !more && !l.mustCommit && len(l.commitWaits) > 0 && !l.hasOutcomes():
 			l.turnStart.Store(0)
 			l.rest(timer)
 		}
+		answered, _ := l.turns(maxTurnResponses, l.resumeCommitted)
 		var failed error
 		ready, moreReady := l.turns(maxTurnEvents, func() (n int) { n, failed = l.poller.Poll(l.handleEvent); return n })
 		if failed != nil {
@@ -112,18 +113,21 @@ func (l *loop) run() {
 			return
 		}
 		resumed, morePosted := l.turns(maxTurnResponses, l.resumePosted)
-		if !l.commit() {
-			return
-		}
-		answered, moreOutcomes := l.turns(maxTurnResponses, l.resumeCommitted)
 		if l.isDone() {
 			_ = l.poller.Close() // the poller is not used any more
 			close(l.ended)
 			return
 		}
-		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+resumed == 0
+		// Those whose usages are stored get their answers before the loop waits for the disk.
+		if !l.hasOutcomes() && !l.commit() {
+			return
+		}
+		more, idle = moreReady || morePosted, answered+ready+resumed == 0
 	}
 }
+
+// hasOutcomes reports whether connections can be answered whose commits have ended.
+func (l *loop) hasOutcomes() bool { return l.handled < len(l.outcomes) || l.waiter.HasOutcomes() }
 
 // turns repeats a turn until one does less than limit, at most maxRoundTurns times. It
 // returns how much all of them did, and whether more may be left to do.

@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"iter"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +94,47 @@ func TestOnlyOneGoroutineRunsALoop(t *testing.T) {
 	_ = unix.Close(p.fd)
 	l.server.endLoops()
 	<-l.ended
+}
+
+// outcomeLog is a log whose first commit ends while the loop appends to the second.
+type outcomeLog struct {
+	*commitLog
+	t       *testing.T
+	appends int
+	waiter  *wal.Waiter
+}
+
+func (l *outcomeLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64, error) {
+	if l.appends++; l.appends == 2 {
+		l.waiter = w
+		l.finish(l.startNextCommit(), nil)
+	}
+	return l.commitLog.AppendTo(w, recs)
+}
+
+func (l *outcomeLog) Commit() {
+	if l.appends == 1 {
+		return // the first commit ends later
+	}
+	if l.waiter.HasOutcomes() {
+		l.t.Error("the loop waits for the disk before it answers")
+	}
+	l.finish(l.startNextCommit(), nil)
+}
+
+// Those whose usages are stored do not wait for the next commit.
+func TestStoredUsagesAreAnsweredBeforeTheNextCommit(t *testing.T) {
+	log := &outcomeLog{commitLog: newCommitLog(), t: t}
+	_, addr := startServer(t, log, Options{})
+	first, second := dialRaw(t, addr), dialRaw(t, addr)
+	first.send(post(`{"n":1}`))
+	log.waitStored(t, 1)
+	second.send(post(`{"n":2}`))
+	for _, v := range []*rawClient{first, second} {
+		if status, body := v.readResponse(); status != 201 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
 }
 
 // A loop is taken over once, when one commit has taken long, however many short ones came
