@@ -163,8 +163,9 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 					idled.Store(true)
 				}
 				// The connection may be closed after it was idle, and net/http does not repeat a
-				// request by itself.
-				if got != http.StatusCreated && (got != 0 || !idled.Load()) {
+				// request by itself. The next one is a stranger's until its first request.
+				reconnected := idled.Load() && (got == 0 || got == http.StatusServiceUnavailable && dials.Load() > 1)
+				if got != http.StatusCreated && !reconnected {
 					t.Errorf("the client that was connected before is answered %d", got)
 				}
 			}
