@@ -6,9 +6,8 @@ import (
 )
 
 // relief passes a loop to another goroutine while a commit keeps the loop's goroutine for
-// long. A commit usually takes less than the two switches between threads that it would
-// cost to leave it to another one. But a slow or hanging disk must not keep the loop from
-// rejecting requests, or from enforcing deadlines.
+// long. A slow or hanging disk must not keep the loop from rejecting requests, or from
+// enforcing deadlines.
 type relief struct {
 	takeOver func() // runs the loop
 	timer    *time.Timer
