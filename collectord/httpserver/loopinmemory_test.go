@@ -20,6 +20,7 @@ func startLoopInBubble(t *testing.T, h *Server) (l *loop, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	l.relief.takeOver = func() {} // this goroutine runs it to the end
 	h.loops.Store(&[]*loop{l})
 	ended, stopped := make(chan struct{}), make(chan struct{})
 	go func() {

@@ -80,6 +80,7 @@ func TestALoopServesOthersWhileCommitHangs(t *testing.T) {
 func TestOnlyOneGoroutineRunsALoop(t *testing.T) {
 	log := newHangingLog()
 	l := newManualLoop(t, log, Options{})
+	l.relief.takeOver = l.run
 	c, p := l.acceptPeer(t, post(`{}`))
 	l.post(c, reasonNew)
 	first := make(chan struct{})
