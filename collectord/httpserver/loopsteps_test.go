@@ -152,6 +152,9 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 		if n := l.resumeCommitted(); n != want {
 			t.Errorf("%d responses in a turn, want %d", n, want)
 		}
+		if want == maxTurnResponses != l.hasOutcomes() {
+			t.Errorf("after %d responses: has outcomes: %t", want, l.hasOutcomes())
+		}
 	}
 	for i, p := range peers {
 		if got := p.received(); strings.Count(got, "HTTP/1.1 201") != 1 {
