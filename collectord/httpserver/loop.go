@@ -22,9 +22,8 @@ import (
 //	posted        -> resumePosted    -> drive
 //
 // Each of these lines is a turn. Between turns, the loop commits what was appended.
-// Connections that a turn does not handle have to wait, so a
-// turn is short: slow work goes to workers, and the answers of a large commit take
-// several turns.
+// Connections that a turn does not handle have to wait, so a turn is short: slow work goes
+// to workers, and the answers of a large commit take several turns.
 type loop struct {
 	server    *Server
 	poller    *epoll.Poller
