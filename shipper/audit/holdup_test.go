@@ -56,13 +56,13 @@ func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
 			})
 			return true
 		},
-		"a body that trickles with a thousand bytes a second": func(w http.ResponseWriter, _ *http.Request) bool {
+		"a body that trickles with 500 bytes a second": func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("ETag", `"1"`)
 			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
 			w.Header().Set("Content-Length", "8000000")
 			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\xf8\x11\x7a\x00")
 			writeSlowly(func() error {
-				_, err := w.Write(make([]byte, 1000))
+				_, err := w.Write(make([]byte, 500))
 				return errors.Join(err, http.NewResponseController(w).Flush())
 			})
 			return true

@@ -16,8 +16,8 @@ import (
 // itself fails, although it lists them.
 const maxConsecutiveFailures = 20
 
-// objectStallTimeout is how long the storage may send nothing, or less than the pace, of one
-// object. An object that can't be read takes two such attempts, or four attempts that the
+// objectStallTimeout is how long the storage may send nothing of one object, or less than the
+// pace of all. An object that can't be read takes two such attempts, or four attempts that the
 // storage answers with a failure, so it delays its reader by less than a minute.
 const objectStallTimeout = 20 * time.Second
 

@@ -33,12 +33,13 @@ type trickleError struct {
 }
 
 // minPace is the minimum rate, in bytes a second, at which answers must arrive while a caller
-// waits for them. All these answers share it. It is half the rate of the slowest supported line.
-const minPace = 8 << 10
+// waits for one of them. It is a quarter of the rate of the slowest supported line, because TCP
+// uses a slow line with a short queue badly.
+const minPace = 4 << 10
 
-// Pace is the minimum rate of answers that share a line: minPace, divided by the number of
-// answers that are being waited for.
-type Pace struct{ waiting atomic.Int32 }
+// Pace is a minimum rate, minPace, of answers that share a line. The sum of all of them counts,
+// because TCP shares a line unfairly: one answer may stop for a minute while the others arrive.
+type Pace struct{ received atomic.Int64 } // bytes of all answers
 
 func (e *trickleError) Error() string {
 	return fmt.Sprintf("less than %d bytes arrived in %v", e.minBytes, e.within)
@@ -70,10 +71,10 @@ type watch struct {
 	silent     bool // onSilence was called with a duration
 
 	// Measurement of the pace.
-	received      int64     // bytes of the answer since measuredSince
-	measuredSince time.Time // when the measurement began, moved by the time in which the caller did not read
-	lastReadEnded time.Time // when the caller's last read ended
-	maxSharing    int32     // max number of answers that were waited for since measuredSince
+	unread         int64     // bytes that were counted while they waited in the kernel
+	receivedBefore int64     // pace.received when the measurement began
+	measuredSince  time.Time // when the measurement began, moved by the time in which the caller did not read
+	lastReadEnded  time.Time // when the caller's last read ended
 }
 
 // progress is how many bytes the peer's TCP has acknowledged and sent.
@@ -84,7 +85,8 @@ func newWatch(parent context.Context, o *CallOptions) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, pace: o.Pace, onSilence: o.OnSilence, progressAt: time.Now(), measuredSince: time.Now()}
+	w := &watch{stall: stall, pace: o.Pace, onSilence: o.OnSilence, progressAt: time.Now()}
+	w.measureAgain()
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.setConn(info.Conn) }})
 	w.mu.Lock()
@@ -136,6 +138,11 @@ func (w *watch) measure() (p progress, unacknowledged bool) {
 // updateLocked records whether the peer has made progress. The caller holds the mutex.
 func (w *watch) updateLocked() {
 	p, unacknowledged := w.measure()
+	if w.answered && !w.reading && w.progress.received > 0 && p.received > w.progress.received {
+		arrived := int64(p.received - w.progress.received) //nolint:gosec // a difference
+		w.unread += arrived
+		w.countReceived(arrived)
+	}
 	ourTurn := w.sending && !unacknowledged
 	if w.answered {
 		ourTurn = !w.reading
@@ -160,9 +167,6 @@ func (w *watch) beginRead() {
 	defer w.mu.Unlock()
 	now := time.Now()
 	w.reading, w.progressAt, w.measuredSince = true, now, w.measuredSince.Add(now.Sub(w.lastReadEnded))
-	if w.pace != nil {
-		w.pace.waiting.Add(1)
-	}
 }
 
 // endRead ends the peer's turn: the header, or n more bytes of the answer, have arrived.
@@ -170,36 +174,44 @@ func (w *watch) endRead(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	if w.received += int64(n); !w.answered {
-		w.received, w.measuredSince = 0, now
+	if !w.answered {
+		w.measureAgain()
 	}
-	if w.reading && w.pace != nil {
-		w.pace.waiting.Add(-1)
-	}
+	counted := min(int64(n), w.unread)
+	w.unread -= counted
+	w.countReceived(int64(n) - counted)
 	w.answered, w.reading, w.progressAt, w.lastReadEnded = true, false, now, now
+}
+
+// countReceived counts bytes of the answer for the pace.
+func (w *watch) countReceived(n int64) {
+	if w.pace != nil {
+		w.pace.received.Add(n)
+	}
+}
+
+// measureAgain begins a measurement of the pace. The caller holds the mutex, if others know w.
+func (w *watch) measureAgain() {
+	if w.measuredSince = time.Now(); w.pace != nil {
+		w.receivedBefore = w.pace.received.Load()
+	}
 }
 
 // trickles ends a measurement, and reports whether too little has arrived in it. The
 // caller holds the mutex.
 func (w *watch) trickles() bool {
-	if w.pace == nil || w.answered && !w.reading {
+	if w.pace == nil || w.answered && !w.reading || time.Since(w.measuredSince) < w.stall {
 		return false
 	}
-	w.maxSharing = max(w.maxSharing, w.pace.waiting.Load())
-	if time.Since(w.measuredSince) < w.stall {
-		return false
-	}
-	if w.received < w.minBytes() {
+	if w.pace.received.Load()-w.receivedBefore < w.minBytes() {
 		return true
 	}
-	w.received, w.measuredSince, w.maxSharing = 0, time.Now(), 0
+	w.measureAgain()
 	return false
 }
 
 // minBytes is how many bytes must arrive in a measurement.
-func (w *watch) minBytes() int64 {
-	return int64(w.stall.Seconds() * minPace / float64(max(1, w.maxSharing)))
-}
+func (w *watch) minBytes() int64 { return int64(w.stall.Seconds() * minPace) }
 
 func (w *watch) tick() {
 	w.mu.Lock()

@@ -22,9 +22,8 @@ import (
 type CallOptions struct {
 	Bandwidth    *Bandwidth    // of sent bytes, and of bytes that Compare reads; nil: no limit
 	StallTimeout time.Duration // max time without progress of the peer; 0: DefaultStall
-	// Pace is the minimum rate of an answer, measured over each StallTimeout in which the
-	// caller waits for it. The header must arrive within the first StallTimeout. nil: any number
-	// of bytes is progress.
+	// Pace is the minimum rate of all answers with this Pace together, measured over each
+	// StallTimeout in which the caller waits for this one. nil: any number of bytes is progress.
 	Pace *Pace
 	// OnFailure is called if the storage can't be reached, breaks off or answers 5xx: it
 	// may have restarted, and lost what it had confirmed; nil: no call.

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,31 +16,35 @@ import (
 )
 
 // TestATricklingDownloadIsAborted checks also that a slow download is not aborted, even if its
-// reader pauses.
+// reader pauses, or if others take most of the line.
 func TestATricklingDownloadIsAborted(t *testing.T) {
 	const stall, minBytes, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
 	for name, c := range map[string]struct {
-		rate  int   // bytes a second
-		share int32 // number of answers that the callers wait for at the same time
-		pause time.Duration
-		took  time.Duration // time until the download is aborted; 0: it is not aborted
+		rate   int // bytes a second
+		others int // bytes a second of other answers
+		pause  time.Duration
+		took   time.Duration // time until the download is aborted; 0: it is not aborted
 	}{
 		"slow":                                 {rate: minBytes},
 		"slow, with pauses of the reader":      {rate: minBytes, pause: time.Hour},
-		"slow, and one of 16 answers":          {rate: minBytes / 16, share: 16},
+		"slow, while others arrive":            {rate: minBytes / 4, others: minBytes / 4 * 3, took: 66 * time.Second}, // when the others end,
 		"a trickle":                            {rate: minBytes / 2, took: stall},
 		"a trickle, with pauses of the reader": {rate: minBytes / 2, pause: time.Hour, took: stall + 4*time.Hour},
-		"a trickle, and one of 16 answers":     {rate: minBytes / 32, share: 16, took: stall},
+		"a trickle, beside others":             {rate: minBytes / 32, others: minBytes / 2, took: stall},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := s3test.NewPipe()
 				t.Cleanup(f.Close)
-				f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+				f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+					rate := c.rate
+					if strings.HasSuffix(r.URL.Path, "/other") {
+						rate = c.others
+					}
 					w.Header().Set("Content-Length", strconv.Itoa(size))
 					w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
-					for range size / c.rate {
-						_, err := w.Write(make([]byte, c.rate))
+					for range size / rate {
+						_, err := w.Write(make([]byte, rate))
 						if errors.Join(err, http.NewResponseController(w).Flush()) != nil {
 							break
 						}
@@ -46,10 +53,25 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 					return true
 				}})
 				s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.Dial = f.Dial })
-				began := time.Now()
 				pace := &Pace{}
-				pace.waiting.Store(max(0, c.share-1))
-				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Pace: pace}), "a")
+				open := func(key string) (body io.ReadCloser, err error) {
+					body, _, err = s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Pace: pace}), key)
+					return body, err
+				}
+				began := time.Now()
+				var others sync.WaitGroup
+				defer others.Wait()
+				if c.others > 0 {
+					other, err := open("other")
+					if err != nil {
+						t.Fatal(err)
+					}
+					others.Go(func() {
+						defer other.Close()
+						_, _ = io.Copy(io.Discard, other)
+					})
+				}
+				body, err := open("a")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -74,5 +96,43 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestBytesThatWaitInTheKernelUseTheLine: a reader that works ahead opens objects that nobody
+// reads yet. The kernel receives them, too.
+func TestBytesThatWaitInTheKernelUseTheLine(t *testing.T) {
+	t.Parallel() // the test mostly waits
+	const stall, interval, pieces = time.Second, 50 * time.Millisecond, 50
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		piece := make([]byte, 100) // 2 kB/s
+		if strings.HasSuffix(r.URL.Path, "/unread") {
+			piece = make([]byte, 1000) // 20 kB/s, for a bit longer
+		}
+		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+		w.Header().Set("Content-Length", strconv.Itoa(len(piece)*pieces))
+		for range pieces {
+			_, err := w.Write(piece)
+			if errors.Join(err, http.NewResponseController(w).Flush()) != nil {
+				return
+			}
+			<-time.After(interval)
+		}
+	}))
+	t.Cleanup(storage.Close)
+	s := testS3(t, storage.URL, s3test.Bucket, "")
+	ctx := WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Pace: &Pace{}})
+	slow, _, err := s.Open(ctx, "slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	unread, _, err := s.Open(ctx, "unread")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unread.Close()
+	if n, err := io.Copy(io.Discard, slow); err != nil {
+		t.Errorf("%d bytes: %v", n, err)
 	}
 }
