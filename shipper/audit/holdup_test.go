@@ -2,10 +2,12 @@ package audit
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -124,5 +126,64 @@ func TestUnreadableObjectsDelayReadingOnlyBriefly(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestAnObjectThatTricklesDelaysAReaderBriefly: others arrive meanwhile, or it starts well.
+func TestAnObjectThatTricklesDelaysAReaderBriefly(t *testing.T) {
+	const workers, seconds, rate = 4, 600, 16_000
+	for name, c := range map[string]struct {
+		good, bad int
+		start     int // bytes that a bad object sends at once
+	}{
+		"beside others":  {good: 60, bad: 12},
+		"it starts well": {bad: 1, start: 200_000},
+		"both":           {good: 60, bad: 12, start: 200_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				defer time.Sleep(2 * time.Second) // until the storage notices the closed connections
+				b := newBrokenBucket(t)
+				trickles := map[string]bool{}
+				for i := range c.good + c.bad {
+					k := bucket.Key{Node: "x", LogID: 0x70, Run: 1, FirstSeq: uint64(i) + 1, LastSeq: uint64(i) + 1, Hour: bucket.HourOf(time.Now())}
+					b.copyObject(b.object, k.String())
+					trickles[k.String()] = i%((c.good+c.bad)/c.bad) == 0
+				}
+				b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+					bad, listed := trickles[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")]
+					if r.Method != http.MethodGet || !listed {
+						return false
+					}
+					w.Header().Set("ETag", `"1"`)
+					w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+					w.Header().Set("Content-Length", strconv.Itoa(8+seconds*rate))
+					frame := binary.LittleEndian.AppendUint32([]byte("\x50\x2a\x4d\x18"), seconds*rate) // a skippable frame
+					piece := make([]byte, rate)
+					if bad {
+						frame, piece = append(frame, make([]byte, c.start)...), piece[:1]
+					}
+					_, err := w.Write(frame)
+					for n := 0; n < seconds*rate && err == nil; n += len(piece) {
+						_, err = w.Write(piece)
+						err = errors.Join(err, http.NewResponseController(w).Flush())
+						time.Sleep(time.Second)
+					}
+					return true
+				}})
+				began := time.Now()
+				r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "x", Deep: true, Workers: workers})
+				if err != nil {
+					t.Fatal(err)
+				}
+				atMost := time.Duration(c.good)*seconds*time.Second/workers + time.Duration(c.bad)*3*time.Minute/min(workers, time.Duration(c.bad))
+				if c.good > 0 {
+					atMost += seconds * time.Second // the last object may begin when the other readers have ended
+				}
+				if took := time.Since(began); took > atMost || r.Tallies[Unreadable].Findings != c.bad {
+					t.Errorf("the audit took %v, %d objects are unreadable: %+v", took, r.Tallies[Unreadable].Findings, r.Tallies)
+				}
+			})
+		})
 	}
 }

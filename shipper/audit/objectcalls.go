@@ -16,9 +16,10 @@ import (
 // itself fails, although it lists them.
 const maxConsecutiveFailures = 20
 
-// objectStallTimeout is how long the storage may send nothing of one object, or less than the
-// pace of all. An object that can't be read takes two such attempts, or four attempts that the
-// storage answers with a failure, so it delays its reader by less than a minute.
+// objectStallTimeout is how long the storage may send nothing of one object; see also
+// bucket.Pace. An object that can't be read takes two such attempts, or four attempts that the
+// storage answers with a failure, so it delays its reader by less than a minute. One that
+// trickles takes two attempts of up to 80 s.
 const objectStallTimeout = 20 * time.Second
 
 // objectCalls makes the calls about single objects. Anyone who can upload objects can also
@@ -28,7 +29,7 @@ type objectCalls struct {
 	store               bucket.Store
 	unreadable          *unreadableObjects // collects the objects that fail alone; nil: not collected
 	consecutiveFailures atomic.Int32       // consecutive objects with a temporary failure
-	pace                bucket.Pace        // of all bodies: without one a trickle would delay its reader without end
+	pace                bucket.Pace        // of all bodies: without it a trickle would delay its reader without end
 
 	// witnesses are keys of data objects. The storage fails only if none of them can be
 	// read; otherwise the objects themselves fail.

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http/httptrace"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,27 +25,6 @@ func (e *stallError) Error() string {
 func (e *stallError) Timeout() bool   { return true }
 func (e *stallError) Temporary() bool { return true }
 
-// trickleError is a timeout of net.Error.
-type trickleError struct {
-	minBytes int64
-	within   time.Duration
-}
-
-// minPace is the minimum rate, in bytes a second, at which answers must arrive while a caller
-// waits for one of them. It is a quarter of the rate of the slowest supported line, because TCP
-// uses a slow line with a short queue badly.
-const minPace = 4 << 10
-
-// Pace is a minimum rate, minPace, of answers that share a line. The sum of all of them counts,
-// because TCP shares a line unfairly: one answer may stop for a minute while the others arrive.
-type Pace struct{ received atomic.Int64 } // bytes of all answers
-
-func (e *trickleError) Error() string {
-	return fmt.Sprintf("less than %d bytes arrived in %v", e.minBytes, e.within)
-}
-func (e *trickleError) Timeout() bool   { return true }
-func (e *trickleError) Temporary() bool { return true }
-
 // watch cancels a request whose peer makes no progress: it neither acknowledges sent
 // bytes nor answers. Bytes that only entered the kernel are no progress: the kernel
 // buffers megabytes, for which a slow line needs minutes. Time in which it is not the
@@ -55,7 +33,7 @@ type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stall  time.Duration
-	pace   *Pace // nil: any number of bytes is progress
+	pace   *meter // nil: any number of bytes is progress
 
 	onSilence func(time.Duration) // CallOptions.OnSilence
 
@@ -69,12 +47,6 @@ type watch struct {
 	reading    bool            // the caller waits for a part of the answer
 	ended      bool
 	silent     bool // onSilence was called with a duration
-
-	// Measurement of the pace.
-	unread         int64     // bytes that were counted while they waited in the kernel
-	receivedBefore int64     // pace.received when the measurement began
-	measuredSince  time.Time // when the measurement began, moved by the time in which the caller did not read
-	lastReadEnded  time.Time // when the caller's last read ended
 }
 
 // progress is how many bytes the peer's TCP has acknowledged and sent.
@@ -85,8 +57,10 @@ func newWatch(parent context.Context, o *CallOptions) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, pace: o.Pace, onSilence: o.OnSilence, progressAt: time.Now()}
-	w.measureAgain()
+	w := &watch{stall: stall, onSilence: o.OnSilence, progressAt: time.Now()}
+	if o.Pace != nil {
+		w.pace = newMeter(o.Pace, stall)
+	}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.setConn(info.Conn) }})
 	w.mu.Lock()
@@ -115,6 +89,7 @@ func (w *watch) setConn(c net.Conn) {
 		w.conn, _ = c.SyscallConn()
 	}
 	w.progress, w.progressAt = progress{}, time.Now()
+	w.pace.connected()
 }
 
 var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
@@ -138,11 +113,7 @@ func (w *watch) measure() (p progress, unacknowledged bool) {
 // updateLocked records whether the peer has made progress. The caller holds the mutex.
 func (w *watch) updateLocked() {
 	p, unacknowledged := w.measure()
-	if w.answered && !w.reading && w.progress.received > 0 && p.received > w.progress.received {
-		arrived := int64(p.received - w.progress.received) //nolint:gosec // a difference
-		w.unread += arrived
-		w.countReceived(arrived)
-	}
+	w.pace.arrived(p.received)
 	ourTurn := w.sending && !unacknowledged
 	if w.answered {
 		ourTurn = !w.reading
@@ -165,53 +136,24 @@ func (w *watch) setSending(now bool) {
 func (w *watch) beginRead() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	w.reading, w.progressAt, w.measuredSince = true, now, w.measuredSince.Add(now.Sub(w.lastReadEnded))
+	w.reading, w.progressAt = true, time.Now()
+	w.pace.beginWait()
 }
 
-// endRead ends the peer's turn: the header, or n more bytes of the answer, have arrived.
-func (w *watch) endRead(n int) {
+// endRead ends the peer's turn: the header, or n more bytes of the answer, have arrived. After an
+// error another request may use the connection.
+func (w *watch) endRead(n int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
+	w.pace.endWait(n)
 	if !w.answered {
-		w.measureAgain()
+		w.pace.answered()
 	}
-	counted := min(int64(n), w.unread)
-	w.unread -= counted
-	w.countReceived(int64(n) - counted)
-	w.answered, w.reading, w.progressAt, w.lastReadEnded = true, false, now, now
-}
-
-// countReceived counts bytes of the answer for the pace.
-func (w *watch) countReceived(n int64) {
-	if w.pace != nil {
-		w.pace.received.Add(n)
+	w.answered, w.reading, w.progressAt = true, false, time.Now()
+	if err != nil {
+		w.conn = nil
 	}
 }
-
-// measureAgain begins a measurement of the pace. The caller holds the mutex, if others know w.
-func (w *watch) measureAgain() {
-	if w.measuredSince = time.Now(); w.pace != nil {
-		w.receivedBefore = w.pace.received.Load()
-	}
-}
-
-// trickles ends a measurement, and reports whether too little has arrived in it. The
-// caller holds the mutex.
-func (w *watch) trickles() bool {
-	if w.pace == nil || w.answered && !w.reading || time.Since(w.measuredSince) < w.stall {
-		return false
-	}
-	if w.pace.received.Load()-w.receivedBefore < w.minBytes() {
-		return true
-	}
-	w.measureAgain()
-	return false
-}
-
-// minBytes is how many bytes must arrive in a measurement.
-func (w *watch) minBytes() int64 { return int64(w.stall.Seconds() * minPace) }
 
 func (w *watch) tick() {
 	w.mu.Lock()
@@ -226,9 +168,11 @@ func (w *watch) tick() {
 	case w.ended:
 	case remaining <= 0:
 		w.cancel(&stallError{w.stall})
-	case w.trickles():
-		w.cancel(&trickleError{w.minBytes(), w.stall})
 	default:
+		if err := w.pace.check(); err != nil {
+			w.cancel(err)
+			return
+		}
 		w.timer.Reset(min(remaining, w.interval()))
 	}
 }
@@ -250,7 +194,8 @@ func (w *watch) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.reportSilence(0)
-	w.ended, w.conn = true, nil
+	w.pace.endWait(0)
+	w.ended, w.conn, w.pace = true, nil, nil
 	w.timer.Stop()
 	w.cancel(nil)
 }

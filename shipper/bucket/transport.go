@@ -22,9 +22,7 @@ import (
 type CallOptions struct {
 	Bandwidth    *Bandwidth    // of sent bytes, and of bytes that Compare reads; nil: no limit
 	StallTimeout time.Duration // max time without progress of the peer; 0: DefaultStall
-	// Pace is the minimum rate of all answers with this Pace together, measured over each
-	// StallTimeout in which the caller waits for this one. nil: any number of bytes is progress.
-	Pace *Pace
+	Pace         *Pace         // minimum rate of the answer; nil: any number of bytes is progress
 	// OnFailure is called if the storage can't be reached, breaks off or answers 5xx: it
 	// may have restarted, and lost what it had confirmed; nil: no call.
 	OnFailure func()
@@ -114,7 +112,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 500 {
 		o.reportFailure(req.Context())
 	}
-	w.endRead(0)
+	w.endRead(0, nil)
 	if header, ok := req.Context().Value(responseHeaderKey{}).(*http.Header); ok && req.Method == http.MethodPut {
 		*header = resp.Header
 	}
@@ -198,7 +196,7 @@ type watchedResponse struct {
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
 	b.watch.beginRead()
-	defer func() { b.watch.endRead(n) }()
+	defer func() { b.watch.endRead(n, err) }()
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		b.onFailure()

@@ -18,16 +18,19 @@ import (
 // TestATricklingDownloadIsAborted checks also that a slow download is not aborted, even if its
 // reader pauses, or if others take most of the line.
 func TestATricklingDownloadIsAborted(t *testing.T) {
-	const stall, minBytes, size = 20 * time.Second, minPace * 5 / 4, 50 * minPace * 5 / 4
+	const stall, minBytes, size = 20 * time.Second, 5000, 50 * 5000 // a bit more than minPace
 	for name, c := range map[string]struct {
-		rate   int // bytes a second
-		others int // bytes a second of other answers
+		rate   int           // bytes a second
+		others int           // bytes a second of other answers
+		header time.Duration // time until the header is sent
 		pause  time.Duration
 		took   time.Duration // time until the download is aborted; 0: it is not aborted
 	}{
 		"slow":                                 {rate: minBytes},
+		"slow, with a late header":             {rate: minBytes, header: stall - 2*time.Second},
 		"slow, with pauses of the reader":      {rate: minBytes, pause: time.Hour},
-		"slow, while others arrive":            {rate: minBytes / 4, others: minBytes / 4 * 3, took: 66 * time.Second}, // when the others end,
+		"slow, while others arrive":            {rate: minBytes / 4, others: minBytes / 4 * 3, took: 66 * time.Second}, // when the others end
+		"a trickle, while others arrive":       {rate: minBytes / 32, others: 5 * minBytes, took: 2 * stall},
 		"a trickle":                            {rate: minBytes / 2, took: stall},
 		"a trickle, with pauses of the reader": {rate: minBytes / 2, pause: time.Hour, took: stall + 4*time.Hour},
 		"a trickle, beside others":             {rate: minBytes / 32, others: minBytes / 2, took: stall},
@@ -41,6 +44,7 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 					if strings.HasSuffix(r.URL.Path, "/other") {
 						rate = c.others
 					}
+					time.Sleep(c.header)
 					w.Header().Set("Content-Length", strconv.Itoa(size))
 					w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
 					for range size / rate {
@@ -81,7 +85,7 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 				for buf := make([]byte, 4096); err == nil; {
 					var k int
 					k, err = body.Read(buf)
-					if n += k; c.pause > 0 && n > minPace && paused < 4*time.Hour {
+					if n += k; c.pause > 0 && n > 4096 && paused < 4*time.Hour {
 						time.Sleep(c.pause)
 						paused += c.pause
 					}
@@ -134,5 +138,44 @@ func TestBytesThatWaitInTheKernelUseTheLine(t *testing.T) {
 	defer unread.Close()
 	if n, err := io.Copy(io.Discard, slow); err != nil {
 		t.Errorf("%d bytes: %v", n, err)
+	}
+}
+
+// TestAReusedConnectionCountsEachByteOnce: an answer that is read to its end but not closed has
+// given its connection to the next one.
+func TestAReusedConnectionCountsEachByteOnce(t *testing.T) {
+	t.Parallel() // the test mostly waits
+	const stall, size = 200 * time.Millisecond, 40_000
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		for range 4 { // measured between these parts
+			_, err := w.Write(make([]byte, size/4))
+			if errors.Join(err, http.NewResponseController(w).Flush()) != nil {
+				return
+			}
+			<-time.After(stall / 4)
+		}
+	}))
+	t.Cleanup(storage.Close)
+	s := testS3(t, storage.URL, s3test.Bucket, "")
+	pace := &Pace{}
+	const answers = 5
+	for range answers {
+		body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Pace: pace}), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		if _, err := io.Copy(io.Discard, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The kernel counts headers, too.
+	if n := pace.received.Load(); n < answers*size || n > answers*(size+1000) {
+		t.Errorf("%d bytes are counted of %d", n, answers*size)
+	}
+	if n := pace.waiting.Load(); n != 0 {
+		t.Errorf("%d answers are waited for", n)
 	}
 }
