@@ -107,7 +107,7 @@ func TestATricklingDownloadIsAborted(t *testing.T) {
 // reads yet. The kernel receives them, too, and they use the line.
 func TestBytesThatWaitInTheKernelAreCounted(t *testing.T) {
 	const stall, pieces = 200 * time.Millisecond, 50
-	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
 		w.Header().Set("Content-Length", strconv.Itoa(1000*pieces))
 		for range pieces { // slowly, because the first look at the kernel counts nothing
