@@ -107,9 +107,9 @@ const scanAttempts = 3
 
 // scanRepeatedly scans the file of a segment directory, again if the disk could not read a
 // part of it. What a start makes of missing records can't be undone.
-func (l *Log) scanRepeatedly(name string) (w *segment.Scan, err error) {
+func (b *base) scanRepeatedly(name string) (w *segment.Scan, err error) {
 	for range scanAttempts {
-		if w, err = l.scanAll(name); err != nil || w.Unread == nil {
+		if w, err = b.scanAll(name); err != nil || w.Unread == nil {
 			break
 		}
 	}

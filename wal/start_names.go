@@ -93,7 +93,7 @@ func (l *Log) readNames() (found foundDirs, err error) {
 			return found, err
 		}
 	}
-	if err = l.deleteStaleLinks(&found); err == nil || l.tolerates(err) {
+	if err = l.deleteStaleLinks(&found); err == nil {
 		err = l.settle(&found, gone)
 	}
 	if err == nil && salvage {
