@@ -69,7 +69,7 @@ func dataDirProblems(dir string) (all, stopped, warnings []string) {
 			}
 			continue
 		}
-		is, until := "", ""
+		var is, until string
 		switch {
 		case isDir && isBrokenLink(p.path): // a disk may be mounted there later
 			is, until = " is a broken symbolic link: ", " until its target exists"
