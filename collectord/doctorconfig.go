@@ -24,7 +24,7 @@ func (x *checkRun) configuration() (all []doctor.Check) {
 	if len(all) == 0 {
 		all = append(all, doctor.Fine("config.valid", x.sources()))
 	}
-	var reportedElsewhere []string // warnings that the group files reports
+	reportedElsewhere := slices.Clone(x.draft.stopped) // warnings that the groups data_dir and files report
 	if x.draft.Config != nil {
 		for _, f := range namedFiles(x.draft.Config) {
 			reportedElsewhere = append(reportedElsewhere, f.warning(f.accessProblem()))

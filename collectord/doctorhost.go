@@ -27,6 +27,9 @@ func (x *checkRun) dataDir() []doctor.Check {
 		return []doctor.Check{doctor.Fail("data_dir.directory", cfg.DataDir+" can't be examined: "+err.Error(), "see to the disk, or mount it")}
 	}
 	all := []doctor.Check{directoryCheck(cfg.DataDir, info)}
+	for _, why := range x.draft.stopped {
+		all = append(all, doctor.Fail("data_dir.parts", why, "mount its disk, or correct the link"))
+	}
 	type measured struct {
 		disk             doctor.Disk
 		median, p99      time.Duration

@@ -51,13 +51,13 @@ func TestMissingPermissions(t *testing.T) {
 }
 
 // A read-only data_dir is not a mistake, because the daemon waits for its disk. config check
-// warns of it.
-func TestCheckWarnsOfAReadOnlyDataDir(t *testing.T) {
+// warns of it, and for doctor it is an error.
+func TestReadOnlyDirectoriesAreReported(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	data, config := filepath.Join(dir, "data"), filepath.Join(dir, "collectord.yaml")
 	write(t, config, "data_dir: "+data+"\n")
-	if err := os.Mkdir(data, 0o750); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(data, "wal"), 0o750), os.Mkdir(filepath.Join(data, "spool"), 0o750)); err != nil {
 		t.Fatal(err)
 	}
 	path, err := binary()
@@ -68,9 +68,25 @@ func TestCheckWarnsOfAReadOnlyDataDir(t *testing.T) {
 	if err := exec.Command("unshare", "--mount", "sh", "-c", mount+data).Run(); err != nil {
 		t.Skipf("a file system can't be mounted here: %v", err)
 	}
-	out, err := exec.Command("unshare", "--mount", "sh", "-c", mount+data+" && exec "+path+" config check --config "+config).CombinedOutput()
-	if want := "warning: data_dir " + data + " is on a read-only file system: nothing is taken in until it can be written\n"; err != nil || !strings.Contains(string(out), want) {
-		t.Errorf("config check: %v: %s\nwant: %s", err, out, want)
+	for place, want := range map[string]string{
+		data:            "data_dir " + data + " is on a read-only file system: nothing is taken in until it can be written\n",
+		data + "/wal":   data + "/wal is on a read-only file system: nothing is taken in until it can be written\n",
+		data + "/spool": data + "/spool is on a read-only file system: nothing is shipped until it can be written\n",
+	} {
+		run := func(args string) (out string, status int) {
+			cmd := exec.Command("unshare", "--mount", "sh", "-c", mount+place+" && exec "+path+" "+args+" --config "+config)
+			text, err := cmd.CombinedOutput()
+			if cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			return string(text), cmd.ProcessState.ExitCode()
+		}
+		if out, status := run("config check"); status != 0 || !strings.Contains(out, "warning: "+want) {
+			t.Errorf("config check: exit status %d: %s\nwant: %s", status, out, want)
+		}
+		if out, status := run("doctor --here"); status != exitNotRight || !strings.Contains(out, "error      parts                 "+want) {
+			t.Errorf("doctor: exit status %d: %s\nwant: %s", status, out, want)
+		}
 	}
 }
 

@@ -126,8 +126,9 @@ var questionable = []situation{
 		}
 	}, wantOutput: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
 	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", wantOutput: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
-	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a broken symbolic link"},
-	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a broken symbolic link"},
+	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal", "nothing"), wantOutput: "warning: DIR/wal is a broken symbolic link: nothing is taken in until its target exists"},
+	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: withLink("spool", "nothing"), wantOutput: "warning: DIR/spool is a broken symbolic link: nothing is shipped until its target exists"},
+	{name: "loss notes that are a link to nothing", config: "data_dir: DIR\n", setUp: withLink("wal/lost", "nothing"), wantOutput: "warning: DIR/wal/lost is a broken symbolic link: lost usages can be noted neither here nor at the destination until its target exists"},
 	{name: "a proxy with a wrong port", config: s3Config("https://h"), env: []string{"HTTPS_PROXY=http://me:hunter2@proxy:31x"}, wantOutput: "warning: the variable HTTPS_PROXY is not a URL: the storage is reached without the proxy, or not at all: write http://host:port", unwantedOutput: "hunter2"},
 	{name: "a proxy with a password that is not escaped", config: s3Config("http://h:9000"), env: []string{"http_proxy=http://me:12#hunter2@proxy:3128"}, wantOutput: "warning: the variable http_proxy has a user or password with /, ? or #", unwantedOutput: "hunter2"},
 	{name: "a proxy with a line break", config: s3Config("https://h"), env: []string{"https_proxy=http://me:hunter2@proxy:3128\r"}, wantOutput: "warning: the variable https_proxy contains a blank or a line break", unwantedOutput: "hunter2"},
@@ -205,7 +206,8 @@ func withHugeFile(name string) func(t *testing.T, dir string) {
 
 func withLink(name, to string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
-		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.Symlink(to, path)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -42,15 +42,18 @@ func (r *configError) Unwrap() error { return r.mistakes }
 
 // draft is a configuration that is being checked against this host. A value with a
 // mistake is checked no further.
-type draft struct{ *config.Draft }
+type draft struct {
+	*config.Draft
+	stopped []string // the warnings that mean that the daemon starts, and takes in or ships nothing
+}
 
 func newDraft(src config.Source) (d draft, policy auth.Policy) {
-	if d = (draft{config.Read(src)}); d.Config != nil {
+	if d = (draft{Draft: config.Read(src)}); d.Config != nil {
 		policy = d.readPolicy()
 		d.checkDestination()
 		d.checkFiles()
 		d.checkSockets()
-		d.checkDirectories()
+		d.stopped = d.checkDirectories()
 	}
 	return d, policy
 }

@@ -18,20 +18,21 @@ type dataPart struct {
 	path   string
 	access uint32 // the access that the daemon needs: dirAccess to a directory
 	effect string // of a denied access; empty: no usage is taken in
+	stops  string // what stops if it is a broken link, or can't be written; empty: effect says it
 }
 
 // dataParts lists the parts of data_dir that have names of their own.
 func dataParts(dir string) []dataPart {
-	const aside = "the daemon puts it aside"
+	const aside, unnoted, unkept = "the daemon puts it aside", "lost usages can be noted neither here nor at the destination", "nothing damaged can be put aside"
 	return []dataPart{
-		{filepath.Join(dir, "LOCK"), unix.R_OK | unix.W_OK, ""},
-		{filepath.Join(dir, "wal"), dirAccess, ""},
-		{filepath.Join(dir, "wal/LOG"), unix.R_OK, aside},
-		{filepath.Join(dir, "wal/lost"), dirAccess, "lost usages can be noted neither here nor at the destination"},
-		{filepath.Join(dir, "wal/quarantine"), dirAccess, "nothing damaged can be put aside"},
-		{filepath.Join(dir, "wal/next"), dirAccess, aside},
-		{filepath.Join(dir, "wal/salvage"), dirAccess, aside},
-		{filepath.Join(dir, "spool"), dirAccess, aside},
+		{filepath.Join(dir, "LOCK"), unix.R_OK | unix.W_OK, "", ""},
+		{filepath.Join(dir, "wal"), dirAccess, "", "nothing is taken in"},
+		{filepath.Join(dir, "wal/LOG"), unix.R_OK, aside, ""},
+		{filepath.Join(dir, "wal/lost"), dirAccess, unnoted, ""},
+		{filepath.Join(dir, "wal/quarantine"), dirAccess, unkept, ""},
+		{filepath.Join(dir, "wal/next"), dirAccess, aside, ""},
+		{filepath.Join(dir, "wal/salvage"), dirAccess, aside, ""},
+		{filepath.Join(dir, "spool"), dirAccess, aside, "nothing is shipped"},
 	}
 }
 
@@ -48,30 +49,42 @@ func (p dataPart) denied() string {
 	return ""
 }
 
-// dataDirProblems returns all reasons why the daemon can't keep its log in dir, and
-// warnings about what does not keep it from starting, or may end while it runs.
-func dataDirProblems(dir string) (all, warnings []string) {
+// dataDirProblems returns all reasons why the daemon can't keep its log in dir; those why it
+// starts, and takes in or ships nothing meanwhile; and warnings about less.
+func dataDirProblems(dir string) (all, stopped, warnings []string) {
 	if why := dirProblem(dir); why != "" {
-		return []string{why}, nil
+		return []string{why}, nil, nil
 	}
 	readOnly := isReadOnly(dir)
 	if readOnly {
-		warnings = append(warnings, "data_dir "+dir+" is on a read-only file system: nothing is taken in until it can be written")
+		stopped = append(stopped, "data_dir "+dir+" is on a read-only file system: nothing is taken in until it can be written")
 	}
 	for _, p := range dataParts(dir) {
 		isDir := p.access == dirAccess
-		switch denied := p.denied(); {
-		case denied != "" && p.effect == "":
-			all = append(all, denied+": chown it")
-		case denied != "":
-			warnings = append(warnings, denied+": chown it, or "+p.effect)
+		if denied := p.denied(); denied != "" {
+			if p.effect == "" {
+				all = append(all, denied+": chown it")
+			} else {
+				warnings = append(warnings, denied+": chown it, or "+p.effect)
+			}
+			continue
+		}
+		var is, until string
+		switch {
 		case isDir && isBrokenLink(p.path): // a disk may be mounted there later
-			warnings = append(warnings, p.path+" is a broken symbolic link: nothing is taken in or shipped until its target exists")
+			is, until = " is a broken symbolic link: ", " until its target exists"
 		case isDir && !readOnly && isReadOnly(p.path): // another disk is mounted there
-			warnings = append(warnings, p.path+" is on a read-only file system: not all is taken in and shipped until it can be written")
+			is, until = " is on a read-only file system: ", " until it can be written"
+		default:
+			continue
+		}
+		if p.stops != "" {
+			stopped = append(stopped, p.path+is+p.stops+until)
+		} else {
+			warnings = append(warnings, p.path+is+p.effect+until)
 		}
 	}
-	return all, append(warnings, segmentWarnings(dir)...)
+	return all, stopped, append(warnings, segmentWarnings(dir)...)
 }
 
 // segmentWarnings returns a warning if the process can't use some of the segments in data_dir.
@@ -82,7 +95,7 @@ func segmentWarnings(dir string) []string {
 		if name := e.Name(); !e.IsDir() || name[0] < '0' || name[0] > '9' {
 			continue
 		}
-		if denied := (dataPart{filepath.Join(dir, "wal", e.Name()), dirAccess, ""}).denied(); denied != "" {
+		if denied := (dataPart{path: filepath.Join(dir, "wal", e.Name()), access: dirAccess}).denied(); denied != "" {
 			if n++; n == 1 {
 				first = denied
 			}

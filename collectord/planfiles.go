@@ -21,9 +21,9 @@ import (
 const diskTimeout = 5 * time.Second
 
 // checkDirectories checks whether the process can use data_dir and the destination
-// folder.
-func (d draft) checkDirectories() {
-	type findings struct{ data, warnings []string }
+// folder. It returns what it has warned of that stops a daemon which has started.
+func (d draft) checkDirectories() (stopped []string) {
+	type findings struct{ data, stopped, warnings []string }
 	found := make(chan findings, 1)
 	dir, folder := d.Config.DataDir, ""
 	if isFolder(d.Config) {
@@ -31,7 +31,7 @@ func (d draft) checkDirectories() {
 	}
 	go func() {
 		var f findings
-		f.data, f.warnings = dataDirProblems(dir)
+		f.data, f.stopped, f.warnings = dataDirProblems(dir)
 		if folder != "" && len(f.data) == 0 {
 			for _, why := range folderProblems(folder, time.Now()) { // the daemon can start anyway
 				f.warnings = append(f.warnings, "shipper.destination "+d.Config.Shipper.Destination+" "+why)
@@ -46,10 +46,13 @@ func (d draft) checkDirectories() {
 				d.Mistake("data_dir", why)
 			}
 		}
+		d.warn(f.stopped...)
 		d.warn(f.warnings...)
+		return f.stopped
 	case <-time.After(diskTimeout):
 		d.warn(fmt.Sprintf("data_dir %s is not checked: its disk did not answer within %v", dir, diskTimeout))
 	}
+	return nil
 }
 
 // dirAccess is the access needed to a directory whose entries change.

@@ -94,6 +94,16 @@ func (s *logBuffer) Write(p []byte) (int, error) {
 
 func (s *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
 
+// lineWith returns the first log line with a text, or "".
+func (s *logBuffer) lineWith(text string) string {
+	for line := range strings.Lines(s.text()) {
+		if strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
+}
+
 func (s *logBuffer) text() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -16,15 +17,19 @@ import (
 func (s *Shipper) shipLosses(ctx context.Context) error {
 	for {
 		notes, err := s.log.Losses() // Losses returns a limited number at a time
-		if err != nil || len(notes) == 0 {
-			return err
+		if err != nil {
+			return fmt.Errorf("read the loss notes: %w", err)
+		}
+		if len(notes) == 0 {
+			return nil
 		}
 		for _, n := range notes {
-			if err := s.shipLoss(ctx, n); err != nil {
-				return err
+			err := s.shipLoss(ctx, n)
+			if err == nil {
+				err = s.log.LossStored(n)
 			}
-			if err := s.log.LossStored(n); err != nil {
-				return err
+			if err != nil {
+				return fmt.Errorf("loss note of the records %d to %d: %w", n.FirstSeq, n.LastSeq, err)
 			}
 		}
 	}

@@ -3,10 +3,13 @@ package shipper
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -118,4 +121,31 @@ func failSome() s3test.Behaviour {
 	return s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		return rand.IntN(4) == 0 && s3test.Error(w, http.StatusInternalServerError, "InternalError")
 	}}
+}
+
+// TestAnUnreadableDirectoryOfLossNotesIsNamed puts a file in the place of the directory. The
+// segments are shipped, and the log line names the directory.
+func TestAnUnreadableDirectoryOfLossNotesIsNamed(t *testing.T) {
+	t.Parallel()
+	_, store := newFake(t)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 20, 10)
+	lost := filepath.Join(dir, "wal", "lost")
+	if err := errors.Join(os.Rename(lost, lost+".old"), os.WriteFile(lost, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var logged logBuffer
+	startWith(t, l, store, Options{Logger: logged.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	until(t, "the segments are shipped", func() bool { return l.Ledger().Pending == 0 })
+	const message = "can't ship the loss notes"
+	until(t, "the failure is logged", func() bool { return logged.lineWith(message) != "" })
+	line := logged.lineWith(message)
+	if !strings.Contains(line, `segment="loss notes"`) || !strings.Contains(line, lost) {
+		t.Errorf("no line names the directory: %s", logged.text())
+	}
+	if err := errors.Join(os.Remove(lost), os.Rename(lost+".old", lost)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the end is logged", func() bool { return logged.lineWith("no loss note is held up any more") != "" })
 }

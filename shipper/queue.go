@@ -41,6 +41,7 @@ const maxSuspicions = 3
 type result struct {
 	segment *wal.Segment
 	probe   bool // the attempt only probed the storage
+	probed  bool // the storage answered the probe, so that err is about the loss notes
 	began   time.Time
 	err     error
 }
@@ -125,7 +126,7 @@ func (q *queue) startAttempt(ctx context.Context, seg *wal.Segment) {
 	go func() {
 		if seg == nil {
 			if r.err = s.store.Probe(ctx); r.err == nil {
-				r.err = s.shipLosses(ctx)
+				r.probed, r.err = true, s.shipLosses(ctx)
 			}
 		} else {
 			r.err = s.ship(ctx, seg, compress)
@@ -151,7 +152,7 @@ func (q *queue) handleResult(ctx context.Context, r result) {
 	switch {
 	case r.segment != nil:
 		name = r.segment.String()
-	case !q.probed:
+	case !q.probed && !r.probed:
 		name = "none yet: the storage is asked what it can do"
 	}
 	switch {
@@ -190,7 +191,7 @@ func (q *queue) handleSuccess(seg *wal.Segment) {
 	hadOwn := q.ownBackoff[seg] != nil
 	q.forget(seg)
 	if hadOwn && len(q.ownBackoff) == 0 {
-		logger.Info("no segment is held up any more", "trouble", "segment")
+		logger.Info("no segment and no loss note is held up any more", "trouble", "segment")
 	}
 }
 
@@ -211,7 +212,7 @@ func (q *queue) forgetUnlisted(segments []*wal.Segment) {
 	maps.DeleteFunc(q.failedAttempts, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
 	maps.DeleteFunc(q.suspects, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
 	if hadOwn > 0 && len(q.ownBackoff) == 0 {
-		q.shipper.opts.Logger.Info("no segment is held up any more", "trouble", "segment")
+		q.shipper.opts.Logger.Info("no segment and no loss note is held up any more", "trouble", "segment")
 	}
 	q.shipper.mu.Lock()
 	defer q.shipper.mu.Unlock()
@@ -249,8 +250,11 @@ func (q *queue) handleFailureLocked(r result, name string) {
 			q.ownBackoff[r.segment] = b
 		}
 		b.addFailure(now, minDelay, maxDelay, requested)
-		s.opts.Logger.Error("can't ship a segment: it is kept and tried again, and the others go on", "trouble", "segment",
-			"destination", s.store.String(), "segment", name, "error", r.err)
+		message := "can't ship a segment: it is kept and tried again, and the others go on"
+		if r.probed {
+			message = "can't ship the loss notes: they are kept and tried again, and the segments go on"
+		}
+		s.opts.Logger.Error(message, "trouble", "segment", "destination", s.store.String(), "segment", name, "error", r.err)
 		return
 	}
 	// Attempts that ran at the same time fail for the same reason, so only the first of

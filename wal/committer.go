@@ -31,8 +31,7 @@ type committer struct {
 	metrics  *metrics
 
 	turn     chan struct{} // holds a value while a goroutine has the turn, which guards the fields below
-	finished bool          // the log is closed
-	segment  *active       // the active segment; nil while the log is unavailable
+	segment  *active       // the active segment; nil while the log is unavailable, and once it is closed
 	failures uint64        // number of failures so far; a segment prepared before the last failure is not used
 	hour     int64         // UTC hour of the active segment's records, in hours since 1970
 	lastSync time.Time
@@ -50,8 +49,8 @@ func (k *committer) run() {
 	defer k.heartbeat.stop(loopCommitter)
 	for {
 		k.heartbeat.beat(loopCommitter)
-		wait, next := k.round(closing == nil)
-		if k.finished {
+		wait, next, finished := k.round(closing == nil)
+		if finished {
 			return
 		}
 		if wait == 0 {
@@ -70,9 +69,10 @@ func (k *committer) run() {
 }
 
 // round does what is due, and writes at most one commit. It returns how long to wait for
-// the next round, and where a prepared segment arrives if the log needs one.
-func (k *committer) round(closing bool) (wait time.Duration, next chan prepared) {
-	k.turn <- struct{}{}
+// the next round, and where a prepared segment arrives if the log needs one. If the log is
+// closing and nothing is left to write, it finishes.
+func (k *committer) round(closing bool) (wait time.Duration, next chan prepared, finished bool) {
+	k.takeTurn()
 	defer k.endTurn()
 	wait = min(k.housekeep(), heartbeatInterval)
 	if k.segment != nil || closing { // staged UDP records wait while the log is unavailable
@@ -80,18 +80,18 @@ func (k *committer) round(closing bool) (wait time.Duration, next chan prepared)
 		c, later := k.queue.nextCommit()
 		if c != nil {
 			k.commit(c)
-			return 0, nil
+			return 0, nil, false
 		}
 		wait = min(wait, later)
 	}
 	if closing {
 		k.finish()
-		k.finished = true
+		return 0, nil, true
 	}
 	if k.segment == nil {
 		next = k.rolls.next
 	}
-	return wait, next
+	return wait, next, false
 }
 
 // gather yields the processor at most gatherMaxRounds times, and stops once gatherTarget

@@ -72,7 +72,7 @@ func (k *committer) roll(reason string) {
 
 // adopt activates a segment that the roller prepared at the start or after a failure.
 func (k *committer) adopt(p prepared) {
-	k.turn <- struct{}{}
+	k.takeTurn()
 	defer k.endTurn()
 	if p.failures != k.failures {
 		p.segment.Abandon() // prepared before the failure; the roller prepares another
@@ -126,5 +126,6 @@ func (k *committer) finish() {
 	if k.segment != nil {
 		_ = k.segment.Trim()
 		k.segment.Abandon()
+		k.segment = nil // Commit may still be called
 	}
 }

@@ -13,7 +13,7 @@ func (k *committer) commitHere() {
 	}
 	defer k.endTurn()
 	a := k.segment
-	if k.finished || a == nil || a.Bytes() >= a.Limit(k.sealing().size) {
+	if a == nil || a.Bytes() >= a.Limit(k.sealing().size) {
 		k.queue.signal()
 		return
 	}
@@ -42,6 +42,9 @@ func (k *committer) sealingDue(a *active) (d due) {
 	}
 	return d
 }
+
+// takeTurn waits for the turn and takes it.
+func (k *committer) takeTurn() { k.turn <- struct{}{} }
 
 // tryTurn takes the turn unless another goroutine has it.
 func (k *committer) tryTurn() bool {

@@ -57,7 +57,7 @@ func newLog(o Options, dataDir string) *Log {
 		base: b, queue: q, shelf: s, rolls: rolls, metrics: newMetrics(),
 		toWake: make(chan *commit, 8), fillJobs: make(chan fillJob, 1), stopped: make(chan struct{}), turn: make(chan struct{}, 1),
 	}
-	k.turn <- struct{}{} // the start has the turn until it starts the loops
+	k.takeTurn() // the start has the turn until it starts the loops
 	return &Log{base: b, queue: q, shelf: s, losses: s.losses, committer: k, roller: &roller{base: b, shelf: s, rolls: rolls}}
 }
 

@@ -95,7 +95,10 @@ func (b *base) deleteSalvageDir() error {
 // clearPiece deletes a piece with that name that a failed attempt left. The piece goes to
 // the quarantine if it can't be read or contains a frame that the original lacks.
 func (b *base) clearPiece(name string, original *segment.Scan) error {
-	w, err := b.scanAll(name)
+	w, err := b.scanRepeatedly(name)
+	if isTransient(err) {
+		return err
+	}
 	if err != nil || w.Missing || w.Unread != nil {
 		if _, err := b.disk.Stat(filepath.Join(b.dir, name)); errors.Is(err, fs.ErrNotExist) {
 			return nil

@@ -101,10 +101,15 @@ func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 		return err
 	}
 	for _, e := range entries {
-		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && s.disk.IsSameFile(seg.path(), s.fileOf(e.Name())) {
-			if err := s.deleteRedundant(e.Name()); err != nil {
-				return err
-			}
+		if _, _, ending, ok := parseName(e.Name()); !ok || ending != unreadSuffix {
+			continue
+		}
+		same, err := s.disk.IsSameFile(seg.path(), s.fileOf(e.Name()))
+		if same {
+			err = s.deleteRedundant(e.Name())
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -137,8 +142,8 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 // link makes a directory that contains only a hard link to the file at path. It may be
 // repeated.
 func (b *base) link(path, dir string) error {
-	if b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
-		return nil
+	if same, err := b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)); err != nil || same {
+		return err
 	}
 	if err := b.deleteSalvageDir(); err != nil {
 		return err
@@ -197,8 +202,15 @@ func (s *shelf) quarantineUnread(d *removal) error {
 // was read to its end. No record had these seqs, so they are skipped and not lost.
 func separateSkipped(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
-	if !s.countUncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {
+	if !s.countUncertain || !showsEnd(w) || n == 0 || gaps[n-1].Last != s.last {
 		return gaps, nil
 	}
 	return gaps[:n-1], gaps[n-1:]
+}
+
+// showsEnd reports whether a file shows where the records of its segment end. One without a
+// header and a record does not: the header is durable before a segment has its name, so the
+// file was emptied or damaged.
+func showsEnd(w *segment.Scan) bool {
+	return w.Unread == nil && (w.HeaderEnd > 0 || len(w.Pieces) > 0)
 }

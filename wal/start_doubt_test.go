@@ -24,24 +24,7 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 	t.Parallel()
 	names := []string{segment.SealedName(1, 3), segment.SealedName(4, 6), segment.SealedName(7, 9), segment.ActiveName(10)}
 	var disk *simdisk.Disk
-	synctest.Test(t, func(t *testing.T) {
-		disk = simdisk.New(1<<24, func(n int) int { return n / 2 })
-		if err := disk.Mkdir(simulatedDir); err != nil {
-			t.Fatal(err)
-		}
-		l, err := Open(simulatedDir, startTrial{}.options(disk, t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 10 {
-			mustAppend(t, l, Record{Usage: usage(i)})
-			if i%3 == 2 {
-				mustSeal(t, l)
-			}
-		}
-		disk = disk.Kill()
-		mustClose(t, l)
-	})
+	synctest.Test(t, func(t *testing.T) { disk = tenRecords(t) })
 	pathOf := func(i int) string { return filepath.Join(simulatedDir, "wal", names[i], segment.FileName) }
 	files := map[string][]byte{}
 	disk.Walk(simulatedDir, func(path string, data []byte) { files[path] = slices.Clone(data) })
@@ -69,11 +52,11 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 						t.Fatal(err)
 					}
 					var want string
-					synctest.Test(t, func(t *testing.T) { want, _ = s.outcome(t, 0, row.errno) })
+					synctest.Test(t, func(t *testing.T) { want, _, _ = s.outcome(t, 0, row.errno) })
 					step := max(1, row.step)
 					for at := 1 + (from+to)%step; at <= s.calls && !t.Failed(); at += step {
 						synctest.Test(t, func(t *testing.T) {
-							if got, call := s.outcome(t, at, row.errno); got != want {
+							if got, _, call := s.outcome(t, at, row.errno); got != want {
 								t.Errorf("call %d (%s %s) failed once: %s\nwithout: %s", at, call.Op, call.Path, got, want)
 							}
 						})
@@ -84,9 +67,32 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 	}
 }
 
-// outcome starts the log twice and returns what was shipped and noted. Call number at of the
+// tenRecords returns a disk as a kill leaves it: three sealed segments of three records each, and
+// the tenth record in an unsealed one.
+func tenRecords(t *testing.T) *simdisk.Disk {
+	disk := simdisk.New(1<<24, func(n int) int { return n / 2 })
+	if err := disk.Mkdir(simulatedDir); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(simulatedDir, startTrial{}.options(disk, t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+		if i%3 == 2 {
+			mustSeal(t, l)
+		}
+	}
+	disk = disk.Kill()
+	mustClose(t, l)
+	return disk
+}
+
+// outcome starts the log twice and returns which records were shipped and noted, and which files were
+// put aside. Call number at of the
 // first start fails with errno; 0: none does, and the number of calls is counted.
-func (s *startTrial) outcome(t *testing.T, at int, errno syscall.Errno) (of string, failed simdisk.Call) {
+func (s *startTrial) outcome(t *testing.T, at int, errno syscall.Errno) (records, aside string, failed simdisk.Call) {
 	d := s.disk.Kill()
 	var last atomic.Int64
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
@@ -116,5 +122,12 @@ func (s *startTrial) outcome(t *testing.T, at int, errno syscall.Errno) (of stri
 	}
 	slices.Sort(shipped)
 	slices.Sort(lost)
-	return fmt.Sprintf("shipped %v, lost %v, skipped %v", shipped, lost, skipped), failed
+	var files []string
+	d.Walk(filepath.Join(simulatedDir, "wal", quarantineName), func(path string, data []byte) {
+		if !strings.HasSuffix(path, reportSuffix) {
+			files = append(files, fmt.Sprintf("%d bytes", len(data)))
+		}
+	})
+	slices.Sort(files)
+	return fmt.Sprintf("shipped %v, lost %v, skipped %v", shipped, lost, skipped), fmt.Sprint(files), failed
 }

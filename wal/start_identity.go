@@ -81,7 +81,13 @@ func (l *Log) loadIdentity(logIDOfSegment func() (uint64, bool)) error {
 func (l *Log) readIdentity(logIDOfSegment func() (uint64, bool)) (logID uint64, ok bool, err error) {
 	path := filepath.Join(l.dir, identityName)
 	machine := machineHash(l.opts.MachineID)
-	b, errRead := l.disk.ReadFile(path)
+	var b []byte
+	var errRead error
+	for range scanAttempts { // one error must not replace the log id
+		if b, errRead = l.disk.ReadFile(path); !vfs.IsUnreadable(errRead) {
+			break
+		}
+	}
 	missing := errors.Is(errRead, fs.ErrNotExist)
 	inaccessible := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
 	if inaccessible && (isTransient(errRead) || !l.tolerates(errRead)) { // LOG exists, so a new log id would be wrong

@@ -107,13 +107,13 @@ func TestACallThatFailsOnceKeepsTheFileOfATail(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want string
-	synctest.Test(t, func(t *testing.T) { want, _ = s.outcome(t, 0, syscall.EIO) })
+	synctest.Test(t, func(t *testing.T) { want, _, _ = s.outcome(t, 0, syscall.EIO) })
 	if !strings.HasPrefix(want, "shipped [1 2 3], lost []") {
 		t.Fatalf("without a failed call: %s", want)
 	}
 	for at := 1; at <= s.calls && !t.Failed(); at++ {
 		synctest.Test(t, func(t *testing.T) {
-			if got, call := s.outcome(t, at, syscall.EIO); got != want {
+			if got, _, call := s.outcome(t, at, syscall.EIO); got != want {
 				t.Errorf("call %d (%s %s) failed once: %s\nwithout: %s", at, call.Op, call.Path, got, want)
 			}
 		})

@@ -16,6 +16,7 @@ import (
 type foundDir struct {
 	name          string
 	first, last   uint64 // last is 0 if it is not sealed
+	reserved      uint64 // last seq that an earlier start reserved for an unsealed segment; 0 if none did
 	firstFrameSeq uint64 // seq of the first frame, or first if the frame can't be read
 	sealed        bool
 	validName     bool          // the name is well formed
@@ -107,9 +108,9 @@ const scanAttempts = 3
 
 // scanRepeatedly scans the file of a segment directory, again if the disk could not read a
 // part of it. What a start makes of missing records can't be undone.
-func (l *Log) scanRepeatedly(name string) (w *segment.Scan, err error) {
+func (b *base) scanRepeatedly(name string) (w *segment.Scan, err error) {
 	for range scanAttempts {
-		if w, err = l.scanAll(name); err != nil || w.Unread == nil {
+		if w, err = b.scanAll(name); err != nil || w.Unread == nil {
 			break
 		}
 	}

@@ -85,6 +85,9 @@ func (l *Log) readNames() (found foundDirs, err error) {
 			l.leaveStray(name)
 		}
 	}
+	if err := l.renameReserved(&found, linked); err != nil {
+		return found, err
+	}
 	if err := l.putStrayFilesAside(&found); err != nil {
 		return found, err
 	}
@@ -93,7 +96,7 @@ func (l *Log) readNames() (found foundDirs, err error) {
 			return found, err
 		}
 	}
-	if err = l.deleteStaleLinks(&found); err == nil || l.tolerates(err) {
+	if err = l.deleteStaleLinks(&found); err == nil {
 		err = l.settle(&found, gone)
 	}
 	if err == nil && salvage {

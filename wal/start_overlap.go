@@ -8,13 +8,14 @@ import (
 )
 
 // isPiece reports whether s contains every intact record of p. It returns false if p has no
-// intact record or can't be read completely, because its records may be nowhere else.
+// intact record or can't be read completely, because its records may be nowhere else. An s
+// without an intact record is not read again: an error of its file would be taken for one of p.
 func (l *Log) isPiece(p, s *foundDir) (bool, error) {
 	w, err := l.readToDecide(p)
 	if err != nil {
 		return false, err
 	}
-	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
+	if w == nil || w.Unread != nil || len(w.Pieces) == 0 || len(s.scan.Pieces) == 0 {
 		return false, nil //nolint:nilerr // unreadable records may be in no other segment
 	}
 	return s.scan.Contains(w)

@@ -2,11 +2,10 @@ package wal
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
-
-	"collectord/wal/segment"
 )
 
 // undoSalvage deletes the directory of an interrupted salvage or split. It quarantines it
@@ -18,25 +17,43 @@ func (l *Log) undoSalvage(found *foundDirs) error {
 		return err
 	}
 	for _, e := range entries {
-		path := filepath.Join(work, e.Name(), segment.FileName)
-		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *foundDir) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
-			continue // a hard link to a segment's file
-		}
-		w, err := segment.All(l.logID).Scan(l.disk, path)
-		if err == nil && w.Unread != nil {
-			err = w.Unread
-		}
+		piece := &foundDir{name: filepath.Join(salvageName, e.Name())}
+		linked, err := l.sharesFile(piece, slices.Concat(found.segments, found.unread))
 		if err != nil {
-			return l.quarantineSalvage(err)
+			return err
+		}
+		if linked {
+			continue
+		}
+		w, err := l.readToDecide(piece)
+		switch {
+		case err != nil:
+			return err
+		case w == nil && errors.Is(piece.fileError, fs.ErrNotExist):
+			continue
+		case w == nil:
+			return l.quarantineSalvage(piece.fileError)
+		case w.Unread != nil:
+			return l.quarantineSalvage(w.Unread)
 		}
 		for _, p := range w.Pieces {
-			segments := found.segments
-			i := slices.IndexFunc(segments, func(s *foundDir) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
-			if i < 0 || l.read(segments[i]) == nil {
+			i := slices.IndexFunc(found.segments, func(s *foundDir) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
+			if i < 0 {
 				return l.quarantineSalvage(errors.New("no segment has its records"))
 			}
-			if in, err := segments[i].scan.Contains(w.WithPiece(p)); err != nil || !in {
-				return l.quarantineSalvage(errors.Join(err, errors.New("a segment has other records")))
+			original, err := l.readToDecide(found.segments[i])
+			if err != nil {
+				return err
+			}
+			if original == nil {
+				return l.quarantineSalvage(errors.New("no segment has its records"))
+			}
+			in, err := original.Contains(w.WithPiece(p))
+			if err != nil {
+				return err
+			}
+			if !in {
+				return l.quarantineSalvage(errors.New("a segment has other records"))
 			}
 		}
 	}

@@ -46,11 +46,11 @@ func (l *Log) isStray(s *foundDir, all []*foundDir) bool {
 	if !taken && (s.sealed || !hasSealedAfter(s, all)) {
 		return false
 	}
-	if errors.Is(s.fileError, fs.ErrNotExist) {
-		return true
+	w := l.read(s)
+	if w == nil { // a file that can't be read may contain a record, so its segment is left in its place
+		return errors.Is(s.fileError, fs.ErrNotExist)
 	}
-	w, err := l.scanAll(s.name)
-	return err == nil && w.Unread == nil && w.HeaderEnd == 0 && len(w.Pieces) == 0
+	return w.Unread == nil && w.HeaderEnd == 0 && len(w.Pieces) == 0
 }
 
 // hasSealedAfter reports whether a sealed segment has later records than s. Segments are

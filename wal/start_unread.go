@@ -15,20 +15,76 @@ import (
 	"collectord/wal/vfs"
 )
 
+// renameReserved renames unsealed segments to the .tail that an earlier start has reserved
+// (leaveSegment). If it can't, it leaves them once more. linked are the entries that are links.
+func (l *Log) renameReserved(found *foundDirs, linked []*foundDir) error {
+	for _, u := range slices.Clone(found.unread) {
+		if _, _, ending, _ := parseName(u.name); ending != tailSuffix || u.isFile {
+			continue
+		}
+		all := slices.Concat(found.segments, linked)
+		i := slices.IndexFunc(all, func(s *foundDir) bool { return s.validName && !s.isFile && !s.sealed && s.first == u.first })
+		if i < 0 {
+			continue
+		}
+		_, err := l.disk.Stat(l.fileOf(u.name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !l.tolerates(err) {
+			return err
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		s := all[i]
+		s.reserved = u.last
+		found.unread = withoutEntry(found.unread, u)
+		if s.isLink {
+			continue // the caller leaves it
+		}
+		found.segments = withoutEntry(found.segments, s)
+		if err := l.disk.Rename(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name)); err != nil {
+			if err := l.leaveSegment(s, found, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := l.disk.SyncDir(l.dir); err != nil && !l.tolerates(err) {
+			return err
+		}
+		found.unread = append(found.unread, u)
+	}
+	return nil
+}
+
 // deleteStaleLinks deletes the .unread names that an interrupted salvage gave to the file
 // of a sealed segment. That segment is salvaged again.
-func (l *Log) deleteStaleLinks(found *foundDirs) (err error) {
-	found.unread = slices.DeleteFunc(found.unread, func(u *foundDir) bool {
-		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
-			return false
+func (l *Log) deleteStaleLinks(found *foundDirs) error {
+	sealed := slices.DeleteFunc(slices.Clone(found.segments), func(s *foundDir) bool { return !s.sealed })
+	for _, u := range slices.Clone(found.unread) {
+		if _, _, ending, _ := parseName(u.name); ending != unreadSuffix {
+			continue
 		}
-		same := slices.ContainsFunc(found.segments, func(s *foundDir) bool { return s.sealed && l.disk.IsSameFile(l.fileOf(u.name), l.fileOf(s.name)) })
+		same, err := l.sharesFile(u, sealed)
 		if same {
+			found.unread = withoutEntry(found.unread, u)
 			err = l.deleteRedundant(u.name)
 		}
-		return same
-	})
-	return err
+		if err != nil && !l.tolerates(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// sharesFile reports whether the file of s is a hard link to that of one of the others.
+func (l *Log) sharesFile(s *foundDir, others []*foundDir) (same bool, err error) {
+	for _, o := range others {
+		same, errSame := l.disk.IsSameFile(l.fileOf(s.name), l.fileOf(o.name))
+		if same {
+			return true, nil
+		}
+		err = cmp.Or(err, errSame)
+	}
+	return false, err
 }
 
 // readUnread finds out which records of each .unread and .tail are still missing, and sorts
@@ -99,11 +155,13 @@ func (l *Log) remainingOf(u *foundDir, segments []*foundDir) (remaining []*found
 	for _, g := range slices.Backward(gaps) {
 		part := &foundDir{name: name(g.First, g.Last), first: g.First, last: g.Last, sealed: true, validName: true}
 		to := filepath.Join(l.dir, part.name)
+		same, err := l.disk.IsSameFile(l.fileOf(u.name), l.fileOf(part.name))
 		switch {
+		case err != nil:
 		case g != gaps[0]:
-			err = l.link(filepath.Join(dir, segment.FileName), to)
+			err = l.link(l.fileOf(u.name), to)
 		case to == dir:
-		case l.disk.IsSameFile(filepath.Join(dir, segment.FileName), filepath.Join(to, segment.FileName)):
+		case same:
 			err = l.deleteRedundant(u.name)
 		default:
 			err = l.disk.RenameDurably(dir, to)

@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -158,11 +159,20 @@ func (d Disk) MkdirDurably(dir string) error {
 	return d.SyncDir(parent)
 }
 
-// IsSameFile reports whether two paths name the same file.
-func (d Disk) IsSameFile(a, b string) bool {
+// IsSameFile reports whether two paths name the same file. A file that does not exist is the
+// same as no other.
+func (d Disk) IsSameFile(a, b string) (bool, error) {
 	left, errLeft := d.Stat(a)
 	right, errRight := d.Stat(b)
-	return errLeft == nil && errRight == nil && SameFile(left, right)
+	for _, err := range []error{errLeft, errRight} {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			return false, nil
+		}
+	}
+	if err := cmp.Or(errLeft, errRight); err != nil {
+		return false, err
+	}
+	return SameFile(left, right), nil
 }
 
 // SizeOf returns the allocated bytes of a file, divided by the number of its names.
