@@ -44,7 +44,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	testrun.LimitParallel()
+	testrun.LimitParallel(4)
 	status := testrun.Run(m.Run)
 	if path, err := binary(); err == nil && path != os.Getenv("TEST_COLLECTORD") {
 		os.RemoveAll(filepath.Dir(path))

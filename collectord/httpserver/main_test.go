@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.LimitParallel()
+	testrun.LimitParallel(8)
 	m.Run()
 }
