@@ -67,7 +67,6 @@ func (c *slowConn) Read(p []byte) (int, error) {
 // TestASilentStorageIsReportedBeforeItStalls has a storage that answers after three quarters of
 // the stall timeout.
 func TestASilentStorageIsReportedBeforeItStalls(t *testing.T) {
-	t.Parallel() // the test mostly waits
 	const stall = 2 * time.Second
 	f, s := newFake(t)
 	f.Behave(s3test.Behaviour{Fault: func(http.ResponseWriter, *http.Request) bool { <-time.After(stall * 3 / 4); return false }})
