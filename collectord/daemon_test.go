@@ -44,7 +44,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
-	testrun.LimitParallel(4)
+	testrun.LimitParallel()
 	status := testrun.Run(m.Run)
 	if path, err := binary(); err == nil && path != os.Getenv("TEST_COLLECTORD") {
 		os.RemoveAll(filepath.Dir(path))
@@ -285,7 +285,7 @@ func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(testTimeout)
-	for pause := 5 * time.Millisecond; !is(); pause = min(pause+pause/8, 50*time.Millisecond) { // asking often would delay what it waits for
+	for pause := 5 * time.Millisecond; !is(); pause = min(pause+pause/8, 15*time.Millisecond) { // asking often would delay what it waits for
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", testTimeout, what)
 		}

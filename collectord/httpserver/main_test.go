@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.LimitParallel(8)
+	testrun.LimitParallel()
 	m.Run()
 }

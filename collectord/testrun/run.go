@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,14 +30,14 @@ for pause in $pauses; do
 	done
 done 2>/dev/null`
 
-// LimitParallel sets -test.parallel to n, unless the command line sets it. It is for
+// LimitParallel sets -test.parallel to 4, unless the command line sets it. It is for
 // TestMain of tests that mostly wait.
-func LimitParallel(n int) {
+func LimitParallel() {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		_ = flag.Set("test.parallel", strconv.Itoa(n)) // the flag exists in every test program
+		_ = flag.Set("test.parallel", "4") // the flag exists in every test program
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testrun.LimitParallel(4)
+	testrun.LimitParallel()
 	m.Run()
 }
 

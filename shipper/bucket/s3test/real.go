@@ -53,7 +53,7 @@ func Main(m *testing.M) (status int) {
 			os.Setenv("TMPDIR", memory)
 		}
 	}
-	testrun.LimitParallel(4)
+	testrun.LimitParallel()
 	status = testrun.Run(m.Run)
 	for _, s := range []*real{&minioServer, &versityServer} {
 		if s.cmd != nil && s.cmd.Process != nil {
