@@ -39,7 +39,8 @@ run: build ## start the daemon in the foreground, with its data in ./var
 # Every failed call, and so many distinct crash states, of a log on a simulated disk.
 SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -v -simulate-every 1 -simulate-processes $(shell nproc)
 
-test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
+test: export TEST_ALL := 1
+test: tools ## run all tests, and all cases of each; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 30m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
 	cd packaging/parsers && go vet . && go test .

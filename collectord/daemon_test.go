@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, "collectord")
-	build := exec.Command("go", "build", "-o", path, ".")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", path, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as packaging builds it
 	out, err := build.CombinedOutput()
 	if err != nil {
@@ -270,8 +271,10 @@ func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 	lines := bufio.NewScanner(text)
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
-		var v float64
-		if _, err := fmt.Sscan(value, &v); ok && err == nil && !strings.HasPrefix(series, "#") {
+		if !ok || strings.HasPrefix(series, "#") {
+			continue
+		}
+		if v, err := strconv.ParseFloat(value, 64); err == nil {
 			m[series] = v
 		}
 	}
@@ -282,11 +285,11 @@ func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(testTimeout)
-	for !is() {
+	for pause := 5 * time.Millisecond; !is(); pause = min(pause+pause/8, 15*time.Millisecond) { // asking often would delay what it waits for
 		if time.Now().After(deadline) {
 			t.Fatalf("not within %v: %s", testTimeout, what)
 		}
-		<-time.After(5 * time.Millisecond)
+		<-time.After(pause)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"collectord/collectord/testrun"
 	"collectord/collectord/usage"
 	"collectord/shipper/bucket"
 )
@@ -181,7 +182,7 @@ func verifyAcknowledged(t *testing.T, acks *acknowledged, records []storedRecord
 }
 
 func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
-	const n = 10_000
+	n := 10_000 / testrun.OneIn(4)
 	for name, destination := range destinations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -204,7 +205,7 @@ func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
 	}
 }
 
-var killRounds = flag.Int("kills", 10, "how often the daemon is killed, for each destination")
+var killRounds = flag.Int("kills", 10/testrun.OneIn(3), "how often the daemon is killed, for each destination")
 
 func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 	const n = 3_000 // usages a round

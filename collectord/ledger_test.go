@@ -18,9 +18,11 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"collectord/collectord/testrun"
 )
 
-var ledgerFor = flag.Duration("ledger-for", 5*time.Second, "how long the ledger is watched under load, faults and restarts")
+var ledgerFor = flag.Duration("ledger-for", 5*time.Second/time.Duration(testrun.OneIn(5)), "how long the ledger is watched under load, faults and restarts")
 
 // checkLedgerUntil scrapes without a pause until the daemon ends or stop is closed. It
 // asserts that every scrape balances and that no counter decreases.

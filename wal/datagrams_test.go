@@ -22,7 +22,7 @@ import (
 // others are in the log, once and in order.
 func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 	t.Parallel()
-	const stall = 2 * time.Second
+	const stall = 500 * time.Millisecond
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hour := time.Now().Truncate(time.Hour).Add(time.Hour)
 	var syncs atomic.Int64

@@ -147,8 +147,8 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			before := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+			dir := memoryDir(t)
+			before := openLog(t, memoryDir(t), Options{Node: "edge-1", SegmentSize: 4 << 10})
 			for i := range all {
 				mustAppend(t, before, Record{Usage: usage(i)})
 				if i == 2 {

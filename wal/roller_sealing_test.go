@@ -51,9 +51,9 @@ func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 		"1 a minute":        {200, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"1 a second":        {200, time.Second, time.Hour, 12, 5 * time.Minute},
 		"1 MiB a minute":    {1 << 20, time.Minute, time.Hour, 12, 5 * time.Minute},
-		"10 MiB a minute":   {1 << 20, 6 * time.Second, time.Hour, 60, time.Minute},
-		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
-		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},             // 8 MiB after 2 min 40 s
+		"10 MiB a minute":   {1 << 20, 6 * time.Second, 20 * time.Minute, 60, time.Minute},
+		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 6 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
+		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},            // 8 MiB after 2 min 40 s
 		"a burst an hour":   {12 << 20, time.Hour, time.Hour, 1, time.Minute},
 		"a usage every 5 h": {200, 5 * time.Hour, 5 * time.Hour, 0, 5 * time.Minute},
 	} {

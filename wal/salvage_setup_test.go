@@ -15,7 +15,7 @@ import (
 // frame, and the path of its file.
 func sealedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = memoryDir(t)
 	l := openLog(t, dir, Options{Node: "edge-1"})
 	for i := range n {
 		mustAppend(t, l, Record{Usage: usage(i)})

@@ -52,7 +52,7 @@ func (s *simulation) seconds(n int) {
 // unreachable under constant load, and asserts that the forecast is right within a
 // factor of two.
 func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
-	const load = 8 << 10
+	const load = 16 << 10
 	for name, o := range map[string]Options{
 		"max_bytes":   {MaxBytes: 16 << 20},
 		"min_free":    {MinFree: 1 << 20},
@@ -63,7 +63,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := memoryDir(t)
 				var otherBytes atomic.Int64 // bytes that other programs use of 16 MiB
-				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
+				o.SegmentSize, o.SealAfter = 128<<10, 20*time.Second
 				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
 					if o.MinFree == 0 {
 						return 1 << 40, nil

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/wal/segment"
 	"collectord/wal/vfs/simdisk"
 )
@@ -68,7 +69,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 	return s
 }
 
-var startStep = flag.Int("start-step", 9, "one in this many calls of a start fails with each error; three times as many calls fail with an error that represents others")
+var startStep = flag.Int("start-step", 9*testrun.OneIn(5), "one in this many calls of a start fails with each error; three times as many calls fail with an error that represents others")
 
 // TestADiskThatFailsDuringTheStart makes each call of a start fail with each error,
 // once and until the disk is repaired.

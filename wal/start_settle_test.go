@@ -7,18 +7,23 @@ import (
 	"strings"
 	"testing"
 
+	"collectord/collectord/testrun"
 	"collectord/wal/segment"
 )
 
 // TestAWrongDigitInANameLosesNothing changes each digit of each name in turn.
 func TestAWrongDigitInANameLosesNothing(t *testing.T) {
 	dir, names := killedDir(t)
+	tried := 0
 	for _, name := range names {
 		for i := range name {
 			if name[i] == '-' {
 				continue
 			}
 			for _, delta := range []byte{1, 9} {
+				if tried++; tried%testrun.OneIn(5) != 0 {
+					continue // the digits differ little; TEST_ALL=1 tries each
+				}
 				wrong := name[:i] + string('0'+(name[i]-'0'+delta)%10) + name[i+1:]
 				t.Run(fmt.Sprintf("%s for %s", wrong, name), func(t *testing.T) {
 					t.Parallel()

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -106,16 +107,21 @@ func TestNetworkErrorsHaveHints(t *testing.T) {
 // TestEachErrorHasAHint has errors that end by themselves, too: an operator asks what to do.
 func TestEachErrorHasAHint(t *testing.T) {
 	t.Parallel()
-	f, s := newFake(t)
+	var all sync.WaitGroup // all at once, since they mostly wait; t.Parallel runs only a few
 	for _, status := range []int{400, 401, 403, 404, 408, 409, 411, 412, 413, 416, 418, 425, 429, 500, 501, 502, 503, 504, 507, 599} {
-		for _, code := range []string{"", "InternalError", "SlowDown", "RequestTimeout", "IncompleteBody", "OperationAborted", "ServiceUnavailable", "NobodyKnowsThis"} {
-			f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }})
-			var failure *Error
-			if err := s.Put(t.Context(), testObject("a", "x")); errors.As(err, &failure) && failure.Hint == "" {
-				t.Errorf("%d %s: %+v", status, code, failure)
+		f, s := newFake(t)
+		all.Go(func() {
+			for _, code := range []string{"", "InternalError", "SlowDown", "RequestTimeout", "IncompleteBody", "OperationAborted", "ServiceUnavailable", "NobodyKnowsThis"} {
+				f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, status, code) }})
+				var failure *Error
+				if err := s.Put(t.Context(), testObject("a", "x")); errors.As(err, &failure) && failure.Hint == "" {
+					t.Errorf("%d %s: %+v", status, code, failure)
+				}
 			}
-		}
+		})
 	}
+	all.Wait()
+	_, s := newFake(t)
 	for _, err := range []error{
 		&stallError{time.Minute}, &trickleError{1, time.Minute}, context.DeadlineExceeded, io.ErrUnexpectedEOF,
 		&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, &net.OpError{Op: "read", Err: syscall.ECONNRESET}, &net.OpError{Op: "dial", Err: syscall.ENETUNREACH},
