@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"collectord/wal/segment"
@@ -52,7 +51,6 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		}
 		all = append(all, e)
 	}
-	all = slices.DeleteFunc(slices.Clone(all), func(e Entry) bool { return e.isReservation(all) })
 	slices.SortFunc(all, func(a, b Entry) int {
 		if (a.State == StateNext) != (b.State == StateNext) {
 			return cmp.Compare(b.FirstSeq, a.FirstSeq) // next comes last
@@ -60,13 +58,6 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
 	})
 	return all, nil
-}
-
-// isReservation reports whether e is the empty directory that reserves the seqs of a segment,
-// which a start could neither open nor rename.
-func (e Entry) isReservation(all []Entry) bool {
-	return strings.HasSuffix(e.Name, tailSuffix) && e.Modified.IsZero() &&
-		slices.ContainsFunc(all, func(o Entry) bool { return o.State == StateActive && o.FirstSeq == e.FirstSeq })
 }
 
 // entryOf returns the entry that the name of a directory describes. ok is false if the

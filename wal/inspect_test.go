@@ -2,9 +2,6 @@ package wal
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 )
@@ -78,26 +75,4 @@ func TestALogBeingWrittenNeverCountsAsDamaged(t *testing.T) {
 		}
 	}
 	t.Logf("%d records read, %d segments vanished meanwhile", records, vanished)
-}
-
-// TestAReservedNameIsNoSegment looks at a log in which a start has reserved the seqs of a
-// segment that it could not open.
-func TestAReservedNameIsNoSegment(t *testing.T) {
-	dir, _ := crashedDir(t, 3)
-	if err := os.Mkdir(filepath.Join(dir, "wal", tailName(1, 17)), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	i, err := Inspect(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries, err := i.Entries()
-	if err != nil || !slices.ContainsFunc(entries, func(e Entry) bool { return e.State == StateActive }) {
-		t.Fatalf("entries %v, %v", entries, err)
-	}
-	for _, e := range entries {
-		if r, err := i.Examine(e, nil); err != nil || !r.OK() {
-			t.Errorf("%s: %+v, %v", e.Name, r, err)
-		}
-	}
 }

@@ -202,15 +202,8 @@ func (s *shelf) quarantineUnread(d *removal) error {
 // was read to its end. No record had these seqs, so they are skipped and not lost.
 func separateSkipped(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
-	if !s.countUncertain || !showsEnd(w) || n == 0 || gaps[n-1].Last != s.last {
+	if !s.countUncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {
 		return gaps, nil
 	}
 	return gaps[:n-1], gaps[n-1:]
-}
-
-// showsEnd reports whether a file shows where the records of its segment end. One without a
-// header and a record does not: the header is durable before a segment has its name, so the
-// file was emptied or damaged.
-func showsEnd(w *segment.Scan) bool {
-	return w.Unread == nil && (w.HeaderEnd > 0 || len(w.Pieces) > 0)
 }

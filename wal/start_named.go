@@ -16,7 +16,6 @@ import (
 type foundDir struct {
 	name          string
 	first, last   uint64 // last is 0 if it is not sealed
-	reserved      uint64 // last seq that an earlier start reserved for an unsealed segment; 0 if none did
 	firstFrameSeq uint64 // seq of the first frame, or first if the frame can't be read
 	sealed        bool
 	validName     bool          // the name is well formed

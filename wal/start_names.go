@@ -85,9 +85,6 @@ func (l *Log) readNames() (found foundDirs, err error) {
 			l.leaveStray(name)
 		}
 	}
-	if err := l.renameReserved(&found, linked); err != nil {
-		return found, err
-	}
 	if err := l.putStrayFilesAside(&found); err != nil {
 		return found, err
 	}

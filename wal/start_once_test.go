@@ -40,9 +40,6 @@ var unusualStarts = map[string]func(d vfs.Disk, log string) error{
 	"a sealed segment has a second name": func(d vfs.Disk, log string) error {
 		return linkSegment(d, filepath.Join(log, segment.SealedName(4, 6)), filepath.Join(log, unreadName(5, 5)))
 	},
-	"the seqs of an unsealed segment are reserved": func(d vfs.Disk, log string) error {
-		return d.MkdirDurably(filepath.Join(log, tailName(10, 12)))
-	},
 	"a removed segment is a piece of another": func(d vfs.Disk, log string) error {
 		return copySegment(d, filepath.Join(log, segment.SealedName(4, 6)), filepath.Join(log, segment.SealedName(5, 6)))
 	},

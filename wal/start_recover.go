@@ -148,9 +148,7 @@ func (l *Log) recoverSegment(s *foundDir, found *foundDirs) error {
 
 // leaveSegment leaves a segment for the next start if it can't be read or renamed, and this
 // start tolerates the error. The segment's records are neither shipped nor lost. An
-// unsealed one is renamed to .tail, with as many seqs as it may contain. If that fails, an
-// empty directory reserves the name, because the segment may be readable, and have another
-// size, long after these seqs were skipped.
+// unsealed one is renamed to .tail, with as many seqs as it may contain.
 func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 	if !l.tolerates(why) {
 		return why
@@ -165,21 +163,9 @@ func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 		held:           true, // evicting it would make no room
 	}
 	if !s.sealed {
-		u.last = s.reserved
-		if u.last == 0 {
-			u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.nextAfter(s).first) - 1
-		}
-		tail := filepath.Join(l.dir, tailName(u.first, u.last))
-		first, _, _, _ := parseName(s.name)
-		switch {
-		case s.reserved > 0: // the rename has just failed
-		case !s.isLink && l.disk.RenameDurably(dir, tail) == nil:
+		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.nextAfter(s).first) - 1
+		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.isLink && l.disk.RenameDurably(dir, tail) == nil {
 			u.dir = tail
-		case first == u.first || s.name == nextName: // otherwise the next start would not find its segment
-			if err := l.disk.MkdirDurably(tail); err != nil {
-				l.opts.Logger.Error("can't reserve the seqs of a segment that was left in its place: the next start may not find out which seqs had no record",
-					"path", tail, "error", err)
-			}
 		}
 	}
 	if u.last == 0 { // neither its name nor its content shows its last seq

@@ -58,7 +58,7 @@ func (l *Log) resumeRemoval(s *foundDir, found *foundDirs) (last uint64) {
 	if ending == lostSuffix {
 		d.report = fmt.Sprintf("segment: %s\nreason: the disk could not read a part of it after a restart either\n", place)
 	}
-	endSkipped := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && showsEnd(w)
+	endSkipped := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.Unread == nil
 	from := s.first
 	addLoss := func(to uint64) {
 		if from > to {

@@ -15,46 +15,6 @@ import (
 	"collectord/wal/vfs"
 )
 
-// renameReserved renames unsealed segments to the .tail that an earlier start has reserved
-// (leaveSegment). If it can't, it leaves them once more. linked are the entries that are links.
-func (l *Log) renameReserved(found *foundDirs, linked []*foundDir) error {
-	for _, u := range slices.Clone(found.unread) {
-		if _, _, ending, _ := parseName(u.name); ending != tailSuffix || u.isFile {
-			continue
-		}
-		all := slices.Concat(found.segments, linked)
-		i := slices.IndexFunc(all, func(s *foundDir) bool { return s.validName && !s.isFile && !s.sealed && s.first == u.first })
-		if i < 0 {
-			continue
-		}
-		_, err := l.disk.Stat(l.fileOf(u.name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !l.tolerates(err) {
-			return err
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		s := all[i]
-		s.reserved = u.last
-		found.unread = withoutEntry(found.unread, u)
-		if s.isLink {
-			continue // the caller leaves it
-		}
-		found.segments = withoutEntry(found.segments, s)
-		if err := l.disk.Rename(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name)); err != nil {
-			if err := l.leaveSegment(s, found, err); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := l.disk.SyncDir(l.dir); err != nil && !l.tolerates(err) {
-			return err
-		}
-		found.unread = append(found.unread, u)
-	}
-	return nil
-}
-
 // deleteStaleLinks deletes the .unread names that an interrupted salvage gave to the file
 // of a sealed segment. That segment is salvaged again.
 func (l *Log) deleteStaleLinks(found *foundDirs) error {
