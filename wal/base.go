@@ -25,6 +25,7 @@ type base struct {
 	runID           uint64
 	closing         chan struct{} // closed by Close
 
+	leftNext  string    // the .tail that next is to be named, because it has records and the start could not rename it; empty if none
 	tolerance tolerance // of the present attempt to start; skipAny afterwards
 	aside     aside
 

@@ -203,7 +203,7 @@ func (l *Log) finish() error {
 		done <- ErrClosed
 	}
 	var err error
-	if l.Started() {
+	if l.Started() && l.leftNext == "" {
 		err = l.deleteDir(filepath.Join(l.dir, nextName))
 	}
 	if l.lock != nil {

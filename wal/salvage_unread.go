@@ -101,7 +101,8 @@ func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 		return err
 	}
 	for _, e := range entries {
-		if _, _, ending, ok := parseName(e.Name()); !ok || ending != unreadSuffix {
+		first, last, ending, ok := parseName(e.Name())
+		if !ok || ending != unreadSuffix || first < seg.first || last > seg.last { // another segment's, perhaps inaccessible
 			continue
 		}
 		same, err := s.disk.IsSameFile(seg.path(), s.fileOf(e.Name()))

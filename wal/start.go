@@ -186,7 +186,7 @@ func (l *Log) startOnce() error {
 		}
 		l.lock = lock
 	}
-	l.leftovers, l.goneNames, l.identityUnsaved, l.doubt = nil, nil, false, nil
+	l.leftovers, l.goneNames, l.identityUnsaved, l.doubt, l.leftNext = nil, nil, false, nil, ""
 	l.queue.reset()
 	l.shelf.reset()
 	l.losses.reset()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -207,4 +208,46 @@ func TestACallThatFailsOncePutsNoCopyOfAPieceAside(t *testing.T) {
 func sealedOf(l *Log) []*Segment {
 	all, _ := l.Sealed()
 	return all
+}
+
+// TestAnInaccessibleUnreadBlocksNoOtherSalvage: nobody can enter a part of another segment.
+func TestAnInaccessibleUnreadBlocksNoOtherSalvage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := tenRecords(t)
+		log := filepath.Join(simulatedDir, "wal")
+		other, file := filepath.Join(log, unreadName(1, 3)), filepath.Join(log, segment.SealedName(4, 6), segment.FileName)
+		if err := disk.Rename(filepath.Join(log, segment.SealedName(1, 3)), other); err != nil {
+			t.Fatal(err)
+		}
+		var bad atomic.Bool
+		disk.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
+			switch {
+			case strings.HasPrefix(c.Path, other+"/"):
+				f.Err = syscall.EACCES
+			case bad.Load() && c.Op == simdisk.Read && c.Path == file:
+				f.Err = syscall.EIO
+			}
+			return f
+		})
+		l, err := Open(simulatedDir, startTrial{}.options(disk, t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		bad.Store(true)
+		all, _ := l.Sealed()
+		i := slices.IndexFunc(all, func(s *Segment) bool { return s.first == 4 })
+		if i < 0 {
+			t.Fatalf("no segment: %v", all)
+		}
+		for attempt := 1; ; attempt++ { // the first ones read the pages again
+			if _, err = l.Salvage(all[i]); err == nil {
+				break
+			}
+			if attempt == 6 {
+				t.Fatal(err)
+			}
+		}
+		mustClose(t, l)
+	})
 }

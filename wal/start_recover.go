@@ -166,6 +166,8 @@ func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.nextAfter(s).first) - 1
 		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.isLink && l.disk.RenameDurably(dir, tail) == nil {
 			u.dir = tail
+		} else if s.name == nextName {
+			l.leftNext = tail // createNext would delete it
 		}
 	}
 	if u.last == 0 { // neither its name nor its content shows its last seq

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"io/fs"
 	"math/bits"
 
 	"collectord/wal/segment"
@@ -66,6 +67,9 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 // createNext creates the next segment in dir and replaces anything there. On a full disk it
 // uses the minimum of zeros.
 func (r *roller) createNext(dir string) (a *active, err error) {
+	if err := r.renameLeftNext(dir); err != nil {
+		return nil, err
+	}
 	prealloc := r.shelf.preallocFor(r.recent)
 	for {
 		if err := r.deleteDir(dir); err != nil {
@@ -132,4 +136,19 @@ func (k *committer) writeZeros() {
 			k.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
 		}
 	}
+}
+
+// renameLeftNext renames a next segment that has records and that the start had to leave.
+func (r *roller) renameLeftNext(dir string) error {
+	if r.leftNext == "" {
+		return nil
+	}
+	err := r.disk.Rename(dir, r.leftNext)
+	if err == nil || errors.Is(err, fs.ErrNotExist) { // an earlier attempt renamed it, and could not sync
+		err = r.disk.SyncDir(r.dir)
+	}
+	if err == nil {
+		r.leftNext = ""
+	}
+	return err
 }
