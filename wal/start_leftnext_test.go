@@ -30,6 +30,7 @@ func TestANextThatHasRecordsIsNotReplaced(t *testing.T) {
 						t.Fatal(err)
 					}
 					time.Sleep(5 * time.Minute)
+					synctest.Wait()
 					return l
 				}
 				l := start()
@@ -61,7 +62,10 @@ func TestANextThatHasRecordsIsNotReplaced(t *testing.T) {
 						t.Error("there is no segment for this record")
 					}
 				} else {
-					mustAppend(t, l, Record{Usage: usage(int(l.queue.nextSeq) - 1)})
+					l.queue.mu.Lock()
+					seq := int(l.queue.nextSeq)
+					l.queue.mu.Unlock()
+					mustAppend(t, l, Record{Usage: usage(seq - 1)})
 				}
 				mustClose(t, l)
 				disk.SetIntercept(nil)

@@ -234,6 +234,7 @@ func TestAnInaccessibleUnreadBlocksNoOtherSalvage(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
+		synctest.Wait()
 		bad.Store(true)
 		all, _ := l.Sealed()
 		i := slices.IndexFunc(all, func(s *Segment) bool { return s.first == 4 })
