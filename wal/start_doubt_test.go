@@ -67,13 +67,20 @@ func TestACallThatFailsOnceChangesNoDecisionOfAStart(t *testing.T) {
 	}
 }
 
-// tenRecords returns a disk as a kill leaves it: three sealed segments of three records each, and
-// the tenth record in an unsealed one.
-func tenRecords(t *testing.T) *simdisk.Disk {
+// newSimulatedDisk returns a disk on which simulatedDir is empty.
+func newSimulatedDisk(t *testing.T) *simdisk.Disk {
+	t.Helper()
 	disk := simdisk.New(1<<24, func(n int) int { return n / 2 })
 	if err := disk.Mkdir(simulatedDir); err != nil {
 		t.Fatal(err)
 	}
+	return disk
+}
+
+// tenRecords returns a disk as a kill leaves it: three sealed segments of three records each, and
+// the tenth record in an unsealed one.
+func tenRecords(t *testing.T) *simdisk.Disk {
+	disk := newSimulatedDisk(t)
 	l, err := Open(simulatedDir, startTrial{}.options(disk, t))
 	if err != nil {
 		t.Fatal(err)

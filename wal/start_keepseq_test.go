@@ -30,10 +30,7 @@ func TestSeqsStayInUseWhileTheDiskTakesNoSegment(t *testing.T) {
 // checkSeqsStayInUse lets the calls op on the next segment fail at the second start.
 func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 	synctest.Test(t, func(t *testing.T) {
-		d := simdisk.New(1<<24, func(n int) int { return n / 2 })
-		if err := d.Mkdir(simulatedDir); err != nil {
-			t.Fatal(err)
-		}
+		d := newSimulatedDisk(t)
 		l, err := Open(simulatedDir, startTrial{}.options(d, t))
 		if err != nil {
 			t.Fatal(err)

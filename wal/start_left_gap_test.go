@@ -28,10 +28,7 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := simdisk.New(1<<24, func(n int) int { return n / 2 })
-				if err := d.Mkdir(simulatedDir); err != nil {
-					t.Fatal(err)
-				}
+				d := newSimulatedDisk(t)
 				open := func() *Log {
 					l, err := Open(simulatedDir, startTrial{}.options(d, t))
 					if err != nil {

@@ -20,10 +20,7 @@ func TestANextThatHasRecordsIsNotReplaced(t *testing.T) {
 	for _, lasting := range []bool{false, true} { // whether the rename fails until the log is closed
 		t.Run(fmt.Sprint("lasting: ", lasting), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				disk := simdisk.New(1<<24, func(n int) int { return n / 2 })
-				if err := disk.Mkdir(simulatedDir); err != nil {
-					t.Fatal(err)
-				}
+				disk := newSimulatedDisk(t)
 				start := func() *Log {
 					l, err := Open(simulatedDir, startTrial{}.options(disk, t))
 					if err != nil {

@@ -38,10 +38,7 @@ func TestAStartKeepsTheBytesOfASegmentWithoutRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := simdisk.New(1<<24, func(n int) int { return n / 2 })
-				if err := d.Mkdir(simulatedDir); err != nil {
-					t.Fatal(err)
-				}
+				d := newSimulatedDisk(t)
 				l, err := Open(simulatedDir, startTrial{}.options(d, t))
 				if err != nil {
 					t.Fatal(err)
@@ -87,10 +84,7 @@ func TestACallThatFailsOnceKeepsTheFileOfATail(t *testing.T) {
 	t.Parallel()
 	var s startTrial
 	synctest.Test(t, func(t *testing.T) {
-		d := simdisk.New(1<<24, func(n int) int { return n / 2 })
-		if err := d.Mkdir(simulatedDir); err != nil {
-			t.Fatal(err)
-		}
+		d := newSimulatedDisk(t)
 		l, err := Open(simulatedDir, s.options(d, t))
 		if err != nil {
 			t.Fatal(err)
