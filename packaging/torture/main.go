@@ -109,8 +109,11 @@ func page(results map[string]*result, at time.Time) string {
 	return b.String()
 }
 
-// maxSeen limits how many log lines of a test the page shows.
-const maxSeen = 4
+// What the page shows of a test is limited, since each row is one line.
+const (
+	maxSeen      = 4   // log lines
+	maxSeenBytes = 400 // of all of them
+)
 
 func joinLines(lines []string) string {
 	more := ""
@@ -118,5 +121,9 @@ func joinLines(lines []string) string {
 		more = fmt.Sprintf("; … (%d more)", len(lines)-maxSeen)
 		lines = lines[:maxSeen]
 	}
-	return strings.ReplaceAll(strings.Join(lines, "; "), "|", "\\|") + more
+	text := strings.Join(lines, "; ") + more
+	if len(text) > maxSeenBytes {
+		text = text[:max(0, strings.LastIndex(text[:maxSeenBytes], "; "))] + "; …"
+	}
+	return strings.ReplaceAll(text, "|", "\\|")
 }

@@ -19,6 +19,7 @@ func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
     --- PASS: TestFullDiskEvictsTheOldest/a (1.00s)
 === RUN   TestAgainstAModel
     model_test.go:1: it is wrong
+    model_test.go:2: ` + strings.Repeat("x", 400) + `
 --- FAIL: TestAgainstAModel (2.00s)
 === RUN   TestALossyNetworkIsNotMistakenForLostUsages
     torture_test.go:71: no unshare here
@@ -31,7 +32,7 @@ func TestThePageShowsTheLogLinesOfEachTest(t *testing.T) {
 	for _, want := range []string{
 		"ended on 2026-11-27",
 		"| 7 acknowledged \\| on a full disk | only evicted usages, noted | 0 | `TestFullDiskEvictsTheOldest` in collectord |",
-		"| it is wrong | **failed** | **failed** | `TestAgainstAModel` in wal |",
+		"| it is wrong; … | **failed** | **failed** | `TestAgainstAModel` in wal |",
 		"| no unshare here | – | – | `TestALossyNetworkIsNotMistakenForLostUsages` in collectord |",
 		"| not run | – | – | `TestPowerLossLosesNothingAcknowledged` in collectord |",
 	} {
