@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -59,21 +60,11 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.Concurrency == 0 {
-		l.Concurrency = 2
-	}
-	if l.StallTimeout == 0 {
-		l.StallTimeout = bucket.DefaultStall
-	}
-	if l.RetryMin == 0 {
-		l.RetryMin = time.Second
-	}
-	if l.RetryMax == 0 {
-		l.RetryMax = time.Minute
-	}
-	if l.RetryMaxPermanent == 0 {
-		l.RetryMaxPermanent = 5 * time.Minute
-	}
+	l.Concurrency = cmp.Or(l.Concurrency, 2)
+	l.StallTimeout = cmp.Or(l.StallTimeout, bucket.DefaultStall)
+	l.RetryMin = cmp.Or(l.RetryMin, time.Second)
+	l.RetryMax = cmp.Or(l.RetryMax, time.Minute)
+	l.RetryMaxPermanent = cmp.Or(l.RetryMaxPermanent, 5*time.Minute)
 	return l
 }
 
@@ -133,9 +124,7 @@ type Stats struct {
 // New makes a shipper. It accesses neither the disk nor the storage. Run starts the
 // shipper.
 func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.OnCompress == nil {
 		o.OnCompress = func() func() { return func() {} }
 	}

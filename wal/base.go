@@ -15,7 +15,7 @@ import (
 // with a mutex and the atomic ones change. The fields opts and disk and the paths never
 // change.
 type base struct {
-	opts            Options // passed to Open, with defaults
+	opts            Options // passed to Open; limits has the fields of Limits, with defaults
 	disk            vfs.Disk
 	calls           *vfs.Calls // the calls of disk that are under way, to name one that hangs
 	dataDir         string

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -18,20 +19,30 @@ type Limits struct {
 }
 
 func (o Options) limits() *Limits {
-	return &Limits{
+	l := Limits{
 		SealAfter: o.SealAfter, SealSmallAfter: o.SealSmallAfter, MaxBytes: o.MaxBytes, MinFree: o.MinFree, WhenFull: o.WhenFull,
 		QueueBytes: o.QueueBytes, CommitTimeout: o.CommitTimeout, ProbeMin: o.ProbeMin, ProbeMax: o.ProbeMax,
-	}
+	}.withDefaults()
+	return &l
+}
+
+func (l Limits) withDefaults() Limits {
+	l.SealSmallAfter = cmp.Or(l.SealSmallAfter, l.SealAfter, 5*time.Minute)
+	l.SealAfter = cmp.Or(l.SealAfter, time.Minute)
+	l.MaxBytes = cmp.Or(l.MaxBytes, 4<<30)
+	l.QueueBytes = cmp.Or(l.QueueBytes, 8<<20)
+	l.CommitTimeout = cmp.Or(l.CommitTimeout, 30*time.Second)
+	l.ProbeMin = cmp.Or(l.ProbeMin, time.Second)
+	l.ProbeMax = cmp.Or(l.ProbeMax, 30*time.Second)
+	return l
 }
 
 // SetLimits puts new limits into effect. It deletes nothing that exceeds them: a log
 // above MaxBytes is full until segments are shipped or evicted.
 func (l *Log) SetLimits(limits Limits) {
 	size := l.sealing().size
-	l.limits.Store(Options{
-		SealAfter: limits.SealAfter, SealSmallAfter: limits.SealSmallAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
-		QueueBytes: limits.QueueBytes, CommitTimeout: limits.CommitTimeout, ProbeMin: limits.ProbeMin, ProbeMax: limits.ProbeMax,
-	}.withDefaults().limits())
+	limits = limits.withDefaults()
+	l.limits.Store(&limits)
 	l.shelf.lock()
 	l.shelf.checkBoundsLocked()
 	l.shelf.unlock()

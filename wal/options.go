@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"log/slog"
 	"time"
 
@@ -67,38 +68,18 @@ type Options struct {
 	newWriter segment.NewEntryWriter // replaces the log library, which works only with files on a real disk
 }
 
+// withDefaults sets all defaults but those of the fields in Limits.
 func (o Options) withDefaults() Options {
-	set := func(v *int64, d int64) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&o.SegmentSize, 64<<20)
-	set(&o.MaxBytes, 4<<30)
-	set(&o.QueueBytes, 8<<20)
-	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
-	if o.SealAfter != 0 {
-		set((*int64)(&o.SealSmallAfter), int64(o.SealAfter))
-	}
-	set((*int64)(&o.SealAfter), int64(time.Minute))
-	set((*int64)(&o.SealSmallAfter), int64(5*time.Minute))
-	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
-	set((*int64)(&o.ProbeMin), int64(time.Second))
-	set((*int64)(&o.ProbeMax), int64(30*time.Second))
+	o.Node = cmp.Or(o.Node, "localhost")
+	o.SyncInterval = cmp.Or(o.SyncInterval, 100*time.Millisecond)
+	o.SegmentSize = cmp.Or(o.SegmentSize, 64<<20)
+	o.MachineID = cmp.Or(o.MachineID, "/etc/machine-id")
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.clock == nil {
 		o.clock = time.Now
 	}
 	if o.files == nil {
 		o.files = vfs.OS{}
-	}
-	if o.Node == "" {
-		o.Node = "localhost"
-	}
-	if o.MachineID == "" {
-		o.MachineID = "/etc/machine-id"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return o
 }

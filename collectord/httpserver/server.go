@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math"
@@ -53,27 +54,16 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	set := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&o.MaxHeader, 8<<10)
-	set(&o.RequestBuffer, 32<<10)
-	set(&o.MaxBody, 4<<20)
-	set(&o.MaxDecoded, 16<<20)
-	set(&o.MaxRecords, 100_000)
-	set(&o.MaxInFlight, 16<<20)
-	set(&o.IdempotencyKeys, 1<<16)
-	if o.ProblemBase == "" {
-		o.ProblemBase = DefaultProblemBase
-	}
-	if o.IdempotencyWindow == 0 {
-		o.IdempotencyWindow = 10 * time.Minute
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxHeader = cmp.Or(o.MaxHeader, 8<<10)
+	o.RequestBuffer = cmp.Or(o.RequestBuffer, 32<<10)
+	o.MaxBody = cmp.Or(o.MaxBody, 4<<20)
+	o.MaxDecoded = cmp.Or(o.MaxDecoded, 16<<20)
+	o.MaxRecords = cmp.Or(o.MaxRecords, 100_000)
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 16<<20)
+	o.IdempotencyKeys = cmp.Or(o.IdempotencyKeys, 1<<16)
+	o.IdempotencyWindow = cmp.Or(o.IdempotencyWindow, 10*time.Minute)
+	o.ProblemBase = cmp.Or(o.ProblemBase, DefaultProblemBase)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }
 
@@ -93,24 +83,14 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(v *int, d int) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&l.MaxRecord, 1<<20)
-	set(&l.MaxConnections, 10_000)
-	set(&l.MaxTLSConnections, 1024)
-	set(&l.BodyRate, 1<<10)
-	setTime := func(v *time.Duration, d time.Duration) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	setTime(&l.HeaderTimeout, 5*time.Second)
-	setTime(&l.BodyGrace, 5*time.Second)
-	setTime(&l.AnswerTimeout, 10*time.Second)
-	setTime(&l.IdleTimeout, 75*time.Second)
+	l.MaxRecord = cmp.Or(l.MaxRecord, 1<<20)
+	l.MaxConnections = cmp.Or(l.MaxConnections, 10_000)
+	l.MaxTLSConnections = cmp.Or(l.MaxTLSConnections, 1024)
+	l.HeaderTimeout = cmp.Or(l.HeaderTimeout, 5*time.Second)
+	l.BodyRate = cmp.Or(l.BodyRate, 1<<10)
+	l.BodyGrace = cmp.Or(l.BodyGrace, 5*time.Second)
+	l.AnswerTimeout = cmp.Or(l.AnswerTimeout, 10*time.Second)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, 75*time.Second)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package send
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -73,24 +74,16 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Target == "" {
-		o.Target = DefaultTarget
-	}
+	o.Target = cmp.Or(o.Target, DefaultTarget)
 	if o.Count == 0 && o.Duration == 0 {
 		o.Count = 1
 		if o.Payload != nil {
 			o.Count = int64(len(o.Payload.usages))
 		}
 	}
-	if o.Connections == 0 {
-		o.Connections = 1
-	}
-	if o.Batch == 0 {
-		o.Batch = 1
-	}
-	if o.Timeout == 0 {
-		o.Timeout = 30 * time.Second
-	}
+	o.Connections = cmp.Or(o.Connections, 1)
+	o.Batch = cmp.Or(o.Batch, 1)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	return o
 }
 

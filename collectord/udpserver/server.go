@@ -1,6 +1,7 @@
 package udpserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,25 +48,15 @@ type Limits struct {
 
 func (o Options) withDefaults() Options {
 	o.Limits = o.Limits.withDefaults()
-	if o.MaxDatagram == 0 {
-		o.MaxDatagram = 64 << 10
-	}
-	if o.Sockets == 0 {
-		o.Sockets = min(4, runtime.NumCPU())
-	}
-	if o.ReceiveBuffer == 0 {
-		o.ReceiveBuffer = 16 << 20
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxDatagram = cmp.Or(o.MaxDatagram, 64<<10)
+	o.Sockets = cmp.Or(o.Sockets, min(4, runtime.NumCPU()))
+	o.ReceiveBuffer = cmp.Or(o.ReceiveBuffer, 16<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.MaxRecord == 0 {
-		l.MaxRecord = 1 << 20
-	}
+	l.MaxRecord = cmp.Or(l.MaxRecord, 1<<20)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -60,9 +61,7 @@ type s3Store struct {
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	endpoint, err := parseEndpoint(o.Endpoint)
 	if err != nil {
 		return nil, err
