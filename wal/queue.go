@@ -227,7 +227,7 @@ func (q *queue) fillLocked(c *commit) {
 		}
 		rec := append(c.reserve(len(head)), head...)
 		stamp(rec, ids, share.at)
-		c.add(Source(rec[24]), 1, share.at)
+		c.add(segment.SourceOf(rec), 1, share.at)
 		q.staged.consume(len(head))
 	}
 }

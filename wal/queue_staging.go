@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"encoding/binary"
 	"time"
 
 	"collectord/wal/segment"
@@ -84,7 +83,7 @@ func (s *staging) takenBytes() uint64 { return s.addedBytes - uint64(s.bytes) }
 // consume removes the first record, which has n bytes.
 func (s *staging) consume(n int) {
 	b := &s.blocks[0]
-	b.bySource[b.buf[b.from+24]]--
+	b.bySource[segment.SourceOf(b.buf[b.from:])]--
 	b.from += n
 	s.bytes -= n
 	if b.from == len(b.buf) {
@@ -113,9 +112,7 @@ func (s *staging) free() {
 // stamp fills in the ids and the time of staged records.
 func stamp(records []byte, ids *idSource, at int64) {
 	for len(records) > 0 {
-		id := ids.next(at / 1000)
-		copy(records, id[:])
-		binary.LittleEndian.PutUint64(records[16:], uint64(at))
+		segment.Stamp(records, ids.next(at/1000), at)
 		records = records[segment.NextSize(records):]
 	}
 }

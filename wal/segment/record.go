@@ -55,9 +55,17 @@ const (
 	MaxEntry = 256 << 20
 )
 
-// RecordOverhead is the number of bytes that a record takes in a frame besides client and
-// usage: id, time, source, and the two lengths.
-const RecordOverhead = 16 + 8 + 1 + 1 + 4
+// An encoded record is its id, ReceivedAt, source and the lengths of client and usage, at
+// these offsets, and then client and usage.
+const (
+	receivedAtOffset = 16
+	sourceOffset     = 24
+	clientLenOffset  = 25
+	usageLenOffset   = 26
+
+	// RecordOverhead is the number of bytes that a record takes besides client and usage.
+	RecordOverhead = 30
+)
 
 // Size returns the number of bytes that the record takes in a frame.
 func (r *Record) Size() int { return RecordOverhead + len(r.Client) + len(r.Usage) }
@@ -80,9 +88,9 @@ func (r *Record) Check() error {
 func AppendRecord(dst []byte, r *Record) []byte {
 	var head [RecordOverhead]byte
 	copy(head[:], r.ID[:])
-	binary.LittleEndian.PutUint64(head[16:], uint64(r.ReceivedAt))
-	head[24], head[25] = byte(r.Source), byte(len(r.Client))
-	binary.LittleEndian.PutUint32(head[26:], uint32(len(r.Usage)))
+	binary.LittleEndian.PutUint64(head[receivedAtOffset:], uint64(r.ReceivedAt))
+	head[sourceOffset], head[clientLenOffset] = byte(r.Source), byte(len(r.Client))
+	binary.LittleEndian.PutUint32(head[usageLenOffset:], uint32(len(r.Usage)))
 	dst = append(dst, head[:]...)
 	dst = append(dst, r.Client...)
 	return append(dst, r.Usage...)
@@ -94,7 +102,16 @@ func NextSize(b []byte) int {
 	if len(b) < RecordOverhead {
 		return RecordOverhead
 	}
-	return RecordOverhead + int(b[25]) + int(binary.LittleEndian.Uint32(b[26:]))
+	return RecordOverhead + int(b[clientLenOffset]) + int(binary.LittleEndian.Uint32(b[usageLenOffset:]))
+}
+
+// SourceOf returns the source of the encoded record at the front of b.
+func SourceOf(b []byte) Source { return Source(b[sourceOffset]) }
+
+// Stamp sets the id and ReceivedAt of the encoded record at the front of b.
+func Stamp(b []byte, id ID, receivedAt int64) {
+	copy(b, id[:])
+	binary.LittleEndian.PutUint64(b[receivedAtOffset:], uint64(receivedAt))
 }
 
 var errShortRecord = errors.New("record runs past the end of its frame")
@@ -105,14 +122,14 @@ func decodeRecord(b []byte, r *Record) (rest []byte, err error) {
 	if len(b) < RecordOverhead {
 		return nil, errShortRecord
 	}
-	clientLen := int(b[25])
-	usageLen := int(binary.LittleEndian.Uint32(b[26:]))
+	clientLen := int(b[clientLenOffset])
+	usageLen := int(binary.LittleEndian.Uint32(b[usageLenOffset:]))
 	if usageLen > len(b)-RecordOverhead-clientLen {
 		return nil, errShortRecord
 	}
 	copy(r.ID[:], b)
-	r.ReceivedAt = int64(binary.LittleEndian.Uint64(b[16:]))
-	r.Source = Source(b[24])
+	r.ReceivedAt = int64(binary.LittleEndian.Uint64(b[receivedAtOffset:]))
+	r.Source = SourceOf(b)
 	b = b[RecordOverhead:]
 	if string(b[:clientLen]) != r.Client {
 		r.Client = string(b[:clientLen])
