@@ -29,7 +29,7 @@ type base struct {
 	tolerance tolerance // of the present attempt to start; skipAny afterwards
 	aside     aside
 
-	heartbeat      *heartbeat
+	rounds         *rounds
 	copiesReported sync.Once
 	limits         atomic.Pointer[Limits]
 

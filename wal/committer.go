@@ -46,9 +46,9 @@ func (k *committer) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	closing := k.closing
-	defer k.heartbeat.stop(loopCommitter)
+	defer k.rounds.end(loopCommitter)
 	for {
-		k.heartbeat.beat(loopCommitter)
+		k.rounds.begin(loopCommitter)
 		wait, next, finished := k.round(closing == nil)
 		if finished {
 			return
@@ -74,7 +74,7 @@ func (k *committer) run() {
 func (k *committer) round(closing bool) (wait time.Duration, next chan prepared, finished bool) {
 	k.takeTurn()
 	defer k.endTurn()
-	wait = min(k.housekeep(), heartbeatInterval)
+	wait = min(k.housekeep(), idleInterval)
 	if k.segment != nil || closing { // staged UDP records wait while the log is unavailable
 		k.gather()
 		c, later := k.queue.nextCommit()

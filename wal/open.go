@@ -42,7 +42,7 @@ func newLog(o Options, dataDir string) *Log {
 	o.newWriter = trackedWriters(calls, o.newWriter)
 	b := &base{
 		opts: o, disk: vfs.Disk{FS: calls}, calls: calls, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
-		runID: randomUint64(), closing: make(chan struct{}), heartbeat: newHeartbeat(), findings: map[Finding]uint64{},
+		runID: randomUint64(), closing: make(chan struct{}), rounds: newRounds(), findings: map[Finding]uint64{},
 	}
 	b.limits.Store(o.limits())
 	for _, f := range []Finding{

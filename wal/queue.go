@@ -22,7 +22,7 @@ type queue struct {
 	wake chan struct{} // wakes the committer; buffers one signal
 
 	committed        atomic.Uint64 // records so far
-	yieldRequestedAt atomic.Int64  // time of the last YieldToIngest, in ns since the heartbeat's epoch
+	yieldRequestedAt atomic.Int64  // time of the last YieldToIngest, in ns since the epoch of rounds
 
 	mu             sync.Mutex // guards the fields below
 	ledger         Ledger

@@ -24,7 +24,7 @@ func (s *shelf) makeRoom() (err error) {
 		}
 		segments++
 		records += int(seg.ledgerCount())
-		s.heartbeat.beat(loopShelf)
+		s.rounds.begin(loopShelf)
 		s.checkDisk()
 	}
 	if segments > 0 {

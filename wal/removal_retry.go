@@ -37,7 +37,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 		if s.advance(d) != nil {
 			failed = true
 		}
-		s.heartbeat.beat(loopShelf)
+		s.rounds.begin(loopShelf)
 	}
 	s.lock()
 	defer s.unlock()

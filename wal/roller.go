@@ -61,11 +61,11 @@ func (r *roller) run() {
 	r.wanted, r.waiting, r.recent = true, true, r.shelf.recentSizes()
 	retry := time.NewTimer(0) // fires at once, to prepare the first segment
 	defer retry.Stop()
-	idle := time.NewTicker(heartbeatInterval)
+	idle := time.NewTicker(idleInterval)
 	defer idle.Stop()
-	defer r.heartbeat.stop(loopRoller)
+	defer r.rounds.end(loopRoller)
 	for {
-		r.heartbeat.beat(loopRoller)
+		r.rounds.begin(loopRoller)
 		ok := true
 		select {
 		case <-idle.C:

@@ -18,12 +18,12 @@ const boundsInterval = time.Second
 func (s *shelf) run() {
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
-	defer s.heartbeat.stop(loopShelf)
+	defer s.rounds.end(loopShelf)
 	failing := false
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
-		s.heartbeat.beat(loopShelf)
+		s.rounds.begin(loopShelf)
 		select {
 		case <-s.closing:
 			return

@@ -82,7 +82,7 @@ func (s *shelf) hasRoom() bool {
 
 func (q *queue) udpIsUrgent() bool {
 	requestedAt := q.yieldRequestedAt.Load()
-	if requestedAt != 0 && time.Since(q.heartbeat.epoch)-time.Duration(requestedAt) < giveWayMaxPause {
+	if requestedAt != 0 && time.Since(q.rounds.epoch)-time.Duration(requestedAt) < giveWayMaxPause {
 		return true
 	}
 	q.mu.Lock()
@@ -93,5 +93,5 @@ func (q *queue) udpIsUrgent() bool {
 // YieldToIngest reports that usages wait in a small buffer, such as the kernel's. Readers
 // of sealed segments then give way for giveWayMaxPause.
 func (l *Log) YieldToIngest() {
-	l.queue.yieldRequestedAt.Store(int64(time.Since(l.heartbeat.epoch)) + 1)
+	l.queue.yieldRequestedAt.Store(int64(time.Since(l.rounds.epoch)) + 1)
 }
