@@ -18,8 +18,8 @@ const (
 // garbage collector's heap: pages that no message reached use no memory, and do not
 // trigger collections.
 //
-// A message is what the kernel queues and returns as one: a datagram, or several of the
-// same sender and size (the last may be shorter), which UDP_GRO (udp(7)) keeps together.
+// The datagrams of a message have the same sender and size; the last may be shorter (UDP_GRO
+// in udp(7)).
 type messages struct {
 	headers     [batchSize]mmsghdr
 	iovecs      [batchSize]unix.Iovec
@@ -107,17 +107,17 @@ func (d *messages) setWithSenders(withSenders bool) {
 	}
 }
 
-// message returns the i-th message, and the size in bytes of its datagrams; the last of
-// them may be shorter. The size is 0 if the message is one datagram.
-func (d *messages) message(i int) (body []byte, size int, truncated bool) {
+// message returns the i-th message, and the size in bytes of its datagrams, or 0 if it is
+// one datagram.
+func (d *messages) message(i int) (body []byte, datagramSize int, truncated bool) {
 	h, from := &d.headers[i], i*maxMessage
 	control := unsafe.Slice((*byte)(unsafe.Pointer(&d.controls[i])), h.Controllen)
-	return d.memory[from : from+int(h.length) : from+int(h.length)], segmentSize(control), h.Flags&unix.MSG_TRUNC != 0
+	return d.memory[from : from+int(h.length) : from+int(h.length)], groSize(control), h.Flags&unix.MSG_TRUNC != 0
 }
 
-// segmentSize returns the size that the control message of UDP_GRO contains, or 0 if there is
+// groSize returns the size that the control message of UDP_GRO contains, or 0 if there is
 // none.
-func segmentSize(control []byte) int {
+func groSize(control []byte) int {
 	for len(control) >= unix.SizeofCmsghdr {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(control)
 		if err != nil {

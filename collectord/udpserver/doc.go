@@ -1,6 +1,10 @@
 // Package udpserver reads datagrams and appends their usages to the queue of the log.
 //
-//	datagram -> usages -> one batch -> Enqueue (no response)
+//	message -> datagrams -> usages -> one batch -> Enqueue (no response)
+//
+// A message is what the kernel returns as one: a datagram, or several that a sender handed
+// to its kernel as one (UDP_SEGMENT) or a network card has joined (UDP_GRO). Reading 64
+// datagrams as one message takes less than half the CPU time (measured).
 //
 // The package owns its sockets, how they are read, and the filter of allowed source
 // addresses. The filter is no authentication, because addresses can be forged. The
@@ -12,14 +16,9 @@
 //   - A datagram is scanned once from front to back, and its memory is reused.
 //
 //   - Every datagram that reaches a socket is either read or in the kernel's count of
-//     dropped datagrams. Every usage in a datagram that is read is passed to the log once,
+//     dropped datagrams. That count is an estimate for messages of several datagrams (type
+//     dropCount), and exact otherwise. Every usage in a datagram that is read is passed to the log once,
 //     or reported once as rejected.
-//
-//   - Datagrams that a sender hands to its kernel as one message (UDP_SEGMENT) are read as
-//     one message (UDP_GRO), and split here. This takes less than half the CPU time of 64
-//     datagrams (measured). But the kernel counts a dropped message as one, so for such
-//     senders, and only for them, the count of dropped datagrams is an estimate: see
-//     dropCount.
 //
 //   - Reading never waits for the disk. The log rejects and counts usages that do not fit
 //     in its queue.

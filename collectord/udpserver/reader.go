@@ -12,6 +12,7 @@ import (
 	"collectord/wal"
 )
 
+// reader reads one socket on a goroutine of its own, and passes the usages to the log.
 type reader struct {
 	server  *Server
 	socket  *socket

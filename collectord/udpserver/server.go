@@ -212,15 +212,15 @@ func (r *reader) ingest(n int, limits *Limits) {
 	size, datagrams := 0, 0
 	r.records = r.records[:0]
 	for i := range n {
-		body, segment, truncated := r.batch.message(i)
-		size += len(body)
+		rest, datagramSize, truncated := r.batch.message(i)
+		size += len(rest)
 		allowed := len(limits.Allow) == 0 || containsSender(limits.Allow, r.batch.sender(i))
-		for more := true; more; more = len(body) > 0 {
-			datagram := body
-			if 0 < segment && segment < len(body) {
-				datagram = body[:segment:segment]
+		for more := true; more; more = len(rest) > 0 { // once for an empty datagram
+			datagram := rest
+			if 0 < datagramSize && datagramSize < len(rest) {
+				datagram = rest[:datagramSize:datagramSize]
 			}
-			body = body[len(datagram):]
+			rest = rest[len(datagram):]
 			datagrams++
 			switch {
 			case !allowed:
