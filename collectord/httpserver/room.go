@@ -274,29 +274,15 @@ const calmAfter = 2 * time.Second
 // reportRoomLocked returns a function that logs what happened since the last sweep, or
 // nil. One line for each connection would slow down the listener.
 func (s *connections) reportRoomLocked(now time.Time) func() {
-	r, counts, before := &s.room, s.room.snapshot(), s.room.reported
-	limits, logger := s.server.limits.Load(), s.server.opts.Logger
+	r, counts, logger := &s.room, s.room.snapshot(), s.server.opts.Logger
+	n := counts.since(r.reported)
 	switch {
-	case counts != before:
+	case n != roomCounts{}:
 		r.reported, r.shortageReported, r.lastChange = counts, true, now
-		text := "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
-		switch {
-		case counts.closedForGroup > before.closedForGroup:
-			text = "connections make room: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, lower http.max_connections, or look for clients that begin requests and do not complete them)"
-		case counts.acceptsDelayed > before.acceptsDelayed:
-			text = "connections wait to be accepted: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, or look for clients that begin requests and do not complete them)"
-		case counts.closedForMemory > before.closedForMemory:
-			text = "connections make room: the memory for received bytes is used up (look for clients that begin requests and do not complete them)"
-		case counts.readsDelayed > before.readsDelayed:
-			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not complete them)"
-		case counts.secureLimitReached > before.secureLimitReached && counts.secureLimitReached-before.secureLimitReached >= counts.closed-before.closed+counts.turnedAway-before.turnedAway:
-			text = "connections over TLS make room or are turned away: http.max_tls_connections is reached (raise it, or look for clients that hold connections and send nothing)"
-		case limits.maxOpen() < limits.MaxConnections:
-			text = "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
-		}
+		text := n.shortage(s.server.limits.Load())
 		return func() {
-			logger.Warn(text, "trouble", "connections", "made_room", counts.closed-before.closed,
-				"turned_away", counts.turnedAway-before.turnedAway, "reads_delayed", counts.readsDelayed-before.readsDelayed, "listeners_waited", counts.listenerWaits-before.listenerWaits)
+			logger.Warn(text, "trouble", "connections", "made_room", n.closed,
+				"turned_away", n.turnedAway, "reads_delayed", n.readsDelayed, "listeners_waited", n.listenerWaits)
 		}
 	case r.shortageReported && now.Sub(r.lastChange) >= calmAfter:
 		r.shortageReported = false
@@ -305,4 +291,37 @@ func (s *connections) reportRoomLocked(now time.Time) func() {
 		}
 	}
 	return nil
+}
+
+// since returns what was counted after before.
+func (n roomCounts) since(before roomCounts) roomCounts {
+	return roomCounts{
+		closed:             n.closed - before.closed,
+		turnedAway:         n.turnedAway - before.turnedAway,
+		readsDelayed:       n.readsDelayed - before.readsDelayed,
+		listenerWaits:      n.listenerWaits - before.listenerWaits,
+		secureLimitReached: n.secureLimitReached - before.secureLimitReached,
+		closedForMemory:    n.closedForMemory - before.closedForMemory,
+		closedForGroup:     n.closedForGroup - before.closedForGroup,
+		acceptsDelayed:     n.acceptsDelayed - before.acceptsDelayed,
+	}
+}
+
+// shortage returns the log line for what was counted: what is short, and what to do.
+func (n roomCounts) shortage(limits *Limits) string {
+	switch {
+	case n.closedForGroup > 0:
+		return "connections make room: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, lower http.max_connections, or look for clients that begin requests and do not complete them)"
+	case n.acceptsDelayed > 0:
+		return "connections wait to be accepted: little memory is left of the control group's limit (raise MemoryMax= or the container's limit, or look for clients that begin requests and do not complete them)"
+	case n.closedForMemory > 0:
+		return "connections make room: the memory for received bytes is used up (look for clients that begin requests and do not complete them)"
+	case n.readsDelayed > 0:
+		return "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not complete them)"
+	case n.secureLimitReached > 0 && n.secureLimitReached >= n.closed+n.turnedAway:
+		return "connections over TLS make room or are turned away: http.max_tls_connections is reached (raise it, or look for clients that hold connections and send nothing)"
+	case limits.maxOpen() < limits.MaxConnections:
+		return "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
+	}
+	return "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
 }
