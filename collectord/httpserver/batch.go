@@ -60,8 +60,8 @@ func (h *Server) makeRecords(c *conn, r *request) *problem {
 		h.log.Reject(wal.HTTP, p.code, 1)
 		return p
 	}
-	for _, c := range r.batch.rejectedCounts {
-		h.log.Reject(wal.HTTP, c.Code, c.N)
+	for _, rejected := range r.batch.rejectedCounts {
+		h.log.Reject(wal.HTTP, rejected.Code, rejected.N)
 	}
 	if size := r.maxResponseBytes(); size > unbudgetedBytes && !h.reserve(r, len(r.body)+size) { // the body and the answer are in memory at the same time
 		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.ranges))

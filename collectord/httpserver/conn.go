@@ -180,8 +180,8 @@ func (c *conn) cutOff() state {
 	return c.state
 }
 
-// drop marks the connection as closed at once, in any state, and returns that state. A call of
-// reset must follow. It ends the connection in any state, so no deadline has to change.
+// drop marks the connection as dropped, and returns its state. The caller then calls reset,
+// which closes it whatever its deadline is.
 func (c *conn) drop() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()

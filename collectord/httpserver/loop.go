@@ -170,8 +170,8 @@ func (l *loop) wake() {
 	l.poller.Wake()
 }
 
-// commit commits what was appended. It reports false if that took so long that another
-// goroutine has taken the loop over. The caller then has to leave the loop alone.
+// commit commits what was appended. It reports false if another goroutine has taken the
+// loop over meanwhile. The caller then has to leave the loop alone.
 func (l *loop) commit() (runs bool) {
 	if !l.mustCommit {
 		return true

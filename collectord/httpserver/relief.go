@@ -12,14 +12,14 @@ type relief struct {
 	takeOver func() // runs the loop
 	timer    *time.Timer
 
-	begun      uint64        // number of the last commit; only the goroutine that runs the loop uses it
+	begun      uint64        // number of the last commit of this loop; only the goroutine that runs it uses it
 	committing atomic.Uint64 // number of the commit that is being written, or 0
 	seen       atomic.Uint64 // former value of committing, at the last check
 	checking   atomic.Bool   // the timer runs
 }
 
-// commitPatience: a commit that takes as long is noticed, and at the latest after twice
-// that time another goroutine runs the loop.
+// commitPatience is the interval of checks. A commit that two checks have seen, and that so
+// takes one to two of these intervals, loses the loop to another goroutine.
 const commitPatience = 2 * time.Millisecond
 
 func (r *relief) init(takeOver func()) {
@@ -37,11 +37,11 @@ func (r *relief) begin() (number uint64) {
 	return number
 }
 
-// end ends a commit. It reports false if another goroutine runs the loop since.
+// end ends a commit. It reports whether the caller still runs the loop.
 func (r *relief) end(number uint64) (runs bool) { return r.committing.CompareAndSwap(number, 0) }
 
-// startChecking starts the timer unless it runs. It is not restarted for each commit,
-// since that would wake a thread of the runtime.
+// startChecking starts the timer unless it runs. A restart for each commit would wake a
+// thread of the runtime.
 func (r *relief) startChecking() {
 	if r.checking.CompareAndSwap(false, true) {
 		r.timer.Reset(commitPatience)
@@ -51,10 +51,10 @@ func (r *relief) startChecking() {
 // check takes the loop over if the last check has seen the same commit.
 func (r *relief) check() {
 	number := r.committing.Load()
-	late := number != 0 && r.seen.Swap(number) == number && r.end(number)
+	isLate := number != 0 && r.seen.Swap(number) == number && r.end(number)
 	r.checking.Store(false)
 	switch {
-	case late:
+	case isLate:
 		r.takeOver()
 	case r.committing.Load() != 0:
 		r.startChecking()
