@@ -1,8 +1,10 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"runtime"
 	"sync"
 
@@ -17,7 +19,7 @@ type reading struct {
 	object objectRef
 	key    string
 
-	done      chan struct{} // closed when contents and objectErr are set
+	done      chan struct{} // closed when contents and objectErr are set; never after an error that ends the audit
 	contents  bucket.Contents
 	objectErr error // error of this object alone
 }
@@ -28,10 +30,7 @@ const maxWitnesses = 4
 
 // deep reads every object.
 func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
-	workers := a.Workers
-	if workers == 0 {
-		workers = max(4, 2*runtime.GOMAXPROCS(0))
-	}
+	workers := cmp.Or(a.Workers, max(4, 2*runtime.GOMAXPROCS(0)))
 	for _, l := range logs[:min(len(logs), maxWitnesses)] {
 		for _, r := range l.runs[max(0, len(l.runs)-1):] {
 			a.calls.witnesses = append(a.calls.witnesses, a.inventory.key(l, r, *r.objects.at(r.objects.Len() - 1)))
@@ -39,50 +38,25 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	started := make(chan *reading, 2*workers) // in order, for judge
+	started := make(chan *reading, 2*workers) // in the order of the seqs
 	work := make(chan *reading)
 	var wg sync.WaitGroup
 	for range workers {
 		wg.Go(func() {
-			v, err := bucket.NewVerifier()
-			if err != nil {
+			if err := a.readObjects(ctx, work); err != nil {
 				cancel(err)
-				return
-			}
-			defer v.Close()
-			for x := range work {
-				var err error
-				x.objectErr, err = a.calls.do(ctx, x.key, func(ctx context.Context) (err error) {
-					x.contents, err = v.Read(ctx, a.calls.store, x.key)
-					return err
-				})
-				switch {
-				case err != nil:
-					cancel(err)
-				case x.objectErr == nil:
-					a.calls.recordRead(x.key)
-				}
-				close(x.done)
 			}
 		})
 	}
 	wg.Go(func() {
 		defer close(started)
 		defer close(work)
-		for _, l := range logs {
-			for _, r := range l.runs {
-				for o := range r.objects.all() {
-					x := &reading{log: l, run: r, object: o, key: a.inventory.key(l, r, o), done: make(chan struct{})}
-					select {
-					case started <- x:
-					case <-ctx.Done():
-						return
-					}
-					select {
-					case work <- x:
-					case <-ctx.Done():
-						return
-					}
+		for x := range a.readings(logs) {
+			for _, to := range []chan<- *reading{started, work} {
+				select {
+				case to <- x:
+				case <-ctx.Done():
+					return
 				}
 			}
 		}
@@ -113,6 +87,44 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	cancel(nil)
 	wg.Wait()
 	return err
+}
+
+// readObjects reads objects until work is closed, or until an error that ends the audit.
+func (a *audit) readObjects(ctx context.Context, work <-chan *reading) error {
+	v, err := bucket.NewVerifier()
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	for x := range work {
+		x.objectErr, err = a.calls.do(ctx, x.key, func(ctx context.Context) (err error) {
+			x.contents, err = v.Read(ctx, a.calls.store, x.key)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if x.objectErr == nil {
+			a.calls.recordRead(x.key)
+		}
+		close(x.done)
+	}
+	return nil
+}
+
+// readings yields a reading of each object, in the order of the seqs.
+func (a *audit) readings(logs []*logObjects) iter.Seq[*reading] {
+	return func(yield func(*reading) bool) {
+		for _, l := range logs {
+			for _, r := range l.runs {
+				for o := range r.objects.all() {
+					if !yield(&reading{log: l, run: r, object: o, key: a.inventory.key(l, r, o), done: make(chan struct{})}) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // checkContents reports the problems of an object. It returns whether later objects can compare
