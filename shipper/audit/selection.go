@@ -71,66 +71,71 @@ func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool
 // It lists only the hours or days it needs, and keeps the keys of only one hour in memory.
 func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		from, to, known, _ := s.hours(now)
-		var batch []string
-		flush := func() bool {
-			slices.Sort(batch)
-			for _, k := range batch {
-				if !yield(k, nil) {
-					return false
-				}
-			}
-			batch = batch[:0]
-			return true
-		}
-		list := func(prefix string) bool {
-			yielded := map[string]bool{} // folders that were yielded already, if a listing must be restarted
-			stopped := false
-			err := bucket.Retry(ctx, func() error {
-				before := maps.Clone(yielded)
-				folder := ""
-				batch = batch[:0]
-				for key, err := range store.List(ctx, prefix) {
-					if err != nil {
-						return err
-					}
-					keyFolder := key[:strings.LastIndexByte(key, '/')+1]
-					if before[keyFolder] || !s.mayContain(key, from, to, known) {
-						continue
-					}
-					if keyFolder != folder {
-						if stopped = !flush(); stopped {
-							return nil
-						}
-						yielded[folder], folder = true, keyFolder
-					}
-					batch = append(batch, key)
-				}
-				stopped = !flush()
-				return nil
-			})
-			if err != nil {
-				yield("", err)
-			}
-			return err == nil && !stopped
-		}
-		switch {
-		case !known:
-			list(bucket.DataPrefix)
-		case to-from < 2*24:
-			for h := from; h <= to; h++ {
-				if !list(bucket.Partition(h)) {
-					return
-				}
-			}
-		default:
-			for day := from / 24; day <= to/24; day++ {
-				if !list(bucket.DayPrefix(day * 24)) {
-					return
-				}
+		from, to, fromKnown, _ := s.hours(now)
+		for prefix := range prefixes(from, to, fromKnown) {
+			wanted := func(key string) bool { return s.mayContain(key, from, to, fromKnown) }
+			if !yieldSorted(ctx, store, prefix, wanted, yield) {
+				return
 			}
 		}
 	}
+}
+
+// prefixes yields what to list for the hours from to to: hours, or days if there are many, or
+// everything if the first hour is not known.
+func prefixes(from, to int64, fromKnown bool) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		switch {
+		case !fromKnown:
+			yield(bucket.DataPrefix)
+		case to-from < 2*24:
+			for hour := from; hour <= to && yield(bucket.Partition(hour)); hour++ {
+			}
+		default:
+			for day := from / 24; day <= to/24 && yield(bucket.DayPrefix(day*24)); day++ {
+			}
+		}
+	}
+}
+
+// yieldSorted lists a prefix and yields the wanted keys, sorted within each folder. A folder
+// is not yielded again if the listing is restarted. It reports whether to go on.
+func yieldSorted(ctx context.Context, store bucket.Store, prefix string, wanted func(key string) bool, yield func(string, error) bool) bool {
+	yielded := map[string]bool{} // folders
+	stopped := false
+	err := bucket.Retry(ctx, func() error {
+		before := maps.Clone(yielded)
+		folder, keys := "", []string(nil)
+		flush := func() {
+			slices.Sort(keys)
+			for _, k := range keys {
+				stopped = stopped || !yield(k, nil)
+			}
+			keys = keys[:0]
+		}
+		for key, err := range store.List(ctx, prefix) {
+			if err != nil {
+				return err
+			}
+			keyFolder := key[:strings.LastIndexByte(key, '/')+1]
+			if before[keyFolder] || !wanted(key) {
+				continue
+			}
+			if keyFolder != folder {
+				if flush(); stopped {
+					return nil
+				}
+				yielded[folder], folder = true, keyFolder
+			}
+			keys = append(keys, key)
+		}
+		flush()
+		return nil
+	})
+	if err != nil {
+		yield("", err)
+	}
+	return err == nil && !stopped
 }
 
 // mayContain reports whether the object with this key may contain selected records.
