@@ -22,6 +22,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		resp    minio.ErrorResponse
 		respErr *responseError
 		proof   *proofError
+		setting *settingError
 	)
 	switch {
 	case errors.As(err, &respErr) && respErr.code != "":
@@ -41,14 +42,6 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		s.keys.Expire() // they may have been changed at their source
 	}
-	var (
-		netErr  net.Error
-		certErr *tls.CertificateVerificationError
-		credErr *credentialError
-		dnsErr  *net.DNSError
-		record  tls.RecordHeaderError
-		setting *settingError
-	)
 	switch {
 	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted):
 		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = "listing", listingHint, true, false
@@ -74,6 +67,37 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case resp.StatusCode == http.StatusNotImplemented && t.withToken.Load() && e.Hint == "":
 		e.Permanent, e.Hint = true, "the storage knows no session tokens: remove "+s.tokenSource()
 	case respErr != nil: // an error of S3
+	default:
+		s.explainConnection(e, resp.StatusCode)
+	}
+	if t.noRegion.Load() && (!isTemporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !isAboutKeys(resp.Code) && e.Kind != NotAStore {
+		e.Hint = noRegionHint
+	}
+	if e.Hint == "" {
+		e.Hint = waitHint
+		if e.Kind == "network" || e.Kind == Timeout {
+			e.Hint = "check whether the storage runs and answers, and the network between this host and " + s.client.EndpointURL().Host
+		}
+	}
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		e.Hint = joinHints(e.Hint, s.proxyHint())
+	}
+	return e
+}
+
+// explainConnection completes an error of the connection, the proxy, TLS or the credentials.
+// status is the HTTP status of the answer, or 0 if there was none.
+func (s *s3Store) explainConnection(e *Error, status int) {
+	var (
+		netErr  net.Error
+		certErr *tls.CertificateVerificationError
+		credErr *credentialError
+		dnsErr  *net.DNSError
+		record  tls.RecordHeaderError
+	)
+	err := e.Err
+	switch {
 	case isProxyError(err):
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": check the proxy, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
@@ -93,22 +117,9 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind = Timeout
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Kind, e.Hint = "network", "nothing listens at "+s.client.EndpointURL().Host+": start the storage, or correct shipper.s3.endpoint"
-	case resp.StatusCode == 0 && errors.As(err, &netErr):
+	case status == 0 && errors.As(err, &netErr):
 		e.Kind = "network"
 	}
-	if t.noRegion.Load() && (!isTemporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !isAboutKeys(resp.Code) && e.Kind != NotAStore {
-		e.Hint = noRegionHint
-	}
-	if e.Hint == "" {
-		e.Hint = waitHint
-		if e.Kind == "network" || e.Kind == Timeout {
-			e.Hint = "check whether the storage runs and answers, and the network between this host and " + s.client.EndpointURL().Host
-		}
-	}
-	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
-		e.Hint = joinHints(e.Hint, s.proxyHint())
-	}
-	return e
 }
 
 // waitHint is the hint for an error that usually ends by itself.
