@@ -179,19 +179,24 @@ func (q *queue) handleResult(ctx context.Context, r result) {
 
 // handleSuccess updates the queue after a successful attempt.
 func (q *queue) handleSuccess(seg *wal.Segment) {
-	logger := q.shipper.opts.Logger
 	if q.storageBackoff.bound > 0 {
 		q.storageBackoff = backoff{}
 		if q.firstFailed != seg {
 			q.suspects[q.firstFailed]++
 		}
 		clear(q.failedAttempts) // the oldest segment goes first again
-		logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
+		q.shipper.opts.Logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
 	}
-	hadOwn := q.ownBackoff[seg] != nil
+	hadOwn := len(q.ownBackoff)
 	q.forget(seg)
-	if hadOwn && len(q.ownBackoff) == 0 {
-		logger.Info("no segment and no loss note is held up any more", "trouble", "segment")
+	q.logOwnEnd(hadOwn)
+}
+
+// logOwnEnd logs that the last segment with a backoff of its own has lost it; hadOwn is how
+// many there were before.
+func (q *queue) logOwnEnd(hadOwn int) {
+	if hadOwn > 0 && len(q.ownBackoff) == 0 {
+		q.shipper.opts.Logger.Info("no segment and no loss note is held up any more", "trouble", "segment")
 	}
 }
 
@@ -211,9 +216,7 @@ func (q *queue) forgetUnlisted(segments []*wal.Segment) {
 	maps.DeleteFunc(q.foreign, func(seg *wal.Segment, _ bool) bool { return isUnlisted(seg) })
 	maps.DeleteFunc(q.failedAttempts, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
 	maps.DeleteFunc(q.suspects, func(seg *wal.Segment, _ int) bool { return isUnlisted(seg) })
-	if hadOwn > 0 && len(q.ownBackoff) == 0 {
-		q.shipper.opts.Logger.Info("no segment and no loss note is held up any more", "trouble", "segment")
-	}
+	q.logOwnEnd(hadOwn)
 	q.shipper.mu.Lock()
 	defer q.shipper.mu.Unlock()
 	q.shipper.stats.Foreign = len(q.foreign)
