@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -65,3 +66,10 @@ func (n notifier) reloading() error {
 
 func (n notifier) ready() error    { return n.send("READY=1") }
 func (n notifier) stopping() error { return n.send("STOPPING=1") }
+
+// logNotifyError logs the error of a notification, if it failed.
+func logNotifyError(logger *slog.Logger, err error) {
+	if err != nil {
+		logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
+	}
+}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -145,20 +144,12 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	var raiseProcs func() func()
+	shipOptions := shipperOptions(cfg, logger)
+	shipOptions.AddHostState = func(h *bucket.Heartbeat) { describeHost(h, daemonLog.troubles.openTroubles(), web.Clients()) }
 	if os.Getenv("GOMAXPROCS") == "" {
-		raiseProcs = newProcLimit().raise
+		shipOptions.OnCompress = newProcLimit().raise
 	}
-	ship, err := shipper.New(log, store, shipper.Options{
-		SpoolDir:     filepath.Join(cfg.DataDir, "spool"),
-		Reserve:      true,
-		Limits:       shipperLimits(cfg),
-		Level:        cfg.Shipper.Level,
-		Version:      version,
-		AddHostState: func(h *bucket.Heartbeat) { describeHost(h, daemonLog.troubles.openTroubles(), web.Clients()) },
-		OnCompress:   raiseProcs,
-		Logger:       logger,
-	})
+	ship, err := shipper.New(log, store, shipOptions)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
@@ -191,13 +182,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	pending.open(log)
 	drainRetired(listening, log, cfg, logger)
 	state.parts.Store(&parts{log, ship, web, udp})
-	logNotifyError := func(err error) {
-		if err != nil {
-			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
-		}
-	}
 	logStart(logger, cfg, file, store.String(), listening, log, p.policy)
-	logNotifyError(manager.ready())
+	logNotifyError(logger, manager.ready())
 	go warnOfArchive(ctx, cfg, logger)
 	watchCtx, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -207,33 +193,21 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	go checkStorage(watchCtx, store, cfg.Shipper.StallTimeout, logger)
 	ended := make(chan struct{})
 	defer close(ended)
-	go (&reporter{manager: manager, watchdog: watchdogTimeout(os.Getpid()), alive: state.stuckLoops, line: monitor.Line, changed: daemonLog.troubles.troubles.changed, logger: logger}).run(ended)
+	go (&reporter{
+		manager: manager, watchdog: watchdogTimeout(os.Getpid()), alive: state.stuckLoops,
+		line: monitor.Line, changed: daemonLog.troubles.troubles.changed, logger: logger,
+	}).run(ended)
 	go monitor.Run(ended)
 
-	// Reloads and seals may be slow. They run in their own goroutine, and the stop
-	// does not wait for it.
-	stopping := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-caught.seal:
-				if !state.stopping.Load() {
-					sealNow(log, reload.config().Shutdown.Seal, logger)
-				}
-			case <-caught.hangup:
-				if state.stopping.Load() {
-					return
-				}
-				logNotifyError(manager.reloading())
-				reload.reload()
-				if !state.stopping.Load() {
-					logNotifyError(manager.ready())
-				}
-			case <-stopping:
-				return
-			}
+	serveCtx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	go caught.serve(serveCtx, func() { sealNow(log, reload.config().Shutdown.Seal, logger) }, func() {
+		logNotifyError(logger, manager.reloading())
+		reload.reload()
+		if serveCtx.Err() == nil { // ready would revoke the notice of the stop
+			logNotifyError(logger, manager.ready())
 		}
-	}()
+	})
 
 	var caughtSignal os.Signal
 	var cause error
@@ -243,7 +217,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	case cause = <-serveErrors:
 	}
 	state.stopping.Store(true)
-	close(stopping)
+	stopServing()
 	lost := newLossCounter(log)
 	caught.setLastActions(daemonLog, "what was acknowledged is in the log", func() bool { return lost() > 0 }, summary)
 	switch {
@@ -252,7 +226,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, daemonLog 
 	case cause != nil:
 		logger.Error("stopping", "error", cause)
 	}
-	logNotifyError(manager.stopping())
+	logNotifyError(logger, manager.stopping())
 	shutDown(reload.config().Shutdown, logger, stopOrder{web, udp, log, ship, adminServer, stopShipping, shipped})
 	logger.Info("stopped", summary()...)
 	if n := lost(); n > 0 {

@@ -208,19 +208,13 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	limits := shipperLimits(cfg)
+	options := shipperOptions(cfg, logger)
+	limits := &options.Limits
 	limits.Heartbeat = 0 // one heartbeat is written at the end
 	limits.RetryMin = min(limits.RetryMin, shipRetryMax)
 	limits.RetryMax = min(limits.RetryMax, shipRetryMax)
 	limits.RetryMaxPermanent = min(limits.RetryMaxPermanent, shipRetryMax)
-	ship, err := shipper.New(log, store, shipper.Options{
-		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
-		Reserve:  true,
-		Limits:   limits,
-		Level:    cfg.Shipper.Level,
-		Version:  version,
-		Logger:   logger,
-	})
+	ship, err := shipper.New(log, store, options)
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,8 @@ import (
 type signals struct {
 	stopRequests chan os.Signal // all signals that request a stop
 	stop         chan os.Signal // the first of them, once an orderly stop is possible
-	seal         chan os.Signal
-	hangup       chan os.Signal
+	seal         chan os.Signal // SIGUSR1
+	hangup       chan os.Signal // SIGHUP
 
 	stopLimit atomic.Pointer[func() time.Duration] // the maximum duration of a stop; nil: no orderly stop is possible yet
 	last      atomic.Pointer[lastActions]
@@ -97,6 +97,24 @@ func (s *signals) handle() {
 			s.exitNow("the stop took longer than shutdown.* allows", 0)
 		}
 		return
+	}
+}
+
+// serve calls seal for each SIGUSR1 and reload for each SIGHUP, until ctx ends.
+func (s *signals) serve(ctx context.Context, seal, reload func()) {
+	for {
+		var act func()
+		select {
+		case <-s.seal:
+			act = seal
+		case <-s.hangup:
+			act = reload
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil { // also if a signal came at the same time
+			return
+		}
+		act()
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"net/url"
+	"path/filepath"
 	"strings"
 
 	"collectord/collectord/admin"
@@ -85,6 +86,17 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 		RetryMin:          cfg.Shipper.RetryMin,
 		RetryMax:          cfg.Shipper.RetryMax,
 		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,
+	}
+}
+
+func shipperOptions(cfg *config.Config, logger *slog.Logger) shipper.Options {
+	return shipper.Options{
+		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
+		Reserve:  true,
+		Limits:   shipperLimits(cfg),
+		Level:    cfg.Shipper.Level,
+		Version:  version,
+		Logger:   logger,
 	}
 }
 
