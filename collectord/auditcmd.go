@@ -15,14 +15,17 @@ import (
 	"collectord/shipper/audit"
 )
 
+// auditFlags are the flags of audit.
+type auditFlags struct {
+	audit.Options
+	json        bool
+	expected    []string
+	silentAfter time.Duration
+	acceptPath  string
+}
+
 func auditCommand() *cobra.Command {
-	var (
-		o           audit.Options
-		asJSON      bool
-		expected    []string
-		silentAfter time.Duration
-		acceptPath  string
-	)
+	var o auditFlags
 	c := &cobra.Command{
 		Use:   "audit [destination...]",
 		Short: "Find what is missing, doubled or damaged in the bucket; exits with 2 if something is",
@@ -79,68 +82,70 @@ Memory: 24 bytes for each object, and with --deep 3 MiB for each object that is 
 	f.BoolVar(&o.FromStart, "from-start", false, "count records before a log's first object as missing; leave it out if life-cycle rules expire objects")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may take to reach the bucket")
 	f.IntVar(&o.Workers, "at-once", 0, "objects that --deep reads at once (default: two for each CPU, at least 4)")
-	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")
-	f.StringSliceVar(&expected, "expect", nil, "nodes that must have objects or a heartbeat, and no heartbeat older than --silent-after; with --node only that node")
-	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write at least one an hour")
-	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
+	f.BoolVar(&o.json, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")
+	f.StringSliceVar(&o.expected, "expect", nil, "nodes that must have objects or a heartbeat, and no heartbeat older than --silent-after; with --node only that node")
+	f.DurationVar(&o.silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write at least one an hour")
+	f.StringVar(&o.acceptPath, "accept", "", "file of incidents that are known")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
-	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, err := settings(cmd, bucketKeys...)
-		if err != nil {
-			return err
-		}
-		if o.Workers < 0 || o.Workers > 256 || o.Grace <= 0 || silentAfter <= 0 {
-			return fmt.Errorf("--at-once must be at most 256, and --grace and --silent-after must be more than 0")
-		}
-		if f.Changed("node") {
-			o.Node = cfg.Node
-		}
-		for _, node := range expected {
-			if o.Node != "" && node != o.Node {
-				return fmt.Errorf("--expect %s: with --node only %s is audited: leave out --node to audit all, or expect %s alone", node, o.Node, o.Node)
-			}
-		}
-		if o.Accepted, err = readAccepted(acceptPath); err != nil {
-			return err
-		}
-		stores, err := storesToAudit(cmd.Context(), cfg, named)
-		if err != nil {
-			return err
-		}
-		if !o.Deep { // Deep reads need much memory and reuse it, so only a listing gets the tight limits.
-			debug.SetMemoryLimit(auditMemoryLimit)
-			debug.SetGCPercent(auditGCPercent)
-		}
-		bar := newProgress(cmd.ErrOrStderr())
-		bar.what = "objects listed"
-		o.Progress = func(done, of int) { bar.set(int64(done), int64(of)) }
-		began := time.Now()
-		r, err := audit.RunAll(cmd.Context(), stores, o)
-		bar.clear()
-		if err != nil {
-			return err
-		}
-		r.Expect(expected, silentAfter, time.Now())
-		destinations, unused := strings.Join(storeNames(stores), ", "), o.Accepted.Unused()
-		out := bufio.NewWriter(cmd.OutOrStdout())
-		if asJSON {
-			err = auditJSON(out, destinations, r, unused, time.Since(began))
-		} else {
-			err = auditText(out, destinations, r, unused, o.Deep)
-		}
-		if err == nil {
-			err = out.Flush()
-		}
-		if failed := r.Failed(); err == nil && len(failed) > 0 {
-			return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
-		}
-		if err == nil && r.Wrong() {
-			return notRightf("the bucket is not right: %s", summarizeWrong(r))
-		}
+	c.RunE = o.run
+	return c
+}
+
+func (o *auditFlags) run(cmd *cobra.Command, named []string) error {
+	cfg, err := settings(cmd, bucketKeys...)
+	if err != nil {
 		return err
 	}
-	return c
+	if o.Workers < 0 || o.Workers > 256 || o.Grace <= 0 || o.silentAfter <= 0 {
+		return fmt.Errorf("--at-once must be at most 256, and --grace and --silent-after must be more than 0")
+	}
+	if cmd.Flags().Changed("node") {
+		o.Node = cfg.Node
+	}
+	for _, node := range o.expected {
+		if o.Node != "" && node != o.Node {
+			return fmt.Errorf("--expect %s: with --node only %s is audited: leave out --node to audit all, or expect %s alone", node, o.Node, o.Node)
+		}
+	}
+	if o.Accepted, err = readAccepted(o.acceptPath); err != nil {
+		return err
+	}
+	stores, err := storesToAudit(cmd.Context(), cfg, named)
+	if err != nil {
+		return err
+	}
+	if !o.Deep { // Deep reads need much memory and reuse it, so only a listing gets the tight limits.
+		debug.SetMemoryLimit(auditMemoryLimit)
+		debug.SetGCPercent(auditGCPercent)
+	}
+	bar := newProgress(cmd.ErrOrStderr())
+	bar.what = "objects listed"
+	o.Progress = func(done, of int) { bar.set(int64(done), int64(of)) }
+	began := time.Now()
+	r, err := audit.RunAll(cmd.Context(), stores, o.Options)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	r.Expect(o.expected, o.silentAfter, time.Now())
+	destinations, unused := strings.Join(storeNames(stores), ", "), o.Accepted.Unused()
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	if o.json {
+		err = auditJSON(out, destinations, r, unused, time.Since(began))
+	} else {
+		err = auditText(out, destinations, r, unused, o.Deep)
+	}
+	if err == nil {
+		err = out.Flush()
+	}
+	if failed := r.Failed(); err == nil && len(failed) > 0 {
+		return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
+	}
+	if err == nil && r.Wrong() {
+		return notRightf("the bucket is not right: %s", summarizeWrong(r))
+	}
+	return err
 }
 
 // auditSummary is the last line of audit --json.

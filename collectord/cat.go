@@ -25,12 +25,15 @@ const rememberedIDs = 1_000_000
 // fetched ahead, a window of 8 MiB and a line of 16 MiB.
 const catMemoryLimit = 36 << 20
 
+// catFlags are the flags of cat.
+type catFlags struct {
+	ids            []string
+	from, to       string
+	usages, dedupe bool
+}
+
 func catCommand() *cobra.Command {
-	var (
-		ids              []string
-		from, to         string
-		usages, deduping bool
-	)
+	var o catFlags
 	c := &cobra.Command{
 		Use:   "cat [destination...]",
 		Short: "Print the records that were shipped, one JSON object a line, by node and time",
@@ -63,91 +66,110 @@ Objects are fetched ahead. Without --dedupe the command uses at most 64 MiB of m
 		SuggestFor:        []string{"read", "query", "get", "dump"},
 	}
 	f := c.Flags()
-	f.StringVar(&from, "from", "", "records received at this time or later")
-	f.StringVar(&to, "to", "", "records received before this time")
-	f.StringSliceVar(&ids, "id", nil, "records with these ids only; exits with 1 if one is not found")
-	f.BoolVar(&usages, "usages", false, "print the usages alone, as they were sent")
-	f.BoolVar(&deduping, "dedupe", false, "print an id once")
+	f.StringVar(&o.from, "from", "", "records received at this time or later")
+	f.StringVar(&o.to, "to", "", "records received before this time")
+	f.StringSliceVar(&o.ids, "id", nil, "records with these ids only; exits with 1 if one is not found")
+	f.BoolVar(&o.usages, "usages", false, "print the usages alone, as they were sent")
+	f.BoolVar(&o.dedupe, "dedupe", false, "print an id once")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "records of this node only"
-	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, err := settings(cmd, bucketKeys...)
-		if err != nil {
-			return err
-		}
-		var s audit.Selection
-		if f.Changed("node") {
-			s.Node = cfg.Node
-		}
-		now := time.Now()
-		if s.From, err = parseTime(from, now); err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
-		if s.To, err = parseTime(to, now); err != nil {
-			return fmt.Errorf("--to: %w", err)
-		}
-		if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
-			return errors.New("--from must be before --to")
-		}
-		for _, text := range ids {
-			id, err := bucket.ParseID(text)
-			if err != nil {
-				return fmt.Errorf("--id: %w", err)
-			}
-			s.IDs = append(s.IDs, id)
-		}
-		stores, err := storesToRead(cmd.Context(), cfg, named)
-		if err != nil {
-			return err
-		}
-		// SIGPIPE ends the process when the reader closes the pipe, as with other
-		// filters.
-		out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)
-		bar := newProgress(cmd.ErrOrStderr())
-		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
-			bar = &progress{} // the records are printed on the same terminal
-		}
-		defer bar.clear()
-		var recent *audit.RecentIDs
-		if deduping {
-			recent = audit.NewRecentIDs(rememberedIDs)
-		} else {
-			debug.SetMemoryLimit(catMemoryLimit)
-		}
-		err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, func(lines []byte) (err error) {
-			if !usages && !deduping {
-				_, err = out.Write(lines)
-				return err
-			}
-			for line := range bytes.Lines(lines) {
-				line := bucket.Line(line)
-				if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
-					continue
-				}
-				if usages {
-					_, _ = out.Write(line.Usage()) // the writer keeps the error for the next write
-					err = out.WriteByte('\n')
-				} else {
-					_, err = out.Write(line)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if deduping && recent.HasForgotten() {
-			bar.clear()
-			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: an id that was repeated after so many others may have been printed twice\n", rememberedIDs)
-		}
-		err = errors.Join(err, out.Flush())
-		var damaged *audit.DamagedError
-		if errors.As(err, &damaged) {
-			err = notRightf("%v; collectord audit --deep shows more", err)
-		}
+	c.RunE = o.run
+	return c
+}
+
+func (o *catFlags) run(cmd *cobra.Command, named []string) error {
+	cfg, err := settings(cmd, bucketKeys...)
+	if err != nil {
 		return err
 	}
-	return c
+	s, err := o.selection()
+	if err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("node") {
+		s.Node = cfg.Node
+	}
+	stores, err := storesToRead(cmd.Context(), cfg, named)
+	if err != nil {
+		return err
+	}
+	// SIGPIPE ends the process when the reader closes the pipe, as with other
+	// filters.
+	out := bufio.NewWriterSize(recordWriter(cmd), 64<<10)
+	bar := newProgress(cmd.ErrOrStderr())
+	if bar.what = "objects"; newProgress(os.Stdout).out != nil {
+		bar = &progress{} // the records are printed on the same terminal
+	}
+	defer bar.clear()
+	p := recordPrinter{out: out, usages: o.usages}
+	if o.dedupe {
+		p.recent = audit.NewRecentIDs(rememberedIDs)
+	} else {
+		debug.SetMemoryLimit(catMemoryLimit)
+	}
+	err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, p.print)
+	if o.dedupe && p.recent.HasForgotten() {
+		bar.clear()
+		writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: an id that was repeated after so many others may have been printed twice\n", rememberedIDs)
+	}
+	err = errors.Join(err, out.Flush())
+	var damaged *audit.DamagedError
+	if errors.As(err, &damaged) {
+		err = notRightf("%v; collectord audit --deep shows more", err)
+	}
+	return err
+}
+
+// selection returns the records that the flags select.
+func (o *catFlags) selection() (s audit.Selection, err error) {
+	now := time.Now()
+	if s.From, err = parseTime(o.from, now); err != nil {
+		return s, fmt.Errorf("--from: %w", err)
+	}
+	if s.To, err = parseTime(o.to, now); err != nil {
+		return s, fmt.Errorf("--to: %w", err)
+	}
+	if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
+		return s, errors.New("--from must be before --to")
+	}
+	for _, text := range o.ids {
+		id, err := bucket.ParseID(text)
+		if err != nil {
+			return s, fmt.Errorf("--id: %w", err)
+		}
+		s.IDs = append(s.IDs, id)
+	}
+	return s, nil
+}
+
+// recordPrinter prints lines, or only their usages.
+type recordPrinter struct {
+	out    *bufio.Writer
+	usages bool
+	recent *audit.RecentIDs // ids that are not printed again; nil: all lines are printed
+}
+
+func (p *recordPrinter) print(lines []byte) (err error) {
+	if !p.usages && p.recent == nil {
+		_, err = p.out.Write(lines)
+		return err
+	}
+	for line := range bytes.Lines(lines) {
+		line := bucket.Line(line)
+		if id, ok := line.ID(); p.recent != nil && ok && !p.recent.Add(id) {
+			continue
+		}
+		if p.usages {
+			_, _ = p.out.Write(line.Usage()) // the writer keeps the error for the next write
+			err = p.out.WriteByte('\n')
+		} else {
+			_, err = p.out.Write(line)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // parseTime parses an RFC 3339 time, a date, or an age such as 2h or 7d. The empty

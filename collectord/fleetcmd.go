@@ -15,14 +15,17 @@ import (
 	"collectord/shipper/bucket"
 )
 
+// fleetFlags are the flags of fleet.
+type fleetFlags struct {
+	audit.FleetOptions
+	json, all       bool
+	acceptPath      string
+	pagePath        string
+	deviceSilentFor time.Duration // 0: for ever
+}
+
 func fleetCommand() *cobra.Command {
-	var (
-		o               audit.FleetOptions
-		asJSON, listAll bool
-		acceptPath      string
-		pagePath        string
-		deviceSilentFor time.Duration
-	)
+	var o fleetFlags
 	c := &cobra.Command{
 		Use:   "fleet [destination...]",
 		Short: "List the hosts: when each was last heard of, its trouble and silent devices; exits with 2 if there are any",
@@ -78,82 +81,84 @@ object.`,
 	f := c.Flags()
 	f.BoolVar(&o.AuditObjects, "holes", false, "also list the objects, and audit each log")
 	f.DurationVar(&o.SilentFor, "silent-for", 15*time.Minute, "how long a host may be silent after its next heartbeat was due")
-	f.DurationVar(&deviceSilentFor, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
+	f.DurationVar(&o.deviceSilentFor, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may take to reach the bucket")
 	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
-	f.StringVar(&acceptPath, "accept", "", "file of incidents that are known")
-	f.BoolVar(&listAll, "all", false, "also list hosts that are retired or away")
-	f.StringVar(&pagePath, "html", "", "also write the list as a page to this file")
-	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
+	f.StringVar(&o.acceptPath, "accept", "", "file of incidents that are known")
+	f.BoolVar(&o.all, "all", false, "also list hosts that are retired or away")
+	f.StringVar(&o.pagePath, "html", "", "also write the list as a page to this file")
+	f.BoolVar(&o.json, "json", false, "one JSON object a line, for programs: hosts, then the sum")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
-	c.RunE = func(cmd *cobra.Command, named []string) (err error) {
-		listed := false
-		defer func() {
-			if pagePath == "" || listed || err == nil {
-				return
-			}
-			if failed := writeFleetPage(pagePath, errorPage(err, time.Now())); failed != nil { // an old page could still look right
-				err = errors.Join(err, failed)
-			}
-		}()
-		cfg, err := settings(cmd, bucketKeys...)
-		if err != nil {
-			return err
+	c.RunE = o.run
+	return c
+}
+
+func (o *fleetFlags) run(cmd *cobra.Command, named []string) (err error) {
+	listed := false
+	defer func() {
+		if o.pagePath == "" || listed || err == nil {
+			return
 		}
-		if o.SilentFor <= 0 || o.Grace <= 0 || deviceSilentFor < 0 {
-			return errors.New("--grace and --silent-for must be more than 0, and --device-silent-for must not be negative")
+		if failed := writeFleetPage(o.pagePath, errorPage(err, time.Now())); failed != nil { // an old page could still look right
+			err = errors.Join(err, failed)
 		}
-		if o.DeviceSilentFor = deviceSilentFor; deviceSilentFor == 0 {
-			o.DeviceSilentFor = -1
-		}
-		if f.Changed("node") {
-			o.Node = cfg.Node
-		}
-		if o.Accepted, err = readAccepted(acceptPath); err != nil {
-			return err
-		}
-		stores, err := storesToAudit(cmd.Context(), cfg, named)
-		if err != nil {
-			return err
-		}
-		debug.SetGCPercent(auditGCPercent)
-		bar := newProgress(cmd.ErrOrStderr())
-		bar.what = "heartbeats and objects"
-		o.Progress = func(heartbeats, objects int) { bar.set(int64(heartbeats+objects), 0) }
-		began := time.Now()
-		fleet, err := audit.RunFleet(cmd.Context(), stores, o)
-		bar.clear()
-		if err != nil {
-			return err
-		}
-		p := fleetReport{Fleet: fleet, all: listAll, audited: o.AuditObjects, destination: destinationsOf(stores), destinations: len(stores)}
-		if o.AuditObjects { // without --holes few findings are known, so unused lines are normal
-			p.unused = o.Accepted.Unused()
-		}
-		out := bufio.NewWriter(cmd.OutOrStdout())
-		if listed = true; pagePath != "" {
-			if err := writeFleetPage(pagePath, p.page(began)); err != nil {
-				return err
-			}
-		}
-		if asJSON {
-			err = p.json(out, time.Since(began))
-		} else {
-			err = p.text(out)
-		}
-		if err == nil {
-			err = out.Flush()
-		}
-		if failed := fleet.Failed(); err == nil && len(failed) > 0 {
-			return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
-		}
-		if err == nil && fleet.Wrong() {
-			return notRightf("the fleet is not right: %s", p.summarizeWrong())
-		}
+	}()
+	cfg, err := settings(cmd, bucketKeys...)
+	if err != nil {
 		return err
 	}
-	return c
+	if o.SilentFor <= 0 || o.Grace <= 0 || o.deviceSilentFor < 0 {
+		return errors.New("--grace and --silent-for must be more than 0, and --device-silent-for must not be negative")
+	}
+	if o.DeviceSilentFor = o.deviceSilentFor; o.deviceSilentFor == 0 {
+		o.DeviceSilentFor = -1
+	}
+	if cmd.Flags().Changed("node") {
+		o.Node = cfg.Node
+	}
+	if o.Accepted, err = readAccepted(o.acceptPath); err != nil {
+		return err
+	}
+	stores, err := storesToAudit(cmd.Context(), cfg, named)
+	if err != nil {
+		return err
+	}
+	debug.SetGCPercent(auditGCPercent)
+	bar := newProgress(cmd.ErrOrStderr())
+	bar.what = "heartbeats and objects"
+	o.Progress = func(heartbeats, objects int) { bar.set(int64(heartbeats+objects), 0) }
+	began := time.Now()
+	fleet, err := audit.RunFleet(cmd.Context(), stores, o.FleetOptions)
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	p := fleetReport{Fleet: fleet, all: o.all, audited: o.AuditObjects, destination: destinationsOf(stores), destinations: len(stores)}
+	if o.AuditObjects { // without --holes few findings are known, so unused lines are normal
+		p.unused = o.Accepted.Unused()
+	}
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	if listed = true; o.pagePath != "" {
+		if err := writeFleetPage(o.pagePath, p.page(began)); err != nil {
+			return err
+		}
+	}
+	if o.json {
+		err = p.json(out, time.Since(began))
+	} else {
+		err = p.text(out)
+	}
+	if err == nil {
+		err = out.Flush()
+	}
+	if failed := fleet.Failed(); err == nil && len(failed) > 0 {
+		return noVerdictError(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
+	}
+	if err == nil && fleet.Wrong() {
+		return notRightf("the fleet is not right: %s", p.summarizeWrong())
+	}
+	return err
 }
 
 // fleetReport is a fleet with the options of its output.

@@ -233,18 +233,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	stopShipping()
 	<-ended
 
-	segments, _ := log.Sealed()
-	for i, s := range segments {
-		result.LeftRecords += s.LastSeq() - s.FirstSeq() + 1
-		if i < 10 {
-			result.Left = append(result.Left, s.String())
-		}
-	}
-	result.Records, result.Objects = log.Ledger().Shipped, ship.Stats().Objects
-	result.Vanished = ship.Stats().Vanished
-	result.LeftSegments, result.LeftNotes, result.LeftKept = len(segments), log.Stats().LossNotes, log.Stats().KeptSegments
-	result.LeftUnread = len(log.Unread())
-	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0 && result.LeftKept == 0 && result.Vanished == 0
+	result.count(log, ship.Stats())
 	if cfg.Shipper.Heartbeat > 0 {
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastHeartbeatTimeout)
 		defer stop()
@@ -257,6 +246,21 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	warnOfArchive(ctx, cfg, logger)
 	result.QuarantineBytes = dirBytes(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
+}
+
+// count sets what was shipped and what is left.
+func (r *shipResult) count(log *wal.Log, shipped shipper.Stats) {
+	r.Records, r.Objects, r.Vanished = log.Ledger().Shipped, shipped.Objects, shipped.Vanished
+	segments, _ := log.Sealed()
+	for i, s := range segments {
+		r.LeftRecords += uint64(s.Count())
+		if i < 10 {
+			r.Left = append(r.Left, s.String())
+		}
+	}
+	stats := log.Stats()
+	r.LeftSegments, r.LeftNotes, r.LeftKept, r.LeftUnread = len(segments), stats.LossNotes, stats.KeptSegments, len(log.Unread())
+	r.Done = r.LeftSegments == 0 && r.LeftNotes == 0 && r.LeftUnread == 0 && r.LeftKept == 0 && r.Vanished == 0
 }
 
 // awaitStart waits up to giveUpAfter until a failing disk lets the log start.
