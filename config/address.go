@@ -1,10 +1,12 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -107,4 +109,94 @@ func (c *Config) ipv6OnlyWarnings() (warnings []string) {
 		}
 	}
 	return warnings
+}
+
+var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, :3000 (IPv4 and IPv6), or off")
+
+func addresses(network string, field func(*Config) *[]Address) value {
+	return value{kind: "a list of addresses, or off", list: true, set: func(c *Config, s string) error {
+		*field(c) = nil
+		if s == "off" {
+			return nil
+		}
+		if s == "" {
+			return errListen
+		}
+		lists, err := parseParts(s, func(part string) ([]Address, error) { return parseAddress(part, network) })
+		*field(c) = slices.Concat(lists...)
+		return err
+	}}
+}
+
+func parseAddress(s, network string) ([]Address, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
+		if !filepath.IsAbs(path) || len(path) > 107 || strings.ContainsRune(path, 0) { // the size of sun_path in unix(7)
+			return nil, errors.New("names a unix socket without an absolute path of at most 107 bytes")
+		}
+		return []Address{{Network: "unix", Path: path}}, nil
+	}
+	host, port, ok := cutPort(s)
+	if !ok {
+		return nil, errListen
+	}
+	var both []netip.Addr
+	switch host {
+	case "localhost":
+		both = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	case "", "*":
+		both = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	default:
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, errListen
+		}
+		if ip.Is6() && ip.Zone() == "" && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) {
+			return nil, errors.New("is an address that each interface has: add the interface, as in [fe80::1%eth0]:3000")
+		}
+		// The kernel treats ::ffff:127.0.0.1 as 127.0.0.1, too.
+		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
+	}
+	var all []Address
+	for _, ip := range both {
+		all = append(all, Address{Network: network, IP: netip.AddrPortFrom(ip, port), Name: s})
+	}
+	return all, nil
+}
+
+func cutPort(s string) (host string, port uint16, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 16)
+	host = s[:i]
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+		if host == "" || host == "*" {
+			return "", 0, false // a wildcard has no brackets
+		}
+	} else if strings.Contains(host, ":") {
+		return "", 0, false
+	}
+	return host, uint16(n), err == nil
+}
+
+func networks(field func(*Config) *[]netip.Prefix) value {
+	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) (err error) {
+		*field(c), err = parseParts(s, parseNetwork)
+		return err
+	}}
+}
+
+func parseNetwork(s string) (p netip.Prefix, err error) {
+	if p, err = netip.ParsePrefix(s); err != nil {
+		return p, errors.New("is not a network such as 10.0.0.0/8 or fd00::/8 (of one address: 10.0.0.1/32)")
+	}
+	if !p.Addr().Is4In6() {
+		return p.Masked(), nil
+	}
+	if p.Bits() < 96 {
+		return p, errors.New("matches no sender: IPv4 addresses are not written as ::ffff:0:0/96 here, but as 0.0.0.0/0 or 10.0.0.0/8")
+	}
+	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked(), nil
 }

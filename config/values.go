@@ -1,10 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"net/url"
 	"os"
 	"os/user"
@@ -180,34 +180,29 @@ func yesNo(field func(*Config) *bool) value {
 	}}
 }
 
-func count(lowest, highest int, field func(*Config) *int) value {
-	span := fmt.Sprintf("%d to %d", lowest, highest)
-	return value{kind: "a whole number from " + span, limit: true, set: func(c *Config, s string) error {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return errors.New("is not a whole number")
-		}
-		if n < lowest || n > highest {
+// bounded is a value from lowest to highest. what names its kind, and examples follow that
+// name in the error for a text that parse rejects.
+func bounded[T cmp.Ordered](what, examples string, lowest, highest T, format func(T) string, parse func(string) (T, error), field func(*Config) *T) value {
+	span := format(lowest) + " to " + format(highest)
+	return value{kind: what + " from " + span, limit: true, set: func(c *Config, s string) error {
+		v, err := parse(s)
+		switch {
+		case err != nil:
+			return errors.New("is not " + what + examples)
+		case v < lowest || v > highest:
 			return errors.New("is not from " + span)
 		}
-		*field(c) = n
+		*field(c) = v
 		return nil
 	}}
 }
 
+func count(lowest, highest int, field func(*Config) *int) value {
+	return bounded("a whole number", "", lowest, highest, strconv.Itoa, strconv.Atoi, field)
+}
+
 func duration(lowest, highest time.Duration, field func(*Config) *time.Duration) value {
-	span := durationText(lowest) + " to " + durationText(highest)
-	return value{kind: "a duration from " + span, limit: true, set: func(c *Config, s string) error {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			return errors.New("is not a duration such as 500ms, 5s, 2m or 1h")
-		}
-		if d < lowest || d > highest {
-			return errors.New("is not from " + span)
-		}
-		*field(c) = d
-		return nil
-	}}
+	return bounded("a duration", " such as 500ms, 5s, 2m or 1h", lowest, highest, durationText, time.ParseDuration, field)
 }
 
 // durationOr is a duration, or empty for 0.
@@ -255,15 +250,17 @@ var units = []unit{ //nolint:gochecknoglobals // a constant table
 	{"", 1},
 }
 
+var errNotASize = errors.New("is not a size")
+
 // parseSize parses a whole number with an optional unit, up to 1<<62 bytes.
-func parseSize(s string) (n int64, ok bool) {
+func parseSize(s string) (int64, error) {
 	digits := strings.TrimRight(s, "BKMGTik")
 	i := slices.IndexFunc(units, func(u unit) bool { return u.name == s[len(digits):] })
 	n, err := strconv.ParseInt(strings.TrimSuffix(digits, " "), 10, 64)
 	if i < 0 || err != nil || n < 0 || n > 1<<62/units[i].bytes {
-		return 0, false
+		return 0, errNotASize
 	}
-	return n * units[i].bytes, true
+	return n * units[i].bytes, nil
 }
 
 func sizeText(n int64) string {
@@ -276,36 +273,21 @@ func sizeText(n int64) string {
 }
 
 func size(lowest, highest int64, field func(*Config) *int64) value {
-	span := sizeText(lowest) + " to " + sizeText(highest)
-	return value{kind: "a size from " + span, limit: true, set: func(c *Config, s string) error {
-		n, ok := parseSize(s)
-		if !ok {
-			return errors.New("is not a size such as 65536, 512KiB, 8MiB or 4GiB")
-		}
-		if n < lowest || n > highest {
-			return errors.New("is not from " + span)
-		}
-		*field(c) = n
-		return nil
-	}}
+	return bounded("a size", " such as 65536, 512KiB, 8MiB or 4GiB", lowest, highest, sizeText, parseSize, field)
 }
 
 // rate is a size per second. The unit of time is required, so that a rate in bits or per
 // minute is not mistaken for bytes per second.
 func rate(lowest, highest int64, field func(*Config) *int64) value {
-	span := sizeText(lowest) + "/s to " + sizeText(highest) + "/s"
-	return value{kind: "a rate from " + span, limit: true, set: func(c *Config, s string) error {
+	format := func(n int64) string { return sizeText(n) + "/s" }
+	parse := func(s string) (int64, error) {
 		amount, found := strings.CutSuffix(s, "/s")
-		n, ok := parseSize(amount)
-		if !ok || !found {
-			return errors.New("is not a rate such as 512B/s, 64KiB/s or 1MiB/s")
+		if !found {
+			return 0, errNotASize
 		}
-		if n < lowest || n > highest {
-			return errors.New("is not from " + span)
-		}
-		*field(c) = n
-		return nil
-	}}
+		return parseSize(amount)
+	}
+	return bounded("a rate", " such as 512B/s, 64KiB/s or 1MiB/s", lowest, highest, format, parse, field)
 }
 
 // rateOrNone is a rate, or 0 for no limit.
@@ -346,26 +328,6 @@ func sse(field func(*Config) *string) value {
 	}}
 }
 
-func networks(field func(*Config) *[]netip.Prefix) value {
-	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) (err error) {
-		*field(c), err = parseParts(s, parseNetwork)
-		return err
-	}}
-}
-
-func parseNetwork(s string) (p netip.Prefix, err error) {
-	if p, err = netip.ParsePrefix(s); err != nil {
-		return p, errors.New("is not a network such as 10.0.0.0/8 or fd00::/8 (of one address: 10.0.0.1/32)")
-	}
-	if !p.Addr().Is4In6() {
-		return p.Masked(), nil
-	}
-	if p.Bits() < 96 {
-		return p, errors.New("matches no sender: IPv4 addresses are not written as ::ffff:0:0/96 here, but as 0.0.0.0/0 or 10.0.0.0/8")
-	}
-	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked(), nil
-}
-
 // parseParts parses the parts of a list. It returns the valid parts, and an error that
 // names the others.
 func parseParts[T any](list string, parse func(part string) (T, error)) (all []T, err error) {
@@ -398,74 +360,4 @@ func splitList(s string) (parts []string) {
 		parts = append(parts, strings.TrimSpace(part))
 	}
 	return parts
-}
-
-var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, :3000 (IPv4 and IPv6), or off")
-
-func addresses(network string, field func(*Config) *[]Address) value {
-	return value{kind: "a list of addresses, or off", list: true, set: func(c *Config, s string) error {
-		*field(c) = nil
-		if s == "off" {
-			return nil
-		}
-		if s == "" {
-			return errListen
-		}
-		lists, err := parseParts(s, func(part string) ([]Address, error) { return parseAddress(part, network) })
-		*field(c) = slices.Concat(lists...)
-		return err
-	}}
-}
-
-func parseAddress(s, network string) ([]Address, error) {
-	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
-		if !filepath.IsAbs(path) || len(path) > 107 || strings.ContainsRune(path, 0) { // the size of sun_path in unix(7)
-			return nil, errors.New("names a unix socket without an absolute path of at most 107 bytes")
-		}
-		return []Address{{Network: "unix", Path: path}}, nil
-	}
-	host, port, ok := cutPort(s)
-	if !ok {
-		return nil, errListen
-	}
-	var both []netip.Addr
-	switch host {
-	case "localhost":
-		both = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
-	case "", "*":
-		both = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
-	default:
-		ip, err := netip.ParseAddr(host)
-		if err != nil {
-			return nil, errListen
-		}
-		if ip.Is6() && ip.Zone() == "" && (ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast()) {
-			return nil, errors.New("is an address that each interface has: add the interface, as in [fe80::1%eth0]:3000")
-		}
-		// The kernel treats ::ffff:127.0.0.1 as 127.0.0.1, too.
-		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
-	}
-	var all []Address
-	for _, ip := range both {
-		all = append(all, Address{Network: network, IP: netip.AddrPortFrom(ip, port), Name: s})
-	}
-	return all, nil
-}
-
-func cutPort(s string) (host string, port uint16, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return "", 0, false
-	}
-	n, err := strconv.ParseUint(s[i+1:], 10, 16)
-	host = s[:i]
-	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
-		host = host[1 : len(host)-1]
-		if host == "" || host == "*" {
-			return "", 0, false // a wildcard has no brackets
-		}
-	} else if strings.Contains(host, ":") {
-		return "", 0, false
-	}
-	return host, uint16(n), err == nil
 }
