@@ -44,9 +44,9 @@ func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 // Close closes the folder.
 func (a *Archive) Close() error { return a.root.Close() }
 
-// IsCopyable reports whether key belongs to an object of usages or to a loss note. Heartbeats are
+// isCopyable reports whether key belongs to an object of usages or to a loss note. Heartbeats are
 // not copied, since they describe the present state of a host.
-func IsCopyable(key string) bool {
+func isCopyable(key string) bool {
 	_, isObject := bucket.ParseKey(key)
 	_, isNote := bucket.ParseLossKey(key)
 	return isObject || isNote
@@ -60,7 +60,7 @@ func CopyableKeys(ctx context.Context, dir string) iter.Seq2[string, error] {
 			if errors.Is(err, fs.ErrNotExist) && key != "." {
 				return nil // removed since it was listed
 			}
-			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && IsCopyable(key) && !yield(key, nil) {
+			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && isCopyable(key) && !yield(key, nil) {
 				return fs.SkipAll
 			}
 			return err
@@ -212,7 +212,7 @@ func (a *Archive) Remove(ctx context.Context, key string, stored *bucket.Object)
 func (a *Archive) putBack() error {
 	return fs.WalkDir(a.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		key, isAside := strings.CutSuffix(name, asideSuffix)
-		if err != nil || !isAside || e.IsDir() || !IsCopyable(key) {
+		if err != nil || !isAside || e.IsDir() || !isCopyable(key) {
 			return err
 		}
 		if _, err := a.root.Lstat(key); errors.Is(err, fs.ErrNotExist) {

@@ -68,7 +68,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 			return false, err
 		}
 	}
-	hours := hoursOf(w)
+	hours := hoursOf(w)  // reads the file, so it comes before the rename
 	if len(hours) == 0 { // a segment is open for little more than an hour, so this is nearly the hour of its first record
 		hours = []int64{hourOf(seg.sealedAt.UnixMicro())}
 	}
@@ -92,17 +92,8 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	seg.removed, seg.unfinishedPieces = true, nil
 	d.synced, d.pieces, d.lowestOpenSeq = err == nil, pieces, seg.first
-	gaps, skipped := separateSkipped(seg, w, gaps)
 	note := LossNote{Node: w.Header.Node, LogID: w.Header.LogID, Run: w.Header.Run, At: time.Now(), Hours: hours}
-	for _, g := range gaps {
-		d.lostRecords += g.Last - g.First + 1
-		note.FirstSeq, note.LastSeq, note.Reason = g.First, g.Last, lossReason(w, g.First)
-		d.notes = append(d.notes, note)
-	}
-	for _, g := range skipped {
-		note.FirstSeq, note.LastSeq, note.Reason = g.First, g.Last, LossSkipped
-		d.notes = append(d.notes, note)
-	}
+	d.notes, d.lostRecords = notesOf(note, seg, w, gaps)
 	switch {
 	case unread:
 		s.reportFinding(FoundDamage, slog.LevelError, "a part of a segment is lost: the disk can't read it after a restart either (its file is in the quarantine)",
@@ -124,6 +115,21 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 		}
 	})
 	return true, nil
+}
+
+// notesOf returns a copy of note for each gap of a segment, and how many records are lost.
+func notesOf(note LossNote, seg *Segment, w *segment.Scan, gaps []SeqRange) (notes []LossNote, lostRecords uint64) {
+	gaps, skipped := separateSkipped(seg, w, gaps)
+	for _, g := range gaps {
+		lostRecords += g.Last - g.First + 1
+		note.FirstSeq, note.LastSeq, note.Reason = g.First, g.Last, lossReason(w, g.First)
+		notes = append(notes, note)
+	}
+	for _, g := range skipped {
+		note.FirstSeq, note.LastSeq, note.Reason = g.First, g.Last, LossSkipped
+		notes = append(notes, note)
+	}
+	return notes, lostRecords
 }
 
 func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
