@@ -46,28 +46,28 @@ func newMessages() (*messages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memory for datagrams: %w", err)
 	}
-	d := &messages{memory: memory, read: batchSize}
-	for i := range d.headers {
-		d.iovecs[i].Base = &d.memory[i*maxMessage]
-		d.iovecs[i].SetLen(maxMessage)
-		d.headers[i].Iov = &d.iovecs[i]
-		d.headers[i].SetIovlen(1)
-		d.headers[i].Control = (*byte)(unsafe.Pointer(&d.controls[i]))
+	m := &messages{memory: memory, read: batchSize}
+	for i := range m.headers {
+		m.iovecs[i].Base = &m.memory[i*maxMessage]
+		m.iovecs[i].SetLen(maxMessage)
+		m.headers[i].Iov = &m.iovecs[i]
+		m.headers[i].SetIovlen(1)
+		m.headers[i].Control = (*byte)(unsafe.Pointer(&m.controls[i]))
 	}
-	return d, nil
+	return m, nil
 }
 
 // freeLargePages returns the pages of the batch to the kernel if its messages were large (size
 // bytes in total). Otherwise the memory of many sockets would add up. No reference to a
 // datagram may remain.
-func (d *messages) freeLargePages(size int) {
+func (m *messages) freeLargePages(size int) {
 	if size > batchSize*smallMessage {
-		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // an error only leaves the pages allocated
+		_ = unix.Madvise(m.memory, unix.MADV_DONTNEED) // an error only leaves the pages allocated
 	}
 }
 
 // free unmaps the memory. No reference to a datagram may remain.
-func (d *messages) free() error { return unix.Munmap(d.memory) }
+func (m *messages) free() error { return unix.Munmap(m.memory) }
 
 // receive reads the queued messages without waiting, and returns their number. EAGAIN
 // means that the queue is empty. The kernel writes the senders' addresses only if
@@ -75,20 +75,20 @@ func (d *messages) free() error { return unix.Munmap(d.memory) }
 //
 // The raw system call bypasses the scheduler, because the call never blocks. Otherwise
 // the runtime's monitor would check it every 20 µs.
-func (d *messages) receive(fd int, withSenders bool) (int, error) {
-	if withSenders || d.withSenders {
-		d.setWithSenders(withSenders)
+func (m *messages) receive(fd int, withSenders bool) (int, error) {
+	if withSenders || m.withSenders {
+		m.setWithSenders(withSenders)
 	}
-	for i := range d.headers[:d.read] { // the kernel overwrote them
-		d.headers[i].SetControllen(int(unsafe.Sizeof(d.controls[i])))
+	for i := range m.headers[:m.read] { // the kernel overwrote them
+		m.headers[i].SetControllen(int(unsafe.Sizeof(m.controls[i])))
 	}
-	d.read = 0
+	m.read = 0
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
-			d.read = int(n)
-			return d.read, nil
+			m.read = int(n)
+			return m.read, nil
 		case unix.EINTR:
 		default:
 			return 0, errno
@@ -97,22 +97,22 @@ func (d *messages) receive(fd int, withSenders bool) (int, error) {
 }
 
 // setWithSenders sets whether the kernel writes the senders' addresses.
-func (d *messages) setWithSenders(withSenders bool) {
-	d.withSenders = withSenders
-	for i := range d.headers {
-		d.headers[i].Name, d.headers[i].Namelen = nil, 0
+func (m *messages) setWithSenders(withSenders bool) {
+	m.withSenders = withSenders
+	for i := range m.headers {
+		m.headers[i].Name, m.headers[i].Namelen = nil, 0
 		if withSenders {
-			d.headers[i].Name, d.headers[i].Namelen = (*byte)(unsafe.Pointer(&d.senderAddrs[i])), unix.SizeofSockaddrInet6
+			m.headers[i].Name, m.headers[i].Namelen = (*byte)(unsafe.Pointer(&m.senderAddrs[i])), unix.SizeofSockaddrInet6
 		}
 	}
 }
 
 // message returns the i-th message, and the size in bytes of its datagrams, or 0 if it is
 // one datagram.
-func (d *messages) message(i int) (body []byte, datagramSize int, truncated bool) {
-	h, from := &d.headers[i], i*maxMessage
-	control := unsafe.Slice((*byte)(unsafe.Pointer(&d.controls[i])), h.Controllen)
-	return d.memory[from : from+int(h.length) : from+int(h.length)], groSize(control), h.Flags&unix.MSG_TRUNC != 0
+func (m *messages) message(i int) (body []byte, datagramSize int, truncated bool) {
+	h, from := &m.headers[i], i*maxMessage
+	control := unsafe.Slice((*byte)(unsafe.Pointer(&m.controls[i])), h.Controllen)
+	return m.memory[from : from+int(h.length) : from+int(h.length)], groSize(control), h.Flags&unix.MSG_TRUNC != 0
 }
 
 // groSize returns the size that the control message of UDP_GRO contains, or 0 if there is
@@ -133,8 +133,8 @@ func groSize(control []byte) int {
 
 // sender returns the source address of the i-th message. It is valid only if receive
 // was called with withSenders.
-func (d *messages) sender(i int) netip.Addr {
-	name := &d.senderAddrs[i]
+func (m *messages) sender(i int) netip.Addr {
+	name := &m.senderAddrs[i]
 	if name.Family == unix.AF_INET {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
 	}
