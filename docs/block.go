@@ -1,5 +1,5 @@
 // Package docs gives tests the commands and queries of the pages, so that they run what the
-// pages show.
+// pages show. Its own tests check links, names and lengths of the pages and of README.md.
 package docs
 
 import (

@@ -1,4 +1,3 @@
-// Package docs tests README.md and the pages beside it: links, names, lengths.
 package docs
 
 import (
