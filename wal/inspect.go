@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"syscall"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
@@ -41,26 +39,9 @@ func Inspect(dataDir string) (*Inspector, error) {
 			i.logID = id.logID
 		}
 	}
-	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, lockName))
-	if errors.Is(err, vfs.ErrNotRegular) {
-		return i, nil // no daemon holds it
-	}
-	if errors.Is(err, fs.ErrPermission) { // the lock belongs to another user's daemon
-		i.live = vfs.IsLocked(filepath.Join(dataDir, lockName))
-		return i, nil
-	}
-	if err != nil {
-		return i, ignoreMissing(err)
-	}
-	defer lock.Close()
-	if f, ok := lock.(interface{ Fd() uintptr }); ok {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // closing releases it
-		if i.live = errors.Is(err, syscall.EWOULDBLOCK); i.live {
-			holder, _ := i.disk.ReadFile(filepath.Join(dataDir, lockName))
-			i.process = strings.TrimSpace(string(holder))
-		}
-	}
-	return i, nil
+	var err error
+	i.process, i.live, err = HolderOf(dataDir)
+	return i, err
 }
 
 func ignoreMissing(err error) error {

@@ -61,6 +61,33 @@ func TestALockOfAnotherUser(t *testing.T) {
 	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }
 
+// People delete a lock file that looks stale.
+func TestTheLockOutlivesItsFile(t *testing.T) {
+	data := t.TempDir()
+	l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(data, "LOCK")); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := wal.Inspect(data); err != nil || !i.Live() {
+		t.Errorf("inspected: %v, live %t", err, i.Live())
+	}
+	if _, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"}); !errors.As(err, new(*wal.InUseError)) {
+		t.Errorf("second start: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if l, err = wal.Open(data, wal.Options{MachineID: "/nonexistent"}); err != nil {
+		t.Fatalf("start after the first log was closed: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTheErrorForAnUnwritableDataDirectorySaysWhatToDo(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		if _, err := wal.Open(data, wal.Options{}); err == nil || !strings.Contains(err.Error(), "the user who runs this must be able to write to "+data) {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -64,11 +65,11 @@ func newLog(o Options, dataDir string) *Log {
 // InUseError means that another process has locked the data directory.
 type InUseError struct {
 	Dir     string
-	Process string // content of the lock file, usually the process id
+	Process string // content of the lock file, usually the process id; empty if the file can't be read
 }
 
 func (e *InUseError) Error() string {
-	return fmt.Sprintf("%s is in use by another collectord (process %s)", e.Dir, e.Process)
+	return fmt.Sprintf("%s is in use by another collectord (process %s)", e.Dir, cmp.Or(e.Process, "unknown"))
 }
 
 // lockName is the name of the lock file in the data directory.
@@ -92,11 +93,10 @@ func HolderOf(dir string) (process string, held bool, err error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return "", false, err
 	}
-	path := filepath.Join(dir, lockName)
-	if !vfs.IsLocked(path) {
+	if !vfs.IsLocked(dir) {
 		return "", false, nil
 	}
-	holder, err := vfs.OSDisk().ReadFile(path)
+	holder, err := vfs.OSDisk().ReadFile(filepath.Join(dir, lockName))
 	if err != nil {
 		return "", true, nil //nolint:nilerr // the lock is held, even if its file can't be read
 	}

@@ -62,10 +62,8 @@ func (l *Log) keepNextSeq() error {
 	name := segment.ActiveName(l.queue.nextSeq)
 	if slices.Contains(l.leftovers, name) {
 		err := l.markDirGone(filepath.Join(l.dir, name))
-		if err == nil {
-			l.goneNames = append(l.goneNames, name+goneSuffix)
-		}
 		if !errors.Is(err, fs.ErrNotExist) { // not there after a failed clearAndRename
+			l.goneNames = append(l.goneNames, name+goneSuffix) // also after an error, because the name may have changed
 			return err
 		}
 	}

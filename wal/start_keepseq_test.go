@@ -88,3 +88,39 @@ func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 		mustClose(t, l)
 	})
 }
+
+// TestANameThatKeepsSeqsIsDeletedIfItsSyncFailed starts a log on a disk that takes no segment and
+// does not sync the name that keeps the seqs in use. The same run deletes that name.
+func TestANameThatKeepsSeqsIsDeletedIfItsSyncFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newSimulatedDisk(t)
+		l, err := Open(simulatedDir, startTrial{}.options(d, t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustAppend(t, l, Record{Usage: usage(0)})
+		mustSeal(t, l)
+		killed := d.Kill()
+		mustClose(t, l)
+
+		d = killed
+		made := false
+		d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
+			made = made || strings.HasSuffix(c.Path, goneSuffix) || strings.HasSuffix(c.To, goneSuffix)
+			if c.Op == simdisk.Create && strings.Contains(c.Path, nextName) || c.Op == simdisk.SyncDir && made {
+				return simdisk.Fault{Err: syscall.EMFILE}
+			}
+			return simdisk.Fault{}
+		})
+		if l, err = Open(simulatedDir, startTrial{}.options(d, t)); err != nil {
+			t.Fatal(err)
+		}
+		d.SetIntercept(nil)
+		time.Sleep(time.Minute)
+		mustAppend(t, l, Record{Usage: usage(1)})
+		if name := unfinishedWork(d); name != "" || !made {
+			t.Errorf("%q is left", name)
+		}
+		mustClose(t, l)
+	})
+}

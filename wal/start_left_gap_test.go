@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs/simdisk"
@@ -20,11 +21,14 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 		records int
 		damaged bool // before it can be read
 		fails   []simdisk.Op
+		unread  []simdisk.Op // of the file, in another start before it can be read
 	}{
-		"it has records":        {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}},
-		"it has none":           {0, false, []simdisk.Op{simdisk.Open, simdisk.Rename}},
-		"its size is unknown":   {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename, simdisk.Stat}},
-		"its header is damaged": {3, true, []simdisk.Op{simdisk.Open, simdisk.Rename}},
+		"it has records":         {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, nil},
+		"it has none":            {0, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, nil},
+		"its size is unknown":    {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename, simdisk.Stat}, nil},
+		"its header is damaged":  {3, true, []simdisk.Op{simdisk.Open, simdisk.Rename}, nil},
+		"the disk can't open it": {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, []simdisk.Op{simdisk.Open}},
+		"the disk can't read it": {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, []simdisk.Op{simdisk.Read}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -60,6 +64,20 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 				killed = d.Kill()
 				mustClose(t, l)
 
+				if len(c.unread) > 0 {
+					d = killed
+					d.SetIntercept(func(call simdisk.Call) simdisk.Fault {
+						if strings.HasPrefix(call.Path, left) && slices.Contains(c.unread, call.Op) {
+							return simdisk.Fault{Err: syscall.EIO}
+						}
+						return simdisk.Fault{}
+					})
+					l = open()
+					time.Sleep(time.Minute) // until the start has failed often enough to skip the segment
+					killed = d.Kill()
+					mustClose(t, l)
+				}
+
 				d = killed
 				want := []uint64{1, 2, 3}[:c.records]
 				if c.damaged {
@@ -88,4 +106,54 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestASealedSegmentWithoutASizeKeepsItsSeqs has a start that seals a segment at its second
+// attempt, and then can't look up the size of its file.
+func TestASealedSegmentWithoutASizeKeepsItsSeqs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newSimulatedDisk(t)
+		open := func() *Log {
+			l, err := Open(simulatedDir, startTrial{}.options(d, t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		l := open()
+		for i := range 3 {
+			mustAppend(t, l, Record{Usage: usage(i)})
+		}
+		killed := d.Kill()
+		mustClose(t, l)
+
+		d = killed
+		sealed := filepath.Join(simulatedDir, "wal", segment.SealedName(1, 3))
+		renames := 0
+		d.SetIntercept(func(call simdisk.Call) simdisk.Fault {
+			if call.To == sealed {
+				renames++
+			}
+			if call.To == sealed && renames == 1 || filepath.Dir(call.Path) == sealed && call.Op == simdisk.Stat {
+				return simdisk.Fault{Err: syscall.EACCES}
+			}
+			return simdisk.Fault{}
+		})
+		l = open()
+		if next := l.queue.nextSeq; next != 4 {
+			t.Errorf("the next seq is %d", next)
+		}
+		if aside := l.PutAside(); len(aside) != 1 || aside[0].Path != filepath.Join("wal", filepath.Base(sealed)) {
+			t.Errorf("left: %v", aside)
+		}
+		killed = d.Kill()
+		mustClose(t, l)
+
+		d = killed
+		l = open()
+		if shipped := shipAll(t, l); !slices.Equal(shipped, seqsTo(3)) {
+			t.Errorf("shipped %v", shipped)
+		}
+		mustClose(t, l)
+	})
 }

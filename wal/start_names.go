@@ -4,7 +4,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"collectord/wal/segment"
@@ -108,9 +107,14 @@ func (l *Log) readNames() (found foundDirs, err error) {
 // replaced a sealed one. Segments are sealed in order, so a sealed name behind an unsealed
 // segment is not the log's.
 func (l *Log) putStrayFilesAside(found *foundDirs) error {
+	firstUnsealed := uint64(maxSeq)
 	for _, s := range found.segments {
-		sealed := s.sealed && !slices.ContainsFunc(found.segments, func(o *foundDir) bool { return !o.isFile && o.validName && !o.sealed && o.first < s.first })
-		if !s.isFile || sealed {
+		if !s.isFile && s.validName && !s.sealed {
+			firstUnsealed = min(firstUnsealed, s.first)
+		}
+	}
+	for _, s := range found.segments {
+		if !s.isFile || s.sealed && s.first <= firstUnsealed {
 			continue
 		}
 		l.reportFinding(FoundStray, slog.LevelWarn, "moved to the quarantine an entry that is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))

@@ -132,18 +132,19 @@ func (l *Log) putAsideAgain(dir string) error {
 
 // recoverSegment lists a segment. If a crash left it open, it seals it first.
 func (l *Log) recoverSegment(s *foundDir, found *foundDirs) error {
-	last, dir := s.last, filepath.Join(l.dir, s.name)
 	if !s.sealed {
-		var err error
-		if last, dir, err = l.sealLeftover(s, found); err != nil {
+		last, dir, err := l.sealLeftover(s, found)
+		if err != nil {
 			return err
 		}
+		found.raiseNextSeq(max(s.first-1, last))
+		if last == 0 {
+			return nil
+		}
+		s.name, s.last, s.sealed = filepath.Base(dir), last, true
 	}
-	found.raiseNextSeq(max(s.first-1, last))
-	if last == 0 {
-		return nil
-	}
-	return l.addRecovered(dir, s.first, last)
+	found.raiseNextSeq(s.last)
+	return l.addRecovered(filepath.Join(l.dir, s.name), s.first, s.last)
 }
 
 // leaveSegment leaves a segment for the next start if it can't be read or renamed, and this

@@ -231,11 +231,8 @@ func (l *Log) rename(found *foundDirs, settled []*foundDir) (correct []*foundDir
 // seqs below first in use, for this start and later ones, until there is an active segment.
 func (l *Log) keepSeqsBelow(first uint64) error {
 	name := segment.ActiveName(first) + goneSuffix
-	if err := l.disk.MkdirDurably(filepath.Join(l.dir, name)); err != nil {
-		return err
-	}
-	l.goneNames = append(l.goneNames, name)
-	return nil
+	l.goneNames = append(l.goneNames, name) // also after an error, because the directory may exist
+	return l.disk.MkdirDurably(filepath.Join(l.dir, name))
 }
 
 func (b *base) leaveStray(name string) {

@@ -13,32 +13,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lock is a file that is locked by flock(2). A process that has the lock, or is about
-// to take it, also holds a read lock of the directory (fcntl(2), F_OFD_SETLK). Other
-// processes can query the lock of the directory without permission to open the file. If
-// no other process holds the lock, a process may move aside a lock file that it can't
-// open, such as another user's.
+// A lock consists of two locks by flock(2): of the directory, and of a file in it. The lock
+// of the directory remains if someone deletes the file. The file holds the process id, and
+// earlier versions lock only the file. A process that has locked the directory also holds a
+// read lock of it (fcntl(2), F_OFD_SETLK). Other processes can query that one without taking
+// a lock, and without permission to open the file.
 
 // lock is held until it is closed.
 type lock struct{ file, dir *os.File }
 
 func (l lock) Close() error {
-	_ = l.dir.Close() // nothing was written
+	defer l.dir.Close() // last, because the next process begins with the directory
 	return l.file.Close()
 }
 
 // Lock implements FS. It writes the id of this process to the file.
 func (OS) Lock(path string) (io.Closer, error) {
-	dir, errShared := lockShared(filepath.Dir(path))
+	dir, errDir := lockDir(filepath.Dir(path))
+	if errors.Is(errDir, syscall.EWOULDBLOCK) {
+		return nil, errors.Join(errDir, dir.Close())
+	}
 	f, err := openLock(path)
 	if err != nil && canMoveAside(err) {
-		if err = moveAside(path, dir, err, errShared); err == nil {
+		if err = moveAside(path, dir, err, errDir); err == nil {
 			f, err = openLock(path)
 		}
 	}
 	if err == nil {
-		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			err = errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
+		if err = flock(f); err != nil {
+			err = errors.Join(err, f.Close())
 		}
 	}
 	if err != nil {
@@ -52,13 +55,22 @@ func (OS) Lock(path string) (io.Closer, error) {
 	return lock{f, dir}, nil
 }
 
-// lockShared takes a read lock of a directory. dir is nil if the directory can't be
+// lockDir locks a directory. The error wraps EWOULDBLOCK if another process has locked it.
+// After any other error the lock of the file has to do. dir is nil if the directory can't be
 // opened.
-func lockShared(path string) (dir *os.File, err error) {
-	if dir, err = os.Open(path); err == nil {
+func lockDir(path string) (dir *os.File, err error) {
+	if dir, err = os.Open(path); err != nil {
+		return nil, err
+	}
+	if err = flock(dir); err == nil {
 		err = unix.FcntlFlock(dir.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
 	}
 	return dir, err
+}
+
+// flock takes an exclusive lock of a file or directory, without waiting.
+func flock(f *os.File) error {
+	return pathError("flock", f.Name(), syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB))
 }
 
 // openLock opens the file of a lock, and creates it if there is none. A file that can
@@ -92,50 +104,47 @@ func canMoveAside(err error) bool {
 }
 
 // moveAside renames a lock file that this process can't open; why is the error of opening
-// it. A process that has locked the file holds the lock of the directory. If such a
-// process appears during the rename, moveAside moves the file back, unless that process
-// has created a new one. errShared is the error of lockShared. With such an error other
-// processes may be invisible, too, so a regular file is not moved.
-func moveAside(path string, dir *os.File, why, errShared error) error {
+// it. A process of an earlier version that has locked the file holds the read lock of the
+// directory. errDir is the error of lockDir. With such an error other processes may be
+// invisible, so a regular file is not moved.
+func moveAside(path string, dir *os.File, why, errDir error) error {
 	info, err := os.Lstat(path)
 	if err != nil { // the file does not exist, and could not be created
 		return errors.Join(why, fmt.Errorf("the user who runs this must be able to write to %s", filepath.Dir(path)))
 	}
-	if errShared != nil && info.Mode().IsRegular() {
-		return fmt.Errorf("%w; whether another process has locked it can't be determined: delete it while no other collectord runs (%w)", why, errShared)
+	if errDir == nil {
+		if err := heldByOthers(dir); err != nil {
+			return errors.Join(err, why)
+		}
+	} else if info.Mode().IsRegular() {
+		return fmt.Errorf("%w; whether another process has locked it can't be determined: delete it while no other collectord runs (%w)", why, errDir)
 	}
-	if err := heldByOthers(path, dir); err != nil && errShared == nil {
-		return errors.Join(err, why)
-	}
-	aside := fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano())
-	if err := os.Rename(path, aside); err != nil {
+	if err := os.Rename(path, fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano())); err != nil {
 		return errors.Join(why, fmt.Errorf("it can't be moved away either (see to its owner): %w", err))
-	}
-	if err := heldByOthers(path, dir); err != nil && errShared == nil {
-		return errors.Join(err, unix.Renameat2(unix.AT_FDCWD, aside, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE))
 	}
 	return nil
 }
 
 // heldByOthers returns an error if another process holds the lock of the directory, or if
 // that can't be determined. In the first case the error wraps EWOULDBLOCK.
-func heldByOthers(path string, dir *os.File) error {
+func heldByOthers(dir *os.File) error {
 	held := unix.Flock_t{Type: unix.F_WRLCK} // any other lock conflicts with a write lock
 	if err := unix.FcntlFlock(dir.Fd(), unix.F_OFD_GETLK, &held); err != nil {
 		return &fs.PathError{Op: "fcntl", Path: dir.Name(), Err: err}
 	}
 	if held.Type != unix.F_UNLCK {
-		return &fs.PathError{Op: "fcntl", Path: path, Err: syscall.EWOULDBLOCK}
+		return &fs.PathError{Op: "fcntl", Path: dir.Name(), Err: syscall.EWOULDBLOCK}
 	}
 	return nil
 }
 
-// IsLocked reports whether a process holds the lock at path. It takes no lock itself.
+// IsLocked reports whether a process holds a lock in the directory at path. It takes no lock
+// itself.
 func IsLocked(path string) bool {
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(path)
 	if err != nil {
 		return false
 	}
 	defer dir.Close()
-	return errors.Is(heldByOthers(path, dir), syscall.EWOULDBLOCK)
+	return errors.Is(heldByOthers(dir), syscall.EWOULDBLOCK)
 }
