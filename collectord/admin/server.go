@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -83,11 +84,35 @@ func New(opts Options) *Server {
 
 // Serve serves ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
-	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(listener{ln}); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin listener %s: %w", ln.Addr(), err)
 	}
 	return nil
 }
+
+// listener makes package http accept again after an error that passes. By itself it does so
+// only after some of them, and the daemon would stop.
+type listener struct{ net.Listener }
+
+func (l listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		return c, nil
+	}
+	for _, over := range []error{net.ErrClosed, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK} {
+		if errors.Is(err, over) {
+			return nil, err
+		}
+	}
+	return nil, temporary{err} // it concerns one connection, or a resource such as memory
+}
+
+// temporary is a net.Error after which package http logs and tries again, at most a second
+// later.
+type temporary struct{ error }
+
+func (temporary) Timeout() bool   { return false }
+func (temporary) Temporary() bool { return true }
 
 // Shutdown closes the listeners, and waits for open requests until the deadline of ctx.
 // After the deadline it closes the remaining connections, which is not an error.

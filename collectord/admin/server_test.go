@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/wal"
@@ -68,6 +71,28 @@ func get(t *testing.T, url string) (status int, body string) {
 		t.Fatal(err)
 	}
 	return res.StatusCode, string(b)
+}
+
+// failingListener fails to accept connections with some errors, and then is over.
+type failingListener struct{ errs []error }
+
+func (l *failingListener) Accept() (net.Conn, error) {
+	err := l.errs[0]
+	l.errs = l.errs[1:]
+	return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", err)}
+}
+func (*failingListener) Close() error   { return nil }
+func (*failingListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// The daemon stops with its admin server, so a failure to accept one connection must not end
+// that.
+func TestServeContinuesAfterErrorsThatPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := &failingListener{[]error{syscall.EMFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EPERM, syscall.EPROTO, syscall.EINVAL}}
+		if err := New(healthyOptions()).Serve(ln); !errors.Is(err, syscall.EINVAL) || len(ln.errs) > 0 {
+			t.Errorf("%v, and %d errors were not reached", err, len(ln.errs))
+		}
+	})
 }
 
 func TestMetricsShowTheLedger(t *testing.T) {

@@ -52,6 +52,7 @@ func (b *batch) reject(v *usage.Value) {
 // rejected usages to the ledger. A repeated request with a known Idempotency-Key stores
 // nothing.
 func (h *Server) makeRecords(c *conn, r *request) *problem {
+	r.terms.maxRecord = uint32(h.limits.Load().MaxRecord)
 	ids, p := h.claimKey(r)
 	if p == nil {
 		p = h.split(r, ids)
@@ -67,7 +68,7 @@ func (h *Server) makeRecords(c *conn, r *request) *problem {
 		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.ranges))
 		return noMemoryProblem()
 	}
-	if len(r.ranges) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
+	if len(r.ranges) == 0 || len(r.batch.faults) > 0 && r.terms.prefer.strict {
 		h.log.Reject(wal.HTTP, ReasonStrict, len(r.ranges))
 		return r.nothingStoredProblem()
 	}
@@ -98,11 +99,11 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	}
 	s := h.splitters.get(len(r.body))
 	defer h.splitters.put(s, len(r.body))
-	s.Reset(r.body, form, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
+	s.Reset(r.body, form, usage.Limits{MaxUsageBytes: int(r.terms.maxRecord), MaxUsages: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
-			if r.prefer.ids && r.batch.rejectedSet == nil {
+			if r.terms.prefer.ids && r.batch.rejectedSet == nil {
 				r.batch.rejectedSet = make(bitSet, bitSetBytes(h.maxValues(r.body)))
 			}
 			r.batch.reject(v)
@@ -142,7 +143,7 @@ func (r *request) nothingStoredProblem() *problem {
 	p := usageProblem(first)
 	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so nothing was stored; the first fault: %s", r.batch.rejectedCounts.Total(), r.batch.valueCount, p.detail)
 	p.extraMembers = r.appendCounts(nil, 0, r.batch.valueCount)
-	if r.prefer.strict {
+	if r.terms.prefer.strict {
 		p.extraField = http1.Field{Name: "Preference-Applied", Value: "handling=strict"}
 	}
 	return p
@@ -164,8 +165,8 @@ func (h *Server) claimKey(r *request) (*idDeriver, *problem) {
 	if r.content == linesContent {
 		kind = []byte("lines")
 	}
-	claim, prefer := h.window.claim(key, toDigest(hashParts(kind, r.body)), r.prefer)
-	r.prefer = prefer
+	claim, first := h.window.claim(key, toDigest(hashParts(kind, r.body)), r.terms)
+	r.terms = first
 	switch claim {
 	case claimNew:
 		r.claimKey, r.claimed = key, true
@@ -264,14 +265,14 @@ func (h *Server) allocateUsages(r *request, n int, derivedIDs bool) {
 		if cap(r.body) <= smallBodyBytes {
 			r.storingBytes += len(r.body) // the body and the log's copy exist at the same time
 		}
-		if r.prefer.ids {
+		if r.terms.prefer.ids {
 			r.storingBytes += bitSetBytes(h.maxValues(r.body))
 		}
 		r.storingBytes = min(r.storingBytes, h.opts.maxStoringBytes())
 		h.storing.reserve(r.storingBytes)
 	}
 	r.ranges = h.spareRanges.grow(r.ranges, n)
-	if derivedIDs || r.prefer.ids {
+	if derivedIDs || r.terms.prefer.ids {
 		r.ids = h.spareIDs.grow(r.ids, n)
 	}
 }
@@ -285,7 +286,7 @@ const freePagesEveryBytes = 1 << 20
 // copied them, so that the body is not in memory twice.
 func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
 	freed := 0
-	needsIDs := !r.batch.derivedIDs && (r.batch.single || r.prefer.ids)
+	needsIDs := !r.batch.derivedIDs && (r.batch.single || r.terms.prefer.ids)
 	for i, p := range r.ranges {
 		r.record = wal.Record{Usage: r.body[p.from:p.to:p.to], Source: wal.HTTP, Client: r.client}
 		if r.batch.derivedIDs {

@@ -30,7 +30,7 @@ const (
 // request reuses its memory.
 type request struct {
 	client  string // the client's name, or empty
-	prefer  preferences
+	terms   terms
 	content mediaType
 	coding  coding
 	key     []byte // Idempotency-Key, or empty
@@ -60,7 +60,7 @@ type reservation struct{ small, large int }
 // buffers.
 func (r *request) begin(h *header, client string) {
 	*r = request{
-		client: client, prefer: h.prefer, content: h.content, coding: h.coding, key: append(r.key[:0], h.key...),
+		client: client, terms: terms{prefer: h.prefer}, content: h.content, coding: h.coding, key: append(r.key[:0], h.key...),
 		rawBody: r.rawBody[:0], ranges: r.ranges[:0], ids: r.ids[:0], responseBuf: r.responseBuf[:0],
 		batch:   batch{faults: r.batch.faults[:0]},
 		records: r.records,

@@ -130,7 +130,7 @@ func (c *conn) readFailed(err error) {
 	case timedOut && cut:
 		c.reject(tooManyConnectionsProblem())
 	case timedOut:
-		c.reject(c.server.timeoutProblem())
+		c.reject(c.server.timeoutProblem(c.state))
 	default:
 		c.reject(badFraming("the request is broken off"))
 	}

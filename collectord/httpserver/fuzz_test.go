@@ -33,6 +33,7 @@ func FuzzBody(f *testing.F) {
 				t.Fatalf("%q became %q: %+v", text, r.body, p)
 			}
 		}
+		r.terms.maxRecord = uint32(h.limits.Load().MaxRecord)
 		problem := h.split(r, newIDDeriver("", []byte("k")))
 		var recs []wal.Record
 		h.eachRecord(r, func(rec *wal.Record) bool {

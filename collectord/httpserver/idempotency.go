@@ -76,13 +76,20 @@ func (d *idDeriver) id(index int, usage []byte) (id wal.ID) {
 type storedRequest struct {
 	key, body digest
 	at        time.Duration // time of the answer, since the window was made
-	prefer    preferences   // of the first request; its repetitions get the same
+	terms     terms
 }
 
 // pendingRequest is a request with an Idempotency-Key that has no answer yet.
 type pendingRequest struct {
-	body   digest
-	prefer preferences
+	body  digest
+	terms terms
+}
+
+// terms are what the answer to a request depends on besides its body. A repeated request
+// gets those of the first one, so that it gets the same answer.
+type terms struct {
+	prefer    preferences
+	maxRecord uint32 // max bytes of a usage; a reload can change it
 }
 
 // window remembers requests by their Idempotency-Key, up to a number and an age. It
@@ -122,25 +129,25 @@ const (
 	claimMismatched              // the first request with the key had another body
 )
 
-// claim looks up a key and, if it is new, reserves it for the caller. It returns the
-// preferences of the first request with that key.
-func (w *window) claim(key, body digest, prefer preferences) (claim, preferences) {
+// claim looks up a key and, if it is new, reserves it for the caller. It returns the terms
+// of the first request with that key.
+func (w *window) claim(key, body digest, own terms) (claim, terms) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
 	w.expireLocked(now)
 	if _, known := w.underWay[key]; known {
-		return claimUnderWay, prefer
+		return claimUnderWay, own
 	}
 	if place, known := w.latest[key]; known {
 		e := &w.ring[place]
 		if e.body != body {
-			return claimMismatched, prefer
+			return claimMismatched, own
 		}
-		return claimRepeated, e.prefer
+		return claimRepeated, e.terms
 	}
-	w.underWay[key] = pendingRequest{body, prefer}
-	return claimNew, prefer
+	w.underWay[key] = pendingRequest{body, own}
+	return claimNew, own
 }
 
 // settle ends a claim. stored reports whether the request was stored; if not, the key is
@@ -161,7 +168,7 @@ func (w *window) settle(key digest, stored bool) {
 	if place == len(w.ring) {
 		w.ring = append(w.ring, storedRequest{})
 	}
-	w.ring[place] = storedRequest{key, first.body, now, first.prefer}
+	w.ring[place] = storedRequest{key, first.body, now, first.terms}
 	w.latest[key] = uint32(place)
 	w.next++
 	w.expireLocked(now)

@@ -50,6 +50,26 @@ func TestARepeatedKeyGetsTheFirstResponseAndStoresNothing(t *testing.T) {
 	}
 }
 
+// The first response stays true: what it rejected is not stored, and what it accepted is.
+func TestARepeatedKeyGetsTheFirstResponseAfterAnotherMaxRecord(t *testing.T) {
+	for name, limits := range map[string][2]int{"raised": {1 << 10, 1 << 20}, "lowered": {1 << 20, 1 << 10}} {
+		t.Run(name, func(t *testing.T) {
+			log := newMemoryLog()
+			h, addr := startServer(t, log, Options{Limits: Limits{MaxRecord: limits[0]}})
+			request := postWithKey("k", `[{"a":1},{"a":"`+strings.Repeat("x", 2000)+`"}]`, idsHeader)
+			_, want := roundTrip(t, addr, request)
+			stored := len(log.usages)
+			h.SetLimits(Limits{MaxRecord: limits[1]})
+			if again, got := roundTrip(t, addr, request); got != want || again.Header.Get("Idempotency-Replayed") != "true" {
+				t.Errorf("repeated: %s %s, first: %s", again.Status, got, want)
+			}
+			if len(log.usages) != stored || log.repeated != stored {
+				t.Errorf("stored %d, %d repeated", len(log.usages), log.repeated)
+			}
+		})
+	}
+}
+
 func TestAKeyWithAnotherBodyIsRejected(t *testing.T) {
 	log := newMemoryLog()
 	_, addr := startServer(t, log, Options{})
@@ -140,7 +160,7 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 	w := newWindow(3, time.Minute)
 	w.now = func() time.Duration { return now }
 	store := func(n byte) claim {
-		c, _ := w.claim(digest{n}, digest{}, preferences{})
+		c, _ := w.claim(digest{n}, digest{}, terms{})
 		if c == claimNew {
 			w.settle(digest{n}, true)
 		}
@@ -166,7 +186,7 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 	}
 	// A claim leaves nothing in memory if its request was not stored.
 	for n := range byte(100) {
-		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
+		_, _ = w.claim(digest{n, 1}, digest{}, terms{})
 		w.settle(digest{n, 1}, false)
 	}
 	if len(w.latest) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {

@@ -62,8 +62,12 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 					}
 				}()
 			}
-			if status, body := v.readResponse(); status != c.status {
-				t.Errorf("got %d %s, want %d", status, body, c.status)
+			key := "(http.body_grace, http.body_rate)"
+			if c.limits.HeaderTimeout > 0 {
+				key = "(http.header_timeout)"
+			}
+			if status, body := v.readResponse(); status != c.status || status == http.StatusRequestTimeout && !strings.Contains(body, key) {
+				t.Errorf("got %d %s, want %d and %s", status, body, c.status, key)
 			}
 			waitFor(t, func() bool { return h.Connections() == 0 })
 			log.mu.Lock()

@@ -86,15 +86,15 @@ func (h *Server) accept(ln *listener) error {
 		}
 		c, err := ln.Accept()
 		switch {
-		case isTemporary(err):
-			failing = true
-			h.opts.Logger.Error("can't accept connections: the kernel or the process has too few of the resource in the error (for open files, raise LimitNOFILE=)", "trouble", "accept", "address", ln.Addr(), "error", err)
-			<-time.After(acceptPause)
-			continue
 		case errors.Is(err, net.ErrClosed):
 			return nil
-		case err != nil:
+		case isOver(err):
 			return err
+		case err != nil:
+			failing = true
+			h.opts.Logger.Error("can't accept connections, and tries again (for open files, raise LimitNOFILE=)", "trouble", "accept", "address", ln.Addr(), "error", err)
+			<-time.After(acceptPause)
+			continue
 		}
 		if failing {
 			failing = false
@@ -110,18 +110,13 @@ func (h *Server) accept(ln *listener) error {
 	}
 }
 
-// acceptPause is how long a listener waits after an error that may pass, such as a lack
-// of descriptors.
+// acceptPause is how long a listener waits after an error that may pass.
 const acceptPause = 100 * time.Millisecond
 
-// isTemporary reports whether accept(2) may succeed again without a change here.
-func isTemporary(err error) bool {
-	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return false
+// isOver reports whether an error of accept(2) means that the listener can't accept any
+// more. All others pass: they concern one connection, or a resource such as memory.
+func isOver(err error) bool {
+	return errors.Is(err, syscall.EBADF) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSOCK)
 }
 
 // Bytes of unread answers that the kernel buffers for a connection. By default it would

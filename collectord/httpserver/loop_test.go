@@ -193,7 +193,7 @@ func TestAClientThatSendsWithoutEndGetsOnlyItsTurn(t *testing.T) {
 	c := h.newConn(s)
 	s.joinLoop(c, l)
 	l.begin(c)
-	if c.bodyReceived == 0 || c.bodyReceived > maxReadsInTurn*maxReadBytes || !slices.Contains(l.posted, c) {
+	if c.bodyReceived == 0 || c.bodyReceived > maxStepsInTurn*maxReadBytes || !slices.Contains(l.posted, c) {
 		t.Errorf("%d bytes were read in one turn", c.bodyReceived)
 	}
 	l.close(c)

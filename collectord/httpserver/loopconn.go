@@ -106,28 +106,21 @@ func (l *loop) drive(c *conn) {
 	}
 }
 
-// maxReadsInTurn is how often a connection is read before other connections are continued.
-const maxReadsInTurn = 16
+// maxStepsInTurn is how often a connection is read or written before other connections are
+// continued. One read can bring more than a hundred requests.
+const maxStepsInTurn = 16
 
 // advance executes steps until the connection has to wait. It returns a step for a
 // worker, or stepRead for none.
 func (l *loop) advance(c *conn) (job step) {
-	reads := 0
-	if c.waitingFor == stepRead && !l.read(c) || c.waitingFor == stepWrite && !l.write(c) {
-		return stepRead
-	}
-	for {
+	for steps := 1; ; steps++ {
+		if c.waitingFor == stepRead && !l.read(c) || c.waitingFor == stepWrite && !l.write(c) {
+			return stepRead
+		}
 		switch c.waitingFor = c.next(); c.waitingFor {
-		case stepRead:
-			if reads++; reads == maxReadsInTurn {
+		case stepRead, stepWrite:
+			if steps >= maxStepsInTurn {
 				l.post(c, reasonMore)
-				return stepRead
-			}
-			if !l.read(c) {
-				return stepRead
-			}
-		case stepWrite:
-			if !l.write(c) {
 				return stepRead
 			}
 		case stepPrepare:

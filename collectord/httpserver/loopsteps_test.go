@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -186,6 +187,31 @@ func TestResponsesPerTurnAreLimited(t *testing.T) {
 	}
 	if clients[0].waitingFor != stepRead || clients[0].closed {
 		t.Error("the connection does not continue")
+	}
+}
+
+// A client that sends many requests at once gets a limited number of responses per turn.
+// The rest follows without another event.
+func TestResponsesPerTurnAndConnectionAreLimited(t *testing.T) {
+	for name, row := range map[string]struct{ request, response string }{
+		"pages":           {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200"},
+		"rejected usages": {post("x"), "HTTP/1.1 400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const n = 3*maxStepsInTurn + 1
+			l := newManualLoop(t, newMemoryLog(), Options{})
+			c, p := l.connectPeer(t, strings.Repeat(row.request, n))
+			for all, turns := 0, 1; all < n; turns++ {
+				got := strings.Count(p.received(), row.response)
+				if all += got; got == 0 || got > maxStepsInTurn {
+					t.Fatalf("%d responses in turn %d, %d of %d so far", got, turns, all, n)
+				}
+				if posted := slices.Contains(l.posted, c); all < n && !posted {
+					t.Fatalf("%d of %d responses, and the connection does not continue", all, n)
+				}
+				l.resumePosted()
+			}
+		})
 	}
 }
 

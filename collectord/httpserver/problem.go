@@ -90,12 +90,15 @@ func (h *Server) faultProblem(f http1.Fault) *problem {
 	return p
 }
 
-// timeoutProblem returns the problem for a request whose deadline has passed.
-func (h *Server) timeoutProblem() *problem {
-	return &problem{
-		code: CodeTimeout, close: true,
-		detail: fmt.Sprintf("the request must arrive at %d bytes per second or more (http.body_rate)", h.limits.Load().BodyRate),
+// timeoutProblem returns the problem for a request whose deadline has passed in a state. The
+// detail names the limits of that state.
+func (h *Server) timeoutProblem(s state) *problem {
+	limits := h.limits.Load()
+	detail := fmt.Sprintf("the header of a request must arrive within %v (http.header_timeout)", limits.HeaderTimeout)
+	if s == stateBody {
+		detail = fmt.Sprintf("after %v, a body must arrive at %d bytes per second or more (http.body_grace, http.body_rate)", limits.BodyGrace, limits.BodyRate)
 	}
+	return &problem{code: CodeTimeout, close: true, detail: detail}
 }
 
 // Codes of problems with a request. They are stable: see ProblemKinds.

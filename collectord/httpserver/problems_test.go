@@ -26,7 +26,8 @@ The HTTP server answers every rejected request with a problem ([RFC 9457](https:
   is the address where your clients find the page.
 - ` + "`detail`" + ` gives the reason and, for a body, the offset of the first wrong byte (decoded, from 0). It never repeats what
   was sent.
-- A problem about a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, like an answer with status 200.
+- A problem about the usages of a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, like an answer with status 200. One
+  about a batch as a whole, such as an array that is not valid JSON, has none of them.
 - The statuses 409, 429 and 503 have ` + "`Retry-After`" + `. After 408 and 500, too, the request can be repeated. After any other
   status, a repetition gives the same problem until the request is changed.
 

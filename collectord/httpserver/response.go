@@ -25,7 +25,7 @@ const (
 // maxResponseBytes returns the max bytes of the answer to the usages of a request.
 func (r *request) maxResponseBytes() int {
 	n := countsTextBytes + faultTextBytes*len(r.batch.faults)
-	if r.prefer.ids {
+	if r.terms.prefer.ids {
 		n += idTextBytes*len(r.ranges) + nullTextBytes*(r.batch.valueCount-len(r.ranges))
 	}
 	return n
@@ -53,12 +53,12 @@ func (c *conn) answerStored() {
 	if len(r.batch.faults) > 0 {
 		a.Status = http.StatusOK
 	}
-	if applied := r.prefer.applied(); applied != "" {
+	if applied := r.terms.prefer.applied(); applied != "" {
 		a.ExtraFields = append(a.ExtraFields, http1.Field{Name: "Preference-Applied", Value: applied})
 	}
 	text := append(slices.Grow(r.responseBuf[:0], r.maxResponseBytes()), '{')
 	text = r.appendCounts(text, len(r.ranges), r.batch.valueCount-len(r.ranges))
-	if r.prefer.ids {
+	if r.terms.prefer.ids {
 		text = r.appendIDs(text)
 	}
 	text = append(text, '}')

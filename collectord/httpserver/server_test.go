@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/wal"
@@ -466,18 +467,25 @@ func TestNewLimitsApplyToOpenConnections(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 }
 
-// Without a free file descriptor, Serve waits for one instead of returning.
-func TestServeSurvivesALackOfDescriptors(t *testing.T) {
-	ln := &failingListener{errs: make(chan error, 2)}
-	var text strings.Builder
-	h := newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
-	ln.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-	ln.errs <- net.ErrClosed
-	if err := h.Serve(ln); err != nil {
-		t.Error(err)
-	}
-	if len(ln.errs) > 0 || !strings.Contains(text.String(), "trouble=accept") {
-		t.Errorf("Serve returned early, or logged no trouble: %s", text.String())
+// A failure to accept one connection does not end the listener. The errors are those of
+// accept(2).
+func TestServeContinuesAfterErrorsThatPass(t *testing.T) {
+	passing := []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.ECONNABORTED, syscall.EPERM, syscall.EACCES, syscall.EPROTO, syscall.ENETDOWN, syscall.EHOSTUNREACH}
+	for _, last := range []error{net.ErrClosed, syscall.EINVAL} {
+		synctest.Test(t, func(t *testing.T) {
+			ln := &failingListener{errs: make(chan error, len(passing)+1)}
+			var text strings.Builder
+			h := newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+			for _, err := range append(passing, last) {
+				ln.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", err)}
+			}
+			if err := h.Serve(ln); (err == nil) != errors.Is(last, net.ErrClosed) {
+				t.Error(err)
+			}
+			if len(ln.errs) > 0 || strings.Count(text.String(), "trouble=accept") != len(passing) {
+				t.Errorf("Serve returned %d errors early, and logged %s", len(ln.errs), text.String())
+			}
+		})
 	}
 }
 

@@ -107,7 +107,7 @@ func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]
 // usedRequest fills a request with what an earlier one could have left in it.
 func usedRequest(r *request) *request {
 	body := []byte(`{"another":"client"}`)
-	r.client, r.prefer, r.content, r.coding, r.key = otherClient, preferences{handlingSeen: true, returnSeen: true, strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
+	r.client, r.terms, r.content, r.coding, r.key = otherClient, terms{preferences{handlingSeen: true, returnSeen: true, strict: true, ids: true}, 1}, linesContent, gzipped, bytes.Clone(body)
 	r.rawBody, r.body, r.responseBuf = append(r.rawBody[:0], body...), bytes.Clone(body), bytes.Clone(body)
 	r.ranges, r.ids = []byteRange{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{

@@ -85,7 +85,7 @@ func FuzzDatagram(f *testing.F) {
 	for _, s := range []string{
 		"", "\n", `{"a":1}{"b":[2]}` + "\n{\"c\":\n3}", "{\"a\":\n}{\"a\":1}\n{\"b\":2}", "[\n[\n1]\n]\n{}", "{\n{\n{\n", "\ufeff{}\n{}", "\ufeff\ufeff{}", "{}\n\ufeff{}", "\ufeff",
 		"{\"a\":1,\"a\":2}\n{}", "{\"\\u0061\":1,\n\"a\":2}\n{}", "{\"a\":\"\xff\n\"}\n{}", "{\"a\":1e999}{}\n{}", `{"long":"` + strings.Repeat("x", 60) + "\"}{}\n{}",
-		strings.Repeat(`{"a":`, 65) + "\n{}", strings.Repeat("[", 70) + strings.Repeat("]\n", 70) + "{}", "tru\n{}", `{"a":"\ud800` + "\n{}", "\x00{}\n{}",
+		strings.Repeat(`{"a":`, 65) + "\n{}", strings.Repeat("[", 70) + strings.Repeat("]\n", 70) + "{}", "tru\n{}", "{\"a\":1\n{}\n{}", "{\"a\":\n{}\n{}\n{}", "[1,\r\n{}\n{}", `{"a":"\ud800` + "\n{}", "\x00{}\n{}",
 	} {
 		f.Add([]byte(s))
 	}

@@ -81,6 +81,10 @@ func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 			continue
 		}
 		all = append(all, v)
+		if v.code == CodeInvalidJSON && resume > start && bytes.HasPrefix(b[resume-1:], []byte("\n{")) { // cut off before the next usage
+			at, b = at+resume, b[resume:]
+			continue
+		}
 		_, rest, more := bytes.Cut(b[resume:], []byte("\n"))
 		if !more {
 			return all

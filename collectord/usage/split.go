@@ -10,7 +10,7 @@ const (
 	Object   Form = iota // one object; a fault in the object is a fault of the text
 	Array                // a JSON array of objects; after a syntax error no element may be used
 	Lines                // NDJSON: one object per line; blank lines are skipped, but counted in Value.Index
-	Datagram             // concatenated objects; after an invalid one reading resumes at the next line break
+	Datagram             // concatenated objects; after an invalid one reading resumes at the next line
 )
 
 // FormOf returns Array if the text begins with '[', otherwise Object. It skips white
@@ -237,7 +237,7 @@ func (s *Splitter) nextDatagram() bool {
 	s.setValue(f, s.at)
 	s.index++
 	s.at += f.i
-	if s.Value.Fault.Code != "" {
+	if s.Value.Fault.Code != "" && !s.wasCutOff() {
 		next := bytes.IndexByte(s.text[s.at:], '\n')
 		if next < 0 {
 			next = len(s.text) - s.at - 1
@@ -245,4 +245,10 @@ func (s *Splitter) nextDatagram() bool {
 		s.at += next + 1
 	}
 	return true
+}
+
+// wasCutOff reports whether an invalid value ends because the next line, at s.at, begins an
+// object that is not allowed in it: the next usage.
+func (s *Splitter) wasCutOff() bool {
+	return s.Value.Fault.Code == CodeInvalidJSON && s.at < len(s.text) && s.text[s.at] == '{' && s.at > s.Value.Start && s.text[s.at-1] == '\n'
 }

@@ -118,6 +118,24 @@ func TestOneByteOrderMarkAtTheFirstByteIsSkipped(t *testing.T) {
 	}
 }
 
+func TestAUsageThatIsCutOffTakesNoLineWithItInADatagram(t *testing.T) {
+	for cutOff, lost := range map[string]int{
+		`{"a":1`: 0, `{"a":1,`: 0, `{`: 0, `{"a"`: 0, `{"a":"x`: 0, `{"a":tru`: 0, `{"a":-`: 0, `{"a":[1`: 0, `{"a":{"b":2}`: 0, `{"a":[{"b":2}]` + "\r": 0, `[1`: 0,
+		`{"a":`: 1, `{"a":[`: 1, `{"a":[1,`: 1, // the next usage is taken for the value
+	} {
+		values, _ := splitAll([]byte(cutOff+"\n{\"b\":1}\n{\"b\":2}\n"), Datagram, Limits{})
+		usages := 0
+		for _, v := range values {
+			if v.Fault.Code == "" {
+				usages++
+			}
+		}
+		if usages != 2-lost || len(values) != usages+1 {
+			t.Errorf("after %q: %d usages of %d values, want %d: %v", cutOff, usages, len(values), 2-lost, values)
+		}
+	}
+}
+
 func TestCommonMistakesHaveTheirReason(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"a":1 , }`:           "a comma before the end at byte 9",
