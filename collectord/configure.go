@@ -18,7 +18,7 @@ func configCommand() *cobra.Command {
 		printCommand(),
 		&cobra.Command{
 			Use:        "example",
-			SuggestFor: []string{"init", "new", "edit", "default", "defaults"},
+			SuggestFor: []string{"init", "new", "edit", "default", "defaults", "explain", "describe", "docs"},
 			Short:      "Print a configuration file that explains every key, and sets the keys given as flags",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
