@@ -73,6 +73,7 @@ that are seldom intended, and directories that can't be used.`,
 const checkTimeout = 3 * diskTimeout
 
 func checkConfiguration(cmd *cobra.Command, asUser string) error {
+	warnOfUnitVariables(cmd)
 	why, err := becomeDaemonUser(source(cmd), asUser)
 	if err != nil {
 		return err

@@ -74,6 +74,7 @@ read stay in the folder, and are named. A daemon may run meanwhile.`,
 		if err != nil {
 			return err
 		}
+		warnOfUnitVariables(cmd)
 		if giveUpAfter < 0 {
 			return errors.New("--give-up-after is negative: write 0 to never give up")
 		}
