@@ -126,7 +126,7 @@ func becomeOwnerToRun(src config.Source) (user string, err error) {
 	}
 	owner, path, err := ownerOf(filepath.Join(c.DataDir, "wal"), c.DataDir)
 	if err != nil || owner.uid == 0 { // the daemon makes data_dir, or waits for its disk
-		return "", nil
+		return "", nil //nolint:nilerr // data_dir may not exist yet
 	}
 	if err := owner.become(); err != nil {
 		return "", fmt.Errorf("can't become %s, the owner of %s: %w (start the daemon as that user, or chown it)", userName(owner.uid), path, err)
