@@ -74,7 +74,7 @@ func prepareRoot(root *cobra.Command) *cobra.Command {
 			help(cmd, args)
 		}
 	})
-	root.PersistentPreRunE = rejectEmptyConfig
+	root.PersistentPreRunE = rejectWrongConfig
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -106,11 +106,18 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("%s has no command %q: %s", cmd.CommandPath(), args[0], advice)
 	}
 	names := suggestions(cmd, args[0])
+	if advice := cmd.Annotations[adviceOnOtherWords]; len(names) == 0 && advice != "" {
+		return fmt.Errorf("%s has no command %q: %s (see %[1]s --help)", cmd.CommandPath(), args[0], advice)
+	}
 	if len(names) == 0 {
 		names = suggestions(cmd.Root(), args[0])
 	}
 	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestionText(cmd, names))
 }
+
+// adviceOnOtherWords is the annotation of a command with few subcommands: what to do instead of
+// others.
+const adviceOnOtherWords = "advice"
 
 // withoutCommand returns how to do what a word asks for, if collectord has no command for it.
 func withoutCommand(word string) string {
@@ -263,12 +270,39 @@ func valueKind(f *pflag.Flag) string {
 	return "a whole number, or is out of range"
 }
 
-// rejectEmptyConfig rejects an empty --config, which often comes from an unset variable.
-// Without the check, the daemon would use the defaults.
-func rejectEmptyConfig(cmd *cobra.Command, _ []string) error {
-	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed && f.Value.String() == "" {
-		return config.Mistakes{{Key: "configuration", Origin: "--config", Reason: "names no file: name one, or leave the flag out"}}
+// rejectWrongConfig rejects an empty --config, which often comes from an unset variable:
+// without the check, the daemon would use the defaults. It also rejects two files, of which
+// only the last would be read.
+func rejectWrongConfig(cmd *cobra.Command, _ []string) error {
+	f := cmd.Flags().Lookup("config")
+	if f == nil || !f.Changed {
+		return nil
 	}
+	reason := ""
+	if f.Value.String() == "" {
+		reason = "names no file: name one, or leave the flag out"
+	}
+	if once, ok := f.Value.(*configFlag); ok && once.times > 1 {
+		reason = "is given twice: a configuration is one file"
+	}
+	if reason == "" {
+		return nil
+	}
+	return config.Mistakes{{Key: "configuration", Origin: "--config", Reason: reason}}
+}
+
+// configFlag is the value of --config. It counts how often the flag is given.
+type configFlag struct {
+	path  string
+	times int
+}
+
+func (f *configFlag) String() string { return f.path }
+func (f *configFlag) Type() string   { return "string" }
+
+func (f *configFlag) Set(path string) error {
+	f.path = path
+	f.times++
 	return nil
 }
 

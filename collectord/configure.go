@@ -18,7 +18,7 @@ func configCommand() *cobra.Command {
 		printCommand(),
 		&cobra.Command{
 			Use:        "example",
-			SuggestFor: []string{"init", "new", "edit", "default", "defaults"},
+			SuggestFor: []string{"init", "new", "edit", "default", "defaults", "explain", "describe", "docs"},
 			Short:      "Print a configuration file that explains every key, and sets the keys given as flags",
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
@@ -73,6 +73,7 @@ that are seldom intended, and directories that can't be used.`,
 const checkTimeout = 3 * diskTimeout
 
 func checkConfiguration(cmd *cobra.Command, asUser string) error {
+	warnOfUnitVariables(cmd)
 	why, err := becomeDaemonUser(source(cmd), asUser)
 	if err != nil {
 		return err

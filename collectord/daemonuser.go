@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -56,24 +58,80 @@ func userName(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-// becomeOwner changes the process to the owner of dir, so that the daemon's user owns
-// the files written there.
-func becomeOwner(dir string) error {
-	info, err := os.Stat(dir)
+// becomeLogOwner changes a root process to the owner of the log in dataDir, so that the daemon's
+// user owns the files written there. It rejects other users.
+func becomeLogOwner(dataDir string) error {
+	return becomeOwner(filepath.Join(dataDir, "wal"), dataDir)
+}
+
+// becomeOwner changes a root process to the owner of the first path that can be reached. It
+// rejects other users.
+func becomeOwner(paths ...string) error {
+	owner, path, err := ownerOf(paths...)
 	if err != nil {
 		return withLogAdvice(err)
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(owner.Uid) == os.Geteuid() {
+	if owner.uid == os.Geteuid() {
 		return nil
 	}
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("%s belongs to user %d: run this as that user, or as root", dir, owner.Uid)
+		return fmt.Errorf("%s belongs to %s: run this as that user, or as root", path, userName(owner.uid))
 	}
-	if err := (userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}).become(); err != nil {
-		return fmt.Errorf("become the owner of %s: %w", dir, err)
+	if err := owner.become(); err != nil {
+		return fmt.Errorf("can't become %s, the owner of %s: %w (run this as that user)", userName(owner.uid), path, err)
 	}
 	return nil
+}
+
+// ownerOf returns the owner of the first path that can be reached. Callers name a directory that the
+// daemon makes before its parent: a volume can belong to root, and be writable for a group.
+func ownerOf(paths ...string) (owner userAccount, path string, err error) {
+	for _, path = range paths {
+		var info fs.FileInfo
+		if info, err = statWithTimeout(path); err == nil {
+			return accountOfOwner(info), path, nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+	}
+	return owner, path, err
+}
+
+// accountOfOwner returns the owner of a file. The account also has the group of the file, by
+// which a volume may be writable.
+func accountOfOwner(info fs.FileInfo) userAccount {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return userAccount{uid: os.Geteuid(), gid: os.Getegid()}
+	}
+	a, err := lookUpAccount(strconv.Itoa(int(st.Uid)))
+	if err != nil { // the user has no name
+		a = userAccount{uid: int(st.Uid), gid: int(st.Gid)}
+	}
+	if !slices.Contains(a.groups, int(st.Gid)) {
+		a.groups = append(a.groups, int(st.Gid))
+	}
+	return a
+}
+
+// becomeOwnerToRun changes a root process that starts the daemon to the owner of its log, if
+// that is another user. Otherwise the service could not read what root has written. It returns
+// that user, or "" if the process keeps its user.
+func becomeOwnerToRun(src config.Source) (user string, err error) {
+	src.Uses = []string{"data_dir"}
+	c := config.Read(src).Config
+	if os.Geteuid() != 0 || c == nil {
+		return "", nil
+	}
+	owner, path, err := ownerOf(filepath.Join(c.DataDir, "wal"), c.DataDir)
+	if err != nil || owner.uid == 0 { // the daemon makes data_dir, or waits for its disk
+		return "", nil //nolint:nilerr // data_dir may not exist yet
+	}
+	if err := owner.become(); err != nil {
+		return "", fmt.Errorf("can't become %s, the owner of %s: %w (start the daemon as that user, or chown it)", userName(owner.uid), path, err)
+	}
+	return userName(owner.uid), nil
 }
 
 // becomeDaemonUser changes a root process to the daemon's user: the user of --user, the
@@ -120,15 +178,12 @@ func daemonAccount(src config.Source, userFlag string) (as userAccount, why stri
 	}
 	src.Uses = []string{"data_dir"} // the disk of another file may hang
 	if c := config.Read(src).Config; c != nil {
-		info, err := statWithTimeout(c.DataDir)
-		if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
-			return as, "", fmt.Errorf("can't find out who owns data_dir %s: its disk did not answer within %v (--user NAME checks as that user)", c.DataDir, diskTimeout)
-		}
-		if err == nil {
-			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
-				if as, err = lookUpAccount(strconv.Itoa(int(owner.Uid))); err != nil { // the user has no name
-					as = userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}
-				}
+		for _, dir := range []string{filepath.Join(c.DataDir, "wal"), c.DataDir} {
+			as, _, err = ownerOf(dir)
+			if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
+				return as, "", fmt.Errorf("can't find out who owns data_dir %s: its disk did not answer within %v (--user NAME checks as that user)", c.DataDir, diskTimeout)
+			}
+			if err == nil && as.uid != 0 {
 				return as, "the owner of data_dir (--user NAME: another)", nil
 			}
 		}

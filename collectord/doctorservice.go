@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,41 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 			err = syscall.Exec(argv[0], argv, env)
 		}
 		return skip("can't look from inside the service: " + err.Error())
+	}
+}
+
+// unitVariables returns the variables for collectord and its storage that the service has, and
+// this process has not. What they set, this process does not see.
+func unitVariables(ctx context.Context) []string {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return nil // no systemd
+	}
+	ctx, cancel := context.WithTimeout(ctx, diskTimeout)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=Environment", serviceName).Output()
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(parseUnitVariables(string(out)), func(name string) bool {
+		_, has := os.LookupEnv(name)
+		return has
+	})
+}
+
+var unitVariable = regexp.MustCompile(`[= "]((?:COLLECTORD|AWS)_\w+)=`)
+
+// parseUnitVariables parses the output of systemctl show --property=Environment.
+func parseUnitVariables(property string) (names []string) {
+	for _, m := range unitVariable.FindAllStringSubmatch(property, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// warnOfUnitVariables warns of settings of the service that this command does not see.
+func warnOfUnitVariables(cmd *cobra.Command) {
+	if names := unitVariables(cmd.Context()); len(names) > 0 {
+		writef(cmd.ErrOrStderr(), "warning: the service has variables that this command has not, and may use another data_dir or destination: %s (systemctl cat collectord): set these keys in the file, for all commands\n", strings.Join(names, ", "))
 	}
 }
 

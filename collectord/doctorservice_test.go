@@ -108,3 +108,16 @@ func TestDoctorFlagsAreDistinguished(t *testing.T) {
 		t.Errorf("%q, %q, %v", settings, others, err)
 	}
 }
+
+// The names of a unit's variables are found, whatever their values are.
+func TestVariablesOfAUnitAreFound(t *testing.T) {
+	for property, want := range map[string][]string{
+		"Environment=\n": nil,
+		"Environment=COLLECTORD_DATA_DIR=/srv/usages LANG=C AWS_REGION=x\n": {"COLLECTORD_DATA_DIR", "AWS_REGION"},
+		"Environment=X=1 \"COLLECTORD_NODE=a b\" MY_COLLECTORD_X=1\n":       {"COLLECTORD_NODE"},
+	} {
+		if got := parseUnitVariables(property); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", property, got, want)
+		}
+	}
+}

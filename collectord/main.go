@@ -123,7 +123,7 @@ Exit status: 0 fine; 1 an error; 2 a check found something wrong; 78 run was giv
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
+	root.PersistentFlags().Var(&configFlag{}, "config", "configuration file (default "+config.DefaultPath+")")
 	root.AddCommand(runCommand(caught), statusCommand(), doctorCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"syscall"
 
 	"collectord/config"
 	"collectord/shipper/bucket"
@@ -63,9 +67,39 @@ func (f namedFile) accessProblem() (why, advice string) {
 	if err != nil || info.Mode().Perm()&f.forbidden == 0 {
 		return "", ""
 	}
-	what, mode := "read or changed", "640"
+	what, advice := "read or changed", "chmod 640 "+f.path
 	if f.forbidden == publicFile {
-		what, mode = "changed", "644"
+		what, advice = "changed", "chmod 644 "+f.path
+	} else if change := groupChange(f.path, info); change != "" {
+		advice = change + " && " + advice
 	}
-	return fmt.Sprintf("can be %s by everyone on this host (mode %04o)", what, info.Mode().Perm()), "chmod " + mode + " " + f.path
+	return fmt.Sprintf("can be %s by everyone on this host (mode %04o)", what, info.Mode().Perm()), advice
+}
+
+// groupChange returns the command that lets the process read a file of mode 0640. It returns ""
+// if the process owns the file, or is in the file's group.
+func groupChange(path string, info fs.FileInfo) string {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	groups, err := os.Getgroups()
+	if !ok || err != nil || os.Geteuid() == 0 || int(st.Uid) == os.Geteuid() || int(st.Gid) == os.Getegid() || slices.Contains(groups, int(st.Gid)) {
+		return ""
+	}
+	name := strconv.Itoa(os.Getegid())
+	if g, err := user.LookupGroupId(name); err == nil {
+		name = g.Name
+	}
+	return "chgrp " + name + " " + path
+}
+
+// deniedReading returns why the process can't read a file, and how to correct that.
+func deniedReading(path string) string {
+	who := "can't be read by " + userName(os.Geteuid()) + ": permission denied"
+	info, err := os.Stat(path)
+	if err != nil { // of a directory in its path
+		return who
+	}
+	if change := groupChange(path, info); change != "" {
+		return fmt.Sprintf("%s (mode %04o): %s && chmod 640 %s", who, info.Mode().Perm(), change, path)
+	}
+	return fmt.Sprintf("%s (mode %04o): chmod 640 %s", who, info.Mode().Perm(), path)
 }

@@ -22,6 +22,8 @@ func commandSituations(situations map[string][]situation) {
 		{name: "a typo below completion", args: "completion bsh", wantExit: exitError, wantOutput: "collectord completion bash"},
 		{name: "a typo below help", args: "help wal verfy", wantExit: exitError, wantOutput: "did you mean collectord wal verify?"},
 		{name: "a command of another level", args: "verify", wantExit: exitError, wantOutput: "did you mean collectord wal verify?"},
+		{name: "a word for which tokens have no command", args: "token list", wantExit: exitError, wantOutput: "a token is a line of http.tokens_file; list, change or remove it there, and reload", unwantedOutput: "fleet"},
+		{name: "another word below config", args: "config explain http.listen", wantExit: exitError, wantOutput: "did you mean collectord config example?"},
 		{name: "another word for a command", args: "upload", wantExit: exitError, wantOutput: "did you mean collectord ship?"},
 		{name: "a typo and a question", args: "wal verfy --help", wantExit: exitError, wantOutput: "did you mean collectord wal verify?", unwantedOutput: "Usage:"},
 		{name: "a typo and the version", args: "wall --version", wantExit: exitError, wantOutput: "did you mean collectord wal?"},

@@ -143,6 +143,34 @@ func TestCheckWarnsOfDirectoriesThatCanNotBeUsed(t *testing.T) {
 	}
 }
 
+// Whoever follows the advice about a file with secrets has a daemon that can read the file, and
+// other users who can't.
+func TestAdviceOnASecretLeavesItToTheDaemon(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"http: {tokens_file: SECRET}\n", "shipper: {destination: 's3://abc/p', s3: {endpoint: 'https://h', credentials_file: SECRET}}\n"} {
+		for _, mode := range []os.FileMode{0o600, 0o640, 0o644, 0o666} {
+			h := newDaemonsHost(t)
+			secret := filepath.Join(filepath.Dir(h.config), "secret")
+			write(t, h.config, "data_dir: "+h.data+"\n"+strings.ReplaceAll(key, "SECRET", secret))
+			content := map[bool]string{true: oneToken, false: "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"}[key[0] == 'h']
+			if err := errors.Join(os.WriteFile(secret, []byte(content), 0o600), os.Chmod(secret, mode)); err != nil {
+				t.Fatal(err)
+			}
+			_, before, _ := runCollectord(t, "config", "check", "--config", h.config)
+			if i := strings.LastIndex(before, ": ch"); i >= 0 {
+				if out, err := exec.Command("sh", "-c", before[i+len(": "):]).CombinedOutput(); err != nil {
+					t.Errorf("%s%v: %s", before, err, out)
+				}
+			}
+			out, after, status := runCollectord(t, "config", "check", "--config", h.config)
+			info, err := os.Stat(secret)
+			if status != 0 || strings.Contains(after, "warning") || err != nil || info.Mode().Perm()&secretFile != 0 {
+				t.Errorf("mode %o: %sthen: %s%s (%v)", mode, before, out, after, err)
+			}
+		}
+	}
+}
+
 // daemonsHost has a configuration, and a data_dir that belongs to the daemon's user.
 type daemonsHost struct {
 	t            *testing.T

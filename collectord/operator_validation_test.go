@@ -62,6 +62,9 @@ var misconfigured = []situation{
 	// Directories.
 	{name: "a data_dir in the home directory", config: "data_dir: ~/usages\n", wantOutput: `data_dir (DIR/collectord.yaml line 1): "~/usages" begins with ~, which only shells expand: write out the path`},
 	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", wantOutput: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
+	{name: "a data_dir with a variable", config: "data_dir: ${HOME}/usages\n", wantOutput: `data_dir (DIR/collectord.yaml line 1): "${HOME}/usages" contains a variable ($), which only shells expand`},
+	{name: "a folder with a variable", config: destinationConfig("file:///$HOME/archive"), wantOutput: "contains a variable ($), which only shells expand"},
+	{name: "a data_dir that is relative", config: "data_dir: collectord.yaml/x\n", wantOutput: "; collectord.yaml/x is below DIR, where this was started: set an absolute path"},
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", wantOutput: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
 	{name: "a data_dir in the files of the kernel", config: "data_dir: /proc/usages\n", wantOutput: "data_dir (DIR/collectord.yaml line 1): " + map[bool]string{true: "/proc has files of the kernel only, so that /proc/usages can't be made", false: "can't use /proc"}[os.Geteuid() == 0]},
@@ -96,7 +99,9 @@ var misconfigured = []situation{
 
 	// The file.
 	{name: "a file that is missing", args: "--config DIR/none.yaml", wantOutput: "configuration (DIR/none.yaml): can't be read: no such file"},
-	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", wantOutput: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
+	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", wantOutput: "configuration (DIR/collectord.yaml): line 2 is indented with a tab: YAML needs blanks"},
+	{name: "a tab before the first key", config: "\thttp: {listen: off}\n", wantOutput: "line 1 is indented with a tab"},
+	{name: "a tab that is no indentation", config: "node: \"a\n\tb\n", wantOutput: "found unexpected end of stream"},
 	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", wantOutput: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", wantOutput: "http (DIR/collectord.yaml line 3): YAML anchors"},
 	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, wantOutput: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
@@ -104,6 +109,11 @@ var misconfigured = []situation{
 	{name: "a configuration that is a directory", args: "--config DIR", wantOutput: "configuration (DIR): is a directory: name a file"},
 	{name: "a configuration that never ends", args: "--config /dev/zero", wantOutput: "configuration (/dev/zero): is not a regular file"},
 	{name: "a configuration without a name", args: "--config=", wantOutput: "configuration (--config): names no file: name one, or leave the flag out"},
+	{name: "two configurations", args: "--config DIR/collectord.yaml --config DIR/other.yaml", config: "data_dir: DIR/data\n", wantOutput: "configuration (--config): is given twice: a configuration is one file"},
+	{name: "a section in capitals", config: "HTTP: {listen: off}\n", wantOutput: "HTTP (DIR/collectord.yaml line 1): is not a key; the nearest is http\n"},
+	{name: "a secret in the configuration", config: "shipper: {s3: {secret_access_key: x}}\n", wantOutput: "shipper.s3.secret_access_key (DIR/collectord.yaml line 1): is not a key; keys are not written here, but in the file that shipper.s3.credentials_file names"},
+	{name: "a bucket by its name", config: "shipper: {s3: {bucket: usages}}\n", wantOutput: "is not a key; bucket and prefix, or a folder, belong in shipper.destination"},
+	{name: "a port of its own", config: "http: {port: 3000}\n", wantOutput: "is not a key; an address and its port belong in http.listen"},
 	{name: "a configuration without keys", config: "DIR/data\n", wantOutput: "configuration (DIR/collectord.yaml line 1): contains no keys: write a line of the form key: value"},
 	{name: "an alias without its anchor", config: "node: *a\n", wantOutput: "configuration (DIR/collectord.yaml): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", wantOutput: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},

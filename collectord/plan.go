@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strings"
 
 	"collectord/collectord/auth"
@@ -71,7 +70,7 @@ func fileReason(path string, err error) string {
 	reason := err.Error()
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return "can't be read by " + userName(os.Geteuid()) + ": " + reason
+		return deniedReading(path)
 	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(path, "/"):
 		return reason + " (a name without a slash is a credential in the $CREDENTIALS_DIRECTORY of systemd: systemctl reload collectord checks it inside the service)"
 	}

@@ -43,7 +43,7 @@ func (d draft) checkDirectories() (stopped []string) {
 	case f := <-found:
 		for _, why := range f.data {
 			if d.Valid("data_dir") {
-				d.Mistake("data_dir", why)
+				d.Mistake("data_dir", why+d.relativeText("data_dir"))
 			}
 		}
 		d.warn(f.stopped...)
@@ -53,6 +53,17 @@ func (d draft) checkDirectories() (stopped []string) {
 		d.warn(fmt.Sprintf("data_dir %s is not checked: its disk did not answer within %v", dir, diskTimeout))
 	}
 	return nil
+}
+
+// relativeText explains a path that is not absolute, whose meaning depends on where a command is
+// started. systemd starts a service in /.
+func (d draft) relativeText(key string) string {
+	text := d.Text(key)
+	dir, err := os.Getwd()
+	if err != nil || filepath.IsAbs(text) {
+		return ""
+	}
+	return fmt.Sprintf("; %s is below %s, where this was started: set an absolute path, such as /var/lib/collectord", text, dir)
 }
 
 // dirAccess is the access needed to a directory whose entries change.

@@ -343,7 +343,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 
 	second := first.Add(time.Hour)
 	ca.issue("collector", dir+"/cert", dir+"/key", second)
-	write(t, dir+"/tokens", lineB+"\nb oops\n"+lineB+"\n")
+	write(t, dir+"/tokens", lineB+"\nb oops\n"+lineB+" rate=7\n")
 	replaceInFile(t, config, "max_connections: 7", "max_connections: 8")
 	reload(false, dir+"/tokens line 2")
 	if !strings.Contains(d.log(), "tokens line 3): has the name of line 1") {

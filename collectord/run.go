@@ -33,7 +33,7 @@ with its reasons, and a status page.
 SIGTERM and SIGINT stop the daemon; nothing that was acknowledged is lost. A second signal ends it at once. On SIGHUP the
 daemon reads the configuration again. On SIGUSR1 it seals and ships the active segment. Each key of the configuration can
 also be set by a variable (http.listen: COLLECTORD_HTTP_LISTEN), and common keys by a flag; collectord config example
-explains all keys.`,
+explains all keys. If root starts the daemon, it runs as the owner of data_dir.`,
 		Example: `  collectord run
   collectord run --data-dir /srv/collectord --destination s3://usages/clinic-7 --s3-endpoint https://minio.example:9000
   collectord run --config collectord.yaml --log-level debug`,
@@ -47,6 +47,10 @@ explains all keys.`,
 			// reload.
 			src := source(cmd)
 			src.Path = src.File()
+			owner, err := becomeOwnerToRun(src)
+			if err != nil {
+				return err
+			}
 			load := func() (*plan, error) { return newPlan(src) }
 			p, err := load()
 			if err != nil {
@@ -59,6 +63,9 @@ explains all keys.`,
 			defer daemonLog.close()
 			caught.setLastActions(daemonLog, "the start was not complete", func() bool { return false })
 			slog.SetDefault(daemonLog.Logger) // for messages of the standard library
+			if owner != "" {
+				daemonLog.Info("the daemon runs as the owner of data_dir, and no longer as root", "user", owner)
+			}
 			for _, w := range p.warnings {
 				daemonLog.Warn(w)
 			}

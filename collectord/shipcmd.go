@@ -74,20 +74,21 @@ read stay in the folder, and are named. A daemon may run meanwhile.`,
 		if err != nil {
 			return err
 		}
+		warnOfUnitVariables(cmd)
 		if giveUpAfter < 0 {
 			return errors.New("--give-up-after is negative: write 0 to never give up")
 		}
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
-		writtenDir := cfg.DataDir
-		if archive != "" {
-			writtenDir = archive
-			if _, err := os.Stat(archive); err != nil {
-				return fmt.Errorf("--archive names no folder: %w", err)
-			}
+		if archive == "" {
+			err = becomeLogOwner(cfg.DataDir)
+		} else if _, err = os.Stat(archive); err != nil {
+			err = fmt.Errorf("--archive names no folder: %w", err)
+		} else {
+			err = becomeOwner(filepath.Join(archive, "_collectord"), archive)
 		}
-		if err := becomeOwner(writtenDir); err != nil {
+		if err != nil {
 			return err
 		}
 		if archive == "" {

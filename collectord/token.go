@@ -11,7 +11,9 @@ import (
 )
 
 func tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Make bearer tokens for clients", GroupID: groupDaemon}
+	c := &cobra.Command{Use: "token", Short: "Make bearer tokens for clients", GroupID: groupDaemon, Annotations: map[string]string{
+		adviceOnOtherWords: "a token is a line of http.tokens_file; list, change or remove it there, and reload",
+	}}
 	var rate int
 	var asJSON bool
 	newCommand := &cobra.Command{

@@ -29,7 +29,7 @@ It may be used while the daemon is running.`,
 			if err != nil {
 				return err
 			}
-			if err := becomeOwner(cfg.DataDir); err != nil {
+			if err := becomeLogOwner(cfg.DataDir); err != nil {
 				return err
 			}
 			done, err := wal.Acknowledge(cfg.DataDir, args...)

@@ -271,7 +271,7 @@ func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error
 }
 
 func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
-	if err := becomeOwner(cfg.DataDir); err != nil {
+	if err := becomeLogOwner(cfg.DataDir); err != nil {
 		return err
 	}
 	if _, err := inspect(cfg.DataDir); err != nil {

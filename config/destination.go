@@ -88,6 +88,8 @@ func checkFolder(escaped string) error {
 		return errors.New("has a ? or # in the path: write %3F or %23")
 	case strings.HasPrefix(u.Path, "/~"):
 		return errTilde
+	case hasVariable(strings.TrimPrefix(u.Path, "/")):
+		return errVariable
 	case strings.ContainsRune(u.Path, 0):
 		return errors.New("contains %00, which no path can contain")
 	case filepath.Clean(u.Path) == "/":

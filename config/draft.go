@@ -44,3 +44,6 @@ func (d *Draft) Valid(keys ...string) bool { return !slices.ContainsFunc(keys, d
 func (d *Draft) Mistake(key, reason string) {
 	d.Mistakes = append(d.Mistakes, d.loader.newMistake(key, reason))
 }
+
+// Text returns the value of a key as it was written, or the text of its default.
+func (d *Draft) Text(key string) string { return d.Config.raw[key] }

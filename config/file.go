@@ -46,6 +46,9 @@ func (l *loader) readFile() map[string]any {
 		if strings.HasPrefix(reason, "unknown anchor") {
 			reason = noAnchors
 		}
+		if line := tabbedLine(content); line > 0 && (strings.Contains(reason, "tab character") || strings.Contains(reason, "cannot start any token")) {
+			reason = fmt.Sprintf("line %d is indented with a tab: YAML needs blanks", line)
+		}
 		l.fileMistake("", 0, reason)
 		return nil
 	}
@@ -56,6 +59,18 @@ func (l *loader) readFile() map[string]any {
 		l.walk("", root, settings)
 	}
 	return settings
+}
+
+// tabbedLine returns the number of the first line that is indented with a tab, or 0.
+func tabbedLine(content []byte) int {
+	number := 0
+	for line := range bytes.Lines(content) {
+		number++
+		if indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]; bytes.ContainsRune(indent, '\t') {
+			return number
+		}
+	}
+	return 0
 }
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
@@ -113,9 +128,26 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 				l.origin[key] = fmt.Sprintf("%s line %d", l.path, value.Line)
 			}
 		default:
-			l.fileMistake(key, name.Line, "is not a key; the nearest is "+nearest(key, keysAndSections))
+			l.fileMistake(key, name.Line, "is not a key; "+insteadOf(key))
 		}
 	}
+}
+
+// insteadOf returns what to write in the place of an unknown key: for names that other programs
+// use, what does the same; else the nearest key.
+func insteadOf(key string) string {
+	name := strings.NewReplacer("-", "_", "aws_", "", "s3_", "").Replace(strings.ToLower(key[strings.LastIndexByte(key, '.')+1:]))
+	switch name {
+	case "accesskey", "access_key", "access_key_id", "secretkey", "secret_key", "secret_access_key", "session_token", "credentials", "password":
+		return "keys are not written here, but in the file that shipper.s3.credentials_file names"
+	case "bucket", "prefix", "folder":
+		return "bucket and prefix, or a folder, belong in shipper.destination: s3://bucket/prefix or file:///path"
+	case "token", "tokens", "api_key", "auth":
+		return "clients and their tokens are in the file that http.tokens_file names"
+	case "port", "host", "address", "bind", "addr":
+		return "an address and its port belong in http.listen, udp.listen and admin.listen: host:port"
+	}
+	return "the nearest is " + nearest(strings.ToLower(key), keysAndSections)
 }
 
 const noAnchors = "YAML anchors, aliases and merge keys (&a, *a, <<) are not supported: write out what they stand for"

@@ -143,7 +143,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "10000", "Connections open at a time. If one more comes, another is closed: first the oldest that\nhas not sent an authenticated request yet (or, if no tokens are configured, has not stored a\nusage yet). If there is none, the one that has been idle longest is closed. If none can be closed, the new one is answered 503. If the limit of open\nfiles is low, fewer may be open; the log reports it.",
+		"http.max_connections", "10000", "Connections open at a time. If one more comes, another is closed: first the oldest that\nhas not sent an authenticated request yet (or, if no tokens are configured, has not stored a\nusage yet). If there is none, the one that has been idle longest is closed. If none can be\nclosed, the new one is answered 503. If the limit of open files is low, fewer may be open; the\nlog reports it.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{

@@ -32,9 +32,10 @@ the default.
 
 A configuration with a mistake starts nothing: ` + "`run`" + ` exits with 78, ` + "`config check`" + ` with 2. [Both find the same][same]: unknown
 keys, wrong values, impossible combinations, and files and directories that are missing, broken or not accessible to the
-daemon's user. As root, ` + "`config check`" + ` uses the permissions of the owner of ` + "`data_dir`" + `, or of the user that the packages
-made; ` + "`--user NAME`" + ` names another. Commands that read the log or the bucket need only the keys they use: a wrong value of
-[another key is a warning][unused]. An unknown key is always an error.
+daemon's user. As root, ` + "`config check`" + ` uses the permissions of the owner of the log in ` + "`data_dir`" + `, or of the user that the
+packages made; ` + "`--user NAME`" + ` names another. It warns of [variables that only the service
+has](operations.md#variables-and-credentials-of-the-service). Commands that read the log or the bucket need only the keys
+they use: a wrong value of [another key is a warning][unused]. An unknown key is always an error.
 
 By default only loopback is listened on. Beyond it HTTP needs [authentication](http-api.md#authentication), and UDP needs
 ` + "`udp.allow`" + `.

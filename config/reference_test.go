@@ -47,6 +47,11 @@ func TestTheManualPageIsUpToDateAndDocumentsEveryKey(t *testing.T) {
 func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	example := exampleFile(t)
 	compareGenerated(t, "../packaging/collectord.yaml", []byte(example))
+	for line := range strings.Lines(example) {
+		if len(line) > 101 {
+			t.Errorf("longer than 100 characters: %s", line)
+		}
+	}
 	defaults := mustLoad(t, "")
 	if got := mustLoad(t, example); !reflect.DeepEqual(got, defaults) {
 		t.Error("the example, which is all commented out, changes a default")

@@ -31,6 +31,7 @@ type value struct {
 var (
 	errNotAPath = errors.New("is not a path")
 	errTilde    = errors.New("begins with ~, which only shells expand: write out the path")
+	errVariable = errors.New("contains a variable ($), which only shells expand: write out the path")
 )
 
 func checkPath(s string) error {
@@ -39,9 +40,15 @@ func checkPath(s string) error {
 		return errNotAPath
 	case s[0] == '~':
 		return errTilde
+	case hasVariable(s):
+		return errVariable
 	}
 	return nil
 }
+
+// hasVariable reports whether a path seems to contain a variable of a shell. A $ elsewhere may
+// be part of a name.
+func hasVariable(s string) bool { return strings.HasPrefix(s, "$") || strings.Contains(s, "${") }
 
 func path(field func(*Config) *string) value {
 	return value{kind: "a path", set: func(c *Config, s string) error {

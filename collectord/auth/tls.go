@@ -56,7 +56,7 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	}
 	chain, err := readCertificates(certificate)
 	addError("certificate", certificate, err)
-	keyPEM, err := os.ReadFile(key)
+	keyPEM, err := readKey(key)
 	addError("key", key, err)
 	if len(errs) == 0 {
 		var chainPEM []byte
@@ -97,9 +97,34 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	return t, nil
 }
 
+// byteOrderMark is what programs on Windows write at the start of files.
+var byteOrderMark = []byte("\ufeff") //nolint:gochecknoglobals // a constant
+
+func readPEM(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	return bytes.TrimPrefix(content, byteOrderMark), err
+}
+
+// readKey reads a PEM file with a private key. A key with a password is an error, because
+// nobody can enter the password.
+func readKey(path string) (content []byte, err error) {
+	if content, err = readPEM(path); err != nil {
+		return nil, err
+	}
+	for rest := content; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return content, nil
+		}
+		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
+			return nil, errors.New("is encrypted with a password, which a daemon can't ask for: write it without one (openssl pkey -in FILE -out NEW)")
+		}
+	}
+}
+
 // readCertificates reads a PEM file that contains only certificates, at least one.
 func readCertificates(path string) (all []*x509.Certificate, err error) {
-	content, err := os.ReadFile(path)
+	content, err := readPEM(path)
 	if err != nil {
 		return nil, err
 	}

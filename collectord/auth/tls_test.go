@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -24,6 +25,8 @@ func TestBrokenTLSFilesAreNamed(t *testing.T) {
 		"another key":             {c, authtest.File(t, otherKey), "", "does not match"},
 		"a key for a certificate": {k, k, "", k + ": contains a PEM block of another type"},
 		"a certificate for a key": {c, c, "", c + ": tls: "},
+		"a key with a password":   {c, authtest.File(t, pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("secret")})), "", "is encrypted with a password"},
+		"an old key with one":     {c, authtest.File(t, pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("secret")})), "", "is encrypted with a password"},
 		"nothing":                 {authtest.File(t, nil), k, "", "contains no certificate"},
 		"half a certificate":      {authtest.File(t, certificate[:200]), k, "", "contains no certificate, or a broken one"},
 		"one and a half":          {authtest.File(t, append(append([]byte{}, certificate...), certificate[:200]...)), k, "", "or a broken one"},
@@ -45,5 +48,17 @@ func TestBrokenTLSFilesAreNamed(t *testing.T) {
 	read, err := auth.ReadTLS(authtest.File(t, append(short, ca.PEM...)), authtest.File(t, shortKey), "")
 	if err != nil || !read.Expires().Equal(soon) {
 		t.Errorf("certificates %+v, %v, want expiry %v", read, err, soon)
+	}
+}
+
+// Programs on Windows write a byte order mark and ends of lines of their own.
+func TestTLSFilesOfWindowsAreRead(t *testing.T) {
+	ca := authtest.NewAuthority(t)
+	certificate, key := ca.Issue(t, x509.ExtKeyUsageServerAuth, nil)
+	ofWindows := func(text []byte) string {
+		return authtest.File(t, append([]byte("\ufeff"), bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))...))
+	}
+	if _, err := auth.ReadTLS(ofWindows(certificate), ofWindows(key), ofWindows(ca.PEM)); err != nil {
+		t.Error(err)
 	}
 }

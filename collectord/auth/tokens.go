@@ -61,12 +61,12 @@ func (t *Tokens) Since(before *Tokens) (added, removed int) {
 	return missing(t, before), missing(before, t)
 }
 
-// names returns the sorted names of the tokens' clients. t may be nil.
+// names returns the sorted names of the tokens' clients, each once. t may be nil.
 func (t *Tokens) names() []string {
 	if t == nil {
 		return nil
 	}
-	return slices.Sorted(maps.Values(t.byDigest))
+	return slices.Compact(slices.Sorted(maps.Values(t.byDigest)))
 }
 
 // name returns the name of the client that owns a token.
@@ -99,8 +99,9 @@ func (e LineErrors) Error() string {
 //
 //	NAME sha256:HEX [rate=N]
 //
-// Blank lines and lines that begin with # are skipped. The error is a LineErrors if the
-// content is invalid.
+// Blank lines and lines that begin with # are skipped. A name may have several tokens, so
+// that a client can get a new one before the old one is removed; they share their rate.
+// The error is a LineErrors if the content is invalid.
 func ReadTokens(path string) (*Tokens, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -114,13 +115,13 @@ func ReadTokens(path string) (*Tokens, error) {
 	if len(content) > maxTokensFile {
 		return nil, fmt.Errorf("%s: has more than %d bytes", path, maxTokensFile)
 	}
-	return ParseTokens(content)
+	return ParseTokens(bytes.TrimPrefix(content, byteOrderMark))
 }
 
 // ParseTokens parses the content of a tokens file. See ReadTokens.
 func ParseTokens(content []byte) (*Tokens, error) {
 	t := &Tokens{byDigest: map[[sha256.Size]byte]string{}, rates: map[string]float64{}}
-	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // line numbers
+	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // line numbers; of a name, the first one
 	var lineErrors LineErrors
 	for i, line := range bytes.Split(content, []byte("\n")) {
 		fields := strings.Fields(string(line))
@@ -129,8 +130,9 @@ func ParseTokens(content []byte) (*Tokens, error) {
 		}
 		number := i + 1
 		l, err := parseToken(fields)
-		if before := names[l.name]; err == nil && before > 0 {
-			err = fmt.Errorf("has the name of line %d", before)
+		before := names[l.name]
+		if err == nil && before > 0 && t.rates[l.name] != float64(l.rate) {
+			err = fmt.Errorf("has the name of line %d and another rate: all tokens of a name share one rate", before)
 		}
 		if before := digests[l.digest]; err == nil && before > 0 {
 			err = fmt.Errorf("has the token of line %d", before)
@@ -139,7 +141,10 @@ func ParseTokens(content []byte) (*Tokens, error) {
 			lineErrors = append(lineErrors, LineError{number, err.Error()})
 			continue
 		}
-		names[l.name], digests[l.digest] = number, number
+		if before == 0 {
+			names[l.name] = number
+		}
+		digests[l.digest] = number
 		t.byDigest[l.digest] = l.name
 		if l.rate > 0 {
 			t.rates[l.name] = float64(l.rate)

@@ -59,7 +59,8 @@ func TestAllErrorsOfATokensFileAreReportedWithoutItsContent(t *testing.T) {
 		{"b " + hash + " rate=1.5", "something other than rate="},
 		{"b " + hash + " limit=5", "something other than rate="},
 		{"b " + hash + " rate=5 rate=6", "has more fields after the rate"},
-		{"a " + hash, "has the name of line 1"},
+		{"a " + hash, ""},
+		{"a " + hash + " rate=5", "has the name of line 1 and another rate"},
 		{"c" + line[1:], "has the token of line 1"},
 		{token, "contains a token"},
 		{"b " + token, "contains a token"},
@@ -90,6 +91,28 @@ func TestAllErrorsOfATokensFileAreReportedWithoutItsContent(t *testing.T) {
 	}
 	if _, err := ReadTokens(t.TempDir() + "/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// A client can get a new token while the old one is valid. Both have its name and its rate.
+func TestANameMayHaveSeveralTokens(t *testing.T) {
+	older, olderLine := NewToken("ward-3", 7)
+	newer, newerLine := NewToken("ward-3", 7)
+	tokens, err := readTokens(t, "\ufeff"+olderLine+"\r\n"+newerLine+"\r\n") // as programs on Windows write it
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{older, newer} {
+		if name, known := tokens.name([]byte(token)); name != "ward-3" || !known {
+			t.Errorf("a token has the name %q", name)
+		}
+	}
+	if tokens.Count() != 2 || fmt.Sprint(tokens.names(), tokens.rates) != "[ward-3] map[ward-3:7]" {
+		t.Errorf("%d tokens, names %v, rates %v", tokens.Count(), tokens.names(), tokens.rates)
+	}
+	before, _ := readTokens(t, olderLine)
+	if added, removed := tokens.Since(before); added != 1 || removed != 0 {
+		t.Errorf("%d added, %d removed", added, removed)
 	}
 }
 

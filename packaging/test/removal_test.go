@@ -78,6 +78,27 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 	}
 }
 
+// A drop-in of the unit sets another data_dir than the configuration. A removal counts what is
+// there, and ship warns that it does not see this variable.
+func TestRemovalCountsTheLogOfTheUnit(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.do("mkdir", "-p", "/srv/usages", "/etc/systemd/system/collectord.service.d")
+	m.do("chown", "collectord:", "/srv/usages")
+	m.write("/etc/systemd/system/collectord.service.d/data.conf", "[Service]\nEnvironment=COLLECTORD_DATA_DIR=/srv/usages\nReadWritePaths=/srv/usages\n")
+	m.do("systemctl", "daemon-reload")
+	m.do("systemctl", "restart", "collectord")
+	m.store(`{"patientId":"100"}`)
+	m.crash()
+	if out, _ := m.try("collectord", "ship", "--no-wait"); !strings.Contains(out, "may use another data_dir or destination: COLLECTORD_DATA_DIR (systemctl cat collectord)") {
+		t.Errorf("ship: %s", out)
+	}
+	if out := m.do("dpkg", "--remove", "collectord"); !strings.Contains(out, "usages in /srv/usages that are not shipped: 1.") {
+		t.Errorf("the removal prints: %s", out)
+	}
+}
+
 func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func parseKeysFile(path string) (v credentials.Value, elsewhere bool, err error)
 	}
 	section, err := file.GetSection(profile())
 	if err != nil {
-		return v, false, fmt.Errorf("it has no profile %q", profile())
+		return v, false, fmt.Errorf("it has no profile %q: write [%[1]s] above the keys, or set AWS_PROFILE", profile())
 	}
 	value := func(name string) string { return inlineComment.ReplaceAllString(section.Key(name).Value(), "") }
 	return credentials.Value{
@@ -75,7 +76,8 @@ func readSettings(path string) ([]byte, error) {
 	case info.Size() > maxSettings:
 		return nil, errors.New("has more than 16MiB: name another file")
 	}
-	return os.ReadFile(path)
+	content, err := os.ReadFile(path)
+	return bytes.TrimPrefix(content, []byte("\ufeff")), err // which programs on Windows write
 }
 
 // checkKeys returns an error for keys that can't sign a request.

@@ -156,6 +156,13 @@ func TestObjectsGoOverTLSWithAConfiguredCA(t *testing.T) {
 	t.Cleanup(secure.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	writePEM(t, ca, secure.Certificate().Raw)
+	text, err := os.ReadFile(ca)
+	if err == nil {
+		err = os.WriteFile(ca, append([]byte("\ufeff"), text...), 0o600) // as programs on Windows write it
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := testS3(t, secure.URL, s3test.Bucket, "", func(o *S3Options) { o.CAFile = ca })
 	testStoreBasics(t, s, true)
 }
