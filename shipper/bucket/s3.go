@@ -158,7 +158,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return ErrNotFound
 	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || isUnsupportedHeader(resp)):
 		return fmt.Errorf("%w: %w", ErrNotReplaced, err)
-	case resp.StatusCode == http.StatusPreconditionFailed:
+	case resp.StatusCode == http.StatusPreconditionFailed && conditional:
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
