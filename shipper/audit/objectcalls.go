@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"collectord/shipper/bucket"
 )
@@ -124,7 +125,7 @@ func (c *objectCalls) answersLists(ctx context.Context, key string) bool {
 // lists reports whether the storage lists an object.
 func (c *objectCalls) lists(ctx context.Context, key string) (listed bool, err error) {
 	err = bucket.Retry(ctx, func() error {
-		for found, err := range c.store.List(ctx, key) {
+		for found, err := range c.store.List(ctx, listPrefix(key)) {
 			if listed = err == nil && found == key; err != nil || listed {
 				return err
 			}
@@ -132,4 +133,17 @@ func (c *objectCalls) lists(ctx context.Context, key string) (listed bool, err e
 		return nil
 	})
 	return listed, err
+}
+
+// maxPrefix is a length in bytes of a prefix that each storage lists.
+const maxPrefix = 512
+
+// listPrefix returns a prefix of a key that can be listed, also if the storage or the library would
+// reject the key: some storages list keys that are not UTF-8, or longer than those of S3.
+func listPrefix(key string) string {
+	prefix := key[:min(len(key), maxPrefix)]
+	for !utf8.ValidString(prefix) {
+		prefix = prefix[:len(prefix)-1]
+	}
+	return prefix
 }

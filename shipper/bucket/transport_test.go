@@ -245,7 +245,7 @@ func TestUploadsObeyTheBandwidth(t *testing.T) {
 func TestADelayIsThatOfTheLastAnswer(t *testing.T) {
 	f, s := newFake(t)
 	status := http.StatusServiceUnavailable
-	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 		if status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "100")
 		}
