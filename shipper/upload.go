@@ -258,5 +258,8 @@ func contradiction(key string, err error) error {
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage reported first that it has the object, and then that it does not")}
+	return &bucket.Error{
+		Op: "put", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage reported first that it has the object, and then that it does not"),
+		Hint: "look for a program that deletes objects, or for a proxy that caches answers",
+	}
 }

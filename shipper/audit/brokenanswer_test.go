@@ -2,11 +2,13 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"slices"
@@ -63,7 +65,7 @@ func brokenResponses() map[string]func(c net.Conn, object []byte) {
 		},
 		"an unknown transfer encoding": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sTransfer-Encoding: zstd\r\n\r\n%s", ok, o) },
 	}
-	for _, status := range []int{400, 401, 403, 405, 409, 410, 412, 416, 429, 451, 500, 501, 503, 599} {
+	for _, status := range []int{400, 401, 403, 404, 405, 409, 410, 412, 416, 429, 451, 500, 501, 503, 599} {
 		all[fmt.Sprint("status ", status)] = func(c net.Conn, _ []byte) {
 			const body = "<Error><Code>Broken</Code></Error>"
 			fmt.Fprintf(c, "HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
@@ -309,5 +311,44 @@ func TestAStorageThatFailsEndsTheReading(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// strangeStore also lists an object whose key S3 does not allow.
+type strangeStore struct {
+	bucket.Store
+	key string
+}
+
+func (s strangeStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for key, err := range s.Store.List(ctx, prefix) {
+			if !yield(key, err) {
+				return
+			}
+		}
+		if strings.HasPrefix(s.key, prefix) {
+			yield(s.key, nil)
+		}
+	}
+}
+
+// TestAStrangeKeyDoesNotEndReading: neither the library nor the storage accepts it.
+func TestAStrangeKeyDoesNotEndReading(t *testing.T) {
+	_, b := newFake(t)
+	b.putObject("n", 7, 1, 1, 1, time.Now())
+	for name, key := range map[string]string{
+		"not UTF-8": "dt=2000-01-01/hour=00/\xff\xfe" + bucket.Suffix,
+		"too long":  "dt=2000-01-01/hour=00/" + strings.Repeat("ü", 1000) + bucket.Suffix,
+	} {
+		store := strangeStore{b.store, key}
+		if r, err := Run(t.Context(), store, Options{Now: time.Now(), Deep: true}); err != nil || kindOfKey(r, key) != Unreadable || r.Read != 1 {
+			t.Errorf("%s: %v, %+v", name, err, r)
+		}
+		err := Selection{}.Records(t.Context(), store, func(int) {}, func([]byte) error { return nil })
+		var damaged *DamagedError
+		if !errors.As(err, &damaged) || damaged.Objects < 1 {
+			t.Errorf("%s: Records returned %v", name, err)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"collectord/shipper/bucket"
 )
@@ -65,18 +66,21 @@ func (c *objectCalls) retry(ctx context.Context, call func(context.Context) erro
 	})
 }
 
-// do makes a call about one object, with retries. objectErr is a problem of this object
+// do makes a call about one listed object, with retries. objectErr is a problem of this object
 // alone, for example damage or deletion. err means that the storage fails and that reading must
 // stop.
 func (c *objectCalls) do(ctx context.Context, key string, call func(context.Context) error) (objectErr, err error) {
 	err = c.retry(ctx, call)
+	if errors.Is(err, bucket.ErrNotFound) {
+		err = c.checkDeleted(ctx, key, call)
+	}
 	var damage *bucket.Damage
 	var failure *bucket.Error
 	switch {
 	case err == nil, errors.Is(err, bucket.ErrNotFound), errors.As(err, &damage):
 		c.consecutiveFailures.Store(0)
 		return err, nil
-	case ctx.Err() != nil, !errors.As(err, &failure), !failure.ThisObjectOnly && c.list(ctx, key) != nil:
+	case ctx.Err() != nil, !errors.As(err, &failure), !failure.ThisObjectOnly && !c.answersLists(ctx, key):
 		return nil, err
 	case failure.Permanent || c.consecutiveFailures.Add(1) < maxConsecutiveFailures:
 	case c.storageFails(ctx):
@@ -94,12 +98,52 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 	return &objectFailure, nil
 }
 
-// list lists the object's key, to check whether the storage answers.
-func (c *objectCalls) list(ctx context.Context, key string) error {
-	return bucket.Retry(ctx, func() error {
-		for _, err := range c.store.List(ctx, key) {
-			return err
+// checkDeleted returns bucket.ErrNotFound if the storage does not list a missing object any more.
+// Otherwise it repeats the call: an object that is listed and missing was not deleted.
+func (c *objectCalls) checkDeleted(ctx context.Context, key string, call func(context.Context) error) error {
+	switch listed, err := c.lists(ctx, key); {
+	case err != nil:
+		return err
+	case !listed:
+		return bucket.ErrNotFound
+	}
+	if err := c.retry(ctx, call); !errors.Is(err, bucket.ErrNotFound) {
+		return err
+	}
+	return &bucket.Error{
+		Op: "open", Key: key, Kind: "contradiction", ThisObjectOnly: true, Err: errors.New("the storage lists it, and answers that there is no such object"),
+		Hint: "it lost the object, or a proxy in front of it changes names or lists from a cache: read the bucket another way (shipper.s3.endpoint)",
+	}
+}
+
+// answersLists reports whether the storage answers listings.
+func (c *objectCalls) answersLists(ctx context.Context, key string) bool {
+	_, err := c.lists(ctx, key)
+	return err == nil
+}
+
+// lists reports whether the storage lists an object.
+func (c *objectCalls) lists(ctx context.Context, key string) (listed bool, err error) {
+	err = bucket.Retry(ctx, func() error {
+		for found, err := range c.store.List(ctx, listPrefix(key)) {
+			if listed = err == nil && found == key; err != nil || listed {
+				return err
+			}
 		}
 		return nil
 	})
+	return listed, err
+}
+
+// maxPrefix is a length in bytes of a prefix that each storage lists.
+const maxPrefix = 512
+
+// listPrefix returns a prefix of a key that can be listed, also if the storage or the library would
+// reject the key: some storages list keys that are not UTF-8, or longer than those of S3.
+func listPrefix(key string) string {
+	prefix := key[:min(len(key), maxPrefix)]
+	for !utf8.ValidString(prefix) {
+		prefix = prefix[:len(prefix)-1]
+	}
+	return prefix
 }

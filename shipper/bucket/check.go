@@ -75,9 +75,9 @@ func Warnings(d Destination) []string {
 }
 
 func checkKeysFile(path string) error {
-	v, elsewhere, err := parseKeysFile(path)
-	if err != nil || elsewhere && v.AccessKeyID == "" && v.SecretAccessKey == "" {
+	p, err := parseKeysFile(path)
+	if err != nil || p.isElsewhere() {
 		return err
 	}
-	return checkKeys(v)
+	return checkKeys(p.Value)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -45,7 +46,7 @@ func (e *credentialError) hint() string {
 // findCredentials returns the first keys that it finds: in the file, the systemd
 // credential, the AWS_* variables, the file AWS_SHARED_CREDENTIALS_FILE, or the role of
 // instance, container or web identity.
-func findCredentials(file string) (c *credentials.Credentials, from string) {
+func findCredentials(file string) (*credentials.Credentials, *keyProvider) {
 	p := &keyProvider{}
 	switch path, inEnvironment := KeysFile(file); {
 	case path != "":
@@ -55,7 +56,7 @@ func findCredentials(file string) (c *credentials.Credentials, from string) {
 	default:
 		p.from, p.Provider = fromRole, instanceRole()
 	}
-	return credentials.New(p), p.from
+	return credentials.New(p), p
 }
 
 // KeysFile returns the file that contains the keys: the named one, or one in a default
@@ -94,13 +95,23 @@ func instanceRole() *credentials.IAM {
 	return role
 }
 
-// keyProvider provides keys from one source. A changed file is read again; if that fails,
-// the old keys stay in use. The library's lock guards the fields.
+// keyProvider provides keys from one source. A changed file is read again. If a source fails, the
+// old keys stay in use, those of a role until they expire. The library's lock guards the fields
+// except problem.
 type keyProvider struct {
 	credentials.Provider // nil for a file
 	from, file           string
 	lastStat             os.FileInfo // state of the file when it was last read
 	lastKeys             credentials.Value
+	problem              atomic.Pointer[string] // why old keys are in use; nil: they are those of the source
+}
+
+// source describes the source of the keys in use.
+func (p *keyProvider) source() string {
+	if problem := p.problem.Load(); problem != nil {
+		return p.from + ", from which no new keys can be read (" + *problem + ")"
+	}
+	return p.from
 }
 
 func (p *keyProvider) Retrieve() (credentials.Value, error) { return p.RetrieveWithCredContext(nil) }
@@ -120,18 +131,26 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 	}
 	if err == nil {
 		p.lastKeys = v
+		p.problem.Store(nil)
 		return v, nil
 	}
 	hadKeys := p.lastKeys.AccessKeyID != ""
-	if p.file != "" && hadKeys {
+	if hadKeys && (p.file != "" || time.Now().Before(p.lastKeys.Expiration)) {
+		p.problem.Store(new(err.Error()))
 		return p.lastKeys, nil
 	}
 	return v, &credentialError{p.from, err, hadKeys}
 }
 
+// expiryMargin is how long before their expiration keys are asked for again.
+const expiryMargin = time.Minute
+
 func (p *keyProvider) IsExpired() bool {
 	if p.file == "" {
 		return p.Provider.IsExpired()
+	}
+	if at := p.lastKeys.Expiration; !at.IsZero() && time.Until(at) < expiryMargin {
+		return true
 	}
 	now, err := os.Stat(p.file)
 	if err != nil || p.lastStat == nil {

@@ -135,7 +135,7 @@ func (x *examination) passedText(name string) string {
 	case stepAnswer:
 		return "S3 answers at " + x.store.client.EndpointURL().String()
 	case stepKeys:
-		return "the keys from " + x.store.keysSource + " are accepted"
+		return "the keys from " + x.store.provider.source() + " are accepted"
 	case stepBucket:
 		return x.store.bucket + " exists"
 	case stepPut:

@@ -23,8 +23,9 @@ type folder struct {
 	calls nameCalls
 
 	opened     chan struct{} // closed after prepare has returned
-	prepareMu  sync.Mutex    // guards prepareErr after opened is closed
+	prepareMu  sync.Mutex    // guards the fields below after opened is closed
 	prepareErr error         // result of prepare, valid after opened is closed
+	device     uint64        // of the file system of root, as prepare found it
 
 	mu      sync.Mutex      // guards the fields below
 	durable map[string]bool // directories whose entries in their parents are synced
@@ -63,10 +64,38 @@ func (s *folder) prepare() error {
 	if err := s.checkNames(); err != nil {
 		return fmt.Errorf("archive folder: %w", err)
 	}
+	var err error
+	s.device, err = deviceOf(s.root)
+	return err
+}
+
+// errUnmounted means that the file system of the folder is not mounted any more. The directory
+// below it would take the objects, and hide them once the file system is mounted again.
+var errUnmounted = errors.New("another file system is mounted here than at the start, and it has no objects of collectord")
+
+// checkMounted returns errUnmounted if the root is on another file system than at the start. One
+// that has the collector's own directory is the same, mounted again.
+func (s *folder) checkMounted() error {
+	device, err := deviceOf(s.root)
+	if err != nil || device == s.device {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(s.root, ownDir)); errors.Is(err, fs.ErrNotExist) {
+		return errUnmounted
+	}
 	return nil
 }
 
-// waitOpen waits until the folder is open.
+// deviceOf returns the number of the device of a file's file system.
+func deviceOf(path string) (uint64, error) {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return stat.Dev, nil
+}
+
+// waitOpen waits until the folder is open, and checks that its file system is still mounted.
 func (s *folder) waitOpen(ctx context.Context) error {
 	if s.opened == nil { // opened for reading only
 		return nil
@@ -81,7 +110,10 @@ func (s *folder) waitOpen(ctx context.Context) error {
 	if s.prepareErr != nil { // the cause may be gone
 		s.prepareErr = s.prepare()
 	}
-	return s.prepareErr
+	if s.prepareErr != nil {
+		return s.prepareErr
+	}
+	return s.checkMounted()
 }
 
 // readFolder opens a folder for reading only.
@@ -140,6 +172,8 @@ func (s *folder) fail(op, key string, err error) error {
 		if op != "put" {
 			e.Hint = "the user who reads must be able to read the files in " + s.root
 		}
+	case errors.Is(err, errUnmounted):
+		e.Kind, e.Permanent, e.Hint = "unmounted", true, "mount the disk of "+s.root+" again, or restart collectord to use what is mounted now"
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Hint = "make room on the disk of " + s.root
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOENT):

@@ -79,3 +79,66 @@ func TestDeletedDirectoriesOfAFolderAreMadeAgain(t *testing.T) {
 		t.Error("the root was made again")
 	}
 }
+
+// otherFileSystem returns a directory that is not on the file system of dir.
+func otherFileSystem(t *testing.T, dir string) string {
+	t.Helper()
+	device, err := deviceOf(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, parent := range []string{"/dev/shm", "/tmp", "/var/tmp", "."} {
+		if other, err := deviceOf(parent); err != nil || other == device {
+			continue
+		}
+		if made, err := os.MkdirTemp(parent, "folder-*"); err == nil {
+			t.Cleanup(func() { _ = os.RemoveAll(made) })
+			return made
+		}
+	}
+	t.Skip("needs two file systems")
+	return ""
+}
+
+// TestAFolderWhoseFileSystemIsUnmountedTakesNothing: the objects would be hidden once it is mounted
+// again. A link that leads to another file system stands for the mount.
+func TestAFolderWhoseFileSystemIsUnmountedTakesNothing(t *testing.T) {
+	mounted, below := t.TempDir(), otherFileSystem(t, t.TempDir())
+	root := filepath.Join(t.TempDir(), "archive")
+	mount := func(dir string) {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(root), os.Symlink(dir, root)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount(mounted)
+	s, err := newFolder(root, "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string) error {
+		return s.Put(t.Context(), NewObject("dt=2026-11-23/hour=08/"+key, []byte("hello")))
+	}
+	if err := put("a"); err != nil {
+		t.Fatal(err)
+	}
+	mount(below)
+	var failure *Error
+	if err := put("b"); !errors.As(err, &failure) || failure.Kind != "unmounted" || !failure.Permanent || !strings.Contains(failure.Hint, "mount the disk of "+root) {
+		t.Errorf("put returned %v", err)
+	}
+	if left, err := os.ReadDir(below); err != nil || len(left) > 0 {
+		t.Errorf("the put left %v, %v", left, err)
+	}
+	mount(mounted)
+	if err := put("b"); err != nil {
+		t.Error(err)
+	}
+	if err := os.CopyFS(below, os.DirFS(mounted)); err != nil { // a larger disk with a copy
+		t.Fatal(err)
+	}
+	mount(below)
+	if err := put("c"); err != nil {
+		t.Error(err)
+	}
+}

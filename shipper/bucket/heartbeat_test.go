@@ -146,6 +146,9 @@ func TestARejectedHeartbeatKeepsTheCapabilities(t *testing.T) {
 		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/nodes/") && s3test.Error(w, http.StatusNotImplemented, "NotImplemented")
 		}},
+		"a condition failed that was not set": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/nodes/") && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
+		}},
 		"a page": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
 			return strings.Contains(r.URL.Path, "/nodes/") && s3test.LoginPage(w, http.StatusOK)
 		}},

@@ -3,6 +3,7 @@ package bucket
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -28,38 +29,60 @@ var inlineComment = regexp.MustCompile(`\s[#;].*`)
 // readKeysFile reads the profile AWS_PROFILE, or else default, of a file in the format of
 // ~/.aws/credentials.
 //
-// The library reads only the profiles that name a program or a login instead of keys. It
-// would take quotes and # in keys for syntax, and repeat lines of the file in its errors.
-func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value, err error) {
-	v, _, err = parseKeysFile(path)
-	if err == nil && v.AccessKeyID == "" && v.SecretAccessKey == "" {
-		return (&credentials.FileAWSCredentials{Filename: path, Profile: profile()}).RetrieveWithCredContext(cc)
+// The library reads only the profiles that name a login instead of keys. It would take quotes
+// and # in keys for syntax, repeat lines of the file in its errors, and wait for a program
+// without end.
+func readKeysFile(path string, cc *credentials.CredContext) (credentials.Value, error) {
+	p, err := parseKeysFile(path)
+	switch {
+	case err != nil || p.AccessKeyID != "" || p.SecretAccessKey != "":
+		return p.Value, err
+	case p.program != "" && !p.login:
+		ctx := context.Background()
+		if cc != nil && cc.Context != nil {
+			ctx = cc.Context
+		}
+		return runKeysProgram(ctx, p.program, keysProgramTimeout)
 	}
-	return v, err
+	return (&credentials.FileAWSCredentials{Filename: path, Profile: profile()}).RetrieveWithCredContext(cc)
 }
 
 func profile() string { return cmp.Or(os.Getenv("AWS_PROFILE"), "default") }
 
-// parseKeysFile returns the keys in the profile of a file. elsewhere means that the profile
-// names a program or a login for keys.
-func parseKeysFile(path string) (v credentials.Value, elsewhere bool, err error) {
+// keysProfile is a profile of a keys file: keys, or where they are.
+type keysProfile struct {
+	credentials.Value
+	program string // credential_process
+	login   bool   // sso_role_name is set
+}
+
+// isElsewhere reports whether a program or a login has the keys.
+func (p *keysProfile) isElsewhere() bool {
+	return p.AccessKeyID == "" && p.SecretAccessKey == "" && (p.program != "" || p.login)
+}
+
+// parseKeysFile returns the profile AWS_PROFILE, or else default, of a file.
+func parseKeysFile(path string) (p keysProfile, err error) {
 	text, err := readSettings(path)
 	if err != nil {
-		return v, false, err
+		return p, err
 	}
 	file, err := ini.LoadSources(keysFileSyntax, text)
 	if err != nil { // the error's text may contain a secret
-		return v, false, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
+		return p, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
 	}
 	section, err := file.GetSection(profile())
 	if err != nil {
-		return v, false, fmt.Errorf("it has no profile %q: write [%[1]s] above the keys, or set AWS_PROFILE", profile())
+		return p, fmt.Errorf("it has no profile %q: write [%[1]s] above the keys, or set AWS_PROFILE", profile())
 	}
 	value := func(name string) string { return inlineComment.ReplaceAllString(section.Key(name).Value(), "") }
-	return credentials.Value{
-		AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
-		SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
-	}, section.HasKey("credential_process") || section.HasKey("sso_role_name"), nil
+	return keysProfile{
+		Value: credentials.Value{
+			AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
+			SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
+		},
+		program: value("credential_process"), login: section.HasKey("sso_role_name"),
+	}, nil
 }
 
 // maxSettings is the max size in bytes of a file with keys or certificates.

@@ -76,7 +76,10 @@ func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 		"a key outside of the prefix":                     {func(string) page { return page{Contents: entries(thousand[0], "other/dt=2026-11-23/hour=08/x")} }, errUnlisted},
 		"a key shorter than the prefix":                   {func(string) page { return page{Contents: entries("d")} }, errUnlisted},
 		"a key in the store, but shorter than the prefix": {func(string) page { return page{Contents: entries("data/d")} }, errUnlisted},
-		"no key": {func(string) page { return page{Contents: entries("")} }, errUnlisted},
+		"no key":                       {func(string) page { return page{Contents: entries("")} }, errUnlisted},
+		"more entries than a page has": {func(string) page { return page{Contents: make([]entry, maxEntries+1)} }, errHugePage},
+		"a page that is too long":      {func(string) page { return page{Contents: entries("data/" + strings.Repeat("x", maxPageBytes))} }, errHugePage},
+		"no token for the next page":   {func(string) page { return page{IsTruncated: true} }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, s := newFake(t)
@@ -89,7 +92,7 @@ func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 				}
 			}
 			var failure *Error
-			if !errors.Is(last, c.want) || !errors.As(last, &failure) || failure.Kind != "listing" || !failure.Permanent || !strings.Contains(failure.Hint, "does not list as S3 does") {
+			if c.want != nil && !errors.Is(last, c.want) || !errors.As(last, &failure) || failure.Kind != "listing" || !failure.Permanent || !strings.Contains(failure.Hint, "does not list as S3 does") {
 				t.Errorf("after %d keys: %v", listed, last)
 			}
 			if listed > 4000 {

@@ -36,13 +36,13 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 	case "InvalidBucketName":
 		return true, false, "correct shipper.destination"
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound":
-		return true, false, "the access key or its secret is wrong: correct them; they are from " + s.keysSource
+		return true, false, "the access key or its secret is wrong: correct them; they are from " + s.provider.source()
 	case "SignatureDoesNotMatch":
-		return true, false, "the access key or its secret is wrong (they are from " + s.keysSource + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
+		return true, false, "the access key or its secret is wrong (they are from " + s.provider.source() + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
 	case "InvalidToken", "InvalidTokenId":
 		return true, false, "the session token is wrong or stale: replace or remove " + s.tokenSource()
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return false, false, "the keys from " + s.keysSource + " have expired: they are read again; replace them there if this lasts"
+		return false, false, "the keys from " + s.provider.source() + " have expired: they are read again; replace them there if this lasts"
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return true, false, "the clocks of this host and the storage differ too much: synchronize this host's clock by NTP"
 	case "InvalidStorageClass":
@@ -77,7 +77,7 @@ func (s *s3Store) errorMeaning(op string, resp minio.ErrorResponse) (permanent, 
 		// Only an object that exists already is affected; the others go on.
 		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at the existing object; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusUnauthorized:
-		return true, false, "the storage wants other credentials than those from " + s.keysSource
+		return true, false, "the storage wants other credentials than those from " + s.provider.source()
 	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,
 		resp.StatusCode == http.StatusTooEarly, resp.StatusCode == http.StatusTooManyRequests:
 		return false, false, ""
@@ -96,10 +96,10 @@ func (s *s3Store) statsBeforePut() bool {
 
 // tokenSource returns the source of the session token.
 func (s *s3Store) tokenSource() string {
-	if s.keysSource == fromEnvironment {
+	if s.provider.from == fromEnvironment {
 		return "AWS_SESSION_TOKEN"
 	}
-	return "aws_session_token, which is from " + s.keysSource
+	return "aws_session_token, which is from " + s.provider.source()
 }
 
 // isAboutKeys reports whether the code is about the keys, regardless of the request.

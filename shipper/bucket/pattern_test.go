@@ -38,7 +38,7 @@ func TestAPatternExpandsToExistingDestinations(t *testing.T) {
 		"wards/x*":           nil,
 	} {
 		for _, base := range []string{"s3://" + s3test.Bucket + "/", "file://" + root + "/"} {
-			all, err := Expand(context.Background(), Destination{URL: base + pattern, S3: S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource}})
+			all, err := Expand(context.Background(), Destination{URL: base + pattern, S3: S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.provider.file}})
 			if errors.Is(err, ErrNoMatch) != (want == nil) || err != nil && want != nil {
 				t.Errorf("%s: %v", base+pattern, err)
 			}
@@ -71,7 +71,7 @@ func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}
 	all, err := Expand(context.Background(), Destination{URL: "s3://" + s3test.Bucket + "/*/", S3: S3Options{
-		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource, Dial: dial,
+		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.provider.file, Dial: dial,
 	}})
 	if err != nil || len(all) != 40 {
 		t.Fatalf("%d destinations, %v", len(all), err)
@@ -105,7 +105,7 @@ func TestAPatternIsListedByPrefix(t *testing.T) {
 				}
 			}
 			base := "s3://" + s.bucket + "/" + s.prefix
-			all, err := Expand(context.Background(), Destination{URL: base + "ward-*/", S3: S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysSource}})
+			all, err := Expand(context.Background(), Destination{URL: base + "ward-*/", S3: S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.provider.file}})
 			if err != nil || len(all) != 3 || all[2].URL != base+"ward-2" {
 				t.Errorf("%+v, %v", all, err)
 			}

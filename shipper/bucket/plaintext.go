@@ -45,7 +45,7 @@ func stripHTML(resp *http.Response, start []byte) {
 	if root := rootOf(start); root != "html" && (root != "" || len(start) == 0 || !isHTML(resp)) {
 		return
 	}
-	page, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a part of the page is enough
+	page, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // a part of the page is enough
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader([]byte(plainText(page))))
 }

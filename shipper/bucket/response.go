@@ -35,12 +35,17 @@ func (e *responseError) Error() string {
 	return text
 }
 
-// Limits of how much of an answer is read before it is trusted, and of an error.
+// Limits of how much of an answer is read before it is trusted, of each answer that is neither an
+// object nor a page of a listing, and of such a page.
 const (
 	peekBytes    = 1 << 10
-	maxErrorBody = 64 << 10
-	maxListBody  = 16 << 20 // a page of 1,000 keys of 1 KiB, with escapes
+	maxBody      = 64 << 10
+	maxPageBytes = 8 << 20 // 1,000 keys of 1 KiB, with escapes, or 10,000 usual ones
+	maxEntries   = 20_000  // the library takes 1 KiB of memory for each, even for an empty one
 )
+
+// errHugePage means that a page of a listing would use too much memory.
+var errHugePage = fmt.Errorf("a page of the listing has more than %d entries or %d bytes", maxEntries, maxPageBytes)
 
 // checkResponse returns a responseError unless the answer can be S3's. The library checks
 // only the status: it accepts a login page as a stored object or an empty listing.
@@ -67,8 +72,11 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 	body := bufio.NewReaderSize(resp.Body, peekBytes)
 	start, _ := body.Peek(peekBytes) // an error occurs again when the body is read
 	rest := io.Reader(body)
-	if isList {
-		rest = io.LimitReader(body, maxListBody)
+	switch {
+	case isList:
+		rest = io.LimitReader(body, maxPageBytes+1)
+	case !isObject: // the library reads it to its end
+		rest = io.LimitReader(body, maxBody)
 	}
 	resp.Body = struct {
 		io.Reader
@@ -77,7 +85,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 	root := rootOf(start)
 	notS3Error := func() error {
 		if html || root == "html" {
-			page, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
+			page, _ := io.ReadAll(io.LimitReader(body, maxBody))
 			foreign.text = plainText(page)
 		}
 		return foreign
@@ -96,10 +104,23 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return readError(resp.StatusCode, body)
 	case isList && root != "ListBucketResult", !isObject && strings.HasPrefix(foreign.contentType, "application/json"):
 		return notS3Error()
+	case isList:
+		return readPage(resp)
 	case isObject, hasRequestID, root != "", len(start) == 0:
 		return nil
 	}
 	return notS3Error()
+}
+
+// readPage reads a page of a listing and counts its entries.
+func readPage(resp *http.Response) error {
+	page, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err == nil && (len(page) > maxPageBytes || bytes.Count(page, []byte("Contents")) > 2*maxEntries) { // each has two tags, or one
+		err = errHugePage
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(page))
+	return err
 }
 
 // echoesRequest reports whether the answer repeats the request's own headers. Its
@@ -127,7 +148,7 @@ func isTemporary(status int) bool {
 
 func readError(status int, body io.Reader) error {
 	var e struct{ Code, Message string }
-	_ = xml.NewDecoder(io.LimitReader(body, maxErrorBody)).Decode(&e) // a truncated error has no code
+	_ = xml.NewDecoder(io.LimitReader(body, maxBody)).Decode(&e) // a truncated error has no code
 	if e.Code == "" {
 		e.Code = "InternalError"
 	}

@@ -44,7 +44,7 @@ type s3Store struct {
 	client            *minio.Client
 	transport         *transport
 	keys              *credentials.Credentials
-	keysSource        string
+	provider          *keyProvider // of keys
 	bucket, prefix    string
 	storageClass      string
 	sse               encrypt.ServerSide
@@ -76,7 +76,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	keys, from := findCredentials(o.CredentialsFile)
+	keys, provider := findCredentials(o.CredentialsFile)
 	lookup := map[string]minio.BucketLookupType{"on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[o.PathStyle]
 	options := minio.Options{
 		Creds:        keys,
@@ -91,7 +91,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		return nil, fmt.Errorf("s3 client: %w", err)
 	}
 	return &s3Store{
-		client: client, transport: transport, keys: keys, keysSource: from, bucket: bucket, prefix: prefix,
+		client: client, transport: transport, keys: keys, provider: provider, bucket: bucket, prefix: prefix,
 		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", logger: o.Logger,
 		candidates: candidates(o.Checksum), trustStatus: o.Proof == "off", probing: make(chan struct{}, 1), unspecificErrors: map[checksum]int{},
 	}, nil
@@ -157,7 +157,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return ErrNotFound
 	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || isUnsupportedHeader(resp)):
 		return fmt.Errorf("%w: %w", ErrNotReplaced, err)
-	case resp.StatusCode == http.StatusPreconditionFailed:
+	case resp.StatusCode == http.StatusPreconditionFailed && conditional:
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)

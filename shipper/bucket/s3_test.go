@@ -212,13 +212,13 @@ func TestABucketWithObjectLockAcceptsObjects(t *testing.T) {
 
 func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 	f, s := newFake(t)
-	used := ""
+	used, revoked := "", "revoked"
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		_, rest, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 		used, _, _ = strings.Cut(rest, "/")
-		return used == "revoked" && s3test.Error(w, http.StatusForbidden, "InvalidAccessKeyId")
+		return used == revoked && s3test.Error(w, http.StatusForbidden, "InvalidAccessKeyId")
 	}})
-	file := s.keysSource
+	file := s.provider.file
 	put := func(key string) error { return s.Put(context.Background(), testObject(key, "x")) }
 	if err := put("a"); err != nil || used != s3test.User {
 		t.Fatalf("%v with %q", err, used)
@@ -236,6 +236,14 @@ func TestKeysAreReadAgainWhenTheFileChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := put("d"); err != nil || used != "second" {
+		t.Errorf("%v with %q", err, used)
+	}
+	revoked = "second"
+	if err := put("e"); err == nil || !strings.Contains(err.Error(), file+", from which no new keys can be read (a key and its secret are needed") {
+		t.Errorf("revoked keys, and a file without new ones: %v", err)
+	}
+	s3test.WriteKeys(t, file, "third", "a-secret", "")
+	if err := put("f"); err != nil || used != "third" {
 		t.Errorf("%v with %q", err, used)
 	}
 }

@@ -43,7 +43,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		s.keys.Expire() // they may have been changed at their source
 	}
 	switch {
-	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted):
+	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted), errors.Is(err, errHugePage), isEndless(op, resp):
 		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = "listing", listingHint, true, false
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.ThisObjectOnly = proof.kind, proof.hint, proof.permanent, false
@@ -133,6 +133,12 @@ const changedInTransitHint = "bytes changed on their way: a broken disk, memory 
 func isTooLarge(respErr *responseError, resp minio.ErrorResponse) bool {
 	return resp.Code == "EntityTooLarge" || resp.StatusCode == http.StatusRequestEntityTooLarge ||
 		respErr != nil && respErr.status == http.StatusRequestEntityTooLarge
+}
+
+// isEndless reports whether the library found a page of a listing that announces another page and
+// does not name it.
+func isEndless(op string, resp minio.ErrorResponse) bool {
+	return op == "list" && resp.Code == minio.NotImplemented && resp.StatusCode == 0
 }
 
 // isForeign reports whether the answer is not S3's.

@@ -89,8 +89,11 @@ type Error struct {
 	Err            error
 }
 
+// maxErrorText limits the characters of an error that are repeated: a storage chooses its messages.
+const maxErrorText = 1000
+
 func (e *Error) Error() string {
-	text := fmt.Sprintf("%s: %v", strings.TrimSpace(e.Op+" "+e.Key), e.Err)
+	text := fmt.Sprintf("%s: %.*s", strings.TrimSpace(e.Op+" "+e.Key), maxErrorText, e.Err)
 	if e.Hint != "" {
 		text += " (" + e.Hint + ")"
 	}

@@ -85,6 +85,7 @@ type transport struct{ base http.RoundTripper }
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
 	o.noRegion.Store(false)
+	o.retryAfter.Store(0)
 	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
 	w := newWatch(req.Context(), o)
 	connections := 0

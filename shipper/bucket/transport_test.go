@@ -240,3 +240,27 @@ func TestUploadsObeyTheBandwidth(t *testing.T) {
 		}
 	}
 }
+
+// TestADelayIsThatOfTheLastAnswer: the calls of an attempt share their options.
+func TestADelayIsThatOfTheLastAnswer(t *testing.T) {
+	f, s := newFake(t)
+	status := http.StatusServiceUnavailable
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		if status == http.StatusServiceUnavailable {
+			w.Header().Set("Retry-After", "100")
+		}
+		return s3test.Error(w, status, "Broken")
+	}})
+	ctx := WithCallOptions(t.Context(), &CallOptions{})
+	for _, c := range []struct {
+		status int
+		want   time.Duration
+	}{{http.StatusServiceUnavailable, 100 * time.Second}, {http.StatusInternalServerError, 0}} {
+		status = c.status
+		_, _, err := s.Open(ctx, "key")
+		var failure *Error
+		if !errors.As(err, &failure) || failure.RetryAfter != c.want {
+			t.Errorf("status %d: a delay of %v, want %v: %v", c.status, failure.RetryAfter, c.want, err)
+		}
+	}
+}

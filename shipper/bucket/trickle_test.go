@@ -140,7 +140,6 @@ func TestBytesThatWaitInTheKernelAreCounted(t *testing.T) {
 // TestAReusedConnectionCountsEachByteOnce: an answer that is read to its end but not closed has
 // given its connection to the next one.
 func TestAReusedConnectionCountsEachByteOnce(t *testing.T) {
-	t.Parallel() // the test mostly waits
 	const stall, size = 200 * time.Millisecond, 40_000
 	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
