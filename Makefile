@@ -102,6 +102,7 @@ siege-v2: ## strangers fill the memory of a small cgroup of version 2, in a virt
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate
 
+mutate-http: export TEST_ALL := 1
 mutate-http: ## take out each check of framing, each replacement of state, each deadline and each step of the HTTP server, and see that a test notices (half an hour)
 	go run ./packaging/mutate -target http
 

@@ -57,7 +57,7 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 the checks coul
 		case !here && asUser == "":
 			processChecks = enterService(cmd)
 		}
-		x := checkRun{ctx: cmd.Context(), src: source(cmd), outsideService: inside == 0 && len(processChecks) > 0}
+		x := checkRun{ctx: cmd.Context(), src: source(cmd), outsideService: inside == 0 && len(processChecks) > 0, sockets: socketTables{}}
 		x.findHolders()
 		why, err := becomeDaemonUser(x.src, asUser)
 		if err != nil {
@@ -114,7 +114,8 @@ func doctorText(out io.Writer, r doctor.Report) error {
 type checkRun struct {
 	ctx            context.Context
 	src            config.Source
-	outsideService bool                          // a service exists, and this process does not share its environment
+	outsideService bool // a service exists, and this process does not share its environment
+	sockets        socketTables
 	holders        map[config.Address]portHolder // as seen by root; nil if the process was not root
 
 	draft      draft

@@ -37,7 +37,7 @@ func (x *checkRun) findHolders() {
 	for _, list := range listenKeys(cfg) {
 		for _, a := range list.all {
 			if a.Network != "unix" {
-				x.holders[normalized(a)] = findHolder(a.Network, a.IP)
+				x.holders[normalized(a)] = x.sockets.findHolder(a.Network, a.IP)
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func (x *checkRun) port(name, key string, a config.Address) doctor.Check {
 	if a.IP.Port() == 0 {
 		return doctor.Fine(name, where+": any port that is free")
 	}
-	h := findHolder(a.Network, a.IP)
+	h := x.sockets.findHolder(a.Network, a.IP)
 	if root := x.holders[normalized(a)]; h.port != 0 && h.pid == 0 && root.pid != 0 {
 		h = root
 	}

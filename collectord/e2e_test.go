@@ -182,7 +182,7 @@ func verifyAcknowledged(t *testing.T, acks *acknowledged, records []storedRecord
 }
 
 func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
-	n := 10_000 / testrun.OneIn(4)
+	n := 10_000 / testrun.OneIn(8)
 	for name, destination := range destinations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,7 +205,7 @@ func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
 	}
 }
 
-var killRounds = flag.Int("kills", 10/testrun.OneIn(3), "how often the daemon is killed, for each destination")
+var killRounds = flag.Int("kills", 10/testrun.OneIn(5), "how often the daemon is killed, for each destination")
 
 func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 	const n = 3_000 // usages a round
@@ -235,6 +235,7 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 }
 
 func TestSIGUSR1ShipsWhatIsThere(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 1h}\n")
 	d := start(t, config, port, admin)
@@ -253,6 +254,7 @@ func TestSIGUSR1ShipsWhatIsThere(t *testing.T) {
 }
 
 func TestBadConfigurationStartsNothing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "wal: {segmentsize: 1MiB}\n")
 	out, err := command(t, "run", "--config", config).CombinedOutput()
@@ -267,6 +269,7 @@ func TestBadConfigurationStartsNothing(t *testing.T) {
 }
 
 func TestAPortInUseIsNamedAndItsHolderUnharmed(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -298,6 +301,7 @@ func TestAPortInUseIsNamedAndItsHolderUnharmed(t *testing.T) {
 }
 
 func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "http: {listen: '127.0.0.1:PORT', max_record: 1KiB}\n")
 	text, err := os.ReadFile(config)

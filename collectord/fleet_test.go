@@ -262,7 +262,7 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "")
-	n := 3000 / testrun.OneIn(3)
+	n := 3000 / testrun.OneIn(6)
 	var troubles []bucket.Trouble // the maximum number, with the maximum length
 	for range 10 {
 		troubles = append(troubles, bucket.Trouble{Name: strings.Repeat("x", 63), Message: strings.Repeat("x", 200)})

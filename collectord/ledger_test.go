@@ -155,7 +155,7 @@ func (l *load) run(d *daemon, stop <-chan struct{}) {
 
 // longUsage is long, so that it fills a log sooner.
 func longUsage(i int, via string) string {
-	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 150))
+	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 600))
 }
 
 // folderOutage is a destination folder that can be made unavailable.
@@ -188,7 +188,7 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 5MiB, seal_after: 200ms, min_free: 0}\n"+
-		"shutdown: {drain: 50ms, grace: 500ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+		"shutdown: {drain: 50ms, grace: 500ms}\nshipper: {destination: 'file://"+dir+"/archive', retry_min: 20ms, retry_max: 100ms}\n")
 	text, err := os.ReadFile(config)
 	if err != nil {
 		t.Fatal(err)

@@ -75,6 +75,7 @@ func TestLinesForTheJournalHaveItsPriorityAndNoSecondTime(t *testing.T) {
 
 // journalctl -p err has to show why a start failed, so each line needs the priority.
 func TestErrorsOfCommandsAreErrorsToTheJournal(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"run", "--seal-after", "x", "--data-dir", ""}, {"config", "check", "--seal-after", "x"}, {"wal", "lsx"}} {
 		r, w, stream := journalPipe(t)
 		cmd := command(t, args...)
@@ -97,6 +98,7 @@ func TestErrorsOfCommandsAreErrorsToTheJournal(t *testing.T) {
 }
 
 func TestStartupLogFitsAScreen(t *testing.T) {
+	t.Parallel()
 	const screen = 24 * 80
 	run := func(args ...string) (start, all string) {
 		dir := t.TempDir()

@@ -50,6 +50,7 @@ func TestNoPayloadIsLogged(t *testing.T) {
 // No token, token hash, or text from a handshake or certificate is logged. The tokens and
 // certificates of this test are valid, invalid, or in an invalid file.
 func TestNoTokenIsLogged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
@@ -181,6 +182,7 @@ func sendMixed(t *testing.T, d *daemon) {
 }
 
 func TestTheLastLineIsTheWholeLedger(t *testing.T) {
+	t.Parallel()
 	config, port, admin := configure(t, t.TempDir(), "")
 	replaceInFile(t, config, "log: {format: text}", "log: {format: json}")
 	d := start(t, config, port, admin)
@@ -220,6 +222,7 @@ func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 }
 
 func TestConfigCheckReportsFiveMistakesAtOnce(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/collectord.yaml"
 	text := "http:\n  listn: localhost:3000\n  max_record: 1 megabyte\nwal:\n  seal_after: 60\nudp:\n  allow: [10.0.0.0]\nshipper:\n  concurrency: 1e3\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -143,6 +143,7 @@ func TestMetricsAreWhatIsDocumented(t *testing.T) {
 }
 
 func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, seal_after: 100ms, min_free: 0}\n"+
 		"shutdown: {grace: 0s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/collectord/testrun"
 )
 
 // Commands explain missing permissions, and how to get them.
@@ -95,7 +97,7 @@ func TestReadOnlyDirectoriesAreReported(t *testing.T) {
 func TestCheckWarnsOfDirectoriesThatCanNotBeUsed(t *testing.T) {
 	t.Parallel()
 	const sealed, active, shipping = "wal/00000000000000000001-00000000000000000002", "wal/00000000000000000003", "/archive can't be used, and nothing is shipped until it can: "
-	for _, c := range []struct {
+	for i, c := range []struct {
 		dir  string // DAY and HOUR are those of the current partition
 		want string // with DENIED in place of the reason
 	}{
@@ -117,7 +119,10 @@ func TestCheckWarnsOfDirectoriesThatCanNotBeUsed(t *testing.T) {
 		{"elsewhere", ""},
 		{"wal/elsewhere", ""},
 	} {
-		for _, mode := range []os.FileMode{0, 0o333, 0o555, 0o666} {
+		modes := []os.FileMode{0, 0o333, 0o555, 0o666}
+		step := testrun.OneIn(len(modes)) // TEST_ALL=1 tries each directory with all modes
+		for j := i % step; j < len(modes); j += step {
+			mode := modes[j]
 			t.Run(fmt.Sprintf("%s, mode %o", c.dir, mode), func(t *testing.T) {
 				t.Parallel()
 				p := newDaemonsHost(t)

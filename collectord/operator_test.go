@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"collectord/collectord/testrun"
 )
 
 // situation is a command that an operator runs, with the expected exit status and the
@@ -37,11 +39,15 @@ func situations() map[string][]situation {
 }
 
 // TestOperatorOutput runs the script: every command and mistake has the exit status and the
-// line that documents and operators rely on.
+// line that documents and operators rely on. Each is a process, so go test runs half of
+// them; TEST_ALL=1 runs all.
 func TestOperatorOutput(t *testing.T) {
 	for part, script := range situations() {
 		t.Run(part, func(t *testing.T) {
-			for _, s := range script {
+			for i, s := range script {
+				if i%testrun.OneIn(2) != 0 {
+					continue
+				}
 				t.Run(s.name, func(t *testing.T) {
 					t.Parallel()
 					s.run(t)

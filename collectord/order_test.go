@@ -13,6 +13,7 @@ import (
 // TestObjectsOfBatchesAndDatagramsAreHealthy sends HTTP batches and datagrams at the same
 // time, and reads back every object.
 func TestObjectsOfBatchesAndDatagramsAreHealthy(t *testing.T) {
+	t.Parallel()
 	config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 4MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 2m}\n")
 	d := start(t, config, port, admin)
 	const clients, batches, each = 6, 8, 1500

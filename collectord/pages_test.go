@@ -29,6 +29,7 @@ func postFrom(t *testing.T, d *daemon, host, origin string) int {
 // By default only pages of this host can send. A reload adds or removes other origins. Each
 // rejected usage is counted, and one line is logged.
 func TestPagesThatMaySendAreConfiguredWhileItRuns(t *testing.T) {
+	t.Parallel()
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	defer d.stop()

@@ -164,6 +164,7 @@ func tryPostAs(t *testing.T, client *http.Client, url, token string) (status int
 // A token of token new works once its line is in the tokens file, and its name is stored
 // with the usages.
 func TestANewTokenIsAcceptedAndNamesItsClient(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	token, line := newToken(t, "ward-3")
 	limited, limitedLine := newToken(t, "ward-4", "--rate", "1")
@@ -301,6 +302,7 @@ func TestReloadingAccessFilesDropsNoRequest(t *testing.T) {
 // A reload with a broken file changes nothing: neither the other files nor the limits take
 // effect. After the repair a reload takes effect, also on open connections.
 func TestABrokenAccessFileChangesNothing(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	a, lineA := newToken(t, "a")
@@ -382,6 +384,7 @@ func TestABrokenAccessFileChangesNothing(t *testing.T) {
 }
 
 func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	token, line := newToken(t, "a")
 	_, other := newToken(t, "b")
@@ -412,6 +415,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 // A server that other hosts can reach starts only with access control. It accepts only
 // authenticated clients.
 func TestOnlyTheLocalHostIsAllowedByDefault(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))

@@ -29,7 +29,7 @@ func bindError(key string, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		holder := "another process"
 		if a, ok := op.Addr.(interface{ AddrPort() netip.AddrPort }); ok {
-			holder = findHolder(op.Net, a.AddrPort()).String()
+			holder = socketTables{}.findHolder(op.Net, a.AddrPort()).String()
 		}
 		return fmt.Errorf("%s: %w, by %s: stop that process, or listen elsewhere (%s)", key, err, holder, elsewhere)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -57,17 +57,27 @@ func (h portHolder) String() string {
 	return fmt.Sprintf("%s (process %d)", quoted(h.name), h.pid)
 }
 
-func findHolder(network string, addr netip.AddrPort) (h portHolder) {
+// socketTables are the bound sockets in the tables of /proc/net, by table. The kernel walks
+// through all hash buckets to print a table, so each is read once.
+type socketTables map[string][]boundSocket
+
+// boundSocket is a TCP socket that listens or a UDP socket.
+type boundSocket struct {
+	local netip.AddrPort
+	link  string // link target of its descriptors
+}
+
+func (s socketTables) findHolder(network string, addr netip.AddrPort) (h portHolder) {
 	socket := ""
-	for _, table := range []string{"4", "6"} {
-		file, err := os.Open("/proc/net/" + strings.TrimSuffix(network[:3]+table, "4"))
-		if err != nil {
-			continue
+	for _, family := range []string{"4", "6"} {
+		table := strings.TrimSuffix(network[:3]+family, "4")
+		if _, ok := s[table]; !ok {
+			s[table] = readSockets("/proc/net/" + table)
 		}
-		for lines := bufio.NewScanner(file); socket == "" && lines.Scan(); {
-			socket = boundSocket(lines.Text(), addr)
+		if i := slices.IndexFunc(s[table], func(b boundSocket) bool { return b.conflicts(addr) }); i >= 0 {
+			socket = s[table][i].link
+			break
 		}
-		_ = file.Close()
 	}
 	if socket == "" {
 		return h
@@ -86,6 +96,21 @@ func findHolder(network string, addr netip.AddrPort) (h portHolder) {
 	return h
 }
 
+// readSockets reads a table. A host without IPv6 lacks some.
+func readSockets(path string) (all []boundSocket) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = file.Close() }()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if b, ok := parseSocket(lines.Text()); ok {
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
 // Columns and states of /proc/net/tcp and udp (proc(5)).
 const (
 	columnLocal = 1
@@ -96,21 +121,20 @@ const (
 	stateOfUDP     = "07"
 )
 
-// boundSocket returns the link target of a descriptor for the socket in a line of the
-// table, or "". It only returns a socket that conflicts with addr.
-func boundSocket(line string, addr netip.AddrPort) string {
+func parseSocket(line string) (b boundSocket, ok bool) {
 	fields := strings.Fields(line)
 	if len(fields) <= columnInode || fields[columnState] != stateListening && fields[columnState] != stateOfUDP {
-		return ""
+		return b, false
 	}
-	local, ok := parseLocal(fields[columnLocal])
-	if !ok || local.Port() != addr.Port() {
-		return ""
-	}
-	if ip, wanted := local.Addr(), addr.Addr().Unmap().WithZone(""); ip != wanted && !ip.IsUnspecified() && !wanted.IsUnspecified() {
-		return ""
-	}
-	return "socket:[" + fields[columnInode] + "]"
+	b.local, ok = parseLocal(fields[columnLocal])
+	b.link = "socket:[" + fields[columnInode] + "]"
+	return b, ok
+}
+
+// conflicts reports whether the socket prevents another one from binding addr.
+func (b boundSocket) conflicts(addr netip.AddrPort) bool {
+	ip, wanted := b.local.Addr(), addr.Addr().Unmap().WithZone("")
+	return b.local.Port() == addr.Port() && (ip == wanted || ip.IsUnspecified() || wanted.IsUnspecified())
 }
 
 // parseLocal parses an address of the table: words of 32 bits in host order, and the

@@ -46,7 +46,7 @@ func TestThePortHolderIsNamed(t *testing.T) {
 		}
 	}
 	// A socket on another address of the port is no conflict.
-	if got := findHolder("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))).String(); strings.Contains(got, fmt.Sprint(os.Getpid())) {
+	if got := (socketTables{}).findHolder("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))).String(); strings.Contains(got, fmt.Sprint(os.Getpid())) {
 		t.Error(got)
 	}
 }

@@ -122,6 +122,7 @@ func withoutKeep(settings string) string {
 // TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a request and its
 // answer, and between the answer and the removal of the segment.
 func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 2m, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  "+withoutKeep(settings)+"\n")

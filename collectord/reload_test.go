@@ -89,6 +89,7 @@ func (d *daemon) untilLogged(text string) {
 }
 
 func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 1h, min_free: 0, max_bytes: 64MiB}\n")
 	d := start(t, config, port, admin)

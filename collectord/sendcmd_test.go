@@ -306,6 +306,7 @@ func TestSendDrawsAProgressBarOnATerminalAndClearsIt(t *testing.T) {
 }
 
 func TestSendNeverPrintsItsToken(t *testing.T) {
+	t.Parallel()
 	const secret = "cd_secret-of-this-test"
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -339,6 +340,7 @@ func TestSendNeverPrintsItsToken(t *testing.T) {
 }
 
 func TestSendExitStatusIsByOutcome(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)

@@ -73,6 +73,7 @@ func TestAUnixSocketBelongsToItsGroup(t *testing.T) {
 // The daemon replaces the socket of a killed daemon. It replaces no socket in use and no
 // other file.
 func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	socket := dir + "/http"
 	config, port, admin := configure(t, dir, "")

@@ -40,6 +40,7 @@ func mustRunWal(t *testing.T, want int, config string, args ...string) (lines []
 }
 
 func TestWalCommandsOnALiveAndOnADamagedLog(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	// The storage is unavailable, so everything stays in the log.
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\nshipper: {destination: 's3://usages/p', s3: {endpoint: 'http://127.0.0.1:9', region: us-east-1}}\n")

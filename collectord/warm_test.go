@@ -20,7 +20,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 		connections = 1000
 		posts       = 20 // requests of each connection in a round
 	)
-	rounds := 6 / testrun.OneIn(3)
+	rounds := 6 / testrun.OneIn(6)
 	requests := connections * posts * rounds
 	config, port, admin := configure(t, t.TempDir(), "")
 	replaceInFile(t, config, "http: {", "http: {header_timeout: 1m, ") // for clients that wait until all are connected

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"collectord/collectord/auth"
+	"collectord/collectord/testrun"
 )
 
 // serveInMemory starts a server on an in-memory listener.
@@ -135,7 +136,7 @@ func TestBodyBytesAreNotReadAsRequestLines(t *testing.T) {
 				}
 				text := c.request + next
 				cuts := []int{len(c.request), len(text)}
-				for at := range text {
+				for at := len(kind) % testrun.OneIn(3); at < len(text); at += testrun.OneIn(3) {
 					if near := strings.Index(c.request, "HTTP/1.1\n"); near >= 0 && at > near-3 && at < near+12 || at > len(c.request)-4 && at < len(c.request)+40 && at < len(text) {
 						cuts = append(cuts, at)
 					}
