@@ -54,7 +54,10 @@ type Options struct {
 	// ProbeMin is the delay before a failed disk is tried again. The delay doubles up
 	// to ProbeMax. Defaults: 1 s and 30 s.
 	ProbeMin, ProbeMax time.Duration
-	MachineID          string // path of the file with the machine's identity; default /etc/machine-id
+	// BoundsInterval is how often spool, quarantine and free space are measured; default
+	// 1 s. The log's own bytes are counted as they change.
+	BoundsInterval time.Duration
+	MachineID      string // path of the file with the machine's identity; default /etc/machine-id
 	// Logger receives a line for each failure and each recovery; default: none. A line
 	// that can repeat has the attribute "trouble" with a name of its own. The Info line
 	// that reports the recovery has the same attribute, so that a handler can summarize
@@ -85,6 +88,7 @@ func (o Options) withDefaults() Options {
 	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
 	set((*int64)(&o.ProbeMin), int64(time.Second))
 	set((*int64)(&o.ProbeMax), int64(30*time.Second))
+	set((*int64)(&o.BoundsInterval), int64(boundsInterval))
 	if o.clock == nil {
 		o.clock = time.Now
 	}
