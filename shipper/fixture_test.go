@@ -26,10 +26,18 @@ import (
 // needs.
 const testLimit = 2 * time.Minute
 
+// rareBounds is the BoundsInterval of logs in synctest bubbles. Over hours of simulated time
+// these measurements would be most of the work. With TEST_ALL=1 it is the default.
+var rareBounds = time.Duration(testrun.OneIn(60)) * time.Second
+
+// segmentSize is that of most logs. A log reserves the space of each segment ahead, so the
+// default size takes longer.
+const segmentSize = 1 << 20
+
 func openLog(t *testing.T, dir string) *wal.Log {
 	t.Helper()
 	testrun.WaitPastHourEnd()
-	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	l, err := wal.Open(dir, wal.Options{Node: "edge-1", SegmentSize: segmentSize, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

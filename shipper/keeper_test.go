@@ -31,6 +31,7 @@ type keeperTest struct {
 	store   bucket.Store
 	dir     string
 	keepFor time.Duration // in effect after the next start
+	size    int64         // of segments; in effect after the next start
 	log     *wal.Log
 	shipper *Shipper
 	logged  logBuffer
@@ -41,7 +42,7 @@ type keeperTest struct {
 
 func newKeeperTest(t *testing.T, b s3test.Behaviour) *keeperTest {
 	t.Helper()
-	k := &keeperTest{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), keepFor: testKeep, counts: map[string]*atomic.Int64{}}
+	k := &keeperTest{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), keepFor: testKeep, size: segmentSize, counts: map[string]*atomic.Int64{}}
 	for _, method := range []string{http.MethodPut, http.MethodHead, http.MethodGet} {
 		k.counts[method] = &atomic.Int64{}
 	}
@@ -74,7 +75,7 @@ func (k *keeperTest) lookCount() int64 {
 func (k *keeperTest) start() {
 	k.t.Helper()
 	var err error
-	if k.log, err = wal.Open(k.dir, wal.Options{Node: "edge-1", Logger: k.logged.logger()}); err != nil {
+	if k.log, err = wal.Open(k.dir, wal.Options{Node: "edge-1", SegmentSize: k.size, BoundsInterval: rareBounds, Logger: k.logged.logger()}); err != nil {
 		k.t.Fatal(err)
 	}
 	k.shipper, err = New(k.log, k.store, Options{

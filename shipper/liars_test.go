@@ -148,7 +148,7 @@ func testLiar(t *testing.T, seed uint64, conditions, segments int) {
 	var stop func()
 	start := func() {
 		var err error
-		if log, err = wal.Open(dir, wal.Options{Node: "edge-1", SealAfter: time.Hour, SegmentSize: 1 << 20}); err != nil {
+		if log, err = wal.Open(dir, wal.Options{Node: "edge-1", SealAfter: time.Hour, SegmentSize: 1 << 20, BoundsInterval: rareBounds}); err != nil {
 			t.Fatal(err)
 		}
 		ship, err = New(log, store, Options{SpoolDir: filepath.Join(dir, "spool"), Logger: logged.logger(), Limits: Limits{Keep: testKeep, Concurrency: 4}})

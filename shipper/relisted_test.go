@@ -12,6 +12,9 @@ import (
 // TestARelistedSegmentThatIsTooLargeIsSplit checks also that each record is stored once.
 func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 	runKeeperTest(t, func(t *testing.T, k *keeperTest) {
+		k.stop()
+		k.size = 4 << 20 // both records are in one segment
+		k.start()
 		for range 2 {
 			k.appendLarge(t)
 		}

@@ -49,7 +49,7 @@ func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
 func testStorm(t *testing.T, conditions, segments int) {
 	testrun.WaitPastHourEnd()
 	f, store := newFake(t)
-	l, err := wal.Open(t.TempDir(), wal.Options{Node: "edge-1"})
+	l, err := wal.Open(t.TempDir(), wal.Options{Node: "edge-1", SegmentSize: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +63,8 @@ func (n LossNote) encode() []byte {
 	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
 }
 
+var errFields = errors.New("fields are missing")
+
 func decodeLossNote(b []byte) (n LossNote, err error) {
 	line, _ := strings.CutSuffix(string(b), "\n")
 	body, sum, ok := cutLast(line, " ")
@@ -69,9 +73,13 @@ func decodeLossNote(b []byte) (n LossNote, err error) {
 	}
 	var version int
 	var micros int64
-	var hours string
-	if _, err := fmt.Sscanf(body, "collectord-loss %d %x %x %d %d %s %d %s %q",
-		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &hours, &n.Node); err != nil {
+	fields := strings.SplitN(body, " ", 10) // the node may contain spaces
+	if len(fields) < 10 {
+		return n, errFields
+	}
+	hours := fields[8] // many bytes, which Sscanf would read one at a time
+	if _, err := fmt.Sscanf(strings.Join(slices.Delete(fields, 8, 9), " "), "collectord-loss %d %x %x %d %d %s %d %q",
+		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &n.Node); err != nil {
 		return n, err
 	}
 	for text := range strings.SplitSeq(strings.Trim(hours, "-"), ",") {

@@ -55,7 +55,10 @@ type Options struct {
 	// ProbeMin is the delay before a failed disk is tried again. The delay doubles up
 	// to ProbeMax. Defaults: 1 s and 30 s.
 	ProbeMin, ProbeMax time.Duration
-	MachineID          string // path of the file with the machine's identity; default /etc/machine-id
+	// BoundsInterval is how often spool, quarantine and free space are measured; default
+	// 1 s. The log's own bytes are counted as they change.
+	BoundsInterval time.Duration
+	MachineID      string // path of the file with the machine's identity; default /etc/machine-id
 	// Logger receives a line for each failure and each recovery; default: none. A line
 	// that can repeat has the attribute "trouble" with a name of its own. The Info line
 	// that reports the recovery has the same attribute, so that a handler can summarize
@@ -73,6 +76,7 @@ func (o Options) withDefaults() Options {
 	o.Node = cmp.Or(o.Node, "localhost")
 	o.SyncInterval = cmp.Or(o.SyncInterval, 100*time.Millisecond)
 	o.SegmentSize = cmp.Or(o.SegmentSize, 64<<20)
+	o.BoundsInterval = cmp.Or(o.BoundsInterval, boundsInterval)
 	o.MachineID = cmp.Or(o.MachineID, "/etc/machine-id")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if o.clock == nil {

@@ -11,7 +11,7 @@ import (
 
 func TestProgressOfALogThatHasNotStarted(t *testing.T) {
 	for range 200 / testrun.OneIn(4) { // the race is rare; TEST_ALL=1 tries more often
-		l := newLog(Options{Node: "a"}.withDefaults(), memoryDir(t))
+		l := newLog(Options{Node: "a", SegmentSize: 4 << 10}.withDefaults(), memoryDir(t))
 		var wg sync.WaitGroup
 		var stop atomic.Bool
 		for range 4 {

@@ -11,7 +11,7 @@ import (
 
 func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 	s := staging{buffers: &buffers{}}
-	const limit = 8 << 20
+	const limit = 4 << 20
 	in, out := 0, 0
 	record := func(i int) Record {
 		text := fmt.Sprintf(`{"n":%d}`, i)

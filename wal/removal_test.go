@@ -20,7 +20,7 @@ import (
 // while one call that changes the log directory fails: once, or with all later calls of
 // its kind, or with all later calls, as in a crash. After each of these faults, and after another
 // start, each record is either in the bucket or in a loss note. No object claims that more is
-// confirmed than the bucket has, and the counters agree with the bucket. One in seven calls
+// confirmed than the bucket has, and the counters agree with the bucket. One in thirteen calls
 // fails, or each with TEST_ALL=1.
 func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 	t.Parallel()
@@ -54,7 +54,7 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 			if !s.skipStart {
 				first = 1
 			}
-			step := testrun.OneIn(7) // odd, so that each mode and error is used
+			step := testrun.OneIn(13) // odd, so that each mode and error is used
 			for call := first + i%step; call <= calls; call += step {
 				for _, mode := range []string{"once", "crash", "for ever"}[:2+call%2] {
 					f := fault{mode: mode, call: call, err: []error{syscall.EIO, syscall.ENOSPC, syscall.EACCES}[call%3]}

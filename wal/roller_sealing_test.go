@@ -25,6 +25,7 @@ func (f discardingFS) OpenWritable(path string) (vfs.File, error) {
 type discardingFile struct{ vfs.File }
 
 func (discardingFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (discardingFile) Reserve(int64) error                    { return nil }
 func (discardingFile) Sync() error                            { return nil }
 func (discardingFile) Datasync() error                        { return nil }
 
@@ -51,8 +52,8 @@ func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 		"1 a minute":        {200, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"1 a second":        {200, time.Second, time.Hour, 12, 5 * time.Minute},
 		"1 MiB a minute":    {1 << 20, time.Minute, time.Hour, 12, 5 * time.Minute},
-		"10 MiB a minute":   {1 << 20, 6 * time.Second, 20 * time.Minute, 60, time.Minute},
-		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 6 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
+		"10 MiB a minute":   {1 << 20, 6 * time.Second, 10 * time.Minute, 60, time.Minute},
+		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 4 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
 		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},            // 8 MiB after 2 min 40 s
 		"a burst an hour":   {12 << 20, time.Hour, time.Hour, 1, time.Minute},
 		"a usage every 5 h": {200, 5 * time.Hour, 5 * time.Hour, 0, 5 * time.Minute},
@@ -60,7 +61,7 @@ func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				o := Options{SegmentSize: 64 << 20, files: discardingFS{}, newWriter: newDiscardingWriter}
+				o := Options{SegmentSize: 64 << 20, BoundsInterval: rareBounds, files: discardingFS{}, newWriter: newDiscardingWriter}
 				l := openLog(t, memoryDir(t), o)
 				removed := make(chan struct{})
 				go func() { // as if each segment were shipped at once

@@ -16,6 +16,10 @@ import (
 // a busy machine needs.
 const testLimit = 2 * time.Minute
 
+// rareBounds is BoundsInterval for tests that simulate a long time, of which these
+// measurements would be most of the work. With TEST_ALL=1 it is the default.
+var rareBounds = time.Duration(testrun.OneIn(60)) * boundsInterval
+
 // usage returns usage number i.
 func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 

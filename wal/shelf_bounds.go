@@ -10,13 +10,12 @@ import (
 // compressed objects. They count towards MaxBytes.
 const spoolName = "spool"
 
-// boundsInterval is how often spool, quarantine and free space are measured. The log's
-// own bytes are counted as they change.
+// boundsInterval is the default of Options.BoundsInterval.
 const boundsInterval = time.Second
 
 // run watches the bounds until the log is closed.
 func (s *shelf) run() {
-	ticker := time.NewTicker(boundsInterval)
+	ticker := time.NewTicker(s.opts.BoundsInterval)
 	defer ticker.Stop()
 	defer s.rounds.end(loopShelf)
 	failing := false

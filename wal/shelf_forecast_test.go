@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
@@ -63,7 +64,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := memoryDir(t)
 				var otherBytes atomic.Int64 // bytes that other programs use of 16 MiB
-				o.SegmentSize, o.SealAfter = 128<<10, 20*time.Second
+				o.SegmentSize, o.SealAfter, o.BoundsInterval = 128<<10, 20*time.Second, time.Duration(testrun.OneIn(4))*boundsInterval
 				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
 					if o.MinFree == 0 {
 						return 1 << 40, nil

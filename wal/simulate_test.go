@@ -22,8 +22,8 @@ import (
 // goroutine runs next. GODEBUG=asyncpreemptoff=1 makes it more exact.
 var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
-	simulateStates    = flag.Int("simulate-states", 4000/testrun.OneIn(4), "distinct crash states of the simulation")
-	simulateEvery     = flag.Int("simulate-every", 40*testrun.OneIn(4), "one in so many failed calls is simulated; 1 for all")
+	simulateStates    = flag.Int("simulate-states", 4000/testrun.OneIn(8), "distinct crash states of the simulation")
+	simulateEvery     = flag.Int("simulate-every", 40*testrun.OneIn(8), "one in so many failed calls is simulated; 1 for all")
 	simulateRecorded  = flag.Int("simulate-recorded", 1, "lives of each kind to record; each is then repeated with failing calls")
 	simulateFor       = flag.Duration("simulate-for", time.Hour, "CPU time after which no other life begins")
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")

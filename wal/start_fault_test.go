@@ -31,7 +31,7 @@ type startTrial struct {
 }
 
 func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
-	o := Options{Node: "node", SegmentSize: 2 << 10, MachineID: "/none", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	o := Options{Node: "node", SegmentSize: 2 << 10, MachineID: "/none", BoundsInterval: rareBounds, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	o.files = d
 	o.newWriter = func(dir string, first []byte) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir, first) }
 	return o

@@ -51,7 +51,7 @@ func unexpectedStarts() (all []trialStart) {
 	all = append(all, moreStarts()...)
 	some := all[:0]
 	for i, c := range all {
-		if *everyStart || i%3 == i/len(entryKinds())%3 {
+		if *everyStart || i%6 == i/len(entryKinds())%6 {
 			some = append(some, c)
 		}
 	}

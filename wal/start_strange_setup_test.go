@@ -17,7 +17,7 @@ import (
 	"collectord/wal"
 )
 
-var everyStart = flag.Bool("every-start", false, "try every shape in every place, not a third of them")
+var everyStart = flag.Bool("every-start", false, "try every shape in every place, not a sixth of them")
 
 const nobody = 65534
 

@@ -228,14 +228,11 @@ func TestAuditSeparatesMissingFromNotYetUploaded(t *testing.T) {
 // TestAnInventoryOfMillionsOfObjectsIsSmall uses a listing without objects.
 func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 	const objects = 100_000
-	store := &listingStore{keys: func(yield func(string) bool) {
-		for i := range uint64(objects) {
-			k := bucket.Key{Node: "edge-1", LogID: 1 + i%10, Run: i / 10_000, FirstSeq: 1 + i/10*1000, LastSeq: i/10*1000 + 1000, Hour: int64(490_000 + i/400)}
-			if !yield(k.String()) {
-				return
-			}
-		}
-	}}
+	keys := make([]string, objects) // made once, since they are listed several times
+	for i := range uint64(objects) {
+		keys[i] = bucket.Key{Node: "edge-1", LogID: 1 + i%10, Run: i / 10_000, FirstSeq: 1 + i/10*1000, LastSeq: i/10*1000 + 1000, Hour: int64(490_000 + i/400)}.String()
+	}
+	store := &listingStore{keys: slices.Values(keys)}
 	before := heapBytes()
 	v, err := takeInventory(context.Background(), &objectCalls{store: store}, nil)
 	if err != nil {

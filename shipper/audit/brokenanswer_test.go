@@ -19,6 +19,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/s3test"
 )
@@ -65,7 +66,9 @@ func brokenResponses() map[string]func(c net.Conn, object []byte) {
 		},
 		"an unknown transfer encoding": func(c net.Conn, o []byte) { fmt.Fprintf(c, "%sTransfer-Encoding: zstd\r\n\r\n%s", ok, o) },
 	}
-	for _, status := range []int{400, 401, 403, 404, 405, 409, 410, 412, 416, 429, 451, 500, 501, 503, 599} {
+	statuses := []int{400, 401, 403, 404, 405, 409, 410, 412, 416, 429, 451, 500, 501, 503, 599}
+	for i := 0; i < len(statuses); i += testrun.OneIn(3) {
+		status := statuses[i]
 		all[fmt.Sprint("status ", status)] = func(c net.Conn, _ []byte) {
 			const body = "<Error><Code>Broken</Code></Error>"
 			fmt.Fprintf(c, "HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)

@@ -66,6 +66,9 @@ func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
 	testrun.WaitPastHourEnd()
 	o.Node = "edge-1"
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 256 << 10 // a log reserves the space of each segment ahead, which takes time
+	}
 	l, err := wal.Open(dir, o)
 	if err != nil {
 		t.Fatal(err)

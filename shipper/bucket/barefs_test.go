@@ -67,7 +67,7 @@ func TestAFileSystemThatCanNeitherLinkNorRenameWithoutReplacing(t *testing.T) {
 		t.Fatal(err)
 	}
 	testStoreBasics(t, s, false)
-	testManyObjects(t, s, false)
+	testManyObjects(t, s, false, largeObject)
 	testRacingPuts(t, s)
 }
 

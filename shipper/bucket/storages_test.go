@@ -51,7 +51,7 @@ func TestStoragesConform(t *testing.T) {
 				o.Region, o.CredentialsFile = k.Region, s3test.KeysFile(t, server.Key, server.Secret, "")
 			})
 			testStoreBasics(t, s, row.Metadata == storages.Yes)
-			testManyObjects(t, s, row.Metadata == storages.Yes)
+			testManyObjects(t, s, row.Metadata == storages.Yes, largeObject)
 			can := s.current.Load()
 			if can == nil {
 				t.Fatal("the capabilities are not known")

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket/s3test"
 )
 
@@ -40,13 +41,13 @@ func TestStores(t *testing.T) {
 			t.Fatal(err)
 		}
 		testStoreBasics(t, s, false)
-		testManyObjects(t, s, false)
+		testManyObjects(t, s, false, largeObject)
 		testRacingPuts(t, s)
 	})
 	t.Run("file, where names can only be claimed", func(t *testing.T) {
 		s := newBareFolder(t, t.TempDir(), testOwner)
 		testStoreBasics(t, s, false)
-		testManyObjects(t, s, false)
+		testManyObjects(t, s, false, largeObject)
 		testRacingPuts(t, s)
 	})
 	for name, c := range map[string]struct {
@@ -70,7 +71,11 @@ func TestStores(t *testing.T) {
 			f, s := newFake(t)
 			f.Behave(c.behaviour)
 			testStoreBasics(t, s, !c.behaviour.NoMetadata)
-			testManyObjects(t, s, !c.behaviour.NoMetadata)
+			large := largeObject / testrun.OneIn(17)
+			if name == "fake" {
+				large = largeObject
+			}
+			testManyObjects(t, s, !c.behaviour.NoMetadata, large)
 			if !c.racy {
 				testRacingPuts(t, s)
 			}
@@ -85,7 +90,7 @@ func TestStores(t *testing.T) {
 				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
 				testStoreBasics(t, s, true)
 				if checksum == "auto" {
-					testManyObjects(t, s, true)
+					testManyObjects(t, s, true, largeObject)
 				}
 				testRacingPuts(t, s)
 				if can := s.current.Load(); can.checksum != number || !can.conditional {
@@ -104,8 +109,11 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// testManyObjects puts many objects, and a large one.
-func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
+// largeObject is more bytes than the library sends in one part by default.
+const largeObject = 17 << 20
+
+// testManyObjects puts many objects, and one of more than largeBytes.
+func testManyObjects(t *testing.T, s Store, keepsMetadata bool, largeBytes int) {
 	ctx := context.Background()
 	for i := range 3 * 50 { // more than one page of the fake
 		if err := s.Put(ctx, testObject(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
@@ -121,8 +129,7 @@ func testManyObjects(t *testing.T, s Store, keepsMetadata bool) {
 	if n != 150 {
 		t.Errorf("listed %d of 150 objects", n)
 	}
-	// This is more than the library sends in one part by default.
-	large := make([]byte, 17<<20)
+	large := make([]byte, largeBytes)
 	rand.NewChaCha8([32]byte{}).Read(large)
 	o := testObject(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
 	if err := s.Put(ctx, o); err != nil {
