@@ -102,6 +102,26 @@ func TestABrokenListingIsAnErrorWithAHint(t *testing.T) {
 	}
 }
 
+// TestAPageIsJudgedByItsEntries: keys that a host chooses stop no listing.
+func TestAPageIsJudgedByItsEntries(t *testing.T) {
+	f, s := newFake(t)
+	var keys []string
+	for i := range 1000 {
+		keys = append(keys, fmt.Sprintf("data/dt=2026-11-23/hour=08/%04d%s", i, strings.Repeat("Contents", 100)))
+	}
+	f.Behave(s3test.Behaviour{Fault: servePages(func(string) page { return page{Contents: entries(keys...)} })})
+	listed := 0
+	for _, err := range s.List(context.Background(), DataPrefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed++
+	}
+	if listed != len(keys) {
+		t.Errorf("%d of %d keys were listed", listed, len(keys))
+	}
+}
+
 // TestAListingNeedNotBeSorted: some storages sort by folder or by time.
 func TestAListingNeedNotBeSorted(t *testing.T) {
 	f, s := newFake(t)

@@ -116,11 +116,31 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 func readPage(resp *http.Response) error {
 	page, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
-	if err == nil && (len(page) > maxPageBytes || bytes.Count(page, []byte("Contents")) > 2*maxEntries) { // each has two tags, or one
+	if err == nil && (len(page) > maxPageBytes || hasTooManyEntries(page)) {
 		err = errHugePage
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(page))
 	return err
+}
+
+// hasTooManyEntries reports whether a page has more than maxEntries. Only a page that has
+// their word so often is parsed: it may be in keys, which hosts choose.
+func hasTooManyEntries(page []byte) bool {
+	const element = "Contents"
+	if bytes.Count(page, []byte(element)) <= maxEntries {
+		return false
+	}
+	entries := 0
+	for d := xml.NewDecoder(bytes.NewReader(page)); entries <= maxEntries; {
+		token, err := d.RawToken()
+		if err != nil { // here the library ends, too
+			return false
+		}
+		if start, ok := token.(xml.StartElement); ok && start.Name.Local == element {
+			entries++
+		}
+	}
+	return true
 }
 
 // echoesRequest reports whether the answer repeats the request's own headers. Its
