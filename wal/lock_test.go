@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"collectord/wal"
 )
 
@@ -82,6 +84,29 @@ func TestTheLockOutlivesItsFile(t *testing.T) {
 	}
 	if l, err = wal.Open(data, wal.Options{MachineID: "/nonexistent"}); err != nil {
 		t.Fatalf("start after the first log was closed: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// An earlier version has a read lock of the directory, and a lock of its file only.
+func TestAnEarlierVersionKeepsItsLockWithoutItsFile(t *testing.T) {
+	data := t.TempDir()
+	earlier, err := os.Open(data)
+	if err == nil {
+		err = unix.FcntlFlock(earlier.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"}); !errors.As(err, new(*wal.InUseError)) {
+		t.Fatalf("start beside an earlier version: %v", err)
+	}
+	earlier.Close()
+	l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatalf("start after the earlier version has ended: %v", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)

@@ -35,7 +35,7 @@ func (OS) Lock(path string) (io.Closer, error) {
 	}
 	f, err := openLock(path)
 	if err != nil && canMoveAside(err) {
-		if err = moveAside(path, dir, err, errDir); err == nil {
+		if err = moveAside(path, err, errDir); err == nil {
 			f, err = openLock(path)
 		}
 	}
@@ -55,15 +55,18 @@ func (OS) Lock(path string) (io.Closer, error) {
 	return lock{f, dir}, nil
 }
 
-// lockDir locks a directory. The error wraps EWOULDBLOCK if another process has locked it.
-// After any other error the lock of the file has to do. dir is nil if the directory can't be
-// opened.
+// lockDir locks a directory. The error wraps EWOULDBLOCK if another process has locked it. A
+// process of an earlier version has only the read lock. After any other error the lock of the
+// file has to do. dir is nil if the directory can't be opened.
 func lockDir(path string) (dir *os.File, err error) {
 	if dir, err = os.Open(path); err != nil {
 		return nil, err
 	}
 	if err = flock(dir); err == nil {
 		err = unix.FcntlFlock(dir.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
+	}
+	if err == nil {
+		err = heldByOthers(dir)
 	}
 	return dir, err
 }
@@ -104,19 +107,14 @@ func canMoveAside(err error) bool {
 }
 
 // moveAside renames a lock file that this process can't open; why is the error of opening
-// it. A process of an earlier version that has locked the file holds the read lock of the
-// directory. errDir is the error of lockDir. With such an error other processes may be
-// invisible, so a regular file is not moved.
-func moveAside(path string, dir *os.File, why, errDir error) error {
+// it. errDir is the error of lockDir. With such an error other processes may be invisible, so
+// a regular file is not moved.
+func moveAside(path string, why, errDir error) error {
 	info, err := os.Lstat(path)
 	if err != nil { // the file does not exist, and could not be created
 		return errors.Join(why, fmt.Errorf("the user who runs this must be able to write to %s", filepath.Dir(path)))
 	}
-	if errDir == nil {
-		if err := heldByOthers(dir); err != nil {
-			return errors.Join(err, why)
-		}
-	} else if info.Mode().IsRegular() {
+	if errDir != nil && info.Mode().IsRegular() {
 		return fmt.Errorf("%w; whether another process has locked it can't be determined: delete it while no other collectord runs (%w)", why, errDir)
 	}
 	if err := os.Rename(path, fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano())); err != nil {
