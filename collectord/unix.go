@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"collectord/wal"
 )
 
 // socketAccess is the access to a unix socket.
@@ -26,7 +28,7 @@ func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
 	// socket.
 	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
-		return nil, fmt.Errorf("unix socket %s: %w", path, err)
+		return nil, withInUseAdvice(fmt.Errorf("unix socket %s: %w", path, err), "stop that process, or move the socket to another directory")
 	}
 	defer unlock()
 	if err := removeAbandoned(path); err != nil {
@@ -67,6 +69,8 @@ func (access socketAccess) grant(path string) (err error) {
 	return errors.Join(err, os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), access.mode))
 }
 
+// lockDirectory locks a directory for a moment. A directory that a running collectord has as its
+// data_dir stays locked, so lockDirectory does not wait for it.
 func lockDirectory(dir string) (unlock func(), err error) {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -76,6 +80,10 @@ func lockDirectory(dir string) (unlock func(), err error) {
 		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { d.Close() }, nil
+		}
+		if process, held, _ := wal.HolderOf(dir); held {
+			d.Close()
+			return nil, &wal.InUseError{Dir: dir, Process: process}
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 500 { // the holder needs far less than these 5 s
 			d.Close()

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"collectord/wal"
 )
 
 // unixClient returns an HTTP client for a unix socket.
@@ -180,5 +182,18 @@ func TestOneOfManyTakesAnAbandonedSocket(t *testing.T) {
 		}
 		c.Close()
 		won[0].Close()
+	}
+}
+
+// The socket may be in the data directory, which a running collectord has locked.
+func TestASocketInADataDirectoryInUseSaysWhoUsesIt(t *testing.T) {
+	dir := t.TempDir()
+	log, err := wal.Open(dir, wal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := listenUnix(dir+"/admin", socketAccess{0o600, -1}); !errors.As(err, new(*wal.InUseError)) {
+		t.Errorf("got %v", err)
 	}
 }
