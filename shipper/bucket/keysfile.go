@@ -81,8 +81,18 @@ func parseKeysFile(path string) (p keysProfile, err error) {
 			AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
 			SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
 		},
-		program: value("credential_process"), login: section.HasKey("sso_role_name"),
+		program: withoutQuotes(value("credential_process")), login: section.HasKey("sso_role_name"),
 	}, nil
+}
+
+// withoutQuotes removes the quotes around a whole value.
+func withoutQuotes(value string) string {
+	for _, quote := range []string{`"`, "'"} {
+		if inner, _, ok := strings.Cut(strings.TrimPrefix(value, quote), quote); ok && value == quote+inner+quote {
+			return strings.TrimSpace(inner)
+		}
+	}
+	return value
 }
 
 // maxSettings is the max size in bytes of a file with keys or certificates.

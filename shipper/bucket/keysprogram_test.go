@@ -43,6 +43,30 @@ func TestKeysComeFromAProgram(t *testing.T) {
 	}
 }
 
+// TestAKeysProgramMayBeInQuotes: they are around the program and its arguments.
+func TestAKeysProgramMayBeInQuotes(t *testing.T) {
+	for _, quote := range []string{`"`, "'"} {
+		file := keysProgram(t, `echo '{"Version":1,"AccessKeyId":"AK","SecretAccessKey":"s"}'`)
+		text, err := os.ReadFile(file)
+		if err == nil {
+			before, command, _ := strings.Cut(strings.TrimSpace(string(text)), " = ")
+			err = os.WriteFile(file, []byte(before+" = "+quote+command+quote+"\n"), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v, err := readKeysFile(file, nil); err != nil || v.AccessKeyID != "AK" {
+			t.Errorf("%s: %q, %v", quote, v.AccessKeyID, err)
+		}
+		if err := os.WriteFile(file, []byte("[default]\ncredential_process = "+quote+" "+quote+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := checkKeysFile(file); err == nil {
+			t.Errorf("%s: no program is accepted", quote)
+		}
+	}
+}
+
 // TestAProgramForKeysThatHangsIsEnded with everything that it started.
 func TestAProgramForKeysThatHangsIsEnded(t *testing.T) {
 	if v, err := runKeysProgram(t.Context(), "sleep 1000", time.Millisecond); err == nil || !strings.Contains(err.Error(), "it printed no keys within 1ms") {
