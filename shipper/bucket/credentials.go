@@ -103,6 +103,7 @@ type keyProvider struct {
 	from, file           string
 	lastStat             os.FileInfo // state of the file when it was last read
 	lastKeys             credentials.Value
+	nextTry              time.Time              // a source that failed is not asked for new keys before
 	problem              atomic.Pointer[string] // why old keys are in use; nil: they are those of the source
 }
 
@@ -137,6 +138,7 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 	hadKeys := p.lastKeys.AccessKeyID != ""
 	if hadKeys && (p.file != "" || time.Now().Before(p.lastKeys.Expiration)) {
 		p.problem.Store(new(err.Error()))
+		p.nextTry = time.Now().Add(keysRetryDelay)
 		return p.lastKeys, nil
 	}
 	return v, &credentialError{p.from, err, hadKeys}
@@ -145,11 +147,17 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 // expiryMargin is how long before their expiration keys are asked for again.
 const expiryMargin = time.Minute
 
+// keysRetryDelay is how long the keys in use are not asked for again after their source has
+// failed: each request waits while a source does not answer. Keys that the storage rejects are
+// asked for at once.
+const keysRetryDelay = 20 * time.Second
+
 func (p *keyProvider) IsExpired() bool {
+	mayTry := !time.Now().Before(p.nextTry)
 	if p.file == "" {
-		return p.Provider.IsExpired()
+		return p.Provider.IsExpired() && mayTry
 	}
-	if at := p.lastKeys.Expiration; !at.IsZero() && time.Until(at) < expiryMargin {
+	if at := p.lastKeys.Expiration; !at.IsZero() && time.Until(at) < expiryMargin && mayTry {
 		return true
 	}
 	now, err := os.Stat(p.file)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -108,14 +109,16 @@ func TestKeysOfAProgramAreAskedForBeforeTheyExpire(t *testing.T) {
 
 // role is a role whose service may fail.
 type role struct {
-	v   credentials.Value
-	err error
+	v     credentials.Value
+	err   error
+	asked int
 }
 
-func (r *role) Retrieve() (credentials.Value, error) { return r.v, r.err }
+func (r *role) Retrieve() (credentials.Value, error) { return r.RetrieveWithCredContext(nil) }
 func (r *role) IsExpired() bool                      { return true }
 
 func (r *role) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	r.asked++
 	return r.v, r.err
 }
 
@@ -133,5 +136,53 @@ func TestKeysOfARoleAreUsedUntilTheyExpire(t *testing.T) {
 		if valid := lifetime > 0; (v.AccessKeyID == "AK") != valid || errors.As(err, &failed) == valid || valid != strings.Contains(p.source(), "no new keys can be read (503") {
 			t.Errorf("keys that expire in %v: %q, %v, from %s", lifetime, v.AccessKeyID, err, p.source())
 		}
+	}
+}
+
+// TestASourceOfKeysThatFailsDelaysFewRequests: while it does not answer, each request waits.
+func TestASourceOfKeysThatFailsDelaysFewRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &role{v: credentials.Value{AccessKeyID: "AK", SecretAccessKey: "s", Expiration: time.Now().Add(time.Hour)}}
+		keys := credentials.New(&keyProvider{from: fromRole, Provider: r})
+		ask := func() {
+			t.Helper()
+			if v, err := keys.GetWithContext(nil); err != nil || v.AccessKeyID != "AK" {
+				t.Errorf("got %q, %v", v.AccessKeyID, err)
+			}
+		}
+		ask()
+		r.err = errors.New("503 Service Unavailable")
+		for range 100 { // requests
+			ask()
+		}
+		if r.asked != 2 {
+			t.Errorf("it was asked %d times", r.asked)
+		}
+		keys.Expire() // the storage has rejected the keys
+		ask()
+		time.Sleep(keysRetryDelay)
+		ask()
+		if r.asked != 4 {
+			t.Errorf("it was asked %d times", r.asked)
+		}
+	})
+}
+
+// TestAProgramForKeysThatFailsDelaysFewRequests although its keys expire soon.
+func TestAProgramForKeysThatFailsDelaysFewRequests(t *testing.T) {
+	file := keysProgram(t, fmt.Sprintf(`echo x >>runs
+test -e fail && exit 1
+echo '{"Version":1,"AccessKeyId":"AK","SecretAccessKey":"s","Expiration":%q}'`, time.Now().Add(expiryMargin/2).Format(time.RFC3339)))
+	keys := credentials.New(&keyProvider{from: file, file: file})
+	for range 10 {
+		if v, err := keys.GetWithContext(nil); err != nil || v.AccessKeyID != "AK" {
+			t.Errorf("got %q, %v", v.AccessKeyID, err)
+		}
+		if err := os.WriteFile(filepath.Join(filepath.Dir(file), "fail"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if runs, err := os.ReadFile(filepath.Join(filepath.Dir(file), "runs")); err != nil || len(runs) != len("x\nx\n") {
+		t.Errorf("it ran as often as there are lines: %q, %v", runs, err)
 	}
 }
