@@ -29,6 +29,7 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 		"its header is damaged":  {3, true, []simdisk.Op{simdisk.Open, simdisk.Rename}, nil},
 		"the disk can't open it": {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, []simdisk.Op{simdisk.Open}},
 		"the disk can't read it": {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, []simdisk.Op{simdisk.Read}},
+		"the disk can't see it":  {3, false, []simdisk.Op{simdisk.Open, simdisk.Rename}, []simdisk.Op{simdisk.Open, simdisk.Stat}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

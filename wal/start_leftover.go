@@ -69,7 +69,7 @@ func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir stri
 		last, err = l.lastAcknowledged(s, found, w)
 	case next.first == maxSeq: // the .tail has the others
 		last = w.Last()
-	case l.wasLeft(s, next, w): // left again, as a .tail: not all seqs below next have records
+	case w.Size == 0, l.wasLeft(s, next, w): // left as a .tail: perhaps not all seqs below next have records
 		err = w.Unread
 	default: // all records below next were acknowledged, and may be in the unreadable part
 		last = next.first - 1
