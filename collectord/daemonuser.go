@@ -47,7 +47,10 @@ func (a userAccount) become() error {
 	if err := syscall.Setgroups(a.groups); err != nil {
 		return err
 	}
-	return errors.Join(syscall.Setgid(a.gid), syscall.Setuid(a.uid))
+	if err := syscall.Setgid(a.gid); err != nil {
+		return err
+	}
+	return syscall.Setuid(a.uid)
 }
 
 // userName formats a user id as text, with its name if it has one.
@@ -117,19 +120,26 @@ func accountOfOwner(info fs.FileInfo) userAccount {
 
 // becomeOwnerToRun changes a root process that starts the daemon to the owner of its log, if
 // that is another user. Otherwise the service could not read what root has written. It returns
-// that user, or "" if the process keeps its user.
+// that user, or "" if the process keeps its user. The error says why root could not change:
+// the root of a container may lack the right to, and yet be able to write.
 func becomeOwnerToRun(src config.Source) (user string, err error) {
+	if os.Geteuid() != 0 {
+		return "", nil
+	}
 	src.Uses = []string{"data_dir"}
 	c := config.Read(src).Config
-	if os.Geteuid() != 0 || c == nil {
+	if c == nil {
 		return "", nil
 	}
 	owner, path, err := ownerOf(filepath.Join(c.DataDir, "wal"), c.DataDir)
-	if err != nil || owner.uid == 0 { // the daemon makes data_dir, or waits for its disk
-		return "", nil //nolint:nilerr // data_dir may not exist yet
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // setuid would wait for the thread that hangs
+		return "", err
+	case err != nil, owner.uid == 0:
+		return "", nil //nolint:nilerr // the daemon makes data_dir if it does not exist
 	}
 	if err := owner.become(); err != nil {
-		return "", fmt.Errorf("can't become %s, the owner of %s: %w (start the daemon as that user, or chown it)", userName(owner.uid), path, err)
+		return "", fmt.Errorf("can't become %s, the owner of %s: %w", userName(owner.uid), path, err)
 	}
 	return userName(owner.uid), nil
 }
@@ -167,7 +177,7 @@ func statWithTimeout(path string) (info fs.FileInfo, err error) {
 	case <-done:
 		return found, failed
 	case <-time.After(diskTimeout):
-		return nil, os.ErrDeadlineExceeded
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("the disk did not answer within %v: %w", diskTimeout, os.ErrDeadlineExceeded)}
 	}
 }
 

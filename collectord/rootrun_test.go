@@ -60,6 +60,35 @@ func TestRootStartsTheDaemonAsTheOwnerOfItsData(t *testing.T) {
 	}
 }
 
+// The root of a container may not become another user, but can write where all may. It starts
+// the daemon, as it did in earlier versions, and the log says that root runs it.
+func TestRootThatCanNotBecomeTheOwnerStartsTheDaemon(t *testing.T) {
+	t.Parallel()
+	config, _, port, admin := daemonsVolume(t, 65531, 65531, 0o777)
+	run := command(t, "run", "--config", config)
+	root := []syscall.SysProcIDMap{{Size: 1}} // the only user that this container has
+	run.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: root, GidMappings: root}
+	d := startCommand(t, run, port, admin)
+	d.post(&acknowledged{ids: map[int]string{}}, 0, 1, 1, false)
+	d.stop()
+	if !strings.Contains(d.log(), "the daemon runs as root, and the owner of data_dir may be unable to read") {
+		t.Error(d.log())
+	}
+}
+
+// What the owner of data_dir may not read, root may. So a mistake says for whom it is one.
+func TestMistakesOfADaemonThatRootStartsNameItsUser(t *testing.T) {
+	t.Parallel()
+	config, _, _, _ := daemonsVolume(t, 65531, 65531, 0o750)
+	if err := os.Chmod(config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, status := runCollectord(t, "run", "--config", config)
+	if status != exitBadConfig || !strings.Contains(stderr, "which runs as user 65531, the owner of data_dir") || !strings.Contains(stderr, "permission denied") {
+		t.Errorf("exits with %d: %s", status, stderr)
+	}
+}
+
 // In a volume that belongs to root and is writable for the daemon's group, as Kubernetes makes it
 // with fsGroup, the commands that write are for the daemon's user and for root.
 func TestAVolumeOfRootHasTheLogOfAnotherUser(t *testing.T) {
