@@ -87,22 +87,27 @@ func becomeOwner(paths ...string) error {
 }
 
 // ownerOf returns the owner of the first path that can be reached. Callers name a directory that the
-// daemon makes before its parent: a volume can belong to root, and be writable for a group.
+// daemon makes before its parent: a volume can belong to root, and be writable for a group. The
+// account has that group, too.
 func ownerOf(paths ...string) (owner userAccount, path string, err error) {
-	for _, path = range paths {
-		var info fs.FileInfo
-		if info, err = statWithTimeout(path); err == nil {
-			return accountOfOwner(info), path, nil
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
+	for _, p := range paths {
+		info, statErr := statWithTimeout(p)
+		switch {
+		case errors.Is(statErr, os.ErrDeadlineExceeded):
+			return owner, p, statErr
+		case statErr != nil && path == "":
+			err = statErr
+		case statErr != nil:
+		case path == "":
+			owner, path, err = accountOfOwner(info), p, nil
+		default:
+			owner.addGroupOf(info)
 		}
 	}
 	return owner, path, err
 }
 
-// accountOfOwner returns the owner of a file. The account also has the group of the file, by
-// which a volume may be writable.
+// accountOfOwner returns the owner of a file.
 func accountOfOwner(info fs.FileInfo) userAccount {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -112,10 +117,17 @@ func accountOfOwner(info fs.FileInfo) userAccount {
 	if err != nil { // the user has no name
 		a = userAccount{uid: int(st.Uid), gid: int(st.Gid)}
 	}
-	if !slices.Contains(a.groups, int(st.Gid)) {
+	a.addGroupOf(info)
+	return a
+}
+
+// addGroupOf adds the group of a directory if that group can write to it.
+func (a *userAccount) addGroupOf(info fs.FileInfo) {
+	const groupWrites = 0o020
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && info.Mode()&groupWrites != 0 && !slices.Contains(a.groups, int(st.Gid)) {
 		a.groups = append(a.groups, int(st.Gid))
 	}
-	return a
 }
 
 // becomeOwnerToRun changes a root process that starts the daemon to the owner of its log, if
@@ -188,8 +200,8 @@ func daemonAccount(src config.Source, userFlag string) (as userAccount, why stri
 	}
 	src.Uses = []string{"data_dir"} // the disk of another file may hang
 	if c := config.Read(src).Config; c != nil {
-		for _, dir := range []string{filepath.Join(c.DataDir, "wal"), c.DataDir} {
-			as, _, err = ownerOf(dir)
+		for _, dirs := range [][]string{{filepath.Join(c.DataDir, "wal"), c.DataDir}, {c.DataDir}} {
+			as, _, err = ownerOf(dirs...)
 			if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
 				return as, "", fmt.Errorf("can't find out who owns data_dir %s: its disk did not answer within %v (--user NAME checks as that user)", c.DataDir, diskTimeout)
 			}
