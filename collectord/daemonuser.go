@@ -47,7 +47,10 @@ func (a userAccount) become() error {
 	if err := syscall.Setgroups(a.groups); err != nil {
 		return err
 	}
-	return errors.Join(syscall.Setgid(a.gid), syscall.Setuid(a.uid))
+	if err := syscall.Setgid(a.gid); err != nil {
+		return err
+	}
+	return syscall.Setuid(a.uid)
 }
 
 // userName formats a user id as text, with its name if it has one.
@@ -84,22 +87,27 @@ func becomeOwner(paths ...string) error {
 }
 
 // ownerOf returns the owner of the first path that can be reached. Callers name a directory that the
-// daemon makes before its parent: a volume can belong to root, and be writable for a group.
+// daemon makes before its parent: a volume can belong to root, and be writable for a group. The
+// account has that group, too.
 func ownerOf(paths ...string) (owner userAccount, path string, err error) {
-	for _, path = range paths {
-		var info fs.FileInfo
-		if info, err = statWithTimeout(path); err == nil {
-			return accountOfOwner(info), path, nil
-		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			break
+	for _, p := range paths {
+		info, statErr := statWithTimeout(p)
+		switch {
+		case errors.Is(statErr, os.ErrDeadlineExceeded):
+			return owner, p, statErr
+		case statErr != nil && path == "":
+			err = statErr
+		case statErr != nil:
+		case path == "":
+			owner, path, err = accountOfOwner(info), p, nil
+		default:
+			owner.addGroupOf(info)
 		}
 	}
 	return owner, path, err
 }
 
-// accountOfOwner returns the owner of a file. The account also has the group of the file, by
-// which a volume may be writable.
+// accountOfOwner returns the owner of a file.
 func accountOfOwner(info fs.FileInfo) userAccount {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
@@ -109,27 +117,41 @@ func accountOfOwner(info fs.FileInfo) userAccount {
 	if err != nil { // the user has no name
 		a = userAccount{uid: int(st.Uid), gid: int(st.Gid)}
 	}
-	if !slices.Contains(a.groups, int(st.Gid)) {
+	a.addGroupOf(info)
+	return a
+}
+
+// addGroupOf adds the group of a directory if that group can write to it.
+func (a *userAccount) addGroupOf(info fs.FileInfo) {
+	const groupWrites = 0o020
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if ok && info.Mode()&groupWrites != 0 && !slices.Contains(a.groups, int(st.Gid)) {
 		a.groups = append(a.groups, int(st.Gid))
 	}
-	return a
 }
 
 // becomeOwnerToRun changes a root process that starts the daemon to the owner of its log, if
 // that is another user. Otherwise the service could not read what root has written. It returns
-// that user, or "" if the process keeps its user.
+// that user, or "" if the process keeps its user. The error says why root could not change:
+// the root of a container may lack the right to, and yet be able to write.
 func becomeOwnerToRun(src config.Source) (user string, err error) {
+	if os.Geteuid() != 0 {
+		return "", nil
+	}
 	src.Uses = []string{"data_dir"}
 	c := config.Read(src).Config
-	if os.Geteuid() != 0 || c == nil {
+	if c == nil {
 		return "", nil
 	}
 	owner, path, err := ownerOf(filepath.Join(c.DataDir, "wal"), c.DataDir)
-	if err != nil || owner.uid == 0 { // the daemon makes data_dir, or waits for its disk
-		return "", nil //nolint:nilerr // data_dir may not exist yet
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // setuid would wait for the thread that hangs
+		return "", err
+	case err != nil, owner.uid == 0:
+		return "", nil //nolint:nilerr // the daemon makes data_dir if it does not exist
 	}
 	if err := owner.become(); err != nil {
-		return "", fmt.Errorf("can't become %s, the owner of %s: %w (start the daemon as that user, or chown it)", userName(owner.uid), path, err)
+		return "", fmt.Errorf("can't become %s, the owner of %s: %w", userName(owner.uid), path, err)
 	}
 	return userName(owner.uid), nil
 }
@@ -167,7 +189,7 @@ func statWithTimeout(path string) (info fs.FileInfo, err error) {
 	case <-done:
 		return found, failed
 	case <-time.After(diskTimeout):
-		return nil, os.ErrDeadlineExceeded
+		return nil, &fs.PathError{Op: "stat", Path: path, Err: fmt.Errorf("the disk did not answer within %v: %w", diskTimeout, os.ErrDeadlineExceeded)}
 	}
 }
 
@@ -178,8 +200,8 @@ func daemonAccount(src config.Source, userFlag string) (as userAccount, why stri
 	}
 	src.Uses = []string{"data_dir"} // the disk of another file may hang
 	if c := config.Read(src).Config; c != nil {
-		for _, dir := range []string{filepath.Join(c.DataDir, "wal"), c.DataDir} {
-			as, _, err = ownerOf(dir)
+		for _, dirs := range [][]string{{filepath.Join(c.DataDir, "wal"), c.DataDir}, {c.DataDir}} {
+			as, _, err = ownerOf(dirs...)
 			if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
 				return as, "", fmt.Errorf("can't find out who owns data_dir %s: its disk did not answer within %v (--user NAME checks as that user)", c.DataDir, diskTimeout)
 			}

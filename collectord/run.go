@@ -47,16 +47,17 @@ explains all keys. If root starts the daemon, it runs as the owner of data_dir.`
 			// reload.
 			src := source(cmd)
 			src.Path = src.File()
-			owner, err := becomeOwnerToRun(src)
-			if err != nil {
-				return err
-			}
+			standardErr := ownStandardError() // root can open its pipe again, another user can't
+			owner, staysRoot := becomeOwnerToRun(src)
 			load := func() (*plan, error) { return newPlan(src) }
 			p, err := load()
+			if wrong := (*configError)(nil); errors.As(err, &wrong) && owner != "" {
+				wrong.warnings = append(wrong.warnings, "root has started the daemon, which runs as "+owner+", the owner of data_dir")
+			}
 			if err != nil {
 				return err
 			}
-			daemonLog, err := newDaemonLogger(p.cfg.Log, ownStandardError())
+			daemonLog, err := newDaemonLogger(p.cfg.Log, standardErr)
 			if err != nil {
 				return err
 			}
@@ -65,6 +66,9 @@ explains all keys. If root starts the daemon, it runs as the owner of data_dir.`
 			slog.SetDefault(daemonLog.Logger) // for messages of the standard library
 			if owner != "" {
 				daemonLog.Info("the daemon runs as the owner of data_dir, and no longer as root", "user", owner)
+			}
+			if staysRoot != nil {
+				daemonLog.Warn("the daemon runs as root, and the owner of data_dir may be unable to read what it writes (start it as that user, or chown data_dir)", "error", staysRoot)
 			}
 			for _, w := range p.warnings {
 				daemonLog.Warn(w)

@@ -228,21 +228,24 @@ func TestALogReaderThatExitsIsSurvived(t *testing.T) {
 // error. The journal is a socket.
 func TestAnUnreadStackTraceDoesNotKeepTheProcess(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{"pipe", "socket"} {
+	for _, kind := range []string{"pipe", "pipe of root, whose daemon runs as another user", "socket"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
+			if strings.Contains(kind, "another user") {
+				config, _, port, admin = daemonsVolume(t, 65531, 65531, 0o750)
+			}
 			r, w := smallPipe(t)
 			if kind == "socket" {
 				r, w = socketPair(t)
 			}
 			d := startWithStderr(t, r, w, config, port, admin)
-			if kind == "pipe" {
-				fillPipe(t, w)
-			} else {
+			if kind == "socket" {
 				for err := error(nil); err == nil; {
 					err = unix.Sendto(int(w.Fd()), []byte("\n"), unix.MSG_DONTWAIT, nil)
 				}
+			} else {
+				fillPipe(t, w)
 			}
 			if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
 				t.Fatal(err)

@@ -81,7 +81,7 @@ func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 			continue
 		}
 		all = append(all, v)
-		if v.code == CodeInvalidJSON && resume > start && bytes.HasPrefix(b[resume-1:], []byte("\n{")) { // cut off before the next usage
+		if v.code == CodeInvalidJSON && start < resume && resume < len(b) && b[resume] == '{' && bytes.HasSuffix(bytes.TrimRight(b[:resume], " \t"), []byte("\n")) { // cut off before the next usage
 			at, b = at+resume, b[resume:]
 			continue
 		}

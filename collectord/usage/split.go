@@ -250,5 +250,8 @@ func (s *Splitter) nextDatagram() bool {
 // wasCutOff reports whether an invalid value ends because the next line, at s.at, begins an
 // object that is not allowed in it: the next usage.
 func (s *Splitter) wasCutOff() bool {
-	return s.Value.Fault.Code == CodeInvalidJSON && s.at < len(s.text) && s.text[s.at] == '{' && s.at > s.Value.Start && s.text[s.at-1] == '\n'
+	if s.Value.Fault.Code != CodeInvalidJSON || s.at == len(s.text) || s.text[s.at] != '{' {
+		return false
+	}
+	return bytes.HasSuffix(bytes.TrimRight(s.text[s.Value.Start:s.at], " \t"), []byte("\n"))
 }

@@ -123,15 +123,17 @@ func TestAUsageThatIsCutOffTakesNoLineWithItInADatagram(t *testing.T) {
 		`{"a":1`: 0, `{"a":1,`: 0, `{`: 0, `{"a"`: 0, `{"a":"x`: 0, `{"a":tru`: 0, `{"a":-`: 0, `{"a":[1`: 0, `{"a":{"b":2}`: 0, `{"a":[{"b":2}]` + "\r": 0, `[1`: 0,
 		`{"a":`: 1, `{"a":[`: 1, `{"a":[1,`: 1, // the next usage is taken for the value
 	} {
-		values, _ := splitAll([]byte(cutOff+"\n{\"b\":1}\n{\"b\":2}\n"), Datagram, Limits{})
-		usages := 0
-		for _, v := range values {
-			if v.Fault.Code == "" {
-				usages++
+		for _, indent := range []string{"", " \t"} {
+			values, _ := splitAll([]byte(cutOff+"\n"+indent+"{\"b\":1}\n"+indent+"{\"b\":2}\n"), Datagram, Limits{})
+			usages := 0
+			for _, v := range values {
+				if v.Fault.Code == "" {
+					usages++
+				}
 			}
-		}
-		if usages != 2-lost || len(values) != usages+1 {
-			t.Errorf("after %q: %d usages of %d values, want %d: %v", cutOff, usages, len(values), 2-lost, values)
+			if usages != 2-lost || len(values) != usages+1 {
+				t.Errorf("after %q and %q: %d usages of %d values, want %d: %v", cutOff, indent, usages, len(values), 2-lost, values)
+			}
 		}
 	}
 }
