@@ -77,14 +77,21 @@ func newSimulatedDisk(t *testing.T) *simdisk.Disk {
 	return disk
 }
 
-// tenRecords returns a disk as a kill leaves it: three sealed segments of three records each, and
-// the tenth record in an unsealed one.
-func tenRecords(t *testing.T) *simdisk.Disk {
-	disk := newSimulatedDisk(t)
+// mustStart opens the log on a simulated disk.
+func mustStart(t *testing.T, disk *simdisk.Disk) *Log {
+	t.Helper()
 	l, err := Open(simulatedDir, startTrial{}.options(disk, t))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// tenRecords returns a disk as a kill leaves it: three sealed segments of three records each, and
+// the tenth record in an unsealed one.
+func tenRecords(t *testing.T) *simdisk.Disk {
+	disk := newSimulatedDisk(t)
+	l := mustStart(t, disk)
 	for i := range 10 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		if i%3 == 2 {

@@ -31,10 +31,7 @@ func TestSeqsStayInUseWhileTheDiskTakesNoSegment(t *testing.T) {
 func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newSimulatedDisk(t)
-		l, err := Open(simulatedDir, startTrial{}.options(d, t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustStart(t, d)
 		for i := range 3 {
 			mustAppend(t, l, Record{Usage: usage(i)})
 		}
@@ -54,9 +51,7 @@ func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 			}
 			return simdisk.Fault{}
 		})
-		if l, err = Open(simulatedDir, startTrial{}.options(d, t)); err != nil {
-			t.Fatal(err)
-		}
+		l = mustStart(t, d)
 		notes, err := l.Losses()
 		if err != nil || len(notes) != 1 || notes[0].FirstSeq != 1 || notes[0].LastSeq != 3 {
 			t.Fatalf("notes %v, %v", notes, err)
@@ -94,10 +89,7 @@ func checkSeqsStayInUse(t *testing.T, op simdisk.Op, errno syscall.Errno) {
 func TestANameThatKeepsSeqsIsDeletedIfItsSyncFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newSimulatedDisk(t)
-		l, err := Open(simulatedDir, startTrial{}.options(d, t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustStart(t, d)
 		mustAppend(t, l, Record{Usage: usage(0)})
 		mustSeal(t, l)
 		killed := d.Kill()
@@ -112,9 +104,7 @@ func TestANameThatKeepsSeqsIsDeletedIfItsSyncFailed(t *testing.T) {
 			}
 			return simdisk.Fault{}
 		})
-		if l, err = Open(simulatedDir, startTrial{}.options(d, t)); err != nil {
-			t.Fatal(err)
-		}
+		l = mustStart(t, d)
 		d.SetIntercept(nil)
 		time.Sleep(time.Minute)
 		mustAppend(t, l, Record{Usage: usage(1)})

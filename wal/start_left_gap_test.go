@@ -35,11 +35,7 @@ func TestSeqsSkippedForALeftSegmentAreNoted(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := newSimulatedDisk(t)
 				open := func() *Log {
-					l, err := Open(simulatedDir, startTrial{}.options(d, t))
-					if err != nil {
-						t.Fatal(err)
-					}
-					return l
+					return mustStart(t, d)
 				}
 				l := open()
 				for i := range c.records {
@@ -115,11 +111,7 @@ func TestASealedSegmentWithoutASizeKeepsItsSeqs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newSimulatedDisk(t)
 		open := func() *Log {
-			l, err := Open(simulatedDir, startTrial{}.options(d, t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return l
+			return mustStart(t, d)
 		}
 		l := open()
 		for i := range 3 {

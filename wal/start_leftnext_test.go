@@ -22,10 +22,7 @@ func TestANextThatHasRecordsIsNotReplaced(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk := newSimulatedDisk(t)
 				start := func() *Log {
-					l, err := Open(simulatedDir, startTrial{}.options(disk, t))
-					if err != nil {
-						t.Fatal(err)
-					}
+					l := mustStart(t, disk)
 					time.Sleep(5 * time.Minute)
 					synctest.Wait()
 					return l

@@ -128,10 +128,7 @@ func TestAFileThatCanNeverBeReadIsPutAsideOrLeft(t *testing.T) {
 					}
 					return simdisk.Fault{}
 				})
-				l, err := Open(simulatedDir, startTrial{}.options(d, t))
-				if err != nil {
-					t.Fatal(err)
-				}
+				l := mustStart(t, d)
 				time.Sleep(5 * time.Minute)
 				want := seqsTo(10)
 				if c.start == "a stray has the name of removed records" {
@@ -164,10 +161,7 @@ func TestACallThatFailsOncePutsNoCopyOfAPieceAside(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := tenRecords(t)
 				log := filepath.Join(simulatedDir, "wal")
-				l, err := Open(simulatedDir, startTrial{}.options(d, t))
-				if err != nil {
-					t.Fatal(err)
-				}
+				l := mustStart(t, d)
 				file := filepath.Join(log, segment.SealedName(4, 6), segment.FileName)
 				piece := filepath.Join(log, segment.SealedName(6, 6))
 				if err := errors.Join(
@@ -229,10 +223,7 @@ func TestAnInaccessibleUnreadBlocksNoOtherSalvage(t *testing.T) {
 			}
 			return f
 		})
-		l, err := Open(simulatedDir, startTrial{}.options(disk, t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := mustStart(t, disk)
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		bad.Store(true)
@@ -242,7 +233,8 @@ func TestAnInaccessibleUnreadBlocksNoOtherSalvage(t *testing.T) {
 			t.Fatalf("no segment: %v", all)
 		}
 		for attempt := 1; ; attempt++ { // the first ones read the pages again
-			if _, err = l.Salvage(all[i]); err == nil {
+			_, err := l.Salvage(all[i])
+			if err == nil {
 				break
 			}
 			if attempt == 6 {
