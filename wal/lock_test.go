@@ -2,14 +2,17 @@ package wal_test
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"collectord/wal"
+	"collectord/wal/vfs"
 )
 
 // TestALockOfAnotherUser starts a process of another user, which can't open the lock file: first
@@ -61,6 +64,35 @@ func TestALockOfAnotherUser(t *testing.T) {
 	}
 	t.Setenv("COLLECTORD_TEST_HELD", "")
 	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+}
+
+// Starts at the same moment do not keep each other out: one of them gets the lock.
+func TestOneOfManyStartsGetsTheLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "LOCK")
+	for range 200 {
+		var (
+			wg   sync.WaitGroup
+			mu   sync.Mutex
+			held []io.Closer
+		)
+		begin := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				<-begin
+				if l, err := (vfs.OS{}).Lock(path); err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					held = append(held, l)
+				}
+			})
+		}
+		close(begin)
+		wg.Wait()
+		if len(held) != 1 {
+			t.Fatalf("%d starts have the lock", len(held))
+		}
+		held[0].Close()
+	}
 }
 
 // People delete a lock file that looks stale.
